@@ -1,0 +1,17 @@
+"""Requested: the label follows the draw, even where the mask could not."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from automix.labels import LABEL_RULES
+
+
+@LABEL_RULES.register("requested")
+def requested(mask: Tensor, share: Tensor) -> Tensor:
+    """Weigh the own label by the drawn share, not corrected for clipped boxes.
+
+    The CutMix paper's first form; users report that it can do better than the corrected label
+    (pytorch-image-models issue 8).
+    """
+    return 1 - share.float()

@@ -1,0 +1,38 @@
+"""mixup: blend two whole images.
+
+Paper: Zhang et al. 2018, arXiv:1710.09412, section 2. The guided form weighs each pixel by the
+two saliency maps: Kang and Kim 2023, GuidedMixup, arXiv:2306.16612, section 3.3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automix.mixes import MIXES
+
+
+@MIXES.register("mixup", guided=True)
+def mixup(
+    share: Tensor,
+    size: tuple[int, int],
+    *,
+    ratio: float,
+    rng: np.random.Generator,
+    own: Tensor | None,
+    partner: Tensor | None,
+) -> Tensor:
+    """Give every pixel the partner weight ``share``; guided, tilt it towards the salient image.
+
+    Guided, a pixel's weight is ``share * p / (share * p + (1 - share) * o)`` with the partner's
+    and the image's own saliency p and o. At a share of 1/2 this is GuidedMixup's ``p / (p + o)``;
+    the share, which that paper does not have, tilts the odds so that 0 and 1 stay exact.
+    """
+    weight = share[:, None, None, None]
+    if own is None or partner is None:
+        return weight
+    theirs, ours = weight * partner[:, None], (1 - weight) * own[:, None]
+    total = theirs + ours
+    # Where neither image is salient there is nothing to tilt by: plain mixup.
+    return torch.where(total > 0, theirs / total.clamp_min(1e-30), weight)

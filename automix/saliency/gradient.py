@@ -1,0 +1,23 @@
+"""Gradient saliency: where the loss would change most.
+
+Definition as in PuzzleMix (Kim et al. 2020, arXiv:2009.06962, section 4.1) and R-Mix.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from automix.saliency import SALIENCY, Classifier, normalised
+
+
+@SALIENCY.register("gradient", needs_classifier=True, passes=(1, 1))
+def gradient(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
+    """Root mean square over channels of the loss gradient at each pixel of the clean image."""
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = F.cross_entropy(classifier(images), targets, reduction="sum")
+        (slope,) = torch.autograd.grad(loss, images)
+    # Saliency is data, not part of the loss: its gradient would train the net to look salient.
+    return normalised(slope.detach().float().square().mean(1).sqrt())

@@ -1,0 +1,230 @@
+"""Several nets of one architecture as one net, whose channels are the nets side by side.
+
+Small nets waste most of a processor on dispatch. Stacked, k of them cost one set of calls: a
+convolution becomes a grouped one, batch norm gets k times the channels, a linear layer becomes a
+batched product. Activations and pooling need no change. Where a net holds anything else, the
+stack falls back to a loop over the nets behind the same call.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+_CHANNELWISE = (
+    nn.Identity,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.Flatten,
+)
+"""Leaves that treat every channel alike and by itself."""
+
+
+class Stack(Protocol):
+    """k nets behind one call."""
+
+    members: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map images (b, k, c, h, w) to logits (b, k, classes)."""
+        ...
+
+    def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
+        """Run some members: images (b, len(chosen), c, h, w) to logits (b, len(chosen), classes)."""
+        ...
+
+    def module(self) -> nn.Module:
+        """Return what holds the weights: for the optimizer, the device, train and eval mode."""
+        ...
+
+    def member_squares(self) -> Tensor:
+        """Return the sum of squared gradients of each member, (k,)."""
+        ...
+
+
+class GroupedConv2d(nn.Module):
+    """k convolutions as one with k times the groups; weight (k * out, in, kh, kw)."""
+
+    def __init__(self, convs: Sequence[nn.Conv2d]) -> None:
+        super().__init__()
+        first = convs[0]
+        self.weight = nn.Parameter(torch.cat([c.weight.detach() for c in convs]))
+        self.bias = _joined([c.bias for c in convs])
+        self.out_channels, self.groups = first.out_channels, first.groups
+        self.stride, self.padding, self.dilation = first.stride, first.padding, first.dilation
+
+    def forward(self, images: Tensor) -> Tensor:
+        # From the weight, not from k, so that a slice of the members runs through the same module.
+        groups = self.weight.shape[0] // self.out_channels * self.groups
+        return F.conv2d(
+            images, self.weight, self.bias, self.stride, self.padding, self.dilation, groups
+        )
+
+
+class GroupedLinear(nn.Module):
+    """k linear layers; weight (k * out, in), features (b, k * in) to (b, k * out)."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]))
+        self.bias = _joined([layer.bias for layer in layers])
+        self.out_features, self.in_features = layers[0].out_features, layers[0].in_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        k = self.weight.shape[0] // self.out_features
+        weight = self.weight.view(k, self.out_features, self.in_features)
+        each = features.view(-1, k, self.in_features).transpose(0, 1)
+        product = torch.bmm(each, weight.transpose(1, 2)).transpose(0, 1).flatten(1)
+        return product if self.bias is None else product + self.bias
+
+
+def _joined(parameters: Sequence[nn.Parameter | None]) -> nn.Parameter | None:
+    present = [p.detach() for p in parameters if p is not None]
+    return nn.Parameter(torch.cat(present)) if present else None
+
+
+def _joined_norm(norms: Sequence[nn.BatchNorm2d]) -> nn.BatchNorm2d:
+    first = norms[0]
+    channels = first.num_features * len(norms)
+    joined = nn.BatchNorm2d(
+        channels, first.eps, first.momentum, first.affine, first.track_running_stats
+    )
+    states = [norm.state_dict() for norm in norms]
+    joined.load_state_dict({
+        name: torch.cat([state[name] for state in states]) if value.dim() else value
+        for name, value in states[0].items()
+    })
+    return joined
+
+
+class GroupedStack:
+    """k nets as one net of grouped layers."""
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        self.members = len(nets)
+        self._net = _grouped(nets)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._net(_side_by_side(images)).view(len(images), self.members, -1)
+
+    def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
+        rows = torch.as_tensor(chosen, device=images.device)
+        part = {
+            name: value.unflatten(0, (self.members, -1))[rows].flatten(0, 1)
+            for name, value in [*self._net.named_parameters(), *self._net.named_buffers()]
+            if value.dim()
+        }
+        logits = functional_call(self._net, part, (_side_by_side(images),))
+        return logits.view(len(images), len(chosen), -1)
+
+    def module(self) -> nn.Module:
+        return self._net
+
+    def member_squares(self) -> Tensor:
+        squares = [
+            p.grad.reshape(self.members, -1).square().sum(1)
+            for p in self._net.parameters()
+            if p.grad is not None
+        ]
+        return torch.stack(squares).sum(0)
+
+
+def _side_by_side(images: Tensor) -> Tensor:
+    """Turn (b, k, c, h, w) into (b, k * c, h, w) with the channels innermost in memory."""
+    return images.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+
+
+class LoopedStack:
+    """k nets, called one after the other."""
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        self.members = len(nets)
+        self._nets = nn.ModuleList(nets)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.only(range(self.members), images)
+
+    def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
+        return torch.stack([self._nets[m](images[:, i]) for i, m in enumerate(chosen)], 1)
+
+    def module(self) -> nn.Module:
+        return self._nets
+
+    def member_squares(self) -> Tensor:
+        return torch.stack([
+            torch.stack([p.grad.square().sum() for p in net.parameters() if p.grad is not None]).sum()
+            for net in self._nets
+        ])
+
+
+def stack(net: nn.Module, members: int) -> Stack:
+    """Return ``members`` copies of a net as one stack, grouped where its layers allow it.
+
+    Args:
+        net: A classifier, images (b, c, h, w) to logits (b, k); copied, not kept.
+        members: How many.
+    """
+    nets = [copy.deepcopy(net) for _ in range(members)]
+    return GroupedStack(nets) if members > 1 and can_group(net) else LoopedStack(nets)
+
+
+def can_group(net: nn.Module) -> bool:
+    """Return whether every leaf of the net has a grouped twin.
+
+    Only nets that say ``stackable = True`` are asked: a net's own ``forward`` may mix channels
+    (concatenate, shuffle, attend) where no leaf shows it.
+    """
+    leaves = [m for m in net.modules() if not list(m.children())]
+    return bool(getattr(net, "stackable", False)) and all(
+        isinstance(leaf, (nn.Conv2d, nn.Linear, nn.BatchNorm2d, *_CHANNELWISE))
+        and getattr(leaf, "padding_mode", "zeros") == "zeros"
+        for leaf in leaves
+    )
+
+
+def _grouped(nets: Sequence[nn.Module]) -> nn.Module:
+    """Join equal modules, leaf by leaf."""
+    first = nets[0]
+    if isinstance(first, nn.Conv2d):
+        return GroupedConv2d([n for n in nets if isinstance(n, nn.Conv2d)])
+    if isinstance(first, nn.Linear):
+        return GroupedLinear([n for n in nets if isinstance(n, nn.Linear)])
+    if isinstance(first, nn.BatchNorm2d):
+        return _joined_norm([n for n in nets if isinstance(n, nn.BatchNorm2d)])
+    for name, _ in list(first.named_children()):
+        setattr(first, name, _grouped([n.get_submodule(name) for n in nets]))
+    return first
+
+
+@contextmanager
+def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Let batch norm use the batch's statistics without recording them.
+
+    A saliency pass in training mode would otherwise move the running statistics twice a step.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    tracked = [m.track_running_stats for m in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, was in zip(norms, tracked, strict=True):
+            norm.track_running_stats = was

@@ -1,0 +1,40 @@
+"""The game: gymnasium environments around the training of an image classifier.
+
+Importing this package registers ``automix/Mix-v0`` and ``automix/Surrogate-v0``.
+"""
+
+from gymnasium.envs.registration import register, registry
+
+from envs.codec import ActionCodec, ActionSettings
+from envs.game import EnvSettings, Game, ImageWorld
+from envs.mix_env import MixEnv, MixVectorEnv, image_world
+from envs.observations import OBSERVATIONS
+from envs.rewards import REWARDS, RewardSettings
+from envs.surrogate import SurrogateMixEnv, SurrogateVectorEnv, SurrogateWorld
+
+ENV_IDS = {
+    "automix/Mix-v0": "envs.mix_env:MixEnv",
+    "automix/Surrogate-v0": "envs.surrogate:SurrogateMixEnv",
+}
+
+for _id, _entry in ENV_IDS.items():
+    if _id not in registry:
+        register(id=_id, entry_point=_entry)
+
+__all__ = [
+    "ENV_IDS",
+    "OBSERVATIONS",
+    "REWARDS",
+    "ActionCodec",
+    "ActionSettings",
+    "EnvSettings",
+    "Game",
+    "ImageWorld",
+    "MixEnv",
+    "MixVectorEnv",
+    "RewardSettings",
+    "SurrogateMixEnv",
+    "SurrogateVectorEnv",
+    "SurrogateWorld",
+    "image_world",
+]

@@ -1,0 +1,125 @@
+"""From a policy's numbers to a mix action and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from gymnasium import spaces
+
+from automix.actions import OFF, MixAction, is_sensible
+from automix.errors import ConfigError
+from automix.mixes import MIXES
+from automix.saliency import SALIENCY
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionSettings:
+    """What a policy may choose from; the order is part of the policy and saved with it by name."""
+
+    methods: Sequence[str] = ("none", "mixup", "cutmix", "rmix")
+    ratios: Sequence[float] = (0.1, 0.25, 0.5)
+    """Wanted partner shares, each in [0, 0.5]."""
+    saliency: Sequence[str] = (OFF,)
+    """``off`` and names of saliency providers."""
+    space: Literal["factored", "flat"] = "factored"
+    """``factored`` is MultiDiscrete [method, ratio, saliency]; ``flat`` is one Discrete list of
+    the combinations that differ from each other."""
+
+    def __post_init__(self) -> None:
+        for name, values in (
+            ("methods", self.methods),
+            ("ratios", self.ratios),
+            ("saliency", self.saliency),
+        ):
+            if not values:
+                raise ConfigError(f"env.{name} is empty, wanted one entry or more")
+            if len(set(values)) != len(values):
+                raise ConfigError(f"env.{name} names something twice: {list(values)}")
+        for method in self.methods:
+            MIXES.entry(method)
+        for ratio in self.ratios:
+            if not 0 <= ratio <= 0.5:
+                raise ConfigError(f"env.ratios holds {ratio}, wanted numbers from 0 to 0.5")
+        for provider in self.saliency:
+            if provider != OFF:
+                SALIENCY.entry(provider)
+        if self.space not in ("factored", "flat"):
+            raise ConfigError(f"env.space is {self.space!r}, wanted 'factored' or 'flat'")
+
+
+class ActionCodec:
+    """Maps between an action space and mix actions.
+
+    Args:
+        settings: The vocabulary.
+
+    Attributes:
+        space: The gymnasium space.
+        choices: Every mix action that can be played, each once.
+    """
+
+    def __init__(self, settings: ActionSettings) -> None:
+        self.settings = settings
+        every = product(settings.methods, settings.ratios, settings.saliency)
+        sensible = [MixAction(m, r, s) for m, r, s in every if is_sensible(m, r, s)]
+        if "none" in settings.methods or 0.0 in settings.ratios:
+            sensible.insert(0, MixAction("none", 0.0))
+        self.choices = tuple(dict.fromkeys(sensible))
+        if not self.choices:
+            raise ConfigError(
+                "env.methods, env.ratios and env.saliency leave nothing to play",
+                f"unguided mixes need {OFF!r} among env.saliency",
+            )
+        self.space: spaces.MultiDiscrete | spaces.Discrete
+        if settings.space == "flat":
+            self.space = spaces.Discrete(len(self.choices))
+        else:
+            self.space = spaces.MultiDiscrete(
+                [len(settings.methods), len(settings.ratios), len(settings.saliency)]
+            )
+
+    def decode(self, action: np.ndarray | int) -> MixAction:
+        """Return the mix action of a sample of the space.
+
+        In the factored space a combination that means nothing becomes the nearest that does:
+        saliency is dropped where the method has no guided form, everything where nothing mixes.
+        """
+        if isinstance(self.space, spaces.Discrete):
+            return self.choices[int(action)]
+        m, r, s = (int(i) for i in np.asarray(action).ravel())
+        method, saliency = self.settings.methods[m], self.settings.saliency[s]
+        guided = bool(MIXES.entry(method).tags.get("guided"))
+        ratio = 0.0 if method == "none" else self.settings.ratios[r]
+        return MixAction(method, ratio, saliency if guided else OFF).resolved()
+
+    def encode(self, action: MixAction) -> np.ndarray:
+        """Return the sample of the space that plays an action.
+
+        Raises:
+            ConfigError: If the action is not on the menu.
+        """
+        action = action.resolved()
+        if action not in self.choices:
+            raise ConfigError(
+                f"{action} is not among the actions of this environment: "
+                f"{', '.join(map(str, self.choices))}",
+                "add its method, ratio and saliency to env.methods, env.ratios, env.saliency",
+            )
+        if isinstance(self.space, spaces.Discrete):
+            return np.asarray(self.choices.index(action), dtype=np.int64)
+        every = product(*(range(int(n)) for n in self.space.nvec))
+        return next(
+            np.asarray(index, dtype=np.int64)
+            for index in every
+            if self.decode(np.asarray(index)) == action
+        )
+
+    def masks(self) -> np.ndarray:
+        """Return which entries of the space are offered, flat, as sb3-contrib wants it."""
+        if isinstance(self.space, spaces.Discrete):
+            return np.ones(int(self.space.n), dtype=bool)
+        return np.ones(int(self.space.nvec.sum()), dtype=bool)

@@ -1,0 +1,215 @@
+"""The rules, once: k trainings of one task, an action each per epoch, observations and rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from gymnasium import spaces
+
+from automix.actions import MixAction
+from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
+from automix.errors import ConfigError
+from automix.metrics import EpochMetrics
+from automix.trainer import Population, TrainerSettings
+from envs.codec import ActionCodec, ActionSettings
+from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
+from envs.rewards import REWARDS, RewardSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSettings:
+    """The interface between a policy and a training."""
+
+    actions: ActionSettings = field(default_factory=ActionSettings)
+    observations: Sequence[str] = DEFAULT_OBSERVATIONS
+    reward: RewardSettings = field(default_factory=RewardSettings)
+
+
+class Training(Protocol):
+    """k trainings side by side; ``automix.trainer.Population`` is one, the surrogate another."""
+
+    def reset(self, seed: int) -> list[EpochMetrics]:
+        """Start afresh."""
+        ...
+
+    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
+        """Play one action each."""
+        ...
+
+
+class World(Protocol):
+    """Where tasks and trainings come from."""
+
+    @property
+    def budget(self) -> int:
+        """Epochs of one training."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of every task."""
+        ...
+
+    def draw(self, rng: np.random.Generator) -> TaskSpec:
+        """Draw a task."""
+        ...
+
+    def train_size(self, training: Training) -> int:
+        """Return the number of training images."""
+        ...
+
+    def start(self, spec: TaskSpec, members: int) -> Training:
+        """Set up k trainings of a task."""
+        ...
+
+
+class ImageWorld:
+    """Real trainings on real images.
+
+    Args:
+        family: The tasks.
+        trainer: How classifiers are trained.
+        device: Where.
+    """
+
+    def __init__(
+        self, family: FamilySettings, trainer: TrainerSettings, device: str = "cpu"
+    ) -> None:
+        self.family = TaskFamily(family)
+        self.trainer, self.device = trainer, device
+
+    @property
+    def budget(self) -> int:
+        """Epochs of one training."""
+        return self.trainer.epochs
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the image set."""
+        return self.family.images.num_classes
+
+    def draw(self, rng: np.random.Generator) -> TaskSpec:
+        """Draw a task of the family."""
+        return self.family.draw(rng)
+
+    def train_size(self, training: Training) -> int:
+        """Return the number of training images."""
+        assert isinstance(training, Population)
+        return len(training.task.train_index)
+
+    def start(self, spec: TaskSpec, members: int) -> Population:
+        """Set up k trainings of a task."""
+        return Population(self.family.task(spec), self.trainer, members, self.device)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What k policies are told after an epoch."""
+
+    observations: np.ndarray
+    """(k, d) float32."""
+    rewards: np.ndarray
+    """(k,) float64, scaled and relative to the baseline."""
+    finished: bool
+    """Whether the budget is spent."""
+    played: list[MixAction]
+    metrics: list[EpochMetrics]
+
+
+class Game:
+    """One group of episodes that share task, initial weights, batch order and mixing draws.
+
+    Args:
+        world: Where trainings come from.
+        settings: Actions, observations, reward.
+        members: Episodes in the group; a reference baseline plays one more behind the scenes.
+
+    A training that diverges earns the penalty once and rests: its further rewards are 0.
+    """
+
+    def __init__(self, world: World, settings: EnvSettings, members: int) -> None:
+        if settings.reward.baseline == "group" and members < 2:
+            raise ConfigError(
+                "env.reward.baseline is 'group', which needs 2 episodes side by side, got 1",
+                "use the vectorised form with group_size of 2 or more, or another baseline",
+            )
+        self.world, self.settings, self.members = world, settings, members
+        self.codec = ActionCodec(settings.actions)
+        self.observer = Observer(settings.observations, self.codec)
+        self._reward = REWARDS[settings.reward.name]
+        self._reference = MixAction.parse(settings.reward.reference)
+        self._hidden = int(settings.reward.baseline == "reference")
+        self.spec: TaskSpec | None = None
+        self.training: Training | None = None
+
+    @property
+    def action_space(self) -> spaces.Space[np.ndarray]:
+        """Of one member."""
+        return self.codec.space  # type: ignore[return-value]
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Of one member."""
+        return self.observer.space
+
+    def reset(self, spec: TaskSpec, seed: int) -> np.ndarray:
+        """Start the trainings of a task; return the first observations, (k, d)."""
+        self.spec = spec
+        self.training = self.world.start(spec, self.members + self._hidden)
+        self._train_size = self.world.train_size(self.training)
+        self._history = [[metrics] for metrics in self.training.reset(seed)]
+        self._last: list[MixAction | None] = [None] * self.members
+        return self._observe()
+
+    def play(self, actions: Sequence[MixAction]) -> Turn:
+        """Train every member for one epoch under its action."""
+        if self.training is None:
+            raise ConfigError("step was called before reset", "call env.reset() first")
+        played = [action.resolved() for action in actions]
+        resting = np.array([h[-1].diverged for h in self._history])
+        after = self.training.run_epoch([*played, *[self._reference] * self._hidden])
+        for history, metrics in zip(self._history, after, strict=True):
+            history.append(metrics)
+        self._last = list(played)
+        finished = after[0].epoch >= self.world.budget
+        return Turn(
+            observations=self._observe(),
+            rewards=self._rewards(finished, resting),
+            finished=finished,
+            played=played,
+            metrics=after[: self.members],
+        )
+
+    def _rewards(self, finished: bool, resting: np.ndarray) -> np.ndarray:
+        settings = self.settings.reward
+        raw = np.array([
+            self._reward(h[-2], h[-1], finished, self.world.num_classes) for h in self._history
+        ])
+        diverged = np.array([h[-1].diverged for h in self._history])
+        sound = ~diverged
+        baseline = 0.0
+        if settings.baseline == "group" and sound.any():
+            # A diverged member would move the baseline of all others: it is left out.
+            baseline = float(raw[sound].mean())
+        elif settings.baseline == "reference" and sound[-1]:
+            baseline = float(raw[-1])
+        rewards = np.where(diverged, -settings.divergence_penalty, raw - baseline)
+        return (settings.scale * np.where(resting, 0.0, rewards))[: self.members]
+
+    def _observe(self) -> np.ndarray:
+        return np.stack([
+            self.observer(
+                View(
+                    history=self._history[m],
+                    last_action=self._last[m],
+                    budget=self.world.budget,
+                    train_size=self._train_size,
+                    num_classes=self.world.num_classes,
+                    codec=self.codec,
+                )
+            )
+            for m in range(self.members)
+        ])

@@ -1,0 +1,229 @@
+"""What a policy sees after each epoch: named numbers in fixed ranges.
+
+None depends on the batch size, the number of classes or the order of samples, so that a policy
+learned on one data set can be asked about another. To add one, write a function here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium import spaces
+
+from automix.actions import MixAction
+from automix.errors import ConfigError
+from automix.metrics import EpochMetrics
+from automix.registry import Registry
+from envs.codec import ActionCodec
+
+
+@dataclass(frozen=True)
+class View:
+    """What is known of one training when a policy is asked."""
+
+    history: Sequence[EpochMetrics]
+    """From epoch 0 on; never empty."""
+    last_action: MixAction | None
+    """None before the first epoch."""
+    budget: int
+    train_size: int
+    num_classes: int
+    codec: ActionCodec
+
+    @property
+    def now(self) -> EpochMetrics:
+        """The newest record."""
+        return self.history[-1]
+
+    @property
+    def before(self) -> EpochMetrics:
+        """The record one epoch ago; at the start, the newest."""
+        return self.history[-2] if len(self.history) > 1 else self.history[-1]
+
+    def nats(self, loss: float) -> float:
+        """A loss in units of ``log(classes)``: 1 is what guessing costs."""
+        return loss / math.log(self.num_classes)
+
+
+Feature = Callable[[View], float | Sequence[float]]
+
+OBSERVATIONS: Registry[Feature] = Registry("observation")
+
+LOSS_RANGE = (0.0, 3.0)
+
+
+def _one(low: float, high: float) -> dict[str, object]:
+    return {"low": low, "high": high, "size": lambda codec: 1}
+
+
+@OBSERVATIONS.register("progress", **_one(0, 1))
+def progress(view: View) -> float:
+    """Finished epochs / budget."""
+    return view.now.epoch / view.budget
+
+
+@OBSERVATIONS.register("train_loss", **_one(*LOSS_RANGE))
+def train_loss(view: View) -> float:
+    """Loss on the clean probe, in units of log(classes)."""
+    return view.nats(view.now.train_loss)
+
+
+@OBSERVATIONS.register("val_loss", **_one(*LOSS_RANGE))
+def val_loss(view: View) -> float:
+    """Validation loss, in units of log(classes)."""
+    return view.nats(view.now.val_loss)
+
+
+@OBSERVATIONS.register("train_accuracy", **_one(0, 1))
+def train_accuracy(view: View) -> float:
+    """Accuracy on the clean probe, with the labels that training sees."""
+    return view.now.train_accuracy
+
+
+@OBSERVATIONS.register("val_accuracy", **_one(0, 1))
+def val_accuracy(view: View) -> float:
+    """Validation accuracy."""
+    return view.now.val_accuracy
+
+
+@OBSERVATIONS.register("accuracy_gap", **_one(-1, 1))
+def accuracy_gap(view: View) -> float:
+    """Train minus validation accuracy: positive when memorising, negative with wrong labels."""
+    return view.now.train_accuracy - view.now.val_accuracy
+
+
+@OBSERVATIONS.register("loss_gap", **_one(-LOSS_RANGE[1], LOSS_RANGE[1]))
+def loss_gap(view: View) -> float:
+    """Validation minus train loss, in units of log(classes)."""
+    return view.nats(view.now.val_loss - view.now.train_loss)
+
+
+@OBSERVATIONS.register("train_loss_change", **_one(-1, 1))
+def train_loss_change(view: View) -> float:
+    """Train loss minus that of the epoch before, in units of log(classes)."""
+    return view.nats(view.now.train_loss - view.before.train_loss)
+
+
+@OBSERVATIONS.register("val_loss_change", **_one(-1, 1))
+def val_loss_change(view: View) -> float:
+    """Validation loss minus that of the epoch before, in units of log(classes)."""
+    return view.nats(view.now.val_loss - view.before.val_loss)
+
+
+@OBSERVATIONS.register("val_accuracy_change", **_one(-1, 1))
+def val_accuracy_change(view: View) -> float:
+    """Validation accuracy minus that of the epoch before."""
+    return view.now.val_accuracy - view.before.val_accuracy
+
+
+@OBSERVATIONS.register("best_val_accuracy_gap", **_one(0, 1))
+def best_val_accuracy_gap(view: View) -> float:
+    """Best validation accuracy so far minus the present one."""
+    return max(m.val_accuracy for m in view.history) - view.now.val_accuracy
+
+
+@OBSERVATIONS.register("val_confidence", **_one(0, 1))
+def val_confidence(view: View) -> float:
+    """Mean largest class probability on the validation split."""
+    return view.now.val_confidence
+
+
+@OBSERVATIONS.register("gradient_norm", **_one(0, 1))
+def gradient_norm(view: View) -> float:
+    """Gradient norm g at the epoch's last batch, as g / (1 + g)."""
+    return view.now.gradient_norm / (1 + view.now.gradient_norm)
+
+
+@OBSERVATIONS.register("mixed_loss", **_one(*LOSS_RANGE))
+def mixed_loss(view: View) -> float:
+    """Mean loss of the epoch's mixed batches, in units of log(classes)."""
+    return view.nats(view.now.mixed_loss)
+
+
+@OBSERVATIONS.register("log_train_size", **_one(0, 1))
+def log_train_size(view: View) -> float:
+    """log10 of the number of training images, over 7."""
+    return math.log10(view.train_size) / 7
+
+
+@OBSERVATIONS.register("partner_share", **_one(0, 1))
+def partner_share(view: View) -> float:
+    """Realised partner share of the last epoch."""
+    return view.now.partner_share
+
+
+@OBSERVATIONS.register("last_ratio", **_one(0, 0.5))
+def last_ratio(view: View) -> float:
+    """Wanted partner share of the last action; 0 before the first."""
+    return view.last_action.ratio if view.last_action else 0.0
+
+
+@OBSERVATIONS.register(
+    "last_method", low=0, high=1, size=lambda codec: len(codec.settings.methods)
+)
+def last_method(view: View) -> list[float]:
+    """One-hot of the method played last, in the order of the vocabulary; zeros at the start."""
+    played = view.last_action.method if view.last_action else ""
+    return [float(method == played) for method in view.codec.settings.methods]
+
+
+@OBSERVATIONS.register(
+    "last_saliency", low=0, high=1, size=lambda codec: len(codec.settings.saliency)
+)
+def last_saliency(view: View) -> list[float]:
+    """One-hot of the saliency used last, in the order of the vocabulary; zeros at the start."""
+    used = view.last_action.saliency if view.last_action else ""
+    return [float(provider == used) for provider in view.codec.settings.saliency]
+
+
+DEFAULT_OBSERVATIONS = (
+    "progress",
+    "train_loss",
+    "val_loss",
+    "train_accuracy",
+    "val_accuracy",
+    "accuracy_gap",
+    "loss_gap",
+    "train_loss_change",
+    "val_loss_change",
+    "val_accuracy_change",
+    "val_confidence",
+    "gradient_norm",
+    "log_train_size",
+    "partner_share",
+    "last_method",
+    "last_ratio",
+)
+
+
+class Observer:
+    """Turns views into observation vectors.
+
+    Args:
+        names: Which observations, ``progress`` first.
+        codec: The action vocabulary, for the observations that name an action.
+    """
+
+    def __init__(self, names: Sequence[str], codec: ActionCodec) -> None:
+        if not names or names[0] != "progress":
+            raise ConfigError(
+                f"env.observations starts with {names[0] if names else 'nothing'!r}, "
+                "wanted 'progress' first",
+                "the budget is part of the task, so the policy must see how much is spent",
+            )
+        entries = [OBSERVATIONS.entry(name) for name in names]
+        self._features = [entry.value for entry in entries]
+        sizes = [int(e.tags["size"](codec)) for e in entries]  # type: ignore[operator]
+        self.names = tuple(names)
+        self.sizes = tuple(sizes)
+        low = np.repeat([float(e.tags["low"]) for e in entries], sizes)  # type: ignore[arg-type]
+        high = np.repeat([float(e.tags["high"]) for e in entries], sizes)  # type: ignore[arg-type]
+        self.space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+    def __call__(self, view: View) -> np.ndarray:
+        """Return the observation, (d,) float32, clipped to the declared ranges."""
+        values = np.concatenate([np.atleast_1d(feature(view)) for feature in self._features])
+        return np.clip(values, self.space.low, self.space.high).astype(np.float32)

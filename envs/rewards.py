@@ -1,0 +1,85 @@
+"""Rewards by name: what one epoch earned, from the validation split only.
+
+Gains telescope: with a discount of 1 an episode's sum is what its end gained over its start. To
+add one, write a function here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from automix.actions import MixAction
+from automix.errors import ConfigError
+from automix.metrics import EpochMetrics
+from automix.registry import Registry
+
+Reward = Callable[[EpochMetrics, EpochMetrics, bool, int], float]
+"""(before, after, finished, num_classes) -> reward."""
+
+REWARDS: Registry[Reward] = Registry("reward")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSettings:
+    """Which reward, relative to what, and in which unit."""
+
+    name: str = "accuracy_gain"
+    """A name in ``REWARDS``."""
+    baseline: Literal["none", "group", "reference"] = "none"
+    """What is subtracted at each step: nothing, the mean of the group that shares task, initial
+    weights and batches, or the reward of a reference action played in the same group."""
+    reference: str = "none"
+    """The reference action, as ``method@ratio+saliency``."""
+    scale: float = 10.0
+    """Factor on the reward: accuracies differ by hundredths, and agents like units."""
+    divergence_penalty: float = 1.0
+    """Taken once, before scaling, when a training diverges."""
+
+    def __post_init__(self) -> None:
+        REWARDS.entry(self.name)
+        MixAction.parse(self.reference)
+        if self.baseline not in ("none", "group", "reference"):
+            raise ConfigError(
+                f"env.reward.baseline is {self.baseline!r}, wanted 'none', 'group' or 'reference'"
+            )
+        if not self.scale > 0:
+            raise ConfigError(f"env.reward.scale is {self.scale}, wanted a number above 0")
+        if not self.divergence_penalty >= 0:
+            raise ConfigError(
+                f"env.reward.divergence_penalty is {self.divergence_penalty}, wanted 0 or more"
+            )
+
+
+@REWARDS.register("accuracy_gain")
+def accuracy_gain(
+    before: EpochMetrics, after: EpochMetrics, finished: bool, num_classes: int
+) -> float:
+    """Gain in validation accuracy."""
+    return after.val_accuracy - before.val_accuracy
+
+
+@REWARDS.register("loss_gain")
+def loss_gain(
+    before: EpochMetrics, after: EpochMetrics, finished: bool, num_classes: int
+) -> float:
+    """Fall of the validation loss, in units of log(classes)."""
+    return (before.val_loss - after.val_loss) / math.log(num_classes)
+
+
+@REWARDS.register("final_accuracy")
+def final_accuracy(
+    before: EpochMetrics, after: EpochMetrics, finished: bool, num_classes: int
+) -> float:
+    """Validation accuracy after the last epoch, 0 before."""
+    return after.val_accuracy if finished else 0.0
+
+
+@REWARDS.register("final_loss")
+def final_loss(
+    before: EpochMetrics, after: EpochMetrics, finished: bool, num_classes: int
+) -> float:
+    """Negative validation loss after the last epoch, in units of log(classes), 0 before."""
+    return -after.val_loss / math.log(num_classes) if finished else 0.0

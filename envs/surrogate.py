@@ -1,0 +1,145 @@
+"""``automix/Surrogate-v0``: the same game in closed form, with a known optimum, in microseconds.
+
+A training's validation accuracy rises by a fixed step each epoch, less what the action misses:
+
+    gain(action) = (1 - miss(action)) * RISE / budget
+    miss = 0.8 * |ratio - wanted| / 0.5  +  0.2 * [method is not the wanted one]
+
+with ``wanted`` and the wanted method functions of label noise and progress: with clean labels no
+mixing; with wrong ones much CutMix, and less of it in the last fifth. An action's gain does not
+depend on what was played before, so the best policy takes the best action at each epoch, and no
+constant action can do as well: that is what a learner must show here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix.actions import PLAIN, MixAction
+from automix.data.tasks import TaskSpec
+from automix.metrics import EpochMetrics
+from envs.game import EnvSettings, Training
+from envs.mix_env import MixEnv, MixVectorEnv
+
+CLASSES = 10
+RISE = 0.8
+"""What a perfect policy gains over chance."""
+
+
+class SurrogateTraining:
+    """k closed-form trainings.
+
+    Args:
+        spec: The task; only its label noise matters.
+        members: k.
+        budget: Epochs.
+    """
+
+    def __init__(self, spec: TaskSpec, members: int, budget: int) -> None:
+        self.spec, self.members, self.budget = spec, members, budget
+
+    def reset(self, seed: int) -> list[EpochMetrics]:
+        """Start at chance."""
+        self._epoch = 0
+        self._accuracy = np.full(self.members, 1 / CLASSES)
+        return [self._record(PLAIN, a) for a in self._accuracy]
+
+    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
+        """Add each action's gain."""
+        progress = self._epoch / self.budget
+        gains = [gain(action, self.spec.label_noise, progress, self.budget) for action in actions]
+        self._accuracy = self._accuracy + np.array(gains)
+        self._epoch += 1
+        return [self._record(a, x) for a, x in zip(actions, self._accuracy, strict=True)]
+
+    def _record(self, action: MixAction, accuracy: float) -> EpochMetrics:
+        loss = math.log(CLASSES) * (1 - accuracy)
+        seen = accuracy * (1 - self.spec.label_noise)
+        return EpochMetrics(
+            epoch=self._epoch,
+            train_loss=math.log(CLASSES) * (1 - seen),
+            train_accuracy=seen,
+            val_loss=loss,
+            val_accuracy=accuracy,
+            val_confidence=accuracy,
+            gradient_norm=1 - accuracy,
+            mixed_loss=loss,
+            partner_share=action.ratio,
+            lr=0.0,
+            forward_passes=0,
+            backward_passes=0,
+            diverged=False,
+        )
+
+
+def gain(action: MixAction, label_noise: float, progress: float, budget: int) -> float:
+    """Return the validation accuracy that an action adds; see the module's text."""
+    wanted = wanted_ratio(label_noise, progress)
+    method = "cutmix" if label_noise > 0 else "none"
+    miss = 0.8 * abs(action.ratio - wanted) / 0.5 + 0.2 * (action.method != method)
+    return (1 - miss) * RISE / budget
+
+
+def wanted_ratio(label_noise: float, progress: float) -> float:
+    """Return the best ratio: none for clean labels, much for wrong ones and less at the end."""
+    if label_noise == 0:
+        return 0.0
+    return 0.25 if progress >= 0.8 else 0.5
+
+
+class SurrogateWorld:
+    """Closed-form trainings of tasks that differ in label noise."""
+
+    num_classes = CLASSES
+
+    def __init__(self, budget: int = 20, label_noise: Sequence[float] = (0.0, 0.2, 0.4)) -> None:
+        self.budget, self.label_noise = budget, tuple(label_noise)
+
+    def draw(self, rng: np.random.Generator) -> TaskSpec:
+        """Draw a noise level."""
+        noise = float(rng.choice(np.asarray(self.label_noise)))
+        return TaskSpec(train_size=200, label_noise=noise, seed=int(rng.integers(2**31)))
+
+    def train_size(self, training: Training) -> int:
+        """Return a number that tells nothing."""
+        return 200
+
+    def start(self, spec: TaskSpec, members: int) -> SurrogateTraining:
+        """Set up k closed-form trainings."""
+        return SurrogateTraining(spec, members, self.budget)
+
+    def value(self, action: MixAction) -> float:
+        """Return the mean accuracy gained over an episode by playing one action throughout."""
+        return float(np.mean([self._sums(noise, [action]) for noise in self.label_noise]))
+
+    def optimum(self, choices: Sequence[MixAction]) -> float:
+        """Return the mean accuracy gained by the best action at every epoch."""
+        return float(np.mean([self._sums(noise, choices) for noise in self.label_noise]))
+
+    def _sums(self, noise: float, choices: Sequence[MixAction]) -> float:
+        steps = (epoch / self.budget for epoch in range(self.budget))
+        return sum(max(gain(a, noise, t, self.budget) for a in choices) for t in steps)
+
+
+class SurrogateMixEnv(MixEnv):
+    """``MixEnv`` on closed-form trainings: same spaces, same rewards, known optimum.
+
+    Args:
+        budget: Epochs of an episode.
+        settings: Actions, observations, reward.
+    """
+
+    def __init__(self, budget: int = 20, settings: EnvSettings | None = None) -> None:
+        super().__init__(SurrogateWorld(budget), settings)
+
+
+class SurrogateVectorEnv(MixVectorEnv):
+    """The vectorised form on closed-form trainings."""
+
+    def __init__(
+        self, group_size: int, budget: int = 20, settings: EnvSettings | None = None
+    ) -> None:
+        super().__init__(group_size, SurrogateWorld(budget), settings)
