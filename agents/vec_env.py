@@ -37,7 +37,7 @@ class GroupVecEnv(VecEnv):
         seeds = [derived_seed(seed, "group", group) for group in range(groups)]
         for worker, held in zip(self._workers, self._held, strict=True):
             worker.submit(_build, make_group, [seeds[group] for group in held])
-        sizes, observation_space, action_space = [w.result() for w in self._workers][0]
+        sizes, observation_space, action_space = self._results()[0]
         self.group_size, self._groups = int(sizes), groups
         super().__init__(self.group_size * groups, observation_space, action_space)
         self._actions: np.ndarray = np.zeros(0)
@@ -46,7 +46,7 @@ class GroupVecEnv(VecEnv):
         """Start a new episode in every group."""
         for worker in self._workers:
             worker.submit(_reset)
-        parts = self._in_order([worker.result() for worker in self._workers])
+        parts = self._in_order(self._results())
         self.reset_infos = [{} for _ in range(self.num_envs)]
         return np.concatenate(parts)
 
@@ -60,7 +60,7 @@ class GroupVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the epoch to end everywhere."""
-        turns = self._in_order([worker.result() for worker in self._workers])
+        turns = self._in_order(self._results())
         observations, rewards, dones, infos = zip(*turns, strict=True)
         flat_infos = [info for group in infos for info in group]
         return (
@@ -69,6 +69,9 @@ class GroupVecEnv(VecEnv):
             np.concatenate(dones),
             flat_infos,
         )
+
+    def _results(self) -> list[Any]:
+        return [worker.result() for worker in self._workers]
 
     def _in_order(self, by_worker: Sequence[Sequence[Any]]) -> list[Any]:
         """Put what the workers returned, one entry a held group, into the order of the groups."""
@@ -139,9 +142,7 @@ def _build(state: State, make_group: MakeGroup, seeds: Sequence[int]) -> tuple[i
 def _reset(state: State) -> list[np.ndarray]:
     """Start new episodes; the first time, from the groups' own seeds."""
     seeds = state.pop("seeds", [None] * len(state["groups"]))
-    return [
-        group.reset(seed=seed)[0] for group, seed in zip(state["groups"], seeds, strict=True)
-    ]
+    return [group.reset(seed=seed)[0] for group, seed in zip(state["groups"], seeds, strict=True)]
 
 
 def _step(state: State, actions: Sequence[np.ndarray]) -> list[tuple[Any, ...]]:
@@ -159,6 +160,9 @@ def _step_group(
             "mix": infos["mix"][m],
             "diverged": bool(infos["diverged"][m]),
             "val_accuracy": float(infos["metrics"]["val_accuracy"][m]),
+            "passes": int(
+                infos["metrics"]["forward_passes"][m] + infos["metrics"]["backward_passes"][m]
+            ),
             "task": kind,
         }
         for m in range(group.num_envs)

@@ -120,9 +120,7 @@ class ProcessWorker:
         self._process.join(timeout=5)
         code = self._process.exitcode
         cause = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
-        return WorkerError(
-            f"{self._name} died ({cause})", "often too little memory: try workers=1"
-        )
+        return WorkerError(f"{self._name} died ({cause})", "often too little memory: try workers=1")
 
 
 def _serve(connection: Connection, threads: int) -> None:
@@ -138,6 +136,7 @@ def _serve(connection: Connection, threads: int) -> None:
             function, args = connection.recv()
         except (EOFError, OSError):
             return
+        answer: tuple[AutomixError | str | None, Any]
         try:
             answer = (None, function(state, *args))
         except AutomixError as error:
@@ -172,8 +171,8 @@ def start_workers(count: int, threads: int = 1) -> Iterator[list[Worker]]:
     try:
         if count <= 1:
             workers.append(InlineWorker())
-        for index in range(count if count > 1 else 0):
-            workers.append(ProcessWorker(index, threads))
+        else:
+            workers.extend(ProcessWorker(index, threads) for index in range(count))
         yield workers
     finally:
         for worker in workers:

@@ -13,7 +13,7 @@ OFF = "off"
 """The saliency of an unguided mix."""
 
 MAX_RATIO = 0.5
-"""Beyond it the partner would be the main content: the same as a smaller ratio with names swapped."""
+"""Beyond it the partner would be the main content: a smaller ratio with the names swapped."""
 
 _FORM = re.compile(r"(?P<method>[a-z0-9_]+)(@(?P<ratio>[0-9.]+))?(\+(?P<saliency>[a-z0-9_]+))?")
 
@@ -39,7 +39,7 @@ class MixAction:
         entry = MIXES.entry(self.method)
         if not 0.0 <= self.ratio <= MAX_RATIO:
             raise ConfigError(
-                f"the ratio of {self.method} is {self.ratio}, wanted a number from 0 to {MAX_RATIO}",
+                f"the ratio of {self.method} is {self.ratio}, wanted 0 to {MAX_RATIO}",
                 "ratio is the wanted mean share of the partner image",
             )
         if self.saliency != OFF:

@@ -142,6 +142,7 @@ def mix_batch(
     Raises:
         ConfigError: If the saliency provider needs a classifier and none is given.
     """
+    action = action.resolved()
     targets = as_targets(labels, num_classes)
     partner, batch = batch_pairs(len(images), batch_size or len(images), settings.pairing, rng)
     partner_index = torch.from_numpy(partner).to(images.device)

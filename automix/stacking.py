@@ -47,7 +47,7 @@ class Stack(Protocol):
         ...
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
-        """Run some members: images (b, len(chosen), c, h, w) to logits (b, len(chosen), classes)."""
+        """Run some members: (b, len(chosen), c, h, w) to logits (b, len(chosen), classes)."""
         ...
 
     def module(self) -> nn.Module:
@@ -71,6 +71,7 @@ class GroupedConv2d(nn.Module):
         self.stride, self.padding, self.dilation = first.stride, first.padding, first.dilation
 
     def forward(self, images: Tensor) -> Tensor:
+        """Map (b, k * in, h, w) to (b, k * out, h', w')."""
         # From the weight, not from k, so that a slice of the members runs through the same module.
         groups = self.weight.shape[0] // self.out_channels * self.groups
         return F.conv2d(
@@ -88,6 +89,7 @@ class GroupedLinear(nn.Module):
         self.out_features, self.in_features = layers[0].out_features, layers[0].in_features
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map (b, k * in) to (b, k * out)."""
         k = self.weight.shape[0] // self.out_features
         weight = self.weight.view(k, self.out_features, self.in_features)
         each = features.view(-1, k, self.in_features).transpose(0, 1)
@@ -95,7 +97,7 @@ class GroupedLinear(nn.Module):
         return product if self.bias is None else product + self.bias
 
 
-def _joined(parameters: Sequence[nn.Parameter | None]) -> nn.Parameter | None:
+def _joined(parameters: Sequence[Tensor | None]) -> nn.Parameter | None:
     present = [p.detach() for p in parameters if p is not None]
     return nn.Parameter(torch.cat(present)) if present else None
 
@@ -107,15 +109,17 @@ def _joined_norm(norms: Sequence[nn.BatchNorm2d]) -> nn.BatchNorm2d:
         channels, first.eps, first.momentum, first.affine, first.track_running_stats
     )
     states = [norm.state_dict() for norm in norms]
-    joined.load_state_dict({
-        name: torch.cat([state[name] for state in states]) if value.dim() else value
-        for name, value in states[0].items()
-    })
+    joined.load_state_dict(
+        {
+            name: torch.cat([state[name] for state in states]) if value.dim() else value
+            for name, value in states[0].items()
+        }
+    )
     return joined
 
 
 class GroupedStack:
-    """k nets as one net of grouped layers."""
+    """k nets as one net of grouped layers; see ``Stack`` for the methods."""
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         self.members = len(nets)
@@ -125,6 +129,7 @@ class GroupedStack:
         return self._net(_side_by_side(images)).view(len(images), self.members, -1)
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
+        """Run some members."""
         rows = torch.as_tensor(chosen, device=images.device)
         part = {
             name: value.unflatten(0, (self.members, -1))[rows].flatten(0, 1)
@@ -135,9 +140,11 @@ class GroupedStack:
         return logits.view(len(images), len(chosen), -1)
 
     def module(self) -> nn.Module:
+        """Return what holds the weights."""
         return self._net
 
     def member_squares(self) -> Tensor:
+        """Return the squared gradient norm of each member, (k,)."""
         squares = [
             p.grad.reshape(self.members, -1).square().sum(1)
             for p in self._net.parameters()
@@ -152,7 +159,7 @@ def _side_by_side(images: Tensor) -> Tensor:
 
 
 class LoopedStack:
-    """k nets, called one after the other."""
+    """k nets, called one after the other; see ``Stack`` for the methods."""
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         self.members = len(nets)
@@ -162,16 +169,23 @@ class LoopedStack:
         return self.only(range(self.members), images)
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
+        """Run some members."""
         return torch.stack([self._nets[m](images[:, i]) for i, m in enumerate(chosen)], 1)
 
     def module(self) -> nn.Module:
+        """Return what holds the weights."""
         return self._nets
 
     def member_squares(self) -> Tensor:
-        return torch.stack([
-            torch.stack([p.grad.square().sum() for p in net.parameters() if p.grad is not None]).sum()
-            for net in self._nets
-        ])
+        """Return the squared gradient norm of each member, (k,)."""
+        return torch.stack(
+            [
+                torch.stack(
+                    [p.grad.square().sum() for p in net.parameters() if p.grad is not None]
+                ).sum()
+                for net in self._nets
+            ]
+        )
 
 
 def stack(net: nn.Module, members: int) -> Stack:

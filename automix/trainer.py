@@ -21,6 +21,8 @@ from timm.scheduler import create_scheduler_v2
 from torch import Tensor
 
 from automix.actions import OFF, MixAction
+from automix.data.image_set import Split
+from automix.data.memory import images_a_piece
 from automix.data.tasks import Task
 from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP, EpochMetrics, accuracies, confidences, sample_losses
@@ -61,7 +63,9 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("probe_size", 1)):
             if getattr(self, name) < least:
-                raise ConfigError(f"trainer.{name} is {getattr(self, name)}, wanted {least} or more")
+                raise ConfigError(
+                    f"trainer.{name} is {getattr(self, name)}, wanted {least} or more"
+                )
         for name in ("lr", "weight_decay", "momentum", "min_lr", "warmup_epochs"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"trainer.{name} is {getattr(self, name)}, wanted 0 or more")
@@ -90,7 +94,7 @@ class Population:
         self.task, self.settings, self.members = task, settings, members
         self._device = torch.device(device)
         self._classes = task.images.num_classes
-        self._train = task.normalised(task.train_index).to(self._device)
+        self._train = task.split(task.train_index, self._device)
         self._targets = as_targets(
             torch.from_numpy(task.train_labels), self._classes, settings.label_smoothing
         ).to(self._device)
@@ -98,11 +102,11 @@ class Population:
         self._static: dict[str, Tensor] = {}
 
     def _load_evaluation_images(self) -> None:
-        """Put the probe and the validation images, in this order, into one tensor."""
+        """Put the probe and the validation images, in this order, into one split."""
         task = self.task
         self._probe = min(self.settings.probe_size, len(self._train))
-        val = task.normalised(task.val_index).to(self._device)
-        self._seen = torch.cat([self._train[: self._probe], val])
+        seen = np.concatenate([task.train_index[: self._probe], task.val_index])
+        self._seen = task.split(seen, self._device)
         probe_labels = torch.from_numpy(task.train_labels[: self._probe])
         self._seen_labels = torch.cat([probe_labels, task.labels(task.val_index)]).to(self._device)
 
@@ -116,7 +120,8 @@ class Population:
         )
         self._stack: Stack = stack(net, self.members)
         # Channels last is up to twice as fast for narrow grouped convolutions, on CPU and GPU.
-        self._net = self._stack.module().to(self._device, memory_format=torch.channels_last)
+        self._net = self._stack.module().to(self._device)
+        self._net.to(memory_format=torch.channels_last)
         self._build_optimizer()
         self._seed, self._epoch, self._updates = seed, 0, 0
         self._diverged = np.zeros(self.members, dtype=bool)
@@ -186,15 +191,16 @@ class Population:
         """Yield mixed images (b, k, c, h, w) and targets (b, k, classes), batch by batch."""
         n, size = len(self._train), self.settings.batch_size
         order = torch.from_numpy(generator(self._seed, "order", self._epoch).permutation(n))
-        # What does not need the classifier is mixed for all batches in one call.
-        chunk = size if any(_needs_classifier(play.action) for play in plays) else n
+        # What does not need the classifier is mixed for many batches in one call. How many may
+        # depend on nothing but the images: the draws of a member depend on it.
+        chunk = max(1, images_a_piece(self.task.images.shape) // size) * size
+        if any(_needs_classifier(play.action) for play in plays):
+            chunk = size
         for index in order.to(self._device).split(chunk):
             images, targets = self._mix(index, plays, log)
             yield from zip(images.split(size), targets.split(size), strict=True)
 
-    def _mix(
-        self, index: Tensor, plays: Sequence[_Play], log: _EpochLog
-    ) -> tuple[Tensor, Tensor]:
+    def _mix(self, index: Tensor, plays: Sequence[_Play], log: _EpochLog) -> tuple[Tensor, Tensor]:
         """Mix the training images at ``index`` for every member."""
         own, own_targets = self._train[index], self._targets[index]
         images = own.new_empty((len(index), self.members, *own.shape[1:]))
@@ -207,7 +213,9 @@ class Population:
                 play.action,
                 num_classes=self._classes,
                 rng=play.rng,
-                saliency=saliency.get(play.members[0], self._static_saliency(play.action, index)),
+                saliency=saliency.get(
+                    play.members[0], self._static_saliency(play.action, index, own)
+                ),
                 settings=self.settings.mix,
                 batch_size=self.settings.batch_size,
             )
@@ -216,13 +224,15 @@ class Population:
             log.partner_share[play.members] += (1 - mixed.lam).sum()
         return images, targets
 
-    def _static_saliency(self, action: MixAction, index: Tensor) -> Tensor | None:
+    def _static_saliency(self, action: MixAction, index: Tensor, own: Tensor) -> Tensor | None:
         """Look up maps that depend on the image only; each is computed once a task."""
         if action.saliency == OFF or _needs_classifier(action):
             return None
+        provider, images = SALIENCY[action.saliency], self._train.resident
+        if images is None:  # nor would the maps fit
+            return provider(own, self._targets[index], nn.Identity())
         if action.saliency not in self._static:
-            provider = SALIENCY[action.saliency]
-            self._static[action.saliency] = provider(self._train, self._targets, nn.Identity())
+            self._static[action.saliency] = provider(images, self._targets, nn.Identity())
         return self._static[action.saliency][index]
 
     def _classifier_saliency(
@@ -265,15 +275,15 @@ class Population:
         log.count(range(k), b, 1, 1)
 
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor | Split) -> Tensor:
         """Return every member's logits, (b, k, classes), in evaluation mode."""
         # Larger pieces cost several times more per image on a CPU: their temporaries are mapped
         # and unmapped at every layer.
         chunk = 128 if self._device.type == "cpu" else 2048
         self._net.eval()
         parts = [
-            self._stack(part[:, None].expand(-1, self.members, *part.shape[1:]))
-            for part in images.to(self._device).split(chunk)
+            self._stack(part.to(self._device)[:, None].expand(-1, self.members, *part.shape[1:]))
+            for part in images.split(chunk)
         ]
         return torch.cat(parts)
 
@@ -293,7 +303,9 @@ class Population:
         }
         rows = torch.stack([column.double() for column in columns.values()], 1).cpu().numpy()
         self._diverged |= ~np.isfinite(rows).all(1)
-        return [self._record(dict(zip(columns, row, strict=True)), m, log) for m, row in enumerate(rows)]
+        return [
+            self._record(dict(zip(columns, row, strict=True)), m, log) for m, row in enumerate(rows)
+        ]
 
     def _record(self, values: dict[str, float], member: int, log: _EpochLog) -> EpochMetrics:
         if self._diverged[member]:
@@ -306,7 +318,10 @@ class Population:
             forward_passes=int(log.forward[member]),
             backward_passes=int(log.backward[member]),
             diverged=bool(self._diverged[member]),
-            **{name: min(float(v), LOSS_CAP) if "loss" in name else float(v) for name, v in values.items()},
+            **{
+                name: min(float(v), LOSS_CAP) if "loss" in name else float(v)
+                for name, v in values.items()
+            },
         )
 
     def snapshot(self) -> Snapshot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -13,6 +13,7 @@ from gymnasium import spaces
 from automix.actions import OFF, MixAction, is_sensible
 from automix.errors import ConfigError
 from automix.mixes import MIXES
+from automix.registry import Registry
 from automix.saliency import SALIENCY
 
 
@@ -36,19 +37,27 @@ class ActionSettings:
             ("saliency", self.saliency),
         ):
             if not values:
-                raise ConfigError(f"env.{name} is empty, wanted one entry or more")
+                raise ConfigError(f"env.actions.{name} is empty, wanted one entry or more")
             if len(set(values)) != len(values):
-                raise ConfigError(f"env.{name} names something twice: {list(values)}")
+                raise ConfigError(f"env.actions.{name} names something twice: {list(values)}")
         for method in self.methods:
-            MIXES.entry(method)
+            _check_name(MIXES, method, "env.actions.methods")
         for ratio in self.ratios:
             if not 0 <= ratio <= 0.5:
-                raise ConfigError(f"env.ratios holds {ratio}, wanted numbers from 0 to 0.5")
+                raise ConfigError(f"env.actions.ratios holds {ratio}, wanted numbers from 0 to 0.5")
         for provider in self.saliency:
             if provider != OFF:
-                SALIENCY.entry(provider)
+                _check_name(SALIENCY, provider, "env.actions.saliency")
         if self.space not in ("factored", "flat"):
-            raise ConfigError(f"env.space is {self.space!r}, wanted 'factored' or 'flat'")
+            raise ConfigError(f"env.actions.space is {self.space!r}, wanted 'factored' or 'flat'")
+
+
+def _check_name(registry: Registry[Any], name: str, where: str) -> None:
+    """Say which setting holds the unknown name."""
+    try:
+        registry.entry(name)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}", error.hint) from None
 
 
 class ActionCodec:
@@ -71,8 +80,8 @@ class ActionCodec:
         self.choices = tuple(dict.fromkeys(sensible))
         if not self.choices:
             raise ConfigError(
-                "env.methods, env.ratios and env.saliency leave nothing to play",
-                f"unguided mixes need {OFF!r} among env.saliency",
+                "env.actions: methods, ratios and saliency leave nothing to play",
+                f"unguided mixes need {OFF!r} among env.actions.saliency",
             )
         self.space: spaces.MultiDiscrete | spaces.Discrete
         if settings.space == "flat":
@@ -107,7 +116,7 @@ class ActionCodec:
             raise ConfigError(
                 f"{action} is not among the actions of this environment: "
                 f"{', '.join(map(str, self.choices))}",
-                "add its method, ratio and saliency to env.methods, env.ratios, env.saliency",
+                "add its method, ratio and saliency to env.actions",
             )
         if isinstance(self.space, spaces.Discrete):
             return np.asarray(self.choices.index(action), dtype=np.int64)

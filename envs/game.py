@@ -146,6 +146,11 @@ class Game:
         self.training: Training | None = None
 
     @property
+    def histories(self) -> list[list[EpochMetrics]]:
+        """What each member's epochs showed, from epoch 0 on."""
+        return self._history[: self.members]
+
+    @property
     def action_space(self) -> spaces.Space[np.ndarray]:
         """Of one member."""
         return self.codec.space  # type: ignore[return-value]
@@ -161,6 +166,7 @@ class Game:
         self.training = self.world.start(spec, self.members + self._hidden)
         self._train_size = self.world.train_size(self.training)
         self._history = [[metrics] for metrics in self.training.reset(seed)]
+        self.plays: list[list[str]] = [[] for _ in range(self.members)]
         self._last: list[MixAction | None] = [None] * self.members
         return self._observe()
 
@@ -174,6 +180,8 @@ class Game:
         for history, metrics in zip(self._history, after, strict=True):
             history.append(metrics)
         self._last = list(played)
+        for plays, action in zip(self.plays, played, strict=True):
+            plays.append(str(action))
         finished = after[0].epoch >= self.world.budget
         return Turn(
             observations=self._observe(),
@@ -185,9 +193,9 @@ class Game:
 
     def _rewards(self, finished: bool, resting: np.ndarray) -> np.ndarray:
         settings = self.settings.reward
-        raw = np.array([
-            self._reward(h[-2], h[-1], finished, self.world.num_classes) for h in self._history
-        ])
+        raw = np.array(
+            [self._reward(h[-2], h[-1], finished, self.world.num_classes) for h in self._history]
+        )
         diverged = np.array([h[-1].diverged for h in self._history])
         sound = ~diverged
         baseline = 0.0
@@ -200,16 +208,18 @@ class Game:
         return (settings.scale * np.where(resting, 0.0, rewards))[: self.members]
 
     def _observe(self) -> np.ndarray:
-        return np.stack([
-            self.observer(
-                View(
-                    history=self._history[m],
-                    last_action=self._last[m],
-                    budget=self.world.budget,
-                    train_size=self._train_size,
-                    num_classes=self.world.num_classes,
-                    codec=self.codec,
+        return np.stack(
+            [
+                self.observer(
+                    View(
+                        history=self._history[m],
+                        last_action=self._last[m],
+                        budget=self.world.budget,
+                        train_size=self._train_size,
+                        num_classes=self.world.num_classes,
+                        codec=self.codec,
+                    )
                 )
-            )
-            for m in range(self.members)
-        ])
+                for m in range(self.members)
+            ]
+        )

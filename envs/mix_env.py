@@ -7,17 +7,15 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from automix.data import DataSource
 from automix.data.tasks import FamilySettings
 from automix.trainer import TrainerSettings
 from envs.game import EnvSettings, Game, ImageWorld, Turn, World
 
 DIGITS_FAMILY = FamilySettings(
-    source=DataSource(dataset="digits"),
+    dataset="digits",
     train_sizes=(100, 200, 400),
     label_noise=(0.0, 0.2, 0.4),
     val_size=300,
@@ -60,7 +58,7 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         settings: Actions, observations, reward.
     """
 
-    metadata = {"render_modes": []}
+    metadata = {"render_modes": []}  # noqa: RUF012 (gymnasium's form)
 
     def __init__(self, world: World | None = None, settings: EnvSettings | None = None) -> None:
         self._game = Game(world or image_world(), settings or EnvSettings(), members=1)
@@ -100,7 +98,10 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         settings: Actions, observations, reward.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata = {  # noqa: RUF012 (gymnasium's form)
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
     def __init__(
         self, group_size: int, world: World | None = None, settings: EnvSettings | None = None

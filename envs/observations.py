@@ -161,9 +161,7 @@ def last_ratio(view: View) -> float:
     return view.last_action.ratio if view.last_action else 0.0
 
 
-@OBSERVATIONS.register(
-    "last_method", low=0, high=1, size=lambda codec: len(codec.settings.methods)
-)
+@OBSERVATIONS.register("last_method", low=0, high=1, size=lambda codec: len(codec.settings.methods))
 def last_method(view: View) -> list[float]:
     """One-hot of the method played last, in the order of the vocabulary; zeros at the start."""
     played = view.last_action.method if view.last_action else ""

@@ -62,9 +62,7 @@ def accuracy_gain(
 
 
 @REWARDS.register("loss_gain")
-def loss_gain(
-    before: EpochMetrics, after: EpochMetrics, finished: bool, num_classes: int
-) -> float:
+def loss_gain(before: EpochMetrics, after: EpochMetrics, finished: bool, num_classes: int) -> float:
     """Fall of the validation loss, in units of log(classes)."""
     return (before.val_loss - after.val_loss) / math.log(num_classes)
 

@@ -1,8 +1,9 @@
 """Image sets, one loader a file, and the tasks that are cut from them.
 
-A loader has the signature ``load(source) -> ImageSet`` and is registered under the name that
-``task.dataset`` uses before the first slash or dot: ``digits``, ``npz``, ``folder``, ``torch``,
-``hfds``.
+A loader has the signature ``load(source) -> ImageSet`` and is registered under what
+``task.dataset`` holds before the first slash: ``digits``, ``npz``, ``folder``, ``torch``,
+``hfds``. Its tag ``named`` says that a name must follow the slash (``torch/cifar10``), and
+``resizes`` that it honours ``image_size``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from automix.data.image_set import ImageSet
+from automix.errors import ConfigError
 from automix.registry import Registry
 
 
@@ -23,9 +25,22 @@ class DataSource:
     root: str = ""
     """File or folder of the data; empty for embedded sets."""
     image_size: int = 0
-    """Side in pixels that folder images are resized to; 0 keeps them (all must agree)."""
+    """Side in pixels that ``folder``, ``torch`` and ``hfds`` images are brought to: the shorter
+    edge is resized to it and the centre square kept. 0 keeps them as they are (all must agree)."""
     download: bool = False
     """Whether a missing public set may be fetched. Off: nothing ever touches the network."""
+    skip_bad: bool = False
+    """Whether image files that cannot be read are left out and logged, instead of refused. Every
+    file is then decoded once at the start, also of a set that stays on disk."""
+    memory_limit_gb: float = 0.0
+    """Main memory, in 1e9 bytes, that one process may fill with the images; what is larger is
+    read batch by batch. 0: a quarter of what is free when they are loaded. Set it where several
+    processes load a large set at the same time, or where a container has less than the machine."""
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "memory_limit_gb"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"task.{name} is {getattr(self, name)}, wanted 0 or more")
 
 
 Loader = Callable[[DataSource], ImageSet]
@@ -37,10 +52,21 @@ def load(source: DataSource) -> ImageSet:
     """Load the images of a source.
 
     Raises:
-        ConfigError: If no loader has that name.
+        ConfigError: If no loader has that name, or it cannot do what is asked.
         DataError: If the files cannot be used; the message names the first bad one.
+        ResourceError: If memory, the network or an optional package is missing.
     """
-    return DATASETS[source.dataset.split("/", 1)[0]](source)
+    kind, _, name = source.dataset.partition("/")
+    entry = DATASETS.entry(kind)
+    if bool(name) != bool(entry.tags.get("named")):
+        wanted = kind if name else f"{kind}/ and a name"
+        raise ConfigError(f"task.dataset is {source.dataset!r}, wanted {wanted}")
+    if source.image_size and not entry.tags.get("resizes"):
+        raise ConfigError(
+            f"task.image_size is {source.image_size}, but {kind} images keep their size",
+            "leave task.image_size at 0",
+        )
+    return entry.value(source)
 
 
 __all__ = ["DATASETS", "DataSource", "ImageSet", "load"]

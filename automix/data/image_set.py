@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from automix.data.memory import fits, images_a_piece
 from automix.errors import DataError
+
+R = TypeVar("R")
 
 
 class Pixels(Protocol):
@@ -37,8 +42,47 @@ class InMemory:
 
     def read(self, index: np.ndarray) -> Tensor:
         """Return (n, c, h, w) float32 in [0, 1]."""
-        picked = self.images[torch.from_numpy(index)]
-        return picked.float() / 255 if picked.dtype == torch.uint8 else picked.float()
+        return _as_floats(self.images[torch.from_numpy(index)])
+
+
+class OnDisk:
+    """Images that are decoded each time they are read.
+
+    Args:
+        decode: File number to (c, h, w) uint8; raises DataError, with the file's name.
+        files: (n,) the file number of each image.
+    """
+
+    def __init__(self, decode: Callable[[int], Tensor], files: np.ndarray) -> None:
+        self._decode, self._files = decode, files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, index: np.ndarray) -> Tensor:
+        """Return (n, c, h, w) float32 in [0, 1].
+
+        Raises:
+            DataError: If a file cannot be read, which may have been whole when the set was loaded.
+        """
+        return _as_floats(torch.stack(in_threads(self._decode, self._files[index])))
+
+
+def _as_floats(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def in_threads(function: Callable[[int], R], numbers: Iterable[int]) -> list[R]:
+    """Map a function over numbers in as many threads as torch may use; results keep the order.
+
+    Threads, not processes, because decoders let other threads run, and because worker processes
+    inside cluster actors are known to hang.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return [function(int(number)) for number in numbers]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, [int(number) for number in numbers]))
 
 
 @dataclass(frozen=True)
@@ -53,6 +97,7 @@ class ImageSet:
         shape: (channels, height, width).
         test: Positions of the part that only evaluation reads, where the set itself says which
             (CIFAR's test file, a ``test`` folder); None where it is to be split off.
+        memory_limit_gb: As in ``DataSource``; it also holds for the splits of the set.
     """
 
     name: str
@@ -61,9 +106,17 @@ class ImageSet:
     class_names: tuple[str, ...]
     shape: tuple[int, int, int]
     test: np.ndarray | None = None
+    memory_limit_gb: float = 0.0
 
     def __post_init__(self) -> None:
         present = np.unique(self.labels)
+        outside = [int(label) for label in present if not 0 <= label < len(self.class_names)]
+        if outside:
+            raise DataError(
+                f"{self.name}: labels hold {outside[0]}, "
+                f"wanted 0 to {len(self.class_names) - 1} for {len(self.class_names)} classes",
+                "a label of -1 often means that the labels are withheld",
+            )
         if len(self.class_names) < 2 or len(present) < 2:
             only = self.class_names[int(present[0])] if len(present) else "none"
             raise DataError(
@@ -71,8 +124,64 @@ class ImageSet:
                 "wanted two classes or more",
                 "a classifier needs something to tell apart; check the labels or the folders",
             )
+        if self.test is not None:
+            unseen = np.setdiff1d(self.labels[self.test], np.delete(self.labels, self.test))
+            if len(unseen):
+                raise DataError(
+                    f"{self.name}: class {self.class_names[unseen[0]]!r} has images in the test "
+                    "part only",
+                    "a classifier can't learn a class that it never sees; move some images",
+                )
 
     @property
     def num_classes(self) -> int:
-        """k."""
+        """The number of classes, k."""
         return len(self.class_names)
+
+
+class Split:
+    """Some images of a set as the trainer reads them: a tensor if it fits, else a reader.
+
+    Args:
+        read: Positions in the set to images (n, c, h, w) float32.
+        index: (n,) the positions that make the split.
+        images: The set.
+        device: Where the images go.
+
+    Both forms give the same numbers; ``Task.split`` makes them.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[np.ndarray], Tensor],
+        index: np.ndarray,
+        images: ImageSet,
+        device: torch.device,
+    ) -> None:
+        self._read, self._index, self._device = read, index, device
+        shape, piece = (len(index), *images.shape), images_a_piece(images.shape)
+        self.resident: Tensor | None = None
+        """All images, (n, c, h, w) float32 on the device, where they fit."""
+        if fits(4 * int(np.prod(shape)), images.memory_limit_gb, device):
+            # Filled piece by piece: a scaled copy of the whole would double the peak.
+            held = torch.empty(shape, device=device)
+            for start in range(0, len(index), piece):
+                held[start : start + piece] = read(index[start : start + piece])
+            self.resident = held
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, at: Tensor) -> Tensor:
+        """Return the images at positions of the split, (n,) int64 on any device."""
+        if self.resident is not None:
+            return self.resident[at]
+        return self._read(self._index[at.cpu().numpy()]).to(self._device)
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Yield all images in order, ``size`` at a time, as ``Tensor.split`` does."""
+        if self.resident is not None:
+            yield from self.resident.split(size)
+            return
+        for start in range(0, len(self), size):
+            yield self._read(self._index[start : start + size]).to(self._device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from automix.data import DataSource, load
-from automix.data.image_set import ImageSet
+from automix.data.image_set import ImageSet, Split
+from automix.data.memory import images_a_piece
 from automix.errors import ConfigError, DataError
 from automix.seeding import generator
 
@@ -39,10 +40,9 @@ class TaskSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilySettings:
-    """The distribution of tasks, and the splits they share."""
+class FamilySettings(DataSource):
+    """The distribution of tasks: where the images come from, and how each task is cut."""
 
-    source: DataSource = field(default_factory=DataSource)
     train_sizes: Sequence[int] = (0,)
     """Training-set sizes, drawn uniformly; 0 takes everything that is left."""
     label_noise: Sequence[float] = (0.0,)
@@ -55,7 +55,9 @@ class FamilySettings:
     def __post_init__(self) -> None:
         for noise in self.label_noise:
             if not 0 <= noise < 1:
-                raise ConfigError(f"task.label_noise holds {noise}, wanted numbers from 0 to below 1")
+                raise ConfigError(
+                    f"task.label_noise holds {noise}, wanted numbers from 0 to below 1"
+                )
         for size in self.train_sizes:
             if size < 0:
                 raise ConfigError(f"task.train_sizes holds {size}, wanted 0 (all) or more")
@@ -64,7 +66,14 @@ class FamilySettings:
         if self.val_size < 0:
             raise ConfigError(f"task.val_size is {self.val_size}, wanted 0 (a fifth) or more")
         if not 0 < self.test_share < 1:
-            raise ConfigError(f"task.test_share is {self.test_share}, wanted a number between 0 and 1")
+            raise ConfigError(
+                f"task.test_share is {self.test_share}, wanted a number between 0 and 1"
+            )
+
+    @property
+    def source(self) -> DataSource:
+        """Where the images come from, without how they are cut."""
+        return DataSource(**{f.name: getattr(self, f.name) for f in fields(DataSource)})
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,10 @@ class Task:
     def normalised(self, index: np.ndarray) -> Tensor:
         """Read images and scale them by the training split's mean and deviation."""
         return (self.images.pixels.read(index) - self.mean) / self.std
+
+    def split(self, index: np.ndarray, device: torch.device) -> Split:
+        """Return scaled images: on the device if they fit there, else read when asked for."""
+        return Split(self.normalised, index, self.images, device)
 
     def labels(self, index: np.ndarray) -> Tensor:
         """Return the true labels, (n,) int64."""
@@ -232,6 +245,8 @@ def noisy_labels(
 
 def _statistics(images: ImageSet, index: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean and deviation per channel, each (c, 1, 1), from at most 10 000 training images."""
-    sample = images.pixels.read(np.sort(index[:10_000]))
+    # Large images have pixels enough for that in one piece of memory.
+    count = min(10_000, images_a_piece(images.shape))
+    sample = images.pixels.read(np.sort(index[:count]))
     std, mean = torch.std_mean(sample, (0, 2, 3), correction=0)
     return mean[:, None, None], std.clamp_min(1e-4)[:, None, None]

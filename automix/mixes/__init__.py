@@ -37,7 +37,9 @@ class MaskFunction(Protocol):
         rng: np.random.Generator,
         own: Tensor | None,
         partner: Tensor | None,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Return the partner's weight per pixel."""
+        ...
 
 
 MIXES: Registry[MaskFunction] = Registry("mix method", __name__)

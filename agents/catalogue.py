@@ -1,0 +1,83 @@
+"""Everything registered, by kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+
+from agents.config import groups
+from agents.sb3 import AGENTS
+from agents.schedules import SCHEDULES
+from automix.data import DATASETS
+from automix.errors import ConfigError, did_you_mean
+from automix.labels import LABEL_RULES
+from automix.mixes import MIXES
+from automix.models import SMALL_NETS
+from automix.pairing import PAIRINGS
+from automix.registry import Registry
+from automix.saliency import SALIENCY
+from envs import ENV_IDS, OBSERVATIONS, REWARDS
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "mixes": MIXES,
+    "saliency": SALIENCY,
+    "labels": LABEL_RULES,
+    "pairings": PAIRINGS,
+    "datasets": DATASETS,
+    "schedules": SCHEDULES,
+    "observations": OBSERVATIONS,
+    "rewards": REWARDS,
+    "agents": AGENTS,
+}
+
+
+def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return name, summary and facts of everything registered, or of one kind.
+
+    Raises:
+        ConfigError: If there is no such kind.
+    """
+    if kind == "models":
+        # All of timm's are too many for the plain list, so they come only when asked for.
+        return {
+            "models": [
+                {"name": name, "summary": "timm", "facts": {}} for name in timm.list_models()
+            ]
+        }
+    everything = {name: _entries(registry) for name, registry in REGISTRIES.items()}
+    everything["models"] = [
+        {
+            "name": name,
+            "summary": timm.model_entrypoint(name).__doc__ or "",
+            "facts": {"note": "any timm model works; see `list models`"},
+        }
+        for name in SMALL_NETS
+    ]
+    everything["environments"] = [
+        {"name": name, "summary": entry, "facts": {}} for name, entry in ENV_IDS.items()
+    ]
+    everything["configs"] = [
+        {"name": f"{group}={option}", "summary": "", "facts": {}}
+        for group, options in groups().items()
+        for option in options
+    ]
+    if kind is None:
+        return everything
+    if kind not in everything:
+        raise ConfigError(
+            f"there is nothing called {kind!r} to list.{did_you_mean(kind, everything)}",
+            f"known: {', '.join(everything)}",
+        )
+    return {kind: everything[kind]}
+
+
+def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            "facts": {k: v for k, v in entry.tags.items() if not callable(v)},
+        }
+        for entry in registry.entries()
+    ]

@@ -1,0 +1,34 @@
+"""``evaluate``: one exported policy, or one contestant, on held-out tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agents.cli.options import as_json, overrides, print_json, verbosity
+
+
+@click.command("evaluate")
+@click.argument("who", metavar="EXPORT_DIR|CONTESTANT")
+@overrides
+@as_json
+@verbosity
+def command(who: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    r"""Score one policy or one schedule on held-out tasks; writes nothing.
+
+    \b
+    python run.py evaluate runs/<name>/export
+    python run.py evaluate fixed:cutmix@0.5 compare.seeds=5
+    """
+    from agents.cli.tables import print_result
+    from agents.config import load_settings
+    from agents.jobs import evaluate
+
+    folder = Path(who) / "export" if (Path(who) / "export").is_dir() else Path(who)
+    policy = str(folder) if folder.is_dir() else ""
+    result = evaluate(load_settings(overrides), "agent" if policy else who, policy)
+    if as_json:
+        print_json(result)
+    else:
+        print_result(result)

@@ -1,0 +1,27 @@
+"""``export``: take a learned policy home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agents.cli.options import as_json, print_json, verbosity
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@as_json
+@verbosity
+def command(run: Path, out: Path, as_json: bool) -> None:
+    """Check a run's policy and copy it: policy.json, policy.safetensors, schedule.yaml."""
+    from agents.export import copy_export
+
+    files = copy_export(run, out)
+    if as_json:
+        print_json({"files": [str(file.absolute()) for file in files]})
+        return
+    for file in files:
+        click.echo(str(file.absolute()))
+    click.echo(f"use it: automix.schedule.load_schedule({str(out)!r}).mixer(num_classes=...)")

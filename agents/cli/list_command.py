@@ -1,0 +1,30 @@
+"""``list``: everything that has a name."""
+
+from __future__ import annotations
+
+import click
+
+from agents.cli.options import as_json, print_json, verbosity
+
+
+@click.command("list")
+@click.argument("what", required=False)
+@as_json
+@verbosity
+def command(what: str | None, as_json: bool) -> None:
+    r"""List mixes, saliency, labels, datasets, models, schedules, observations, rewards, agents.
+
+    \b
+    python run.py list
+    python run.py list mixes
+    """
+    from agents.catalogue import catalogue
+    from agents.cli.tables import print_table
+
+    found = catalogue(what)
+    if as_json:
+        print_json(found)
+        return
+    for kind, entries in found.items():
+        print_table(kind, ["name", "what"], [[e["name"], e["summary"]] for e in entries])
+        click.echo()

@@ -1,0 +1,95 @@
+"""The door: finds commands, turns errors into one line and an exit code.
+
+Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+COMMANDS = ("train", "compare", "evaluate", "export", "report", "list", "config", "doctor")
+
+
+class Commands(click.Group):
+    """Looks commands up by file name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's file, which imports nothing heavy itself."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"agents.cli.{cmd_name}_command")
+        return module.command
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"automix {version('automix')}")
+        ctx.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Version."
+)
+def cli() -> None:
+    """Learn, epoch by epoch, how a classifier's training images are mixed."""
+
+
+def main() -> None:
+    """Run the command line; the exit code says what happened (docs/commands.md)."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _interrupted()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = _interrupted()
+    except BrokenPipeError:
+        # The reader of our output has gone; a second attempt at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _failed(error)
+    sys.exit(code or 0)
+
+
+def _failed(error: Exception) -> int:
+    from automix.errors import AutomixError
+
+    # Shown with -v only; a run's log.txt always has it.
+    logging.getLogger("automix").debug("traceback", exc_info=error)
+    if isinstance(error, AutomixError):
+        click.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        return error.exit_code
+    click.echo(f"error: {type(error).__name__}: {error}", err=True)
+    click.echo(
+        "hint: this is a defect of automix; run again with -v and report the output", err=True
+    )
+    return 1
+
+
+def _interrupted() -> int:
+    click.echo("interrupted", err=True)
+    return 130
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

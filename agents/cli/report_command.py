@@ -1,0 +1,24 @@
+"""``report``: draw a run's page again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agents.cli.options import as_json, print_json, verbosity
+
+
+@click.command("report")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@as_json
+@verbosity
+def command(run: Path, as_json: bool) -> None:
+    """Write report/index.html of a finished run, one file without network."""
+    from agents.report import write_report
+
+    page = write_report(run).absolute()
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        click.echo(str(page))

@@ -1,0 +1,156 @@
+"""From command-line words to checked settings: Hydra composes, nothing is instantiated by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agents.schema import build, schema_of
+from agents.settings import RunSettings
+from automix.errors import ConfigError, did_you_mean
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def load_settings(words: Sequence[str]) -> RunSettings:
+    """Compose the configuration with overrides and check it.
+
+    Args:
+        words: ``group=option`` or ``key=value``, as on the command line.
+
+    Raises:
+        ConfigError: If a group, option, key or value cannot be used.
+    """
+    for override, word in zip(_parsed(words), words, strict=True):
+        _check_override(override, word)
+    return build(RunSettings, composed(words))
+
+
+def composed(words: Sequence[str]) -> dict[str, Any]:
+    """Return the composed configuration as plain values."""
+    with _hydra():
+        try:
+            config = compose("config", overrides=list(words))
+            values = OmegaConf.to_container(config, resolve=False, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_reason(error), "python run.py config shows every key") from None
+    assert isinstance(values, dict)
+    values.pop("experiment", None)
+    _refuse_interpolation(values, "")
+    return values  # type: ignore[return-value]
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the options of each config group."""
+    return {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(CONFIGS.iterdir())
+        if folder.is_dir() and any(folder.glob("*.yaml"))
+    }
+
+
+def keys(settings: type = RunSettings, prefix: str = "") -> dict[str, Any]:
+    """Return every key, dotted, with its default; sections map to None."""
+    found: dict[str, Any] = {}
+    hints = get_type_hints(settings)
+    for field in fields(settings):
+        name = prefix + field.name
+        if is_dataclass(hints[field.name]):
+            found[name] = None
+            found |= keys(hints[field.name], name + ".")
+        else:
+            found[name] = field.default
+    return found
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Start Hydra's compose API and leave none of its global state behind."""
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store("schema", node=schema_of(RunSettings))
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def _parsed(words: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    found = []
+    for word in words:
+        try:
+            found += parser.parse_overrides([word])
+        except HydraException:
+            raise ConfigError(
+                f"{word!r} is not an override, wanted key=value or group=option",
+                "for example agent.learning_rate=1e-3 or task=digits",
+            ) from None
+    return found
+
+
+def _check_override(override: Override, word: str) -> None:
+    key = override.key_or_group
+    if override.is_add() or override.is_delete() or override.is_force_add():
+        raise ConfigError(
+            f"{word!r}: keys can neither be added nor removed", f"write {key}=value to set one"
+        )
+    if override.is_sweep_override():
+        raise ConfigError(
+            f"{word!r} gives several values, wanted one", "put a list in brackets: key=[1,2]"
+        )
+    options = groups()
+    value = override.value()
+    if key in options:
+        if value is not None and value not in options[key]:
+            raise ConfigError(
+                f"{word!r}: there is no {key} {str(value)!r}."
+                f"{did_you_mean(str(value), options[key])}",
+                f"{key}: {', '.join(options[key])}",
+            )
+        return
+    if key not in keys():
+        raise ConfigError(
+            f"{word!r}: there is no key {key!r}.{_guess(key)}",
+            "python run.py config shows every key",
+        )
+
+
+def _guess(key: str) -> str:
+    """Return the closest key: same last word, else near in its section, else anywhere."""
+    known = [name for name, default in keys().items() if default is not None]
+    section, _, last = key.rpartition(".")
+    same_last = [name for name in known if name.rpartition(".")[2] == last]
+    if same_last:
+        return f" Did you mean {same_last[0]!r}?"
+    near = [name for name in known if section and name.startswith(section + ".")]
+    return did_you_mean(key, near) or did_you_mean(key, known)
+
+
+def _reason(error: Exception) -> str:
+    """Return the one line of a Hydra error that says what is wrong."""
+    cause = error.__cause__ or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    key = next((line.partition(": ")[2] for line in lines if line.startswith("full_key: ")), "")
+    return f"{key}: {lines[0]}" if key else (lines[0] if lines else type(cause).__name__)
+
+
+def _refuse_interpolation(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_interpolation(item, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_interpolation(item, where)
+    elif isinstance(value, str) and "${" in value:
+        raise ConfigError(f"{where} is {value!r}: interpolation is not offered", "write the value")

@@ -1,0 +1,37 @@
+"""Which device, how many processes."""
+
+from __future__ import annotations
+
+import torch
+
+from agents.rundir import usable_cores
+from agents.settings import RunSettings
+from automix.errors import ConfigError, ResourceError
+
+
+def choose_device(name: str) -> str:
+    """Return ``cpu`` or ``cuda[:n]``.
+
+    Raises:
+        ConfigError: If the name is not a device.
+        ResourceError: If that device is not there.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if gpus else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise ConfigError(f"device is {name!r}, wanted auto, cpu, cuda or cuda:<n>")
+    if kind == "cuda" and int(number or 0) >= gpus:
+        raise ResourceError(
+            f"device={name} was asked for, this machine has {gpus} usable GPUs",
+            "use device=auto or device=cpu",
+        )
+    return name
+
+
+def worker_count(settings: RunSettings, device: str) -> int:
+    """Return how many processes train classifiers: asked for, or one per core, or one per GPU."""
+    if settings.workers:
+        return settings.workers
+    return 1 if device.startswith("cuda") else usable_cores()

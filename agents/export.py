@@ -1,0 +1,103 @@
+"""Write what was learned in files that need neither the agent nor its library."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+import automix
+from agents.compare import Trial
+from agents.sb3 import policy_layers
+from agents.settings import RunSettings
+from automix.actions import MixAction
+from automix.errors import DataError
+from automix.policy import MixPolicy, PolicyForm, load_policy, save_policy
+from automix.schedule import MixSchedule, load_schedule, save_schedule
+from envs.codec import ActionCodec
+from envs.observations import Observer
+
+FILES = ("policy.json", "policy.safetensors", "schedule.yaml")
+
+
+def policy_of(agent: BaseAlgorithm, settings: RunSettings) -> MixPolicy:
+    """Take the policy out of an agent."""
+    codec = ActionCodec(settings.env.actions)
+    observer = Observer(settings.env.observations, codec)
+    actions = settings.env.actions
+    form = PolicyForm(
+        observations=list(observer.names),
+        observation_sizes=list(observer.sizes),
+        methods=list(actions.methods),
+        ratios=list(actions.ratios),
+        saliency=list(actions.saliency),
+        space=actions.space,
+        choices=[str(action) for action in codec.choices],
+    )
+    return MixPolicy(form, policy_layers(agent), about(settings))
+
+
+def about(settings: RunSettings) -> dict[str, Any]:
+    """Return where a policy comes from."""
+    return {
+        "automix": automix.__version__,
+        "dataset": settings.task.dataset,
+        "train_sizes": list(settings.task.train_sizes),
+        "label_noise": list(settings.task.label_noise),
+        "model": settings.trainer.model,
+        "budget": settings.trainer.epochs,
+        "agent": settings.agent.name,
+        "seed": settings.seed,
+    }
+
+
+def schedule_of(trials: Sequence[Trial]) -> MixSchedule:
+    """Flatten what the agent played on held-out tasks: at each epoch, its most frequent choice.
+
+    The policy looks at the training and a schedule cannot, so each kind of task has its own; the
+    one for all kinds is what most trials played.
+    """
+    plays = [trial for trial in trials if trial["kind"] == "agent"]
+    kinds = dict.fromkeys(trial["task"] for trial in plays)
+    return MixSchedule(
+        _majority([t["mixes"] for t in plays]),
+        {kind: _majority([t["mixes"] for t in plays if t["task"] == kind]) for kind in kinds},
+    )
+
+
+def _majority(plays: Sequence[Sequence[str]]) -> list[MixAction]:
+    return [
+        MixAction.parse(Counter(epoch).most_common(1)[0][0]) for epoch in zip(*plays, strict=True)
+    ]
+
+
+def write_export(folder: Path, policy: MixPolicy, schedule: MixSchedule) -> None:
+    """Write policy and schedule."""
+    save_policy(folder, policy)
+    save_schedule(folder / "schedule.yaml", schedule, policy.about)
+
+
+def copy_export(run: Path, out: Path) -> list[Path]:
+    """Check a run's export and copy it.
+
+    Args:
+        run: A run directory, or its ``export`` folder.
+        out: The folder to write.
+
+    Raises:
+        DataError: If there is no export, or it is damaged.
+    """
+    source = run / "export" if (run / "export").is_dir() else run
+    if not (source / FILES[0]).is_file():
+        raise DataError(
+            f"{run} holds no exported policy ({FILES[0]})",
+            "give the directory of a finished `python run.py train`",
+        )
+    load_policy(source)
+    load_schedule(source)
+    out.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copyfile(source / name, out / name)) for name in FILES]

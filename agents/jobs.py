@@ -1,0 +1,173 @@
+"""The jobs behind the commands: learn and compare, or compare alone; each ends with a report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from agents.compare import Trial, compare, summarise
+from agents.contestants import contestants_of
+from agents.devices import choose_device, worker_count
+from agents.export import policy_of, schedule_of, write_export
+from agents.report import write_report
+from agents.rundir import RunDirectory
+from agents.sb3 import AGENTS, updates_of
+from agents.settings import CompareSettings, RunSettings, held_out_specs
+from agents.training import Learned, learn
+from agents.workers import start_workers
+from automix.data.tasks import TaskFamily
+from automix.errors import ConfigError
+from automix.files import write_atomically, write_json
+from automix.models import create_classifier
+from automix.policy import load_policy
+from envs.codec import ActionCodec
+from envs.game import Game, ImageWorld
+
+log = logging.getLogger("automix")
+
+
+def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Learn a policy, export it, compare it on held-out tasks, and write the report.
+
+    Returns:
+        The content of ``result.json``.
+    """
+    start = time.monotonic()
+    if "agent" not in settings.compare.contestants:
+        raise ConfigError("compare.contestants lacks 'agent'", "train compares what it has learned")
+    updates_of(settings.agent, settings.trainer.epochs)
+    device = check(settings)
+    directory = RunDirectory.create(path, settings, overwrite)
+    with (
+        _told(directory),
+        start_workers(worker_count(settings, device), settings.threads) as workers,
+    ):
+        learned = learn(settings, workers, device, directory)
+        policy = policy_of(learned.agent, settings)
+        _save_agent(directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
+        trials = compare(settings, workers, device, policy)
+        write_export(directory.path / "export", policy, schedule_of(trials))
+        result = summarise(trials, settings, learned.classifier_epochs, learned.passes)
+        result["learning"] = {
+            "updates": learned.updates,
+            "episodes": learned.episodes,
+            "classifier_epochs": learned.classifier_epochs,
+            "passes": learned.passes,
+            "wall_s": round(learned.wall_s, 1),
+        }
+        _finish(directory, trials, result, start)
+    return result
+
+
+def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Compare contestants on held-out tasks and write the report.
+
+    Returns:
+        The content of ``result.json``.
+    """
+    start = time.monotonic()
+    policy = load_policy(settings.policy) if settings.policy else None
+    device = check(settings)
+    directory = RunDirectory.create(path, settings, overwrite)
+    with (
+        _told(directory),
+        start_workers(worker_count(settings, device), settings.threads) as workers,
+    ):
+        trials = compare(settings, workers, device, policy)
+        result = summarise(trials, settings) | {"learning": None}
+        _finish(directory, trials, result, start)
+    return result
+
+
+def check(settings: RunSettings) -> str:
+    """Check what can be known before anything is written; return the device.
+
+    Raises:
+        AutomixError: If the images, the splits, the names or the device cannot be used.
+    """
+    AGENTS.entry(settings.agent.name)
+    menu = ActionCodec(settings.env.actions).choices
+    contestants_of(settings.compare.contestants, menu)
+    device = choose_device(settings.device)
+    torch.set_num_threads(settings.threads)
+    family = TaskFamily(settings.task)
+    for kind in held_out_specs(settings.compare, settings.task):
+        family.task(kind[0])
+    images = family.images
+    create_classifier(
+        settings.trainer.model, num_classes=images.num_classes, shape=images.shape, seed=0
+    )
+    Game(
+        ImageWorld(settings.task, settings.trainer, device), settings.env, settings.agent.group_size
+    )
+    return device
+
+
+@contextmanager
+def _told(directory: RunDirectory) -> Iterator[None]:
+    """Keep ``log.txt`` and ``status.json`` true, however the block ends."""
+    handler = logging.FileHandler(directory.path / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+        log.debug("the run ended early", exc_info=True)
+        directory.status("interrupted" if interrupted else "failed", error=str(error))
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def _finish(
+    directory: RunDirectory, trials: Sequence[Trial], result: dict[str, Any], start: float
+) -> None:
+    """Write trials, result and report."""
+    directory.write_lines("trials.jsonl", list(trials))
+    result["wall_s"] = round(time.monotonic() - start, 1)
+    write_json(directory.path / "result.json", result)
+    write_report(directory.path)
+    directory.status("finished")
+
+
+def _save_agent(path: Path, learned: Learned) -> None:
+    """Write the whole agent's weights, the critic's too, without pickle."""
+    tensors = {
+        name: value.contiguous() for name, value in learned.agent.policy.state_dict().items()
+    }
+    write_atomically(path, lambda temporary: save_file(tensors, temporary))
+
+
+def without_agent(settings: RunSettings) -> RunSettings:
+    """Leave ``agent`` out of the default contestants where no policy is given."""
+    names = settings.compare.contestants
+    if settings.policy or names != CompareSettings().contestants:
+        return settings
+    rest = tuple(name for name in names if name != "agent")
+    return replace(settings, compare=replace(settings.compare, contestants=rest))
+
+
+def evaluate(settings: RunSettings, contestant: str, policy_folder: str) -> dict[str, Any]:
+    """Score one contestant on the held-out tasks; writes nothing.
+
+    Args:
+        settings: Tasks, trainer and seeds.
+        contestant: A name; ``agent`` stands for the policy.
+        policy_folder: An export folder, or empty.
+    """
+    compared = replace(settings.compare, contestants=(contestant,))
+    settings = replace(settings, compare=compared, policy=policy_folder)
+    policy = load_policy(policy_folder) if policy_folder else None
+    device = check(settings)
+    with start_workers(worker_count(settings, device), settings.threads) as workers:
+        return summarise(compare(settings, workers, device, policy), settings)

@@ -1,0 +1,18 @@
+"""Learn the easy part on real images first, then mix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.schedules import SCHEDULES, strongest
+from automix.actions import PLAIN, MixAction
+
+
+@SCHEDULES.register("none_then_mix", kind="schedule")
+def none_then_mix(
+    progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.3
+) -> MixAction:
+    """Play nothing until ``at`` of the budget is spent, then the menu's strongest CutMix."""
+    return PLAIN if progress < at else strongest(menu)

@@ -1,0 +1,167 @@
+"""Everything a run is told, checked where it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from automix.data.tasks import FamilySettings, TaskSpec
+from automix.errors import ConfigError
+from automix.trainer import TrainerSettings
+from envs.game import EnvSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentSettings:
+    """A learner and how it is fed; hyper-parameters keep stable-baselines3's names."""
+
+    name: str = "ppo"
+    """A name in ``agents.sb3.AGENTS``."""
+    total_timesteps: int = 76_800
+    """Classifier epochs played to learn; a whole number of updates is played."""
+    groups: int = 8
+    """Tasks drawn for each update, side by side."""
+    group_size: int = 8
+    """Trainings of each task that share initial weights, batches and mixing draws."""
+    learning_rate: float = 3e-3
+    learning_rate_end: float = 3e-4
+    """The rate falls in a straight line from one to the other."""
+    batch_size: int = 320
+    n_epochs: int = 8
+    gamma: float = 1.0
+    gae_lambda: float = 1.0
+    clip_range: float = 0.2
+    ent_coef: float = 0.003
+    vf_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    net_arch: Sequence[int] = (64, 64)
+
+    def __post_init__(self) -> None:
+        for name in ("total_timesteps", "groups", "group_size", "batch_size", "n_epochs"):
+            _at_least(self, "agent", name, 1)
+        for name in ("gamma", "gae_lambda"):
+            _between(self, "agent", name, 0.0, 1.0)
+        for name in ("learning_rate", "clip_range", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"agent.{name} is {getattr(self, name)}, wanted a number above 0")
+        for name in ("learning_rate_end", "ent_coef", "vf_coef"):
+            _at_least(self, "agent", name, 0)
+        if not self.net_arch or min(self.net_arch) < 1:
+            raise ConfigError(
+                f"agent.net_arch is {list(self.net_arch)}, wanted widths of 1 or more"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """Who plays against whom, and on what."""
+
+    contestants: Sequence[str] = (
+        "agent",
+        "none",
+        "random",
+        "mix_then_none",
+        "none_then_mix",
+        "linear_ramp",
+        "alternating",
+        "fixed",
+    )
+    """Names of schedules, ``agent``, ``fixed:<method>@<ratio>[+<saliency>]``; ``fixed`` alone
+    stands for every fixed choice that the agent has."""
+    kinds: Sequence[str] = ()
+    """Kinds of held-out task as ``<train size>@<label noise>``; empty takes every pair of the
+    family."""
+    seeds: int = 12
+    """Held-out draws of each kind, each with its own images, wrong labels, weights and batches."""
+    resamples: int = 4000
+    """Bootstrap resamples for an interval."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "compare", "seeds", 2)
+        _at_least(self, "compare", "resamples", 100)
+        if not self.contestants:
+            raise ConfigError("compare.contestants is empty, wanted one name or more")
+        for kind in self.kinds:
+            parse_kind(kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """One run, whole."""
+
+    task: FamilySettings = field(default_factory=FamilySettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    env: EnvSettings = field(default_factory=EnvSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    compare: CompareSettings = field(default_factory=CompareSettings)
+    seed: int = 0
+    """Root of every random number, 0 or more."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``."""
+    workers: int = 0
+    """Processes that train classifiers; 0 takes one per core. Never changes a result."""
+    threads: int = 1
+    """torch threads of each process on the CPU. More than 1 may change the last digits."""
+    name: str = ""
+    """Run directory under ``runs/``; empty makes one from task, agent, seed and time."""
+    policy: str = ""
+    """An exported policy (folder) that stands for ``agent`` in ``compare`` and ``evaluate``."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "", "seed", 0)
+        _at_least(self, "", "workers", 0)
+        _at_least(self, "", "threads", 1)
+        if self.name and (self.name.startswith(".") or "/" in self.name or "\\" in self.name):
+            raise ConfigError(
+                f"name is {self.name!r}, wanted one folder name without slashes",
+                "to write elsewhere, give --run-dir",
+            )
+
+
+def parse_kind(text: str) -> tuple[int, float]:
+    """Read ``<train size>@<label noise>``, such as ``200@0.3``.
+
+    Raises:
+        ConfigError: If the text has another form.
+    """
+    size, _, noise = text.partition("@")
+    try:
+        kind = int(size), float(noise or 0)
+        FamilySettings(train_sizes=(kind[0],), label_noise=(kind[1],))
+    except (ValueError, ConfigError):
+        raise ConfigError(
+            f"compare.kinds holds {text!r}, wanted <train size>@<label noise>",
+            "for example compare.kinds=['100@0.0','400@0.3']",
+        ) from None
+    return kind
+
+
+def held_out_specs(compare: CompareSettings, task: FamilySettings) -> list[list[TaskSpec]]:
+    """Return the held-out tasks, one list per kind, seeds in order."""
+    pairs = [parse_kind(kind) for kind in compare.kinds] or [
+        (size, noise) for size in task.train_sizes for noise in task.label_noise
+    ]
+    return [
+        [
+            TaskSpec(train_size=size, label_noise=noise, seed=HELD_OUT + index)
+            for index in range(compare.seeds)
+        ]
+        for size, noise in pairs
+    ]
+
+
+HELD_OUT = 2**31
+"""Seeds from here on are for evaluation: an episode's own are drawn from below."""
+
+
+def _at_least(settings: object, section: str, name: str, least: float) -> None:
+    value = getattr(settings, name)
+    if not value >= least:
+        where = f"{section}.{name}" if section else name
+        raise ConfigError(f"{where} is {value}, wanted {least} or more")
+
+
+def _between(settings: object, section: str, name: str, low: float, high: float) -> None:
+    value = getattr(settings, name)
+    if not low <= value <= high:
+        raise ConfigError(f"{section}.{name} is {value}, wanted a number from {low} to {high}")

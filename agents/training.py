@@ -1,0 +1,196 @@
+"""Learn a policy: rounds of whole episodes, an update after each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+
+from agents.progress import Tick, progress
+from agents.rundir import RunDirectory
+from agents.sb3 import AGENTS, updates_of
+from agents.settings import RunSettings
+from agents.vec_env import GroupVecEnv
+from agents.workers import Worker
+from automix.data.tasks import FamilySettings
+from automix.errors import AutomixError
+from automix.seeding import borrowed_global_rng, derived_seed
+from automix.trainer import TrainerSettings
+from envs.game import EnvSettings, ImageWorld
+from envs.mix_env import MixVectorEnv
+
+log = logging.getLogger("automix")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """An agent after learning, and what it cost."""
+
+    agent: BaseAlgorithm
+    updates: int
+    episodes: int
+    classifier_epochs: int
+    passes: int
+    """Samples sent forward and backward through classifiers."""
+    wall_s: float
+
+
+def learn(
+    settings: RunSettings, workers: Sequence[Worker], device: str, directory: RunDirectory
+) -> Learned:
+    """Learn a policy and append one record per update to ``metrics.jsonl``."""
+    budget = settings.trainer.epochs
+    updates = updates_of(settings.agent, budget)
+    start = time.monotonic()
+    make_group = partial(
+        make_mix_group,
+        settings.agent.group_size,
+        settings.task,
+        settings.trainer,
+        settings.env,
+        device,
+    )
+    env = GroupVecEnv(
+        make_group, settings.agent.groups, workers, derived_seed(settings.seed, "env")
+    )
+    agent_seed = derived_seed(settings.seed, "agent")
+    # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
+    with borrowed_global_rng(agent_seed), progress("learning", updates) as tick:
+        agent = AGENTS[settings.agent.name](settings.agent, env, budget, agent_seed)
+        agent.set_logger(Logger(folder=None, output_formats=[]))
+        recorder = Recorder(directory, env.num_envs * budget, tick)
+        agent.learn(updates * env.num_envs * budget, callback=recorder)
+    recorder.record_update()
+    env.close()
+    return Learned(
+        agent=agent,
+        updates=updates,
+        episodes=recorder.episodes,
+        classifier_epochs=agent.num_timesteps,
+        passes=recorder.passes,
+        wall_s=time.monotonic() - start,
+    )
+
+
+def make_mix_group(
+    group_size: int, task: FamilySettings, trainer: TrainerSettings, env: EnvSettings, device: str
+) -> MixVectorEnv:
+    """Build one group of episodes; importable by name, so that workers can call it."""
+    return MixVectorEnv(group_size, ImageWorld(task, trainer, device), env)
+
+
+class Recorder(BaseCallback):
+    """Writes what each round of episodes showed; nothing here depends on wall-clock time.
+
+    Args:
+        directory: Receives ``metrics.jsonl``.
+        rollout: Environment steps of a round.
+        tick: Progress, once a round.
+    """
+
+    def __init__(self, directory: RunDirectory, rollout: int, tick: Tick) -> None:
+        super().__init__()
+        self._directory, self._rollout, self._tick = directory, rollout, tick
+        self._round = Round()
+        self._finished_round: Round | None = None
+        self._updates = 0
+        self.episodes = 0
+        self.passes = 0
+
+    def _on_step(self) -> bool:
+        rewards, dones = self.locals["rewards"], self.locals["dones"]
+        if not np.isfinite(rewards).all():
+            where = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise AutomixError(
+                f"the reward of environment {where} at step {self.num_timesteps} is not finite",
+                "this is a defect of the reward: please report it with the run's config.yaml",
+            )
+        for info, done in zip(self.locals["infos"], dones, strict=True):
+            self._round.add(info, bool(done))
+        return True
+
+    def _on_rollout_start(self) -> None:
+        # The update that follows a round has happened by now, so its figures are known.
+        self.record_update()
+
+    def _on_rollout_end(self) -> None:
+        self._finished_round, self._round = self._round, Round()
+
+    def record_update(self) -> None:
+        """Write the record of the last round, if it has not been written."""
+        done = self._finished_round
+        if done is None:
+            return
+        self._finished_round = None
+        self._updates += 1
+        self.episodes += done.episodes
+        self.passes += done.passes
+        values = self.model.logger.name_to_value
+        record = {
+            "update": self._updates,
+            "timesteps": self._updates * self._rollout,
+            "episodes": self.episodes,
+            "classifier_epochs": self._updates * self._rollout,
+            **done.summary(),
+            "agent": {
+                "entropy": -float(values["train/entropy_loss"]),
+                "approx_kl": float(values["train/approx_kl"]),
+                "explained_variance": _finite(values["train/explained_variance"]),
+                "value_loss": float(values["train/value_loss"]),
+            },
+        }
+        self._directory.append("metrics.jsonl", record)
+        self._tick(1, f"validation accuracy {record['val_accuracy']:.3f}")
+
+
+class Round:
+    """What one round of episodes adds up to."""
+
+    def __init__(self) -> None:
+        self._plays: dict[str, Counter[str]] = defaultdict(Counter)
+        self._accuracies: dict[str, list[float]] = defaultdict(list)
+        self._diverged = 0
+        self.passes = 0
+
+    @property
+    def episodes(self) -> int:
+        """Finished episodes."""
+        return sum(len(values) for values in self._accuracies.values())
+
+    def add(self, info: dict[str, Any], done: bool) -> None:
+        """Count one step of one environment."""
+        self._plays[info["task"]][info["mix"]] += 1
+        self.passes += info["passes"]
+        if done:
+            self._accuracies[info["task"]].append(info["val_accuracy"])
+            self._diverged += info["diverged"]
+
+    def summary(self) -> dict[str, Any]:
+        """Return mean accuracy and shares of play, in all and by kind of task."""
+        everything = [value for values in self._accuracies.values() for value in values]
+        return {
+            "val_accuracy": float(np.mean(everything)),
+            "diverged": self._diverged,
+            "by_kind": {
+                kind: {
+                    "episodes": len(self._accuracies[kind]),
+                    "val_accuracy": float(np.mean(self._accuracies[kind])),
+                    "play": {mix: count / plays.total() for mix, count in sorted(plays.items())},
+                }
+                for kind, plays in sorted(self._plays.items())
+            },
+        }
+
+
+def _finite(value: Any) -> float | None:
+    """Return a float, or None for what JSON cannot say (no variance to explain)."""
+    return float(value) if np.isfinite(value) else None

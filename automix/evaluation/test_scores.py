@@ -1,0 +1,46 @@
+"""What trained classifiers are worth on images that no decision has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+)
+
+from automix.trainer import Population
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """Scores on the test split."""
+
+    accuracy: float
+    """Share of right answers, in [0, 1]."""
+    calibration_error: float
+    """Expected calibration error, 15 bins, in [0, 1]."""
+
+
+def test_scores(population: Population) -> list[TestScores]:
+    """Score every member on the test split.
+
+    A diverged training answers like one that knows nothing: accuracy 0, error 1.
+    """
+    task = population.task
+    labels = task.labels(task.test_index)
+    logits = population.logits(task.normalised(task.test_index)).cpu()
+    return [_scores(logits[:, member], labels) for member in range(population.members)]
+
+
+def _scores(logits: torch.Tensor, labels: torch.Tensor) -> TestScores:
+    if not torch.isfinite(logits).all():
+        return TestScores(0.0, 1.0)
+    classes = logits.shape[1]
+    probabilities = logits.softmax(1)
+    accuracy = multiclass_accuracy(probabilities, labels, classes, average="micro")
+    error = multiclass_calibration_error(probabilities, labels, classes, CALIBRATION_BINS)
+    return TestScores(float(accuracy), float(error))

@@ -1,0 +1,111 @@
+"""Files that are whole or absent, and readers that take nothing but data."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from automix.errors import DataError, ResourceError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then put it in place.
+
+    Raises:
+        ResourceError: If the disk is full or the folder cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomically(path, lambda temporary: _write_utf8(temporary, text))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; numbers must be finite."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, value: Any, comment: str = "") -> None:
+    """Write YAML atomically, with a comment on top."""
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    write_text(path, head + yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        DataError: If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(_read_text(path))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read plain YAML: no tags, no code, no interpolation.
+
+    Raises:
+        DataError: If the file is missing or is not plain YAML.
+    """
+    try:
+        return yaml.safe_load(_read_text(path))
+    except yaml.YAMLError as error:
+        raise DataError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from None
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and hand it to the operating system."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _write_utf8(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _cannot_write(path: Path, error: OSError) -> ResourceError:
+    if error.errno == errno.ENOSPC:
+        return ResourceError(f"no space left on the disk of {path}", "free some and run again")
+    return ResourceError(
+        f"{path} cannot be written: {error.strerror or error}",
+        "choose a writable folder with --run-dir",
+    )

@@ -1,0 +1,174 @@
+"""The exported schedule: which mix at which share of the budget, and a mixer for any loop.
+
+A schedule needs neither the agent nor the environment that it was learned in::
+
+    mixer = load_schedule("runs/x/export").mixer(num_classes=10)
+    for epoch in range(epochs):
+        mixer.set_progress(epoch / epochs)
+        for images, labels in loader:
+            images, targets = mixer(images, labels)
+            loss = torch.nn.functional.cross_entropy(model(images), targets)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from automix.actions import MixAction
+from automix.errors import ConfigError, DataError, did_you_mean
+from automix.files import read_yaml, write_yaml
+from automix.mixing import DEFAULTS, MixSettings, mix_batch
+from automix.saliency import Classifier
+from automix.seeding import generator
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class MixSchedule:
+    """Actions in order of progress.
+
+    Attributes:
+        actions: One per epoch of the budget it was made for; stretched to any other.
+        by_kind: The same for single kinds of task, where the policy treats them differently.
+    """
+
+    actions: Sequence[MixAction]
+    by_kind: Mapping[str, Sequence[MixAction]] = field(default_factory=dict)
+
+    def at(self, progress: float) -> MixAction:
+        """Return the action for finished epochs / budget.
+
+        Raises:
+            ConfigError: If progress is not in [0, 1): the schedule knows no epoch beyond.
+        """
+        if not 0 <= progress < 1:
+            raise ConfigError(
+                f"progress is {progress:g}, wanted finished epochs / budget, from 0 to below 1",
+                "a schedule ends with its budget: set progress to epoch / epochs, epoch from 0",
+            )
+        return self.actions[int(progress * len(self.actions) + 1e-9)]
+
+    def for_kind(self, kind: str) -> MixSchedule:
+        """Return the schedule of one kind of task.
+
+        Raises:
+            ConfigError: If the export holds none for it.
+        """
+        if kind not in self.by_kind:
+            raise ConfigError(
+                f"the schedule has no kind {kind!r}.{did_you_mean(kind, self.by_kind)}",
+                f"known: {', '.join(self.by_kind) or 'none'}",
+            )
+        return MixSchedule(self.by_kind[kind])
+
+    def mixer(
+        self, num_classes: int, seed: int = 0, settings: MixSettings = DEFAULTS
+    ) -> ScheduleMixer:
+        """Return a callable that mixes batches as the schedule says."""
+        return ScheduleMixer(self, num_classes, seed, settings)
+
+
+class ScheduleMixer:
+    """Mixes the batches of a training loop.
+
+    Args:
+        schedule: What to play when.
+        num_classes: Classes of the labels.
+        seed: Of all draws.
+        settings: How actions are carried out.
+    """
+
+    def __init__(
+        self, schedule: MixSchedule, num_classes: int, seed: int, settings: MixSettings
+    ) -> None:
+        self._schedule, self._num_classes, self._settings = schedule, num_classes, settings
+        self._rng = generator(seed, "schedule mixer")
+        self.action = schedule.at(0.0)
+
+    def set_progress(self, progress: float) -> None:
+        """Tell the share of the budget that is spent; call it at the start of each epoch."""
+        self.action = self._schedule.at(progress)
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, classifier: Classifier | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mix a batch.
+
+        Args:
+            images: (b, c, h, w) float; not modified.
+            labels: (b,) int classes or (b, k) probabilities.
+            classifier: images -> logits, where the schedule uses a saliency that needs it.
+
+        Returns:
+            Mixed images, and targets (b, k) for a soft-target cross-entropy.
+        """
+        mixed = mix_batch(
+            images,
+            labels,
+            self.action,
+            num_classes=self._num_classes,
+            rng=self._rng,
+            classifier=classifier,
+            settings=self._settings,
+        )
+        return mixed.images, mixed.targets
+
+
+def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -> None:
+    """Write ``schedule.yaml``; ``about`` tells where it comes from."""
+    write_yaml(
+        path,
+        {
+            "format": FORMAT,
+            "about": dict(about),
+            "schedule": _table(schedule.actions),
+            "by_kind": {kind: _table(actions) for kind, actions in schedule.by_kind.items()},
+        },
+        comment="Which mix at which epoch. Read it with automix.schedule.load_schedule.",
+    )
+
+
+def load_schedule(path: str | Path) -> MixSchedule:
+    """Read ``schedule.yaml``, or the export folder that holds it.
+
+    Raises:
+        DataError: If the file is missing, of another format, or names unknown mixes.
+    """
+    path = Path(path)
+    path = path / "schedule.yaml" if path.is_dir() else path
+    content = read_yaml(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        got = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
+    by_kind = content.get("by_kind") or {}
+    return MixSchedule(
+        _actions(content.get("schedule"), f"{path}: schedule"),
+        {str(k): _actions(rows, f"{path}: by_kind.{k}") for k, rows in by_kind.items()},
+    )
+
+
+def _table(actions: Sequence[MixAction]) -> list[dict[str, Any]]:
+    return [
+        {"epoch": epoch, "method": a.method, "ratio": a.ratio, "saliency": a.saliency}
+        for epoch, a in enumerate(actions)
+    ]
+
+
+def _actions(rows: Any, where: str) -> list[MixAction]:
+    if not isinstance(rows, list) or not rows:
+        raise DataError(f"{where} is {type(rows).__name__}, wanted a list with one entry an epoch")
+    actions = []
+    for number, row in enumerate(rows):
+        try:
+            actions.append(MixAction(str(row["method"]), float(row["ratio"]), str(row["saliency"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{where}[{number}] is not an action: {error}") from None
+        except ConfigError as error:
+            raise DataError(f"{where}[{number}]: {error.message}", error.hint) from None
+    return actions

@@ -1,0 +1,54 @@
+"""Tasks and settings so small that a training takes a moment."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from automix.data.image_set import ImageSet, InMemory
+from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
+from automix.trainer import TrainerSettings
+
+BATCH_SIZE = 16
+
+
+@lru_cache(maxsize=1)
+def digits_task() -> Task:
+    """60 training and 30 validation digits: three batches of 16 and one of 12."""
+    family = TaskFamily(FamilySettings(dataset="digits", train_sizes=(60,), val_size=30))
+    return family.task(TaskSpec(train_size=60, label_noise=0.1, seed=3))
+
+
+def fake_task(
+    shape: tuple[int, int, int], *, train: int = 12, val: int = 6, test: int = 6, classes: int = 3
+) -> Task:
+    """Noise images, for nets that want a shape of their own."""
+    n = train + val + test
+    pixels = torch.from_numpy(np.random.default_rng(0).random((n, *shape), dtype=np.float32))
+    labels = np.arange(n) % classes
+    index = np.arange(n)
+    return Task(
+        spec=TaskSpec(train_size=train, label_noise=0.0, seed=0),
+        images=ImageSet("noise", InMemory(pixels), labels, tuple("abcdefghij"[:classes]), shape),
+        train_index=index[:train],
+        train_labels=labels[:train],
+        val_index=index[train : train + val],
+        test_index=index[train + val :],
+        mean=torch.full((shape[0], 1, 1), 0.5),
+        std=torch.full((shape[0], 1, 1), 0.29),
+    )
+
+
+def trainer_settings(**changes: Any) -> TrainerSettings:
+    """Settings of a short training; 4 epochs, the first of them warm-up."""
+    values: dict[str, Any] = {
+        "model": "small_cnn_w8",
+        "epochs": 4,
+        "batch_size": BATCH_SIZE,
+        "warmup_epochs": 1,
+        "probe_size": 20,
+    }
+    return TrainerSettings(**values | changes)
