@@ -20,6 +20,7 @@ from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
 from automix.pairing import PAIRINGS
 from automix.saliency import SALIENCY, Classifier
+from automix.stacking import frozen_running_statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +196,10 @@ def _saliency_of(
                 "pass classifier=..., or use 'spectral', which needs the images only",
             )
         classifier = torch.nn.Identity()
-    return provider.value(images, targets, classifier)
+    if not isinstance(classifier, torch.nn.Module):
+        return provider.value(images, targets, classifier)
+    with frozen_running_statistics(classifier):
+        return provider.value(images, targets, classifier)
 
 
 def blend(images: Tensor, partner: Tensor, mask: Tensor) -> Tensor:

@@ -40,7 +40,10 @@ class DataSource:
     def __post_init__(self) -> None:
         for name in ("image_size", "memory_limit_gb"):
             if not getattr(self, name) >= 0:
-                raise ConfigError(f"task.{name} is {getattr(self, name)}, wanted 0 or more")
+                raise ConfigError(
+                    f"task.{name} is {getattr(self, name)}, wanted 0 or more",
+                    "0 leaves the choice to the data",
+                )
 
 
 Loader = Callable[[DataSource], ImageSet]
@@ -59,8 +62,11 @@ def load(source: DataSource) -> ImageSet:
     kind, _, name = source.dataset.partition("/")
     entry = DATASETS.entry(kind)
     if bool(name) != bool(entry.tags.get("named")):
-        wanted = kind if name else f"{kind}/ and a name"
-        raise ConfigError(f"task.dataset is {source.dataset!r}, wanted {wanted}")
+        wanted = kind if name else f"{kind}/<name>"
+        raise ConfigError(
+            f"task.dataset is {source.dataset!r}, wanted {wanted}",
+            "list the data sets with: python run.py list datasets",
+        )
     if source.image_size and not entry.tags.get("resizes"):
         raise ConfigError(
             f"task.image_size is {source.image_size}, but {kind} images keep their size",

@@ -89,7 +89,7 @@ def _array(path: Path, arrays: NpzFile, key: str) -> np.ndarray:
         raise ResourceError(
             f"{path}: array {key!r} takes {size / 1e9:.1f} GB, "
             f"and {free / 1e9:.1f} GB of memory are free",
-            "save the images as uint8, or as files for task.dataset=folder, which leaves them on disk",
+            "save the images as uint8, or as files: task.dataset=folder can leave them on disk",
         )
     try:
         array = arrays[key]
@@ -187,13 +187,14 @@ def _class_names(path: Path, names: np.ndarray, classes: int) -> tuple[str, ...]
             f"wanted ({classes},) strings: one for each class that labels hold",
             "class_names=np.array(['cat', 'dog']), in the order of the sorted labels",
         )
-    values, counts = np.unique(names, return_counts=True)
-    if len(values) < classes:
-        raise DataError(
-            f"{path}: array 'class_names' holds {values[counts.argmax()]!r} twice",
-            "each class needs its own name",
-        )
-    return tuple(str(name) for name in names)
+    found: list[str] = names.tolist()
+    for name in found:
+        if found.count(name) > 1:
+            raise DataError(
+                f"{path}: array 'class_names' holds {name!r} twice",
+                "each class needs its own name",
+            )
+    return tuple(found)
 
 
 def _test(path: Path, test: np.ndarray, images: int) -> np.ndarray:

@@ -35,4 +35,4 @@ def mixup(
     theirs, ours = weight * partner[:, None], (1 - weight) * own[:, None]
     total = theirs + ours
     # Where neither image is salient there is nothing to tilt by: plain mixup.
-    return torch.where(total > 0, theirs / total.clamp_min(1e-30), weight)
+    return torch.where(total > 0, theirs / total, weight)

@@ -31,6 +31,9 @@ SALIENCY: Registry[Provider] = Registry("saliency provider", __name__)
 def normalised(saliency: Tensor) -> Tensor:
     """Scale each map, (b, h, w), to sum to 1; a map of zeros becomes uniform."""
     saliency = torch.nan_to_num(saliency.float(), nan=0.0, posinf=0.0, neginf=0.0)
+    # By the peak first: slopes of a sure classifier come near the smallest float32, those of a
+    # diverging one near the largest, and neither sum can be divided by.
+    saliency = saliency / saliency.amax((1, 2), keepdim=True)
     total = saliency.sum((1, 2), keepdim=True)
     uniform = 1.0 / (saliency.shape[1] * saliency.shape[2])
-    return torch.where(total > 0, saliency / total.clamp_min(1e-30), uniform)
+    return torch.where(total > 0, saliency / total, uniform)

@@ -1,0 +1,301 @@
+"""What a run's numbers say, in words and table cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from agents.report.run_files import Contestant, Difference, Run
+from automix import stats
+
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+
+Relation = Literal["beats", "loses to", "is not told apart from"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Whose differences the report shows.
+
+    Attributes:
+        subject: The agent; without one the best fixed choice; without that nobody.
+        minus: Paired differences, subject minus each other contestant, by name.
+    """
+
+    subject: str | None
+    minus: Mapping[str, Difference]
+
+    @property
+    def title(self) -> str:
+        """The subject in table heads."""
+        return short(self.subject or "")
+
+
+def view_of(run: Run) -> View:
+    """Return whose differences to show."""
+    agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
+    if agent is not None:
+        return View(agent, run.agent_minus)
+    if run.best_fixed is None:
+        return View(None, {})
+    ours = run.scores(run.best_fixed)
+    others = [c.name for c in run.contestants if c.name != run.best_fixed]
+    return View(run.best_fixed, {name: difference(ours, run.scores(name), run) for name in others})
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray, run: Run) -> Difference:
+    """Return the paired difference of two tables of scores, each (kinds, seeds)."""
+    interval = stats.stratified_bootstrap(
+        ours - theirs, stats.mean, resamples=resamples(run), seed=int(run.setting("seed") or 0)
+    )
+    chance = stats.probability_of_improvement(ours, theirs)
+    return Difference(interval.value, interval.low, interval.high, chance)
+
+
+def resamples(run: Run) -> int:
+    """Return the bootstrap draws behind every interval."""
+    return int(run.setting("compare", "resamples") or 4000)
+
+
+def relation(value: Difference) -> Relation:
+    """Say what an interval allows to say."""
+    if value.low > 0:
+        return "beats"
+    return "loses to" if value.high < 0 else "is not told apart from"
+
+
+def verdict(run: Run, view: View) -> str:
+    """Return the result in one sentence, or two where no agent played."""
+    if view.subject is None:
+        best = run.contestants[0]
+        return (
+            f"No agent and no fixed choice played; the highest score has {called(best.name, run)} "
+            f"with {percent(best.iqm)} % {bounds(best.low, best.high)}."
+        )
+    named = [name for name in ("none", "random", run.best_fixed) if name in view.minus]
+    rivals = [str(name) for name in dict.fromkeys(named)] or list(view.minus)[:3]
+    clauses = [
+        clause
+        for kind in ("beats", "loses to", "is not told apart from")
+        if (clause := _clause(kind, rivals, run, view))
+    ]
+    subject = called(view.subject, run)
+    start = "" if _is_agent(view.subject, run) else "No agent played. "
+    if not clauses:
+        return f"{start}{_capital(subject)} played against nobody."
+    return f"{start}{_capital(subject)} {'; it '.join(clauses)}."
+
+
+def tally(view: View) -> str:
+    """Count wins, losses and undecided comparisons."""
+    relations = [relation(value) for value in view.minus.values()]
+    counts = [
+        f"{word} {relations.count(kind)}"
+        for kind, word in (
+            ("beats", "beats"),
+            ("loses to", "loses to"),
+            ("is not told apart from", "is not told apart from"),
+        )
+    ]
+    return f"Of all {len(relations)} others it {counts[0]}, {counts[1]} and {counts[2]}."
+
+
+def scope(run: Run) -> str:
+    """Say what the numbers are means of."""
+    kinds, seeds = len(run.tasks), len(run.seeds)
+    return (
+        f"{kinds} {_plural('kind', kinds)} of held-out task \N{MULTIPLICATION SIGN} {seeds} "
+        f"{_plural('seed', seeds)} ({seed_range(run.seeds)}) = "
+        f"{kinds * seeds} {_plural('training', kinds * seeds)} each"
+    )
+
+
+def warnings(run: Run) -> list[str]:
+    """Return what the reader must know before believing the numbers."""
+    found = []
+    smallest = stats.smallest_p(len(run.seeds))
+    if smallest >= 0.05:
+        found.append(
+            f"With {len(run.seeds)} seeds a paired sign-flip test over seeds cannot give a p below "
+            f"{smallest:.2g}: too few to speak of significance at 0.05, which takes 6 or more."
+        )
+    broken = [f"{short(c.name)} {c.diverged}" for c in run.contestants if c.diverged]
+    if broken:
+        found.append(
+            f"Trainings that diverged, scored as they ended, out of {run.contestants[0].n} each: "
+            f"{', '.join(broken)}."
+        )
+    return found
+
+
+def short(name: str) -> str:
+    """Return a contestant's name without its kind."""
+    return name.removeprefix("fixed:")
+
+
+def called(name: str, run: Run) -> str:
+    """Return a contestant's name in a sentence."""
+    picked = name == run.best_fixed
+    if name == "none":
+        note = " (the best fixed choice, picked on validation)" if picked else ""
+        return f"no mixing{note}"
+    if picked:
+        return f"the best fixed choice ({short(name)}, picked on validation)"
+    if _is_agent(name, run):
+        return "the agent"
+    return "random choice" if name == "random" else short(name)
+
+
+def seed_range(seeds: Sequence[int]) -> str:
+    """Return seeds in few words."""
+    low, high = min(seeds), max(seeds)
+    if len(seeds) > 1 and high - low == len(seeds) - 1:
+        return f"{low}{DASH}{high}"
+    shown = ", ".join(map(str, seeds[:6]))
+    return f"{shown}, ..." if len(seeds) > 6 else shown
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share in per cent, without the sign."""
+    return f"{100 * share:.{digits}f}"
+
+
+def points(share: float, digits: int = 1) -> str:
+    """Return a difference in percentage points, with its sign."""
+    text = f"{100 * share:+.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def bounds(low: float, high: float) -> str:
+    """Return an interval of shares, in per cent."""
+    return f"[{percent(low)}, {percent(high)}]"
+
+
+def signed_bounds(value: Difference) -> str:
+    """Return an interval of differences, in points."""
+    digits = _digits(value)
+    return f"[{points(value.low, digits)}, {points(value.high, digits)}]"
+
+
+def signed(value: Difference) -> str:
+    """Return a difference in points."""
+    return points(value.mean, _digits(value))
+
+
+def count(number: float) -> str:
+    """Return a large number, readable."""
+    for unit, name in ((1e9, "G"), (1e6, "M")):
+        if abs(number) >= unit:
+            return f"{number / unit:.1f} {name}"
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span, readable."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def settings_table(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return sections of (dotted key, value), as the command line takes them."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping)
+        sections.setdefault(str(key) if nested else "run", []).extend(_flat(str(key), value))
+    return list(sections.items())
+
+
+def best(values: Iterable[float | None], highest: bool = True) -> str | None:
+    """Return the best of some values as it is printed, so that ties are marked together."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return percent(max(known) if highest else min(known))
+
+
+def contestant_row(contestant: Contestant, run: Run, view: View) -> dict[str, Any]:
+    """Return the cells of one contestant."""
+    minus = view.minus.get(contestant.name)
+    return {
+        "name": contestant.name,
+        "short": short(contestant.name),
+        "kind": contestant.kind,
+        "subject": contestant.name == view.subject,
+        "picked": contestant.name == run.best_fixed,
+        "iqm": percent(contestant.iqm),
+        "bounds": bounds(contestant.low, contestant.high),
+        "error": _maybe_percent(contestant.calibration_error),
+        "minus": minus and f"{signed(minus)} {signed_bounds(minus)}",
+        "relation": minus and relation(minus),
+        "chance": minus and f"{100 * minus.p_improvement:.0f} %",
+        "epochs": count(contestant.epochs_spent),
+        "passes": count(contestant.passes),
+        "tasks": [percent(contestant.by_task[task]) for task in run.tasks],
+    }
+
+
+def _maybe_percent(share: float | None) -> str | None:
+    return None if share is None else percent(share)
+
+
+def _clause(kind: str, rivals: Sequence[str], run: Run, view: View) -> str:
+    """Return one verb with all whom it is about, or nothing."""
+    found = [(name, view.minus[name]) for name in rivals if relation(view.minus[name]) == kind]
+    if kind == "is not told apart from":
+        parts = [f"{called(name, run)}: {signed(d)} points {signed_bounds(d)}" for name, d in found]
+        joined = ", nor from ".join(parts)
+    else:
+        parts = [f"{called(name, run)} by {_size(d)}" for name, d in found]
+        joined = _listed(parts)
+    return f"{kind} {joined}" if parts else ""
+
+
+def _size(value: Difference) -> str:
+    """Return how large a difference is, whoever is ahead."""
+    digits = _digits(value)
+    low, high = sorted((abs(value.low), abs(value.high)))
+    return (
+        f"{percent(abs(value.mean), digits)} points "
+        f"[{percent(low, digits)}, {percent(high, digits)}]"
+    )
+
+
+def _digits(value: Difference) -> int:
+    """Return enough digits that an end of the interval beside zero does not look like zero."""
+    for digits in (1, 2):
+        ends = [100 * end for end in (value.low, value.high) if end]
+        if all(round(end, digits) for end in ends):
+            return digits
+    return 3
+
+
+def _flat(key: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        return [row for name, inner in value.items() for row in _flat(f"{key}.{name}", inner)]
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return [(key, text.removesuffix("...\n").strip())]
+
+
+def _is_agent(name: str, run: Run) -> bool:
+    contestant = run.contestant(name)
+    return contestant is not None and contestant.kind == "agent"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _plural(word: str, number: int) -> str:
+    return word if number == 1 else f"{word}s"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

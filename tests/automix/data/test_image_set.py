@@ -1,0 +1,149 @@
+"""Sets, splits and how much memory they may take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from automix.data import memory
+from automix.data.image_set import ImageSet, InMemory, OnDisk, Split, in_threads
+from tests.automix.data.checks import refused
+
+CPU = torch.device("cpu")
+NUMBERS = torch.arange(7 * 2 * 3 * 4, dtype=torch.uint8).view(7, 2, 3, 4)
+
+
+def image_set(limit_gb=0.0, **changes):
+    values = {
+        "name": "numbers",
+        "pixels": InMemory(NUMBERS),
+        "labels": np.array([0, 1, 0, 1, 0, 1, 1]),
+        "class_names": ("even", "odd"),
+        "shape": (2, 3, 4),
+        "memory_limit_gb": limit_gb,
+    }
+    return ImageSet(**values | changes)
+
+
+def test_memory_scales_uint8_to_one_and_keeps_floats():
+    index = np.array([3, 0, 3])
+    assert torch.equal(InMemory(NUMBERS).read(index), NUMBERS[[3, 0, 3]].float() / 255)
+    floats = NUMBERS.double() / 255
+    read = InMemory(floats).read(index)
+    assert read.dtype == torch.float32
+    assert torch.equal(read, floats[[3, 0, 3]].float())
+
+
+def test_disk_decodes_the_files_of_the_images_asked_for():
+    asked = []
+
+    def decode(number):
+        asked.append(number)
+        return NUMBERS[number]
+
+    disk = OnDisk(decode, np.array([6, 4, 2]))
+    assert torch.equal(disk.read(np.array([2, 0])), NUMBERS[[2, 6]].float() / 255)
+    assert asked == [2, 6]
+    assert len(disk) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_keep_the_order_and_pass_on_what_fails(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert in_threads(lambda n: n * n, range(50)) == [n * n for n in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        in_threads(lambda n: 1 // (n - 5), range(50))
+
+
+@pytest.fixture
+def splits():
+    """The same images as a tensor and as a reader."""
+
+    def half(index):
+        return NUMBERS[torch.from_numpy(index)].float() / 2
+
+    index = np.array([5, 1, 4, 0, 2])
+    return [Split(half, index, image_set(limit), CPU) for limit in (1.0, 1e-9)]
+
+
+def test_a_split_is_a_tensor_where_it_fits_and_a_reader_where_not(splits):
+    held, read = splits
+    assert held.resident is not None
+    assert read.resident is None
+
+
+def test_both_forms_of_a_split_give_the_same(splits):
+    for split in splits:
+        assert len(split) == 5
+        at = torch.tensor([4, 1, 1])
+        assert torch.equal(split[at], NUMBERS[[2, 1, 1]].float() / 2)
+        parts = list(split.split(2))
+        assert [len(part) for part in parts] == [2, 2, 1]
+        assert torch.equal(torch.cat(parts), NUMBERS[[5, 1, 4, 0, 2]].float() / 2)
+
+
+def test_a_split_that_is_held_is_read_once_in_pieces(monkeypatch):
+    monkeypatch.setattr(memory, "PIECE", 2 * 4 * 2 * 3 * 4)
+    asked = []
+
+    def read(index):
+        asked.append(index.tolist())
+        return NUMBERS[torch.from_numpy(index)].float()
+
+    split = Split(read, np.arange(5), image_set(1.0), CPU)
+    assert asked == [[0, 1], [2, 3], [4]]
+    assert torch.equal(split.resident, NUMBERS[:5].float())
+    split[torch.tensor([0])]
+    assert len(asked) == 3
+
+
+def test_a_quarter_of_what_is_free_may_be_taken(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 4000)
+    assert memory.fits(1000)
+    assert not memory.fits(1001)
+
+
+def test_a_limit_replaces_the_quarter(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 4000)
+    assert memory.fits(3_000_000, limit_gb=0.003)
+    assert not memory.fits(3_000_001, limit_gb=0.003)
+
+
+def test_a_gpu_has_its_own_quarter(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4000, 9000))
+    assert memory.fits(1000, 1e-9, torch.device("cuda"))
+    assert not memory.fits(1001, 1.0, torch.device("cuda"))
+
+
+def test_systems_that_do_not_say_what_is_free_are_taken_at_a_guess(monkeypatch):
+    def unreadable(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    assert memory.free_memory() > 10**7  # the physical memory
+    monkeypatch.delattr("os.sysconf")
+    assert memory.free_memory() == memory.UNKNOWN
+
+
+def test_a_piece_holds_at_least_one_image():
+    assert memory.images_a_piece((3, 10**5, 10**5)) == 1
+    assert memory.images_a_piece((1, 8, 8)) == memory.PIECE // 256
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_without_a_class_are_refused(label):
+    with refused("numbers", f"labels hold {label}", "0 to 1 for 2 classes"):
+        image_set(labels=np.array([0, 1, 0, 1, 0, 1, label]))
+
+
+def test_a_set_of_one_class_is_refused():
+    with refused("numbers", "7 images of one class only (even)"):
+        image_set(labels=np.zeros(7, np.int64))
+
+
+def test_a_class_of_the_test_part_alone_is_refused():
+    with refused("numbers", "'odd'", "test part only"):
+        image_set(labels=np.array([0, 0, 0, 0, 0, 1, 1]), test=np.array([4, 5, 6]))

@@ -1,0 +1,105 @@
+"""MixAction: checked, simplified, written and read back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automix.actions import MAX_RATIO, OFF, PLAIN, MixAction, is_sensible
+from automix.errors import ConfigError
+from automix.mixes import MIXES
+from automix.saliency import SALIENCY
+from tests.contract import FORMS
+
+ratios = st.one_of(st.just(0.0), st.floats(1e-12, MAX_RATIO))
+
+
+@st.composite
+def actions(draw):
+    form = draw(st.sampled_from(FORMS))
+    saliency = draw(st.sampled_from(list(SALIENCY))) if form.guided else OFF
+    return MixAction(form.method, draw(ratios), saliency)
+
+
+@given(actions())
+def test_what_is_written_reads_back(action):
+    back, meant = MixAction.parse(str(action)), action.resolved()
+    assert (back.method, back.saliency) == (meant.method, meant.saliency)
+    assert back.ratio == pytest.approx(meant.ratio, rel=1e-5)  # six digits are written
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("none", PLAIN),
+        ("none@0.3", PLAIN),
+        ("cutmix@0", PLAIN),
+        ("rmix@0.0+gradient", PLAIN),
+        ("mixup", MixAction("mixup", 0.5)),
+        ("cutmix@0.3", MixAction("cutmix", 0.3)),
+        ("rmix@0.25+gradient", MixAction("rmix", 0.25, "gradient")),
+        ("rmix+spectral", MixAction("rmix", 0.5, "spectral")),
+        ("mixup@1e-05+spectral", MixAction("mixup", 1e-5, "spectral")),
+    ],
+)
+def test_a_text_means_one_action(text, action):
+    assert MixAction.parse(text) == action
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", "''"),
+        ("cutmix@", "'cutmix@'"),
+        ("cutmix@0.6", "0.6"),
+        ("cutmix@1.2.3", "1.2.3"),
+        ("cutmix@-0.1", "-0.1"),
+        ("cutmx@0.5", "Did you mean 'cutmix'"),
+        ("rmix@0.5+gradiant", "Did you mean 'gradient'"),
+        ("none@0+gradient", "none has no form guided"),
+        ("CutMix@0.5", "CutMix"),
+        ("cutmix@0.5 ", "cutmix@0.5 "),
+    ],
+)
+def test_a_text_that_means_nothing_is_refused_by_its_own_words(text, names):
+    with pytest.raises(ConfigError) as error:
+        MixAction.parse(text)
+    assert names in error.value.message
+
+
+@pytest.mark.parametrize("ratio", [-0.001, 0.501, 1.0, float("nan"), float("inf")])
+def test_a_ratio_is_at_most_one_half(ratio):
+    with pytest.raises(ConfigError, match="ratio of cutmix"):
+        MixAction("cutmix", ratio)
+
+
+@given(actions())
+def test_resolving_keeps_what_mixes_and_makes_the_rest_plain(action):
+    resolved = action.resolved()
+    assert resolved.resolved() == resolved
+    mixes = action.ratio > 0 and action.method != "none"
+    assert action.mixes == resolved.mixes == mixes
+    assert resolved == (action if mixes else PLAIN)
+
+
+def test_an_action_is_a_value():
+    assert {MixAction("cutmix", 0.5), MixAction("cutmix", 0.5, OFF)} == {MixAction("cutmix", 0.5)}
+    with pytest.raises(AttributeError):
+        PLAIN.ratio = 0.5
+
+
+@pytest.mark.parametrize("method", list(MIXES))
+@pytest.mark.parametrize("ratio", [0.0, 0.3])
+@pytest.mark.parametrize("saliency", [OFF, "gradient"])
+def test_each_sensible_triple_is_an_action_that_trains_differently(method, ratio, saliency):
+    if is_sensible(method, ratio, saliency):
+        action = MixAction(method, ratio, saliency)
+        assert action.resolved() == action
+    else:
+        try:
+            action = MixAction(method, ratio, saliency)
+        except ConfigError:
+            return
+        assert action != PLAIN
+        assert action.resolved() == PLAIN
