@@ -19,6 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+_WEIGHTED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+"""Leaves that have a grouped twin."""
+
 _CHANNELWISE = (
     nn.Identity,
     nn.ReLU,
@@ -200,16 +203,20 @@ def stack(net: nn.Module, members: int) -> Stack:
 
 
 def can_group(net: nn.Module) -> bool:
-    """Return whether every leaf of the net has a grouped twin.
+    """Return whether every leaf of the net has a grouped twin, and holds all of its weights.
 
     Only nets that say ``stackable = True`` are asked: a net's own ``forward`` may mix channels
     (concatenate, shuffle, attend) where no leaf shows it.
     """
     leaves = [m for m in net.modules() if not list(m.children())]
-    return bool(getattr(net, "stackable", False)) and all(
-        isinstance(leaf, (nn.Conv2d, nn.Linear, nn.BatchNorm2d, *_CHANNELWISE))
-        and getattr(leaf, "padding_mode", "zeros") == "zeros"
-        for leaf in leaves
+    held = [p for leaf in leaves for p in leaf.parameters(recurse=False)]
+    # By exact type, because a subclass may have a forward of its own; and each weight is in one
+    # place, because twins of weights that are shared would not share them.
+    return (
+        bool(getattr(net, "stackable", False))
+        and len(held) == len(list(net.named_parameters(remove_duplicate=False)))
+        and all(type(leaf) in (*_WEIGHTED, *_CHANNELWISE) for leaf in leaves)
+        and all(getattr(leaf, "padding_mode", "zeros") == "zeros" for leaf in leaves)
     )
 
 

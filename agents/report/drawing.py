@@ -41,7 +41,7 @@ MIXED = (
 )
 """Okabe and Ito's colours, then Tol's: told apart by colour-blind readers too."""
 
-HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
+HATCHES = ("", "////", "\\\\\\\\", "----", "||||", "xxxx")
 """For ``off`` and for each saliency provider in turn."""
 
 LIGHTEST = 0.35
@@ -256,5 +256,11 @@ def _to_svg(figure: Figure, name: str) -> str:
             format="svg",
             metadata={"Date": None, "Creator": None, "Type": None, "Format": None},
         )
-    return buffer.getvalue()
+    return re.sub(r' d="[^"]*"', _shortened, buffer.getvalue())
+
+
+def _shortened(path: re.Match[str]) -> str:
+    """Write an outline with hundredths of a pixel, on one line."""
+    numbers = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", path[0])
+    return re.sub(r"\s+", " ", numbers).replace(' "', '"')
 

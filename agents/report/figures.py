@@ -15,17 +15,17 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from agents.report.drawing import INK, MUTED, PAPER, Margins, Painter, Palette, Picture, parse_mix
 from agents.report.run_files import Run, Update
-from agents.report.words import View, difference, percent, points, relation, short
+from agents.report.words import View, difference, percent, relation, short
 
 PANEL = (316.0, 190.0)
 """Pixels of one small multiple: three stand side by side on a page, one on a phone."""
 
-FOREST_WIDTH = 480.0
+FOREST_WIDTH = 410.0
 ROW = 22.0
 """Height of a contestant in a forest plot."""
 
 MOST_COLUMNS = 24
-"""Columns into which the updates are gathered."""
+"""Columns into which the updates are gathered; four or more each, so that few stay empty."""
 
 MOST_POINTS = 240
 """Updates shown as points of their own; more are averaged."""
@@ -114,11 +114,14 @@ def differences(run: Run, view: View, painter: Painter) -> Picture:
     marks = [
         Mark(
             short(name),
-            *(100 * value for value in (d.mean, d.low, d.high)),
+            100 * d.mean,
+            100 * d.low,
+            100 * d.high,
             strong=True,
             clear=relation(d) != "is not told apart from",
         )
-        for name, d in sorted(view.minus.items(), key=lambda item: -item[1].mean)
+        for name in (c.name for c in run.contestants)
+        if (d := view.minus.get(name)) is not None
     ]
     label = f"Paired differences in test accuracy, {view.title} minus each other contestant"
     return _forest(painter, "differences", label, marks, f"points, {view.title} minus it", zero=True)
@@ -137,9 +140,8 @@ def differences_by_task(run: Run, view: View, painter: Painter, rival: str) -> P
     marks = []
     for row, task in enumerate(run.tasks):
         d = difference(ours[row : row + 1], theirs[row : row + 1], run)
-        values = (100 * value for value in (d.mean, d.low, d.high))
         clear = relation(d) != "is not told apart from"
-        marks.append(Mark(task, *values, strong=True, clear=clear))
+        marks.append(Mark(task, 100 * d.mean, 100 * d.low, 100 * d.high, strong=True, clear=clear))
     label = f"Paired differences in test accuracy by kind of task, {view.title} minus {short(rival)}"
     axis = f"points, {view.title} minus {short(rival)}"
     return _forest(painter, "differences-by-task", label, marks, axis, zero=True)
@@ -261,7 +263,7 @@ def learning_curve(run: Run, painter: Painter) -> Picture:
         f"Validation accuracy while learning: {percent(smooth[0])} % at the start, "
         f"{percent(smooth[-1])} % at the end"
     )
-    return painter.draw("learning-curve", label, (FOREST_WIDTH, 240), paint, Margins(44))
+    return painter.draw("learning-curve", label, (FOREST_WIDTH, 250), paint, Margins(44))
 
 
 def learning_curves(run: Run, painter: Painter) -> list[Panel]:
@@ -297,7 +299,7 @@ def _curve_painter(
             if level is not None:
                 axes.axhline(100 * level, color=line.colour, linestyle=line.dash, linewidth=1.3)
         axes.plot(smooth[0], 100 * smooth[1], color=INK, linewidth=2.0)
-        _learning_axes(axes, epochs, label="")
+        _learning_axes(axes, epochs)
 
     return paint
 
@@ -322,6 +324,7 @@ def _diagnostic_painter(x: np.ndarray, y: np.ndarray) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
         axes.plot(*_thinned(x, y), color=INK, linewidth=1.3)
         axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_formatter(FuncFormatter(_three_digits))
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
         axes.set_xlim(0, x[-1])
@@ -379,7 +382,7 @@ def _shares_by_bin(updates: Sequence[Update], kind: str, mixes: Sequence[str]) -
 
     Updates are gathered, weighted by episodes; a stretch without episodes of the kind is zero.
     """
-    bins = min(len(updates), MOST_COLUMNS)
+    bins = min(len(updates), max(8, min(MOST_COLUMNS, len(updates) // 4)))
     counts = np.zeros((bins, len(mixes)))
     for number, update in enumerate(updates):
         found = update.by_kind.get(kind)
@@ -461,13 +464,12 @@ def _final_val(run: Run, contestant: str, task: str) -> float | None:
 
 def _points(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     x, y = _thinned(x.astype(float), y)
-    axes.plot(x, 100 * y, ".", color=MUTED, alpha=0.6, markersize=4, markeredgewidth=0)
+    axes.plot(x, 100 * y, ".", color=MUTED, alpha=0.7, markersize=6, markeredgewidth=0)
 
 
-def _learning_axes(axes: Axes, epochs: int, label: str = "validation accuracy, %") -> None:
+def _learning_axes(axes: Axes, epochs: int) -> None:
     axes.set_xlim(0, epochs * 1.01)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.set_ylabel(label)
     _epochs_axis(axes)
 
 
@@ -488,6 +490,10 @@ def _thousands(value: float, _: object = None) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
 
 
+def _three_digits(value: float, _: object = None) -> str:
+    return f"{value:.3g}"
+
+
 def legend(palette: Palette) -> Mapping[str, Sequence[str]]:
     """Return the mixes of each method, in the order of their stack."""
     groups: dict[str, list[str]] = {}
@@ -495,5 +501,3 @@ def legend(palette: Palette) -> Mapping[str, Sequence[str]]:
         groups.setdefault(parse_mix(mix)[0], []).append(mix)
     return groups
 
-
-__all__ = ["Line", "Panel", "points"]

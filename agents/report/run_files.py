@@ -104,7 +104,7 @@ class Run:
     tasks: Sequence[str]
     seeds: Sequence[int]
     wall_s: float
-    learning: Mapping[str, Any] | None
+    learning: Mapping[str, float] | None
     trials: Mapping[tuple[str, str], Sequence[Trial]]
     """By contestant and kind of task."""
     updates: Sequence[Update]
@@ -156,7 +156,7 @@ def read_run(run_dir: Path) -> Run:
         tasks=[str(task) for task in result.sequence("tasks")],
         seeds=[int(seed) for seed in result.numbers("seeds")],
         wall_s=result.number("wall_s"),
-        learning=result.reader("learning").content if learning is not None else None,
+        learning=_numbers(result.reader("learning")) if learning is not None else None,
         trials=_grouped(_lines(run_dir / "trials.jsonl", _trial)),
         updates=_updates(run_dir / "metrics.jsonl"),
     )
@@ -296,6 +296,10 @@ def _contestant(reader: Reader) -> Contestant:
 def _difference(reader: Reader) -> Difference:
     low, high = reader.interval("ci95")
     return Difference(reader.number("mean"), low, high, reader.number("p_improvement"))
+
+
+def _numbers(reader: Reader) -> dict[str, float]:
+    return {key: reader.number(key) for key in reader.content}
 
 
 def _trial(reader: Reader) -> Trial:

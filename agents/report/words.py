@@ -16,6 +16,10 @@ MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 
 Relation = Literal["beats", "loses to", "is not told apart from"]
+RELATIONS = ("beats", "loses to", "is not told apart from")
+
+MOST_NAMES = 6
+"""Contestants listed in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def verdict(run: Run, view: View) -> str:
     rivals = [str(name) for name in dict.fromkeys(named)] or list(view.minus)[:3]
     clauses = [
         clause
-        for kind in ("beats", "loses to", "is not told apart from")
+        for kind in RELATIONS
         if (clause := _clause(kind, rivals, run, view))
     ]
     subject = called(view.subject, run)
@@ -92,17 +96,16 @@ def verdict(run: Run, view: View) -> str:
 
 
 def tally(view: View) -> str:
-    """Count wins, losses and undecided comparisons."""
-    relations = [relation(value) for value in view.minus.values()]
-    counts = [
-        f"{word} {relations.count(kind)}"
-        for kind, word in (
-            ("beats", "beats"),
-            ("loses to", "loses to"),
-            ("is not told apart from", "is not told apart from"),
-        )
-    ]
-    return f"Of all {len(relations)} others it {counts[0]}, {counts[1]} and {counts[2]}."
+    """Count wins, losses and undecided comparisons, and name those that are not wins."""
+    groups: dict[str, list[str]] = {}
+    for name, value in view.minus.items():
+        groups.setdefault(relation(value), []).append(short(name))
+    parts = []
+    for verb in RELATIONS:
+        names = groups.get(verb, [])
+        known = f" ({', '.join(names)})" if verb != "beats" and len(names) <= MOST_NAMES else ""
+        parts += [f"{verb} {len(names)}{known}"] if names else []
+    return f"Of all {len(view.minus)} others it {_listed(parts)}."
 
 
 def scope(run: Run) -> str:
@@ -204,6 +207,20 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def costs(run: Run) -> list[tuple[str, str]]:
+    """Return what the run cost, in every currency that was counted."""
+    learning = run.learning or {}
+    rows = [
+        ("wall time", f"{duration(run.wall_s)}, learning and comparison together"),
+        ("of it learning", duration(learning["wall_s"]) if "wall_s" in learning else ""),
+        ("episodes learned from", count(learning["episodes"]) if "episodes" in learning else ""),
+        ("updates of the agent", count(learning["updates"]) if "updates" in learning else ""),
+        ("classifier epochs, all", count(sum(c.epochs_spent for c in run.contestants))),
+        ("samples passed, all", count(sum(c.passes for c in run.contestants))),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
 def settings_table(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return sections of (dotted key, value), as the command line takes them."""
     sections: dict[str, list[tuple[str, str]]] = {}
@@ -233,7 +250,7 @@ def contestant_row(contestant: Contestant, run: Run, view: View) -> dict[str, An
         "iqm": percent(contestant.iqm),
         "bounds": bounds(contestant.low, contestant.high),
         "error": _maybe_percent(contestant.calibration_error),
-        "minus": minus and f"{signed(minus)} {signed_bounds(minus)}",
+        "minus": minus and (signed(minus), signed_bounds(minus)),
         "relation": minus and relation(minus),
         "chance": minus and f"{100 * minus.p_improvement:.0f} %",
         "epochs": count(contestant.epochs_spent),

@@ -78,11 +78,18 @@ def in_threads(function: Callable[[int], R], numbers: Iterable[int]) -> list[R]:
     Threads, not processes, because decoders let other threads run, and because worker processes
     inside cluster actors are known to hang.
     """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        return [function(int(number)) for number in numbers]
+    every, threads = [int(number) for number in numbers], torch.get_num_threads()
+
+    def block(start: int) -> list[R]:
+        return [function(number) for number in every[start : start + size]]
+
+    # One block a thread: handing over single images takes longer than decoding small ones.
+    size = max(1, -(-len(every) // threads))
+    starts = range(0, len(every), size)
+    if len(starts) < 2:
+        return block(0)
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, [int(number) for number in numbers]))
+        return [result for results in pool.map(block, starts) for result in results]
 
 
 @dataclass(frozen=True)

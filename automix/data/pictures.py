@@ -153,7 +153,7 @@ def image_set(
     if not side:
         _check_sizes({number: sizes[number] for number in good}, pictures, name)
     labels = pictures.labels[good]
-    _check_classes(labels, class_names, name)
+    _check_classes(pictures.labels, labels, class_names, name)
     return ImageSet(
         name=name,
         pixels=InMemory(images[torch.from_numpy(good)] if bad else images)
@@ -222,10 +222,12 @@ def _check_sizes(sizes: Mapping[int, tuple[int, int]], pictures: Pictures, name:
     )
 
 
-def _check_classes(labels: np.ndarray, class_names: Sequence[str], name: str) -> None:
-    missing = np.setdiff1d(np.arange(len(class_names)), labels)
-    if len(missing):
+def _check_classes(
+    before: np.ndarray, after: np.ndarray, class_names: Sequence[str], name: str
+) -> None:
+    emptied = np.setdiff1d(before, after)
+    if len(emptied):
         raise DataError(
-            f"{name}: class {class_names[missing[0]]!r} has no image that can be read",
+            f"{name}: class {class_names[emptied[0]]!r} has no image that can be read",
             "add images of it, or remove the class",
         )

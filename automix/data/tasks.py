@@ -208,12 +208,14 @@ def stratified_split(
     """
     index = rng.permutation(index)
     rank, size = _rank_in_class(labels[index])
-    # The image of rank r in a class of n stands at (r + 1/2) / n of its class: taking the first
-    # ``count`` by that place gives each class its share, to within one image. The first of each
-    # class comes before all others, so that small classes are seen.
-    place = (rank + 0.5) / size
-    place[rank == 0] = -1.0
-    place[(rank == size - 1) & (size > 1)] = 2.0
+    # Largest remainders: each class gives the whole part of its share, and those with the largest
+    # fractions one image more. The first image of each class comes before all others, so that
+    # small classes are seen.
+    share = count * size / len(index)
+    whole = np.floor(share)
+    place = np.select([rank < whole, rank == whole], [-1.0, 1.0 - (share - whole)], 2.0)
+    place[rank == 0] = -2.0
+    place[(rank == size - 1) & (size > 1)] = 3.0
     taken = np.argsort(place, kind="stable")[:count]
     chosen = np.zeros(len(index), dtype=bool)
     chosen[taken] = True

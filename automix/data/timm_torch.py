@@ -57,10 +57,12 @@ def _part(name: str, source: DataSource, training: bool) -> Any:
         return create_dataset(
             source.dataset, root=source.root, split=part, download=source.download
         )
-    except (OSError, RuntimeError) as error:
+    # Besides RuntimeError for what is missing: OSError of network and disk, and whatever damaged
+    # files provoke, such as AssertionError in MNIST's.
+    except Exception as error:
         where = Path(source.root).resolve()
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if source.download:
+        if source.download and isinstance(error, (OSError, RuntimeError)):
             raise ResourceError(
                 f"{source.dataset}: could not be fetched into {where}: {reason}",
                 "check the network and the disk, or put torchvision's files there yourself",

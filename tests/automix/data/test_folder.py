@@ -208,9 +208,7 @@ def test_classes_that_differ_between_the_splits_are_refused(tmp_path, has, lacks
 def test_differing_sizes_are_refused(pets, memory_limit_gb):
     odd = save_picture(pets / "cat" / "1.png", picture(1, (7, 9, 3)))
     usual = pets / "cat" / "0.png"
-    with refused(
-        "1 of 6", f"{odd} has 9x7 pixels", f"{usual} has 5x6", hint="task.image_size=32"
-    ):
+    with refused("1 of 6", f"{odd} has 9x7 pixels", f"{usual} has 5x6", hint="task.image_size=32"):
         load_folder(pets, memory_limit_gb=memory_limit_gb)
 
 

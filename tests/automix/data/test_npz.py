@@ -138,7 +138,9 @@ def test_a_changed_byte_is_noticed(path):
         read(path)
 
 
-@pytest.mark.parametrize("content", [b"x" * 40, np.lib.format.MAGIC_PREFIX + b"\x01\x00\x08\x00junk"])
+@pytest.mark.parametrize(
+    "content", [b"x" * 40, np.lib.format.MAGIC_PREFIX + b"\x01\x00\x08\x00junk"]
+)
 def test_a_member_that_is_no_array_is_refused(path, content):
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("images.npy", content)

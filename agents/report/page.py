@@ -1,0 +1,146 @@
+"""Put words and pictures on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from agents.report import figures, words
+from agents.report.drawing import Painter, Picture, page_style
+from agents.report.figures import Line, Panel
+from agents.report.run_files import Run
+from agents.report.words import View
+from agents.schedules import SCHEDULES
+from automix.mixes import MIXES
+from automix.registry import Registry
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """All pictures of a page."""
+
+    scores: Picture
+    differences: Picture | None = None
+    by_task: Picture | None = None
+    played: Sequence[Panel] = field(default_factory=list)
+    play_while_learning: Sequence[Panel] = field(default_factory=list)
+    learning: Picture | None = None
+    learning_by_kind: Sequence[Panel] = field(default_factory=list)
+    diagnostics: Sequence[Panel] = field(default_factory=list)
+    training: Sequence[Panel] = field(default_factory=list)
+
+    def all(self) -> list[Picture]:
+        """Return every picture once."""
+        single = [self.scores, self.differences, self.by_task, self.learning]
+        panels = (
+            self.played,
+            self.play_while_learning,
+            self.learning_by_kind,
+            self.diagnostics,
+            self.training,
+        )
+        return [p for p in single if p is not None] + [
+            panel.picture for group in panels for panel in group
+        ]
+
+
+def render(run: Run) -> tuple[str, list[Picture]]:
+    """Return the page and its pictures."""
+    view = words.view_of(run)
+    palette = figures.palette_of(run)
+    with page_style():
+        drawings = _draw(run, view, Painter(palette))
+    environment = Environment(
+        loader=PackageLoader("agents", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(
+        run=run,
+        view=view,
+        drawings=drawings,
+        colours=palette.variables(),
+        mixes=_mix_legend(palette.mixes, palette),
+        lines=[_line_legend(line, palette) for line in figures.lines_of(run, palette)],
+        rival=figures.rival_by_task(run, view),
+        half_window=figures.half_window(len(run.updates)),
+        **_texts(run, view),
+    )
+    return page, drawings.all()
+
+
+def _draw(run: Run, view: View, painter: Painter) -> Drawings:
+    agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
+    rival = figures.rival_by_task(run, view)
+    learned = bool(run.updates)
+    return Drawings(
+        scores=figures.scores(run, view, painter),
+        differences=figures.differences(run, view, painter) if view.minus else None,
+        by_task=figures.differences_by_task(run, view, painter, rival) if rival else None,
+        played=figures.played(run, agent, painter) if agent else [],
+        play_while_learning=figures.play_while_learning(run, painter) if learned else [],
+        learning=figures.learning_curve(run, painter) if learned else None,
+        learning_by_kind=figures.learning_curves(run, painter) if learned else [],
+        diagnostics=figures.diagnostics(run, painter) if learned else [],
+        training=figures.training_curves(run, painter),
+    )
+
+
+def _texts(run: Run, view: View) -> dict[str, Any]:
+    """Return everything on the page that is words."""
+    rows = [words.contestant_row(contestant, run, view) for contestant in run.contestants]
+    return {
+        "verdict": words.verdict(run, view),
+        "scope": words.scope(run),
+        "tally": words.tally(view) if view.minus else "",
+        "warnings": words.warnings(run),
+        "rows": rows,
+        "best_iqm": words.best(c.iqm for c in run.contestants),
+        "best_error": words.best((c.calibration_error for c in run.contestants), highest=False),
+        "best_task": [words.best(c.by_task[task] for c in run.contestants) for task in run.tasks],
+        "costs": words.costs(run),
+        "settings": words.settings_table(run.config),
+        "machine": words.settings_table(run.machine),
+        "resamples": words.resamples(run),
+        "contestants": _summaries(SCHEDULES, (c.name for c in run.contestants)),
+        "methods": _summaries(MIXES, run.setting("env", "actions", "methods") or []),
+    }
+
+
+def _summaries(registry: Registry[Any], names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return what the registry says about those of the names that it knows."""
+    return [(name, registry.entry(name).summary) for name in names if name in registry]
+
+
+def _mix_legend(mixes: Sequence[str], palette: Any) -> list[dict[str, Any]]:
+    variables = {pair[0]: name for name, pair in palette.variables().items()}
+    return [
+        {
+            "method": method,
+            "entries": [
+                {
+                    "text": mix.partition("@")[2],
+                    "colour": variables[palette.look(mix).colour],
+                    "opacity": f"{palette.look(mix).opacity:.2f}",
+                    "hatched": bool(palette.look(mix).hatch),
+                }
+                for mix in group
+            ],
+        }
+        for method, group in figures.legend(palette).items()
+    ]
+
+
+def _line_legend(line: Line, palette: Any) -> dict[str, str]:
+    variables = {pair[0]: name for name, pair in palette.variables().items()}
+    return {
+        "text": words.short(line.name),
+        "colour": variables[line.colour],
+        "dash": {"-": "solid", "--": "dashed", ":": "dotted"}[line.dash],
+        "width": f"{line.width:.1f}",
+    }

@@ -1,0 +1,79 @@
+"""Where the images lie changes nothing but the time: training gives the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from automix.actions import MixAction
+from automix.data import memory
+from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
+from automix.trainer import Population, Trainer
+from tests import tiny
+from tests.automix.data.checks import picture, save_picture
+
+SPEC = TaskSpec(train_size=0, label_noise=0.1, seed=3)
+
+ACTIONS = ["none", "cutmix@0.5", "rmix@0.5+spectral", "mixup@0.3+gradient"]
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory):
+    """Sixty 9x8 images (h x w): noise whose brightness tells the class."""
+    root = tmp_path_factory.mktemp("pets")
+    for i in range(60):
+        pixels = picture(i, (9, 8, 3)) // 2 + (i % 3) * 40
+        save_picture(root / "abc"[i % 3] / f"{i}.png", pixels.astype(np.uint8))
+    return root
+
+
+def task(root, limit_gb):
+    family = FamilySettings(dataset="folder", root=str(root), memory_limit_gb=limit_gb)
+    return TaskFamily(family).task(SPEC)
+
+
+def training(task):
+    """Train three members under four actions each; return records and weights."""
+    population = Population(task, tiny.trainer_settings(batch_size=8), members=3)
+    actions = [MixAction.parse(text) for text in ACTIONS]
+    records = [population.reset(7)]
+    turns = [[actions[(epoch + member) % 4] for member in range(3)] for epoch in range(4)]
+    return population, records + [population.run_epoch(turn) for turn in turns]
+
+
+@pytest.mark.parametrize("piece", [memory.PIECE, 10 * 4 * 9 * 8 * 3])
+def test_training_from_disk_equals_training_in_memory_bit_for_bit(pets, piece, monkeypatch):
+    monkeypatch.setattr(memory, "PIECE", piece)
+    (held, held_records), (read, read_records) = (training(task(pets, gb)) for gb in (1.0, 1e-9))
+    assert held._train.resident is not None
+    assert read._train.resident is None
+    assert held_records == read_records
+    weights, others = (p.snapshot()["classifiers"] for p in (held, read))
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_set_in_memory_whose_floats_do_not_fit_trains_alike(pets):
+    held = task(pets, 1.0)
+    tight = dataclasses.replace(held, images=dataclasses.replace(held.images, memory_limit_gb=1e-9))
+    assert training(held)[1] == training(tight)[1]
+
+
+def test_an_epoch_from_disk_reads_batch_by_batch(pets, monkeypatch):
+    monkeypatch.setattr(memory, "PIECE", 1)
+    from_disk = task(pets, 1e-9)
+    trainer = Trainer(from_disk, tiny.trainer_settings(batch_size=8))
+    trainer.reset(0)
+    sizes = []
+    read = type(from_disk.images.pixels).read
+    monkeypatch.setattr(
+        type(from_disk.images.pixels),
+        "read",
+        lambda pixels, index: sizes.append(len(index)) or read(pixels, index),
+    )
+    trainer.run_epoch(MixAction.parse("cutmix@0.5"))
+    n = len(from_disk.train_index)
+    assert sizes[: -(-n // 8)] == [8] * (n // 8) + [n % 8] * (n % 8 > 0)

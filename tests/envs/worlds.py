@@ -1,0 +1,105 @@
+"""Games so small that an episode takes a moment, and scripted ones where every number is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from automix.actions import MixAction
+from automix.data.tasks import FamilySettings, TaskSpec
+from automix.metrics import LOSS_CAP, EpochMetrics
+from envs import ActionSettings, EnvSettings, ImageWorld, RewardSettings
+from tests import tiny
+
+BUDGET = 2
+SPACES = ("factored", "flat")
+GUIDED = ActionSettings(saliency=("off", "gradient", "spectral"))
+
+FAMILY = FamilySettings(
+    dataset="digits", train_sizes=(40, 60), label_noise=(0.0, 0.3), val_size=30
+)
+
+
+def image_world(**trainer: Any) -> ImageWorld:
+    """Two epochs of three or four batches."""
+    return ImageWorld(FAMILY, tiny.trainer_settings(epochs=BUDGET, **trainer))
+
+
+def settings(
+    space: str = "factored", actions: ActionSettings = GUIDED, **reward: Any
+) -> EnvSettings:
+    """All saliency providers, and a reward."""
+    return EnvSettings(
+        actions=replace(actions, space=space),
+        reward=RewardSettings(**reward),
+    )
+
+
+def record(epoch: int = 0, **changes: Any) -> EpochMetrics:
+    """One record of a ten-class training that knows nothing."""
+    values: dict[str, Any] = {
+        "epoch": epoch,
+        "train_loss": math.log(10),
+        "train_accuracy": 0.1,
+        "val_loss": math.log(10),
+        "val_accuracy": 0.1,
+        "val_confidence": 0.1,
+        "gradient_norm": 1.0,
+        "mixed_loss": math.log(10),
+        "partner_share": 0.0,
+        "lr": 0.1,
+        "forward_passes": 10,
+        "backward_passes": 5,
+        "diverged": False,
+    }
+    return EpochMetrics(**values | changes)
+
+
+class ScriptedTraining:
+    """Shows the accuracies it was given; NaN is a training that has diverged."""
+
+    def __init__(self, curves: np.ndarray) -> None:
+        self._curves = curves
+
+    def reset(self, seed: int) -> list[EpochMetrics]:
+        self._epoch = 0
+        return self._records()
+
+    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
+        assert len(actions) == len(self._curves)
+        self._epoch += 1
+        return self._records()
+
+    def _records(self) -> list[EpochMetrics]:
+        return [_scripted(self._epoch, value) for value in self._curves[:, self._epoch]]
+
+
+def _scripted(epoch: int, accuracy: float) -> EpochMetrics:
+    if np.isnan(accuracy):
+        worst = {"val_accuracy": 0.0, "val_loss": LOSS_CAP, "train_loss": LOSS_CAP}
+        return record(epoch, diverged=True, **worst)
+    return record(epoch, val_accuracy=float(accuracy), val_loss=2.0 - 1.5 * float(accuracy))
+
+
+class ScriptedWorld:
+    """Trainings whose validation accuracies are given, (members, budget + 1)."""
+
+    num_classes = 10
+
+    def __init__(self, curves: Sequence[Sequence[float]]) -> None:
+        self.curves = np.asarray(curves, dtype=float)
+        self.budget = self.curves.shape[1] - 1
+
+    def draw(self, rng: np.random.Generator) -> TaskSpec:
+        return TaskSpec(train_size=100, label_noise=0.0, seed=int(rng.integers(2**31)))
+
+    def train_size(self, training: Any) -> int:
+        return 100
+
+    def start(self, spec: TaskSpec, members: int) -> ScriptedTraining:
+        assert members == len(self.curves), "a hidden reference is a member too"
+        return ScriptedTraining(self.curves)
