@@ -188,41 +188,63 @@ class Population:
     def _mixed_batches(
         self, plays: Sequence[_Play], log: _EpochLog
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield mixed images (b, k, c, h, w) and targets (b, k, classes), batch by batch."""
+        """Yield mixed images (b, k, c, h, w) and targets (b, k, classes), batch by batch.
+
+        What does not need the classifier is mixed for many batches in one call. How many depends
+        on the images alone, because the draws depend on it: not on what other members play.
+        """
         n, size = len(self._train), self.settings.batch_size
         order = torch.from_numpy(generator(self._seed, "order", self._epoch).permutation(n))
-        # What does not need the classifier is mixed for many batches in one call. How many may
-        # depend on nothing but the images: the draws of a member depend on it.
-        chunk = max(1, images_a_piece(self.task.images.shape) // size) * size
-        if any(_needs_classifier(play.action) for play in plays):
-            chunk = size
-        for index in order.to(self._device).split(chunk):
-            images, targets = self._mix(index, plays, log)
-            yield from zip(images.split(size), targets.split(size), strict=True)
+        piece = max(1, images_a_piece(self.task.images.shape) // size) * size
+        asking = [play for play in plays if _needs_classifier(play.action)]
+        others = [play for play in plays if not _needs_classifier(play.action)]
+        for index in order.to(self._device).split(piece):
+            own, own_targets = self._train[index], self._targets[index]
+            images = own.new_empty((len(index), self.members, *own.shape[1:]))
+            targets = own_targets.new_empty((len(index), self.members, self._classes))
+            for play in others:
+                saliency = self._static_saliency(play.action, index, own)
+                self._mix(play, own, own_targets, saliency, images, targets, log)
+            for start in range(0, len(index), size):
+                batch = slice(start, start + size)
+                maps = self._classifier_saliency(own[batch], own_targets[batch], asking, log)
+                for play in asking:
+                    saliency = maps[play.members[0]]
+                    self._mix(
+                        play,
+                        own[batch],
+                        own_targets[batch],
+                        saliency,
+                        images[batch],
+                        targets[batch],
+                        log,
+                    )
+                yield images[batch], targets[batch]
 
-    def _mix(self, index: Tensor, plays: Sequence[_Play], log: _EpochLog) -> tuple[Tensor, Tensor]:
-        """Mix the training images at ``index`` for every member."""
-        own, own_targets = self._train[index], self._targets[index]
-        images = own.new_empty((len(index), self.members, *own.shape[1:]))
-        targets = own_targets.new_empty((len(index), self.members, self._classes))
-        saliency = self._classifier_saliency(own, own_targets, plays, log)
-        for play in plays:
-            mixed = mix_batch(
-                own,
-                own_targets,
-                play.action,
-                num_classes=self._classes,
-                rng=play.rng,
-                saliency=saliency.get(
-                    play.members[0], self._static_saliency(play.action, index, own)
-                ),
-                settings=self.settings.mix,
-                batch_size=self.settings.batch_size,
-            )
-            for member in play.members:
-                images[:, member], targets[:, member] = mixed.images, mixed.targets
-            log.partner_share[play.members] += (1 - mixed.lam).sum()
-        return images, targets
+    def _mix(
+        self,
+        play: _Play,
+        own: Tensor,
+        own_targets: Tensor,
+        saliency: Tensor | None,
+        images: Tensor,
+        targets: Tensor,
+        log: _EpochLog,
+    ) -> None:
+        """Mix once and write the result into ``images`` and ``targets`` of all who play it."""
+        mixed = mix_batch(
+            own,
+            own_targets,
+            play.action,
+            num_classes=self._classes,
+            rng=play.rng,
+            saliency=saliency,
+            settings=self.settings.mix,
+            batch_size=self.settings.batch_size,
+        )
+        for member in play.members:
+            images[:, member], targets[:, member] = mixed.images, mixed.targets
+        log.partner_share[play.members] += (1 - mixed.lam).sum()
 
     def _static_saliency(self, action: MixAction, index: Tensor, own: Tensor) -> Tensor | None:
         """Look up maps that depend on the image only; each is computed once a task."""
@@ -240,11 +262,10 @@ class Population:
     ) -> dict[int, Tensor]:
         """Compute the maps (b, h, w) of the members whose action asks the classifier for them."""
         maps: dict[int, Tensor] = {}
-        asking: dict[str, list[int]] = {}
+        by_provider: dict[str, list[int]] = {}
         for play in plays:
-            if _needs_classifier(play.action):
-                asking.setdefault(play.action.saliency, []).extend(play.members)
-        for name, members in asking.items():
+            by_provider.setdefault(play.action.saliency, []).extend(play.members)
+        for name, members in by_provider.items():
             provider = SALIENCY.entry(name)
             b, k = len(images), len(members)
             flat = images[:, None].expand(-1, k, *images.shape[1:]).flatten(0, 1)

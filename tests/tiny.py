@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.models import register_model
 
 from automix.data.image_set import ImageSet, InMemory
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
@@ -52,3 +53,17 @@ def trainer_settings(**changes: Any) -> TrainerSettings:
         "probe_size": 20,
     }
     return TrainerSettings(**values | changes)
+
+
+@register_model
+def dropout_cnn_for_tests(pretrained: bool = False, **kwargs: Any) -> torch.nn.Module:
+    """A net that draws while it trains: its own batch norm and dropout, no grouped twin."""
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(kwargs["in_chans"], 4, 3, stride=2),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.5),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, kwargs["num_classes"]),
+    )

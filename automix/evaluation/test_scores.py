@@ -32,7 +32,7 @@ def test_scores(population: Population) -> list[TestScores]:
     """
     task = population.task
     labels = task.labels(task.test_index)
-    logits = population.logits(task.normalised(task.test_index)).cpu()
+    logits = population.logits(task.split(task.test_index, torch.device("cpu"))).cpu()
     return [_scores(logits[:, member], labels) for member in range(population.members)]
 
 
