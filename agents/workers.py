@@ -6,9 +6,11 @@ depend on which worker ran a function. The default path opens no port: processes
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import multiprocessing
-import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +22,7 @@ from automix.errors import AutomixError
 T = TypeVar("T")
 State = dict[str, Any]
 
-# glibc hands large blocks back to the kernel after every operation, and page faults then cost
-# more than the arithmetic of a small net. Read at process start, hence set for children only.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
-
+log = logging.getLogger("automix")
 
 class WorkerError(AutomixError):
     """A worker process failed or died."""
@@ -80,8 +79,7 @@ class ProcessWorker:
         self._process = context.Process(
             target=_serve, args=(theirs, threads), name=f"automix-worker-{index}", daemon=True
         )
-        with _environment(_KEEP_MEMORY):
-            self._process.start()
+        self._process.start()
         theirs.close()
         self._name = self._process.name
 
@@ -105,7 +103,10 @@ class ProcessWorker:
         if isinstance(error, AutomixError):
             raise error
         if error is not None:
-            raise WorkerError(f"{self._name} failed: {error}", "the traceback is in log.txt")
+            # One line for people; where it happened goes to log.txt, and to the screen with -v.
+            summary, trace = error
+            log.debug("%s: %s", self._name, trace)
+            raise WorkerError(f"{self._name} failed: {summary}", "the traceback is in log.txt")
         return result
 
     def close(self) -> None:
@@ -129,6 +130,7 @@ def _serve(connection: Connection, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
+    keep_memory()
     torch.set_num_threads(threads)
     state: State = {}
     while True:
@@ -136,44 +138,50 @@ def _serve(connection: Connection, threads: int) -> None:
             function, args = connection.recv()
         except (EOFError, OSError):
             return
-        answer: tuple[AutomixError | str | None, Any]
+        answer: tuple[AutomixError | tuple[str, str] | None, Any]
         try:
             answer = (None, function(state, *args))
         except AutomixError as error:
             answer = (error, None)
         except Exception as error:  # handed to the parent, which raises it
-            answer = (f"{type(error).__name__}: {error}\n{traceback.format_exc()}", None)
+            answer = ((f"{type(error).__name__}: {error}", traceback.format_exc()), None)
         try:
             connection.send(answer)
         except OSError:
             return
 
 
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes started inside the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update({n: v for n, v in variables.items() if n not in os.environ})
+def keep_memory() -> None:
+    """Tell glibc to keep freed blocks of up to 256 MB for the next operation.
+
+    By default it hands large ones back to the kernel, operation after operation, and the page
+    faults then cost more than the arithmetic of a small net. Other systems are left alone.
+    """
+    if not sys.platform.startswith("linux"):
+        return
     try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # musl has no such call
+        return
+    for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        set_option(option, 2**28)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @contextmanager
 def start_workers(count: int, threads: int = 1) -> Iterator[list[Worker]]:
-    """Start workers and close them at the end; one worker is this process itself."""
+    """Start workers and close them at the end; the last of them is this process itself.
+
+    This process would only wait otherwise, and each process costs most of a gigabyte for torch
+    alone.
+    """
+    keep_memory()
     workers: list[Worker] = []
     try:
-        if count <= 1:
-            workers.append(InlineWorker())
-        else:
-            workers.extend(ProcessWorker(index, threads) for index in range(count))
-        yield workers
+        workers.extend(ProcessWorker(index, threads) for index in range(count - 1))
+        yield [*workers, InlineWorker()]
     finally:
         for worker in workers:
             worker.close()
@@ -191,20 +199,22 @@ def map_in_order(
     """
     results: dict[int, T] = {}
     waiting = list(reversed(range(len(items))))
+    free = [worker for worker in workers if isinstance(worker, ProcessWorker)]
     inline = [worker for worker in workers if not isinstance(worker, ProcessWorker)]
     busy: dict[Any, tuple[ProcessWorker, int]] = {}
-    free = [worker for worker in workers if isinstance(worker, ProcessWorker)]
     while waiting or busy:
         while waiting and free:
             worker, item = free.pop(), waiting.pop()
             worker.submit(function, *items[item])
             busy[worker.connection] = (worker, item)
-        if inline and waiting:
+        here = inline[0] if inline and waiting else None
+        if here:
             item = waiting.pop()
-            inline[0].submit(function, *items[item])
-            results[item] = inline[0].result()
+            here.submit(function, *items[item])
+            results[item] = here.result()
             on_done()
-        for connection in wait(list(busy)) if busy else []:
+        # With work left for this process, only look; without, wait for the others.
+        for connection in wait(list(busy), 0 if here else None) if busy else []:
             worker, item = busy.pop(connection)
             results[item] = worker.result()
             free.append(worker)

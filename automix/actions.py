@@ -91,11 +91,15 @@ class MixAction:
         return cls(method, ratio, found["saliency"] or OFF).resolved()
 
 
-def is_sensible(method: str, ratio: float, saliency: str) -> bool:
-    """Return whether the three parts make an action of their own, not a double of another."""
-    if method == "none":
-        return ratio == 0.0 and saliency == OFF
-    return ratio > 0.0 and (saliency == OFF or bool(MIXES.entry(method).tags.get("guided")))
+def nearest_action(method: str, ratio: float, saliency: str) -> MixAction:
+    """Return what three parts that were chosen apart mean together.
+
+    A part without a meaning is dropped: saliency where the method has no guided form, everything
+    where nothing mixes.
+    """
+    guided = bool(MIXES.entry(method).tags.get("guided"))
+    ratio = 0.0 if method == "none" else ratio
+    return MixAction(method, ratio, saliency if guided else OFF).resolved()
 
 
 PLAIN = MixAction("none", 0.0, OFF)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from automix.actions import OFF, MixAction
+from automix.actions import MixAction, nearest_action
 from automix.errors import AutomixError, DataError
 from automix.files import read_json, write_atomically, write_json
-from automix.mixes import MIXES
 
 FORMAT = 1
 LARGEST_WEIGHTS = 64 * 2**20
@@ -103,12 +103,8 @@ class MixPolicy:
         sample, _ = self.predict(observation)
         if self.form.space == "flat":
             return MixAction.parse(self.form.choices[int(sample)])
-        method = self.form.methods[sample[0]]
-        saliency = self.form.saliency[sample[2]]
-        if not MIXES.entry(method).tags.get("guided"):
-            saliency = OFF
-        ratio = 0.0 if method == "none" else self.form.ratios[sample[1]]
-        return MixAction(method, ratio, saliency).resolved()
+        m, r, s = sample
+        return nearest_action(self.form.methods[m], self.form.ratios[r], self.form.saliency[s])
 
     def _sizes(self) -> list[int]:
         form = self.form
@@ -117,6 +113,7 @@ class MixPolicy:
         return [len(form.methods), len(form.ratios), len(form.saliency)]
 
     def _check(self) -> None:
+        self._check_form()
         widths = [sum(self.form.observation_sizes), *(w.shape[0] for w, _ in self.layers)]
         for number, (weight, bias) in enumerate(self.layers):
             if (
@@ -132,8 +129,25 @@ class MixPolicy:
             raise DataError(
                 f"policy: {widths[-1]} outputs, wanted {sum(self._sizes())} for its choices"
             )
-        for name in self.form.choices:
+
+    def _check_form(self) -> None:
+        form = self.form
+        if form.space not in ("factored", "flat"):
+            raise DataError(f"policy: space is {form.space!r}, wanted 'factored' or 'flat'")
+        if len(form.observations) != len(form.observation_sizes):
+            raise DataError(
+                f"policy: {len(form.observations)} observations, "
+                f"but {len(form.observation_sizes)} sizes"
+            )
+        for name in form.choices:
             MixAction.parse(name)
+        every = product(form.methods, form.ratios, form.saliency)
+        menu = {str(nearest_action(m, r, s)) for m, r, s in every}
+        if sorted(form.choices) != sorted(menu):
+            raise DataError(
+                f"policy: choices are {', '.join(form.choices) or 'none'}, but its methods, "
+                f"ratios and saliency make {', '.join(sorted(menu)) or 'none'}"
+            )
 
 
 def save_policy(folder: Path, policy: MixPolicy) -> None:
@@ -198,7 +212,7 @@ def _read_weights(path: Path, digest: str) -> dict[str, np.ndarray]:
         )
     try:
         return load(content)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: numbers of a type NumPy lacks
         raise DataError(f"{path} is damaged: {error}") from None
 
 

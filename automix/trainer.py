@@ -7,6 +7,7 @@ that they differ in their actions only; ``Trainer`` is one alone. Both have the 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -129,30 +130,53 @@ class Population:
 
     def _build_optimizer(self) -> None:
         settings = self.settings
-        self._optimizer = create_optimizer_v2(
-            self._net,
-            opt=settings.opt,
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            momentum=settings.momentum,
-        )
-        self._scheduler, _ = create_scheduler_v2(
-            self._optimizer,
-            sched=settings.sched,
-            num_epochs=settings.epochs,
-            warmup_epochs=settings.warmup_epochs,
-            warmup_prefix=False,
-            min_lr=settings.min_lr,
-            step_on_epochs=False,
-            updates_per_epoch=-(-len(self._train) // settings.batch_size),
-        )
+        try:
+            self._optimizer = create_optimizer_v2(
+                self._net,
+                opt=settings.opt,
+                lr=settings.lr,
+                weight_decay=settings.weight_decay,
+                momentum=settings.momentum,
+            )
+        except ValueError as error:
+            raise ConfigError(f"trainer.opt is {settings.opt!r}: {error}") from None
+        scheduler = None
+        if settings.sched != "plateau":  # waits for a metric, epoch by epoch
+            with contextlib.suppress(ValueError):
+                scheduler, _ = create_scheduler_v2(
+                    self._optimizer,
+                    sched=settings.sched,
+                    num_epochs=settings.epochs,
+                    warmup_epochs=settings.warmup_epochs,
+                    warmup_prefix=False,
+                    min_lr=settings.min_lr,
+                    step_on_epochs=False,
+                    updates_per_epoch=-(-self._trained() // settings.batch_size),
+                )
+        if scheduler is None:
+            raise ConfigError(
+                f"trainer.sched is {settings.sched!r}, wanted a timm scheduler that steps per batch",
+                "for example cosine, step or poly",
+            )
+        self._scheduler = scheduler
+
+    def _trained(self) -> int:
+        """Return how many images an epoch trains on: all, or all but one.
+
+        An image alone in the last batch rests for the epoch. It would have nobody to be mixed
+        with, and batch norm no statistics where its map is a single pixel.
+        """
+        n = len(self._train)
+        return n - (self.settings.batch_size > 1 and n % self.settings.batch_size == 1)
 
     def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
         """Train every member for one epoch under its action.
 
         Raises:
-            ConfigError: If the budget is spent.
+            ConfigError: If the budget is spent, or there is not one action for each member.
         """
+        if len(actions) != self.members:
+            raise ConfigError(f"{len(actions)} actions for {self.members} members, wanted one each")
         if self._epoch >= self.settings.epochs:
             raise ConfigError(
                 f"epoch {self._epoch + 1} is beyond the budget of {self.settings.epochs} epochs",
@@ -194,7 +218,8 @@ class Population:
         on the images alone, because the draws depend on it: not on what other members play.
         """
         n, size = len(self._train), self.settings.batch_size
-        order = torch.from_numpy(generator(self._seed, "order", self._epoch).permutation(n))
+        shuffled = generator(self._seed, "order", self._epoch).permutation(n)
+        order = torch.from_numpy(shuffled[: self._trained()])
         piece = max(1, images_a_piece(self.task.images.shape) // size) * size
         asking = [play for play in plays if _needs_classifier(play.action)]
         others = [play for play in plays if not _needs_classifier(play.action)]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from gymnasium import spaces
 
-from automix.actions import OFF, MixAction, is_sensible
+from automix.actions import OFF, PLAIN, MixAction, nearest_action
 from automix.errors import ConfigError
 from automix.mixes import MIXES
 from automix.registry import Registry
@@ -74,15 +74,9 @@ class ActionCodec:
     def __init__(self, settings: ActionSettings) -> None:
         self.settings = settings
         every = product(settings.methods, settings.ratios, settings.saliency)
-        sensible = [MixAction(m, r, s) for m, r, s in every if is_sensible(m, r, s)]
-        if "none" in settings.methods or 0.0 in settings.ratios:
-            sensible.insert(0, MixAction("none", 0.0))
-        self.choices = tuple(dict.fromkeys(sensible))
-        if not self.choices:
-            raise ConfigError(
-                "env.actions: methods, ratios and saliency leave nothing to play",
-                f"unguided mixes need {OFF!r} among env.actions.saliency",
-            )
+        found = dict.fromkeys(nearest_action(m, r, s) for m, r, s in every)
+        # ``none`` comes first, whatever makes it; the sort keeps the order of the others.
+        self.choices = tuple(sorted(found, key=lambda action: action != PLAIN))
         self.space: spaces.MultiDiscrete | spaces.Discrete
         if settings.space == "flat":
             self.space = spaces.Discrete(len(self.choices))
@@ -100,10 +94,8 @@ class ActionCodec:
         if isinstance(self.space, spaces.Discrete):
             return self.choices[int(action)]
         m, r, s = (int(i) for i in np.asarray(action).ravel())
-        method, saliency = self.settings.methods[m], self.settings.saliency[s]
-        guided = bool(MIXES.entry(method).tags.get("guided"))
-        ratio = 0.0 if method == "none" else self.settings.ratios[r]
-        return MixAction(method, ratio, saliency if guided else OFF).resolved()
+        settings = self.settings
+        return nearest_action(settings.methods[m], settings.ratios[r], settings.saliency[s])
 
     def encode(self, action: MixAction) -> np.ndarray:
         """Return the sample of the space that plays an action.

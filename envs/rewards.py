@@ -45,9 +45,9 @@ class RewardSettings:
             raise ConfigError(
                 f"env.reward.baseline is {self.baseline!r}, wanted 'none', 'group' or 'reference'"
             )
-        if not self.scale > 0:
+        if not 0 < self.scale < math.inf:
             raise ConfigError(f"env.reward.scale is {self.scale}, wanted a number above 0")
-        if not self.divergence_penalty >= 0:
+        if not 0 <= self.divergence_penalty < math.inf:
             raise ConfigError(
                 f"env.reward.divergence_penalty is {self.divergence_penalty}, wanted 0 or more"
             )

@@ -74,8 +74,9 @@ def set_up_logging(level: int | None) -> None:
     log.handlers.clear()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setLevel(level or logging.INFO)
     log.addHandler(handler)
-    log.setLevel(level or logging.INFO)
+    log.setLevel(logging.DEBUG)  # a run's log.txt has all of it
     log.propagate = False
 
 

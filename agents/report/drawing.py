@@ -134,8 +134,13 @@ class Palette:
         self.pairs = [NOT_MIXED, *_pairs(len(self.methods))]
         order = ["none", *self.methods]
         self.mixes = sorted(
-            dict.fromkeys(mixes), key=lambda mix: (order.index(parse_mix(mix)[0]), parse_mix(mix))
+            dict.fromkeys(mixes),
+            key=lambda mix: (order.index(parse_mix(mix)[0]), self._place(*parse_mix(mix)[1:])),
         )
+
+    def _place(self, ratio: float, guide: str) -> tuple[float, int]:
+        """Return where a mix stands among those of its method."""
+        return ratio, self.guides.index(guide)
 
     def look(self, mix: str) -> Look:
         """Return how a mix is painted."""
@@ -203,7 +208,7 @@ class Painter:
         label: str,
         size: tuple[float, float],
         paint: Callable[[Axes], None],
-        margins: Margins = Margins(),  # noqa: B008 - frozen
+        margins: Margins = Margins(),
     ) -> Picture:
         """Return a picture.
 
@@ -217,12 +222,14 @@ class Painter:
         width, height = size
         # One dot is one point: sizes in the drawing are pixels of the page.
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-        axes = figure.add_axes((
-            margins.left / width,
-            margins.bottom / height,
-            (width - margins.left - margins.right) / width,
-            (height - margins.bottom - margins.top) / height,
-        ))
+        axes = figure.add_axes(
+            (
+                margins.left / width,
+                margins.bottom / height,
+                (width - margins.left - margins.right) / width,
+                (height - margins.bottom - margins.top) / height,
+            )
+        )
         paint(axes)
         svg = _to_svg(figure, name)
         return Picture(name, label, svg, self._inline(svg, label))
@@ -242,9 +249,9 @@ class Painter:
         )
         width = box[1].split()[2]
         # What is replaced here was escaped by matplotlib, so the body is safe as it is.
-        return Markup('<svg role="img" aria-label="{}" viewBox="{}" style="max-width:{}px">').format(
-            label, box[1], round(1.35 * float(width))
-        ) + Markup(body)  # noqa: S704
+        return Markup(
+            '<svg role="img" aria-label="{}" viewBox="{}" style="max-width:{}px">'
+        ).format(label, box[1], round(1.35 * float(width))) + Markup(body)
 
 
 def _to_svg(figure: Figure, name: str) -> str:
@@ -263,4 +270,3 @@ def _shortened(path: re.Match[str]) -> str:
     """Write an outline with hundredths of a pixel, on one line."""
     numbers = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", path[0])
     return re.sub(r"\s+", " ", numbers).replace(' "', '"')
-

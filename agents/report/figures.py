@@ -14,8 +14,8 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from agents.report.drawing import INK, MUTED, PAPER, Margins, Painter, Palette, Picture, parse_mix
-from agents.report.run_files import Run, Update
-from agents.report.words import View, difference, percent, relation, short
+from agents.report.run_files import Difference, Run, Update
+from agents.report.words import View, by_task, percent, relation, rivals_by_task, short
 
 PANEL = (316.0, 190.0)
 """Pixels of one small multiple: three stand side by side on a page, one on a phone."""
@@ -89,9 +89,9 @@ def lines_of(run: Run, palette: Palette) -> list[Line]:
         method = parse_mix(short(str(run.best_fixed)))[0]
         lines.append(Line(str(run.best_fixed), palette.colour(method), "-", 1.6))
     if run.contestant("none"):
-        lines.append(Line("none", MUTED, "--", 1.3))
+        lines.append(Line("none", MUTED, "--", 1.5))
     if run.contestant("random"):
-        lines.append(Line("random", MUTED, ":", 1.6))
+        lines.append(Line("random", MUTED, ":", 1.9))
     return lines or [Line(run.contestants[0].name, INK, "-", 2.2)]
 
 
@@ -111,40 +111,33 @@ def scores(run: Run, view: View, painter: Painter) -> Picture:
 
 def differences(run: Run, view: View, painter: Painter) -> Picture:
     """Draw the subject minus each other contestant."""
-    marks = [
-        Mark(
-            short(name),
-            100 * d.mean,
-            100 * d.low,
-            100 * d.high,
-            strong=True,
-            clear=relation(d) != "is not told apart from",
-        )
-        for name in (c.name for c in run.contestants)
-        if (d := view.minus.get(name)) is not None
-    ]
+    names = [c.name for c in run.contestants if c.name in view.minus]
+    marks = [_difference_mark(short(name), view.minus[name]) for name in names]
     label = f"Paired differences in test accuracy, {view.title} minus each other contestant"
-    return _forest(painter, "differences", label, marks, f"points, {view.title} minus it", zero=True)
+    return _forest(
+        painter, "differences", label, marks, f"points, {view.title} minus it", zero=True
+    )
 
 
-def rival_by_task(run: Run, view: View) -> str | None:
-    """Return whom the subject is measured against task by task."""
-    rivals = (run.best_fixed, "none", *view.minus)
-    return next((r for r in rivals if r is not None and r in view.minus), None)
+def differences_by_task(run: Run, view: View, painter: Painter) -> list[Panel]:
+    """Draw the subject minus its main rivals, for each kind of task."""
+    panels = []
+    for number, rival in enumerate(rivals_by_task(run, view)):
+        marks = [
+            _difference_mark(task, value)
+            for task, value in zip(run.tasks, by_task(run, view, rival), strict=True)
+        ]
+        title = f"{view.title} minus {short(rival)}"
+        label = f"Paired differences in test accuracy by kind of task, {title}"
+        name = f"differences-by-task-{number}"
+        picture = _forest(painter, name, label, marks, f"points, {title}", zero=True)
+        panels.append(Panel(f"By kind of task, {title}", picture))
+    return panels
 
 
-def differences_by_task(run: Run, view: View, painter: Painter, rival: str) -> Picture:
-    """Draw the subject minus one rival, for each kind of task."""
-    assert view.subject is not None
-    ours, theirs = run.scores(view.subject), run.scores(rival)
-    marks = []
-    for row, task in enumerate(run.tasks):
-        d = difference(ours[row : row + 1], theirs[row : row + 1], run)
-        clear = relation(d) != "is not told apart from"
-        marks.append(Mark(task, 100 * d.mean, 100 * d.low, 100 * d.high, strong=True, clear=clear))
-    label = f"Paired differences in test accuracy by kind of task, {view.title} minus {short(rival)}"
-    axis = f"points, {view.title} minus {short(rival)}"
-    return _forest(painter, "differences-by-task", label, marks, axis, zero=True)
+def _difference_mark(label: str, d: Difference) -> Mark:
+    clear = relation(d) != "is not told apart from"
+    return Mark(label, 100 * d.mean, 100 * d.low, 100 * d.high, strong=True, clear=clear)
 
 
 def _forest(
@@ -487,6 +480,8 @@ def _share_axis(axes: Axes) -> None:
 
 
 def _thousands(value: float, _: object = None) -> str:
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
 
 
@@ -500,4 +495,3 @@ def legend(palette: Palette) -> Mapping[str, Sequence[str]]:
     for mix in palette.mixes:
         groups.setdefault(parse_mix(mix)[0], []).append(mix)
     return groups
-

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agents.report import figures, words
-from agents.report.drawing import Painter, Picture, page_style
+from agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
 from agents.report.figures import Line, Panel
 from agents.report.run_files import Run
 from agents.report.words import View
@@ -24,7 +24,7 @@ class Drawings:
 
     scores: Picture
     differences: Picture | None = None
-    by_task: Picture | None = None
+    by_task: Sequence[Panel] = field(default_factory=list)
     played: Sequence[Panel] = field(default_factory=list)
     play_while_learning: Sequence[Panel] = field(default_factory=list)
     learning: Picture | None = None
@@ -34,8 +34,9 @@ class Drawings:
 
     def all(self) -> list[Picture]:
         """Return every picture once."""
-        single = [self.scores, self.differences, self.by_task, self.learning]
+        single = [self.scores, self.differences, self.learning]
         panels = (
+            self.by_task,
             self.played,
             self.play_while_learning,
             self.learning_by_kind,
@@ -67,7 +68,6 @@ def render(run: Run) -> tuple[str, list[Picture]]:
         colours=palette.variables(),
         mixes=_mix_legend(palette.mixes, palette),
         lines=[_line_legend(line, palette) for line in figures.lines_of(run, palette)],
-        rival=figures.rival_by_task(run, view),
         half_window=figures.half_window(len(run.updates)),
         **_texts(run, view),
     )
@@ -76,12 +76,11 @@ def render(run: Run) -> tuple[str, list[Picture]]:
 
 def _draw(run: Run, view: View, painter: Painter) -> Drawings:
     agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
-    rival = figures.rival_by_task(run, view)
     learned = bool(run.updates)
     return Drawings(
         scores=figures.scores(run, view, painter),
         differences=figures.differences(run, view, painter) if view.minus else None,
-        by_task=figures.differences_by_task(run, view, painter, rival) if rival else None,
+        by_task=figures.differences_by_task(run, view, painter),
         played=figures.played(run, agent, painter) if agent else [],
         play_while_learning=figures.play_while_learning(run, painter) if learned else [],
         learning=figures.learning_curve(run, painter) if learned else None,
@@ -98,6 +97,8 @@ def _texts(run: Run, view: View) -> dict[str, Any]:
         "verdict": words.verdict(run, view),
         "scope": words.scope(run),
         "tally": words.tally(view) if view.minus else "",
+        "where": words.where(run, view),
+        "commands": words.commands(run),
         "warnings": words.warnings(run),
         "rows": rows,
         "best_iqm": words.best(c.iqm for c in run.contestants),
@@ -117,7 +118,7 @@ def _summaries(registry: Registry[Any], names: Iterable[str]) -> list[tuple[str,
     return [(name, registry.entry(name).summary) for name in names if name in registry]
 
 
-def _mix_legend(mixes: Sequence[str], palette: Any) -> list[dict[str, Any]]:
+def _mix_legend(mixes: Sequence[str], palette: Palette) -> list[dict[str, Any]]:
     variables = {pair[0]: name for name, pair in palette.variables().items()}
     return [
         {
@@ -127,7 +128,7 @@ def _mix_legend(mixes: Sequence[str], palette: Any) -> list[dict[str, Any]]:
                     "text": mix.partition("@")[2],
                     "colour": variables[palette.look(mix).colour],
                     "opacity": f"{palette.look(mix).opacity:.2f}",
-                    "hatched": bool(palette.look(mix).hatch),
+                    "hatch": HATCHES.index(palette.look(mix).hatch),
                 }
                 for mix in group
             ],
@@ -136,7 +137,7 @@ def _mix_legend(mixes: Sequence[str], palette: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _line_legend(line: Line, palette: Any) -> dict[str, str]:
+def _line_legend(line: Line, palette: Palette) -> dict[str, str]:
     variables = {pair[0]: name for name, pair in palette.variables().items()}
     return {
         "text": words.short(line.name),

@@ -259,8 +259,15 @@ def _check_fit(run: Run, run_dir: Path) -> None:
         raise DataError(
             f"{run_dir}/result.json: best_fixed is {run.best_fixed!r}, who did not play"
         )
+    for name in run.agent_minus:
+        if run.contestant(name) is None:
+            raise DataError(f"{run_dir}/result.json: agent_minus names {name!r}, who did not play")
     for contestant in run.contestants:
         for task in run.tasks:
+            if task not in contestant.by_task:
+                raise DataError(
+                    f"{run_dir}/result.json: {contestant.name}: by_task lacks {task!r}", AGAIN
+                )
             trials = run.trials.get((contestant.name, task), [])
             if [t.seed for t in trials] != sorted(run.seeds):
                 raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -83,11 +84,7 @@ def verdict(run: Run, view: View) -> str:
         )
     named = [name for name in ("none", "random", run.best_fixed) if name in view.minus]
     rivals = [str(name) for name in dict.fromkeys(named)] or list(view.minus)[:3]
-    clauses = [
-        clause
-        for kind in RELATIONS
-        if (clause := _clause(kind, rivals, run, view))
-    ]
+    clauses = [clause for kind in RELATIONS if (clause := _clause(kind, rivals, run, view))]
     subject = called(view.subject, run)
     start = "" if _is_agent(view.subject, run) else "No agent played. "
     if not clauses:
@@ -100,12 +97,45 @@ def tally(view: View) -> str:
     groups: dict[str, list[str]] = {}
     for name, value in view.minus.items():
         groups.setdefault(relation(value), []).append(short(name))
+    if len(groups) == 1:
+        return f"It {next(iter(groups))} {_all(len(view.minus))}."
     parts = []
     for verb in RELATIONS:
         names = groups.get(verb, [])
         known = f" ({', '.join(names)})" if verb != "beats" and len(names) <= MOST_NAMES else ""
         parts += [f"{verb} {len(names)}{known}"] if names else []
     return f"Of all {len(view.minus)} others it {_listed(parts)}."
+
+
+def rivals_by_task(run: Run, view: View) -> list[str]:
+    """Return whom the subject is measured against task by task; nobody if there is one task."""
+    if len(run.tasks) < 2:
+        return []
+    named = [name for name in (run.best_fixed, "none") if name in view.minus]
+    return [str(name) for name in dict.fromkeys(named)] or list(view.minus)[:1]
+
+
+def by_task(run: Run, view: View, rival: str) -> list[Difference]:
+    """Return the subject minus one rival, for each kind of task."""
+    assert view.subject is not None
+    ours, theirs = run.scores(view.subject), run.scores(rival)
+    return [
+        difference(ours[row : row + 1], theirs[row : row + 1], run) for row in range(len(run.tasks))
+    ]
+
+
+def where(run: Run, view: View) -> str:
+    """Say on how many kinds of task the subject is ahead of its main rival."""
+    rivals = rivals_by_task(run, view)
+    if not rivals:
+        return ""
+    relations = [relation(value) for value in by_task(run, view, rivals[0])]
+    parts = [
+        f"{word} on {relations.count(verb)}"
+        for verb, word in zip(RELATIONS, ("ahead", "behind", "undecided"), strict=True)
+        if verb in relations
+    ]
+    return f"Kind by kind against {short(rivals[0])} it is {_listed(parts)} of {len(run.tasks)}."
 
 
 def scope(run: Run) -> str:
@@ -125,13 +155,12 @@ def warnings(run: Run) -> list[str]:
     if smallest >= 0.05:
         found.append(
             f"With {len(run.seeds)} seeds a paired sign-flip test over seeds cannot give a p below "
-            f"{smallest:.2g}: too few to speak of significance at 0.05, which takes 6 or more."
+            f"{smallest:.3g}: too few to speak of significance at 0.05, which takes 6 or more."
         )
     broken = [f"{short(c.name)} {c.diverged}" for c in run.contestants if c.diverged]
     if broken:
         found.append(
-            f"Trainings that diverged, scored as they ended, out of {run.contestants[0].n} each: "
-            f"{', '.join(broken)}."
+            f"Trainings that diverged, out of {run.contestants[0].n} each: {', '.join(broken)}."
         )
     return found
 
@@ -221,6 +250,11 @@ def costs(run: Run) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text]
 
 
+def commands(run: Run) -> list[str]:
+    """Return the commands that made the run and draw its page."""
+    return [run.command, f"python run.py report {shlex.quote(f'runs/{run.name}')}"]
+
+
 def settings_table(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return sections of (dotted key, value), as the command line takes them."""
     sections: dict[str, list[tuple[str, str]]] = {}
@@ -308,6 +342,10 @@ def _is_agent(name: str, run: Run) -> bool:
 
 def _listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _all(others: int) -> str:
+    return "the only other" if others == 1 else f"all {others} others"
 
 
 def _plural(word: str, number: int) -> str:

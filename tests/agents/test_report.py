@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 
 from agents.compare import summarise
-from agents.report import write_report
+from agents.report import words, write_report
+from agents.report.run_files import read_run
 from agents.rundir import RunDirectory
 from agents.settings import CompareSettings, RunSettings
 from automix.data.tasks import FamilySettings
@@ -106,7 +110,9 @@ def _plays(name, menu, noise, epochs, rng):
     late = [epoch / epochs >= 0.6 for epoch in range(epochs)]
     if name == "agent":
         weights = _taste(menu, noise, 1.0)
-        return ["none" if x and rng.random() < 0.6 else str(rng.choice(menu, p=weights)) for x in late]
+        return [
+            "none" if x and rng.random() < 0.6 else str(rng.choice(menu, p=weights)) for x in late
+        ]
     if name == "random":
         return [str(mix) for mix in rng.choice(menu, epochs)]
     return ["none" if name == "none" or x else menu[-1] for x in late]
@@ -150,3 +156,336 @@ def _update(update, updates, epochs, menu, sizes, noise, rng):
             "value_loss": 0.2 / (1 + update),
         },
     }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that learned and compared; not to be written to."""
+    return make_run(tmp_path_factory.mktemp("runs") / "trained")
+
+
+@pytest.fixture(scope="module")
+def index(trained):
+    """Its page; not to be written to."""
+    return write_report(trained)
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A run that learned and compared, one's own."""
+    without_report = shutil.ignore_patterns("report")
+    return Path(shutil.copytree(trained, tmp_path / "run", ignore=without_report))
+
+
+def edit(run, change):
+    """Change what result.json says."""
+    result = json.loads((run / "result.json").read_text())
+    change(result)
+    write_json(run / "result.json", result)
+
+
+class Page(HTMLParser):
+    """A page as a reader meets it: texts by element, and what it would load."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags, self.links, self.cells, self.labels = Counter(), [], [], []
+        self.text, self.verdict, self._open = "", "", []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags[tag] += 1
+        self.links += [v for k, v in attrs.items() if k in ("src", "href", "xlink:href", "data")]
+        if tag in ("td", "th"):
+            self.cells.append("")
+            assert tag == "td" or attrs["scope"] in ("row", "col", "rowgroup")
+        if tag == "svg":
+            assert attrs["role"] == "img"
+            self.labels.append(attrs["aria-label"])
+        self._open.append("verdict" if attrs.get("class") == "verdict" else tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() not in (tag, "verdict"):
+            pass
+
+    def handle_data(self, data):
+        self.text += data
+        if "verdict" in self._open:
+            self.verdict += data
+        if {"td", "th"} & set(self._open):
+            self.cells[-1] += data
+
+
+def verdict_of(run):
+    found = read_run(run)
+    return words.verdict(found, words.view_of(found))
+
+
+def page_of(run):
+    return Page(write_report(run))
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "says"),
+    [
+        (0.021, 0.013, 0.029, "beats random choice by 2.1 points [1.3, 2.9]"),
+        (-0.021, -0.029, -0.013, "loses to random choice by 2.1 points [1.3, 2.9]"),
+        (0.001, -0.004, 0.006, "is not told apart from random choice: +0.1 points [−0.4, +0.6]"),  # noqa: RUF001
+        (0.004, 0.0002, 0.009, "beats random choice by 0.40 points [0.02, 0.90]"),
+        (0.0, 0.0, 0.0, "is not told apart from random choice: 0.0 points [0.0, 0.0]"),
+    ],
+)
+def test_the_verdict_follows_the_interval(run, mean, low, high, says):
+    def change(result):
+        random = result["agent_minus"]["random"]
+        result["agent_minus"] = {"random": random | {"mean": mean, "ci95": [low, high]}}
+
+    edit(run, change)
+    assert verdict_of(run) == f"The agent {says}."
+
+
+def test_the_verdict_is_one_sentence_about_the_three_who_matter(run):
+    def change(result):
+        result["best_fixed"] = "fixed:cutmix@0.5"
+        for name, mean in (("none", 0.073), ("random", 0.021), ("fixed:cutmix@0.5", 0.001)):
+            result["agent_minus"][name] |= {"mean": mean, "ci95": [mean - 0.01, mean + 0.01]}
+
+    edit(run, change)
+    assert verdict_of(run) == (
+        "The agent beats no mixing by 7.3 points [6.3, 8.3] and random choice by 2.1 points "
+        "[1.1, 3.1]; it is not told apart from the best fixed choice (cutmix@0.5, picked on "
+        "validation): +0.1 points [−0.9, +1.1]."  # noqa: RUF001
+    )
+
+
+def test_when_not_mixing_is_the_best_fixed_choice_it_is_named_once(run):
+    edit(run, lambda result: result.update(best_fixed="none"))
+    verdict = verdict_of(run)
+    assert "no mixing (the best fixed choice, picked on validation)" in verdict
+    assert verdict.count("no mixing") == verdict.count("best fixed") == 1
+
+
+def test_the_losses_are_named_beside_the_verdict(run):
+    def change(result):
+        for difference in result["agent_minus"].values():
+            difference |= {"mean": 0.01, "ci95": [0.005, 0.015]}
+        result["agent_minus"]["linear_ramp"] |= {"mean": -0.01, "ci95": [-0.015, -0.005]}
+
+    edit(run, change)
+    found = read_run(run)
+    tally = words.tally(words.view_of(found))
+    assert tally == "Of all 15 others it beats 14 and loses to 1 (linear_ramp)."
+
+
+def test_every_contestant_and_task_has_its_numbers_in_the_table(trained, index):
+    page = Page(index)
+    cells = [cell.replace("\n", " ").strip() for cell in page.cells]
+    result = json.loads((trained / "result.json").read_text())
+    for contestant in result["contestants"]:
+        assert any(
+            cell.split()[:1] == [contestant["name"].removeprefix("fixed:")] for cell in cells
+        )
+        assert any(cell.startswith(f"{100 * contestant['iqm']:.1f} [") for cell in cells)
+        for task, mean in contestant["by_task"].items():
+            assert task in cells
+            assert f"{100 * mean:.1f}" in cells
+
+
+def test_the_verdict_n_and_seeds_are_on_the_page(trained, index):
+    page = Page(index)
+    text = page.text
+    assert page.verdict == verdict_of(trained)
+    assert "4 kinds of held-out task × 6 seeds (2147483648–2147483653) = 24 trainings" in text  # noqa: RUF001
+
+
+@pytest.mark.parametrize(("seeds", "warned"), [(5, True), (6, False)])
+def test_too_few_seeds_for_significance_are_admitted(tmp_path, seeds, warned):
+    run = make_run(tmp_path / "run", sizes=(100,), noise=(0.0,), seeds=seeds, updates=2)
+    assert ("cannot give a p below" in page_of(run).text) == warned
+
+
+def test_diverged_trainings_are_admitted(run):
+    edit(run, lambda result: result["contestants"][0].update(diverged=3))
+    assert "Trainings that diverged, out of 24 each: " in page_of(run).text
+
+
+def test_every_figure_says_in_words_what_it_shows_and_is_a_file_too(index):
+    page = Page(index)
+    files = sorted(index.parent.glob("*.svg"))
+    assert len(page.labels) == len(files) == page.tags["svg"] > 15
+    assert all(len(label) > 20 for label in page.labels)
+    assert page.tags["figcaption"] == page.tags["figure"]
+
+
+def test_the_page_loads_nothing_and_runs_nothing(index):
+    page, text = Page(index), index.read_text()
+    assert not {"script", "link", "iframe", "img", "object", "embed"} & set(page.tags)
+    assert all(link.startswith("#") for link in page.links)
+    assert all(target.startswith("#") for target in re.findall(r"url\((.)", text))
+    assert "@import" not in text
+    assert "://" not in text
+
+
+def test_ids_on_the_page_are_unique(index):
+    ids = re.findall(r'\sid="([^"]+)"', index.read_text())
+    assert len(ids) == len(set(ids))
+
+
+def test_dark_and_light_readers_get_their_own_colours(index):
+    text = index.read_text()
+    assert "prefers-color-scheme: dark" in text
+    body = text[text.index("<body>") :]
+    assert not re.search("#[0-9a-f]{6}(?![0-9a-f])", body)
+    assert set(re.findall(r"var\((--[a-z0-9-]+)\)", body)) <= set(re.findall(r"(--[\w-]+):", text))
+
+
+def test_a_hostile_run_name_is_shown_and_not_obeyed(run):
+    run = run.rename(run.with_name("<script>alert('&')"))
+    (run / "command.txt").write_text("python run.py train name='<img src=x onerror=alert(1)>'\n")
+    page = page_of(run)
+    assert not {"script", "img"} & set(page.tags)
+    assert "<script>alert('&')" in page.text
+    assert "<img src=x onerror=alert(1)>" in page.text
+
+
+def test_a_hostile_task_name_is_shown_and_not_obeyed(run):
+    for name in ("result.json", "trials.jsonl", "metrics.jsonl"):
+        text = (run / name).read_text()
+        (run / name).write_text(text.replace("100 images", r"$\\frac{</text><script>\" &amp;"))
+    page = page_of(run)
+    assert "script" not in page.tags
+    assert '$\\frac{</text><script>" &amp;, 0% noise' in page.text
+
+
+def test_equal_runs_give_equal_bytes(trained, index, run):
+    again = write_report(run.rename(run.with_name(trained.name)))
+    files = {path.name: path.read_bytes() for path in index.parent.iterdir()}
+    assert files == {path.name: path.read_bytes() for path in again.parent.iterdir()}
+
+
+def test_figures_of_an_earlier_report_go_and_other_files_stay(run):
+    (run / "report").mkdir(exist_ok=True)
+    for name in ("played-99.svg", "notes.txt"):
+        (run / "report" / name).write_text("old")
+    write_report(run)
+    assert not (run / "report" / "played-99.svg").exists()
+    assert (run / "report" / "notes.txt").read_text() == "old"
+
+
+def test_a_run_without_agent_measures_the_best_fixed_choice(tmp_path):
+    page = page_of(make_run(tmp_path / "run", contestants=("none", "random")))
+    assert page.verdict.startswith("No agent played. The best fixed choice (")
+    assert "What was learned" not in page.text
+    assert "Learning curve" not in page.text
+
+
+def test_a_run_without_agent_and_fixed_choice_names_the_highest_score(tmp_path):
+    run = make_run(tmp_path / "run", contestants=("random", "linear_ramp"), fixed=False)
+    page = page_of(run)
+    assert page.verdict.startswith("No agent and no fixed choice played; the highest score has")
+    assert "minus" not in page.text
+
+
+def test_an_agent_that_learned_elsewhere_is_shown_without_learning_curves(run):
+    (run / "metrics.jsonl").unlink()
+    edit(run, lambda result: result.update(learning=None))
+    page = page_of(run)
+    assert "What was learned" in page.text
+    assert "Learning curve" not in page.text
+
+
+def test_guided_mixes_are_hatched_and_long_runs_stay_small(tmp_path):
+    run = make_run(
+        tmp_path / "run",
+        noise=(0.3,),
+        seeds=2,
+        epochs=200,
+        updates=300,
+        saliency=("off", "gradient", "spectral"),
+    )
+    page = write_report(run)
+    assert "<pattern" in page.read_text()
+    assert "guided by saliency" in page.read_text()
+    assert page.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize(
+    "name", ["result.json", "trials.jsonl", "config.yaml", "command.txt", "env.json"]
+)
+def test_a_missing_file_is_named(run, name):
+    (run / name).unlink()
+    with pytest.raises(DataError, match=re.escape(f"has no {name}")) as caught:
+        write_report(run)
+    assert caught.value.hint
+
+
+def test_a_missing_result_says_how_to_get_one(run):
+    (run / "result.json").unlink()
+    with pytest.raises(DataError) as caught:
+        write_report(run)
+    assert "run `python run.py compare` first" in caught.value.hint
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere is not a directory"):
+        write_report(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["result.json", "trials.jsonl", "metrics.jsonl", "env.json"])
+@pytest.mark.parametrize("damage", ['{"update": 1', "[]", "7", "\0"])
+def test_a_damaged_file_is_named(run, name, damage):
+    (run / name).write_text(damage)
+    with pytest.raises(DataError, match=re.escape(name)):
+        write_report(run)
+
+
+def test_a_damaged_line_is_named_by_number(run):
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], lines[2][:40]]))
+    with pytest.raises(DataError, match=r"metrics\.jsonl:3 is not JSON"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: r["contestants"][2].pop("iqm"), r"contestants\[2\]: iqm is missing"),
+        (lambda r: r["contestants"][0].update(ci95=[1]), r"ci95 is \[1\], wanted \[low, high\]"),
+        (lambda r: r["contestants"][0].update(iqm="much"), "'much', wanted a finite number"),
+        (lambda r: r["contestants"][0]["by_task"].popitem(), "by_task lacks"),
+        (lambda r: r["seeds"].pop(), "wanted one for each of the 5 seeds"),
+        (lambda r: r["tasks"].append("7 images"), "7 images"),
+        (lambda r: r.update(best_fixed="fixed:magic@0.5"), "who did not play"),
+        (lambda r: r["agent_minus"].update(ghost=r["agent_minus"]["none"]), "ghost"),
+    ],
+)
+def test_a_result_that_does_not_fit_is_explained(run, change, says):
+    edit(run, change)
+    with pytest.raises(DataError, match=says):
+        write_report(run)
+
+
+def test_a_trial_of_another_length_is_explained(run):
+    path = run / "trials.jsonl"
+    first, *rest = path.read_text().splitlines()
+    trial = json.loads(first)
+    trial["mixes"].pop()
+    path.write_text("\n".join([json.dumps(trial), *rest]))
+    with pytest.raises(DataError, match=r"trials\.jsonl:1: 7 mixes, 8 partner shares"):
+        write_report(run)
+
+
+def test_drawing_neither_reads_nor_moves_the_callers_matplotlib(index, run):
+    with matplotlib.rc_context({"font.size": 30.0, "axes.grid": False, "savefig.bbox": "tight"}):
+        before = dict(matplotlib.rcParams)
+        again = write_report(run)
+        assert dict(matplotlib.rcParams) == before
+    name = "scores.svg"
+    assert (again.parent / name).read_bytes() == (index.parent / name).read_bytes()
+
+
+def test_importing_the_report_does_not_import_matplotlib():
+    code = "import sys, agents.report; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,7 +17,7 @@ from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP
 from automix.mixing import MixSettings
 from automix.models import create_classifier
-from automix.seeding import derived_seed
+from automix.seeding import derived_seed, generator
 from automix.stacking import GroupedStack, LoopedStack
 from automix.trainer import Population, Trainer, TrainerSettings
 from tests import golden, tiny
@@ -310,8 +310,6 @@ def test_the_first_record_is_of_the_untrained_classifier(digits_task):
 
 def test_an_epoch_is_plain_training_when_nothing_is_mixed(digits_task):
     """A loop of a few lines, with the same order of images, gives the same numbers."""
-    from automix.seeding import generator
-
     task = digits_task
     trainer = trainer_of(task, sched="step", warmup_epochs=0, lr=0.05, label_smoothing=0.1)
     record = play(trainer, [PLAIN])[1]
@@ -334,9 +332,9 @@ def test_an_epoch_is_plain_training_when_nothing_is_mixed(digits_task):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += float(loss) * len(index)
+        total += loss.item() * len(index)
     norm = math.sqrt(sum(float(p.grad.square().sum()) for p in net.parameters()))
-    val = net.eval()(task.normalised(task.val_index))
+    val = net.eval()(task.normalised(task.val_index)).detach()
     assert record.mixed_loss == pytest.approx(total / 60, rel=1e-4)
     assert record.gradient_norm == pytest.approx(norm, rel=1e-3)
     wanted = float(F.cross_entropy(val, task.labels(task.val_index)))

@@ -1,0 +1,216 @@
+"""What a policy sees: named numbers in fixed ranges, whatever the data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from automix.actions import MixAction
+from automix.data.tasks import TaskSpec
+from automix.errors import ConfigError
+from automix.metrics import LOSS_CAP, EpochMetrics
+from automix.trainer import Population
+from envs import OBSERVATIONS, ActionCodec, MixEnv
+from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
+from tests import tiny
+from tests.envs import worlds
+
+EVERY = ("progress", *(name for name in OBSERVATIONS if name != "progress"))
+CODEC = ActionCodec(worlds.GUIDED)
+OBSERVER = Observer(EVERY, CODEC)
+
+every_name = pytest.mark.parametrize("name", EVERY)
+
+
+def view(history: Sequence[EpochMetrics], action: MixAction | None = None, **changes: Any) -> View:
+    facts: dict[str, Any] = {"budget": 10, "train_size": 200, "num_classes": 10}
+    return View(history=history, last_action=action, codec=CODEC, **facts | changes)
+
+
+def see(name: str, *args: Any, **changes: Any) -> Any:
+    return OBSERVATIONS[name](view(*args, **changes))
+
+
+def records(classes: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[int, list[EpochMetrics]]]:
+    """A class count and two records whose losses are up to three times what guessing costs."""
+    share = st.floats(0, 1)
+
+    def of(k: int) -> st.SearchStrategy[tuple[int, list[EpochMetrics]]]:
+        loss = st.floats(0, 3 * math.log(k))
+        epochs = [
+            st.builds(
+                worlds.record,
+                epoch=st.just(epoch),
+                train_loss=loss,
+                val_loss=loss,
+                mixed_loss=loss,
+                train_accuracy=share,
+                val_accuracy=share,
+                val_confidence=share,
+                partner_share=share,
+                gradient_norm=st.floats(0, 1e30),
+            )
+            for epoch in (4, 5)
+        ]
+        return st.tuples(st.just(k), st.tuples(*epochs).map(list))
+
+    return classes.flatmap(of)
+
+
+@given(
+    made=records(st.sampled_from([2, 3, 10, 1000])),
+    action=st.sampled_from([None, *CODEC.choices]),
+    train_size=st.integers(1, 10_000_000),
+)
+def test_every_observation_is_in_its_range_before_any_clipping(made, action, train_size):
+    """Changes alone may leave theirs: a loss can jump by more than what guessing costs."""
+    num_classes, history = made
+    seen = view(history, action, train_size=train_size, num_classes=num_classes)
+    for entry in OBSERVATIONS.entries():
+        if entry.name in ("train_loss_change", "val_loss_change"):
+            continue
+        values = np.atleast_1d(entry.value(seen))
+        assert len(values) == entry.tags["size"](CODEC), entry.name
+        low, high = entry.tags["low"] - 1e-9, entry.tags["high"] + 1e-9
+        assert ((values >= low) & (values <= high)).all(), (entry.name, values)
+
+
+def test_a_diverged_training_is_seen_within_the_space():
+    worst = worlds.record(
+        3, train_loss=LOSS_CAP, val_loss=LOSS_CAP, mixed_loss=LOSS_CAP, diverged=True
+    )
+    for classes in (2, 1000):
+        seen = OBSERVER(view([worlds.record(2), worst], num_classes=classes))
+        assert np.isfinite(seen).all()
+        assert OBSERVER.space.contains(seen)
+
+
+@every_name
+def test_guessing_looks_the_same_for_any_number_of_classes(name):
+    """The losses are in units of log(classes), so that a policy can move to other data."""
+    seen = []
+    for classes in (2, 10, 1000):
+        loss = {f"{kind}_loss": math.log(classes) for kind in ("train", "val", "mixed")}
+        history = [worlds.record(epoch, **loss) for epoch in range(2)]
+        seen.append(np.atleast_1d(see(name, history, num_classes=classes)))
+    assert_allclose(seen[1], seen[0], rtol=1e-12)
+    assert_allclose(seen[2], seen[0], rtol=1e-12)
+
+
+def test_the_batch_size_is_not_seen():
+    first, second = (
+        MixEnv(worlds.image_world(batch_size=size), replace(worlds.settings(), observations=EVERY))
+        for size in (5, 30)
+    )
+    assert_array_equal(first.reset(seed=2)[0], second.reset(seed=2)[0])
+
+
+def test_the_order_of_the_validation_images_is_not_seen():
+    task = tiny.digits_task()
+    seen = []
+    for index in (task.val_index, task.val_index[::-1].copy()):
+        population = Population(
+            replace(task, val_index=index), tiny.trainer_settings(), members=1
+        )
+        history = [population.reset(3)[0], population.run_epoch([MixAction("mixup", 0.5)])[0]]
+        seen.append(OBSERVER(view(history, MixAction("mixup", 0.5))))
+    assert_allclose(seen[0], seen[1], rtol=1e-5, atol=1e-6)
+
+
+NOW = worlds.record(
+    3,
+    train_loss=0.5 * math.log(10),
+    val_loss=0.8 * math.log(10),
+    mixed_loss=1.5 * math.log(10),
+    train_accuracy=0.9,
+    val_accuracy=0.7,
+    val_confidence=0.6,
+    gradient_norm=3.0,
+    partner_share=0.2,
+)
+BEFORE = worlds.record(
+    2, train_loss=0.6 * math.log(10), val_loss=0.7 * math.log(10), val_accuracy=0.75
+)
+
+WANTED = {
+    "progress": 0.3,
+    "train_loss": 0.5,
+    "val_loss": 0.8,
+    "train_accuracy": 0.9,
+    "val_accuracy": 0.7,
+    "accuracy_gap": 0.2,
+    "loss_gap": 0.3,
+    "train_loss_change": -0.1,
+    "val_loss_change": 0.1,
+    "val_accuracy_change": -0.05,
+    "best_val_accuracy_gap": 0.05,
+    "val_confidence": 0.6,
+    "gradient_norm": 0.75,
+    "mixed_loss": 1.5,
+    "log_train_size": math.log10(200) / 7,
+    "partner_share": 0.2,
+    "last_ratio": 0.25,
+    "last_method": [0, 0, 1, 0],
+    "last_saliency": [0, 0, 1],
+}
+"""By hand, for NOW after BEFORE, with cutmix@0.25+spectral."""
+
+
+@every_name
+def test_each_observation_is_what_its_first_line_says(name):
+    got = see(name, [BEFORE, NOW], MixAction("cutmix", 0.25, "spectral"))
+    assert_allclose(got, WANTED[name], rtol=1e-9)
+
+
+def test_at_the_start_nothing_has_changed_and_nothing_was_played():
+    start = [worlds.record(0)]
+    zero = ("progress", "last_ratio", "last_method", "last_saliency", "best_val_accuracy_gap")
+    changes = tuple(name for name in EVERY if name.endswith("_change"))
+    for name in (*zero, *changes):
+        assert not np.any(see(name, start)), name
+
+
+def test_the_vector_holds_the_observations_in_the_order_asked_for():
+    names = ("progress", "last_method", "val_loss", "last_saliency")
+    observer = Observer(names, CODEC)
+    seen = observer(view([BEFORE, NOW], MixAction("cutmix", 0.25, "spectral")))
+    assert observer.sizes == (1, 4, 1, 3)
+    assert_allclose(seen, [0.3, 0, 0, 1, 0, 0.8, 0, 0, 1], rtol=1e-6)
+    assert seen.dtype == np.float32
+    assert observer.space.shape == seen.shape
+
+
+@pytest.mark.parametrize("names", [(), ("val_loss", "progress")])
+def test_progress_comes_first(names):
+    with pytest.raises(ConfigError, match="wanted 'progress' first"):
+        Observer(names, CODEC)
+
+
+def test_a_misspelt_observation_is_named_with_its_closest_match():
+    with pytest.raises(ConfigError, match="'val_los' is not a.* observation.* 'val_loss'"):
+        Observer(("progress", "val_los"), CODEC)
+
+
+def test_the_defaults_are_registered_and_start_with_progress():
+    assert set(DEFAULT_OBSERVATIONS) <= set(OBSERVATIONS)
+    assert DEFAULT_OBSERVATIONS[0] == "progress"
+
+
+def test_every_observation_of_a_real_training_is_in_its_space():
+    env = MixEnv(worlds.image_world(), replace(worlds.settings(), observations=EVERY))
+    observation, _ = env.reset(seed=1)
+    assert env.observation_space.contains(observation)
+    for action in ("cutmix@0.5", "rmix@0.25+spectral"):
+        observation, *_ = env.step(env._game.codec.encode(MixAction.parse(action)))
+        assert env.observation_space.contains(observation)
+    kind = TaskSpec(train_size=60, label_noise=0.0, seed=0)
+    assert env._game.observer.sizes == tuple(np.size(WANTED[name]) for name in EVERY)
+    assert kind.kind == "60 images, 0% noise"
