@@ -261,7 +261,7 @@ def learning_curve(run: Run, painter: Painter) -> Picture:
 
 def learning_curves(run: Run, painter: Painter) -> list[Panel]:
     """Draw validation accuracy against cost, one panel per kind of task."""
-    rivals = [line for line in lines_of(run, painter.palette) if line.name != "agent"]
+    rivals = [line for line in lines_of(run, painter.palette) if line.colour != INK]
     panels = []
     for number, kind in enumerate(_kinds(run)):
         found = [u for u in run.updates if kind in u.by_kind]

@@ -115,7 +115,9 @@ def _texts(run: Run, view: View) -> dict[str, Any]:
 
 def _summaries(registry: Registry[Any], names: Iterable[str]) -> list[tuple[str, str]]:
     """Return what the registry says about those of the names that it knows."""
-    return [(name, registry.entry(name).summary) for name in names if name in registry]
+    return [
+        (name, registry.entry(name).summary.replace("``", "")) for name in names if name in registry
+    ]
 
 
 def _mix_legend(mixes: Sequence[str], palette: Palette) -> list[dict[str, Any]]:

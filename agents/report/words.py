@@ -89,7 +89,15 @@ def verdict(run: Run, view: View) -> str:
     start = "" if _is_agent(view.subject, run) else "No agent played. "
     if not clauses:
         return f"{start}{_capital(subject)} played against nobody."
-    return f"{start}{_capital(subject)} {'; it '.join(clauses)}."
+    doubt = (
+        f" A hint, not a result: {len(run.seeds)} seeds are too few." if too_few_seeds(run) else ""
+    )
+    return f"{start}{_capital(subject)} {'; it '.join(clauses)}.{doubt}"
+
+
+def too_few_seeds(run: Run) -> bool:
+    """Return whether no outcome whatever could be significant at 0.05."""
+    return stats.smallest_p(len(run.seeds)) >= 0.05
 
 
 def tally(view: View) -> str:
@@ -151,11 +159,11 @@ def scope(run: Run) -> str:
 def warnings(run: Run) -> list[str]:
     """Return what the reader must know before believing the numbers."""
     found = []
-    smallest = stats.smallest_p(len(run.seeds))
-    if smallest >= 0.05:
+    if too_few_seeds(run):
+        smallest = stats.smallest_p(len(run.seeds))
         found.append(
             f"With {len(run.seeds)} seeds a paired sign-flip test over seeds cannot give a p below "
-            f"{smallest:.3g}: too few to speak of significance at 0.05, which takes 6 or more."
+            f"{smallest:.3g}: significance at 0.05 takes 6 or more."
         )
     broken = [f"{short(c.name)} {c.diverged}" for c in run.contestants if c.diverged]
     if broken:
@@ -241,7 +249,7 @@ def costs(run: Run) -> list[tuple[str, str]]:
     learning = run.learning or {}
     rows = [
         ("wall time", f"{duration(run.wall_s)}, learning and comparison together"),
-        ("of it learning", duration(learning["wall_s"]) if "wall_s" in learning else ""),
+        ("of which learning", duration(learning["wall_s"]) if "wall_s" in learning else ""),
         ("episodes learned from", count(learning["episodes"]) if "episodes" in learning else ""),
         ("updates of the agent", count(learning["updates"]) if "updates" in learning else ""),
         ("classifier epochs, all", count(sum(c.epochs_spent for c in run.contestants))),

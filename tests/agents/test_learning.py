@@ -24,7 +24,7 @@ from envs import (
     SurrogateWorld,
 )
 
-BUDGET, UPDATES = 10, 15
+BUDGET, UPDATES = 10, 25
 WORLD = SurrogateWorld(BUDGET)
 
 
@@ -42,9 +42,7 @@ def learned(name: str, space: str, seed: int) -> BaseAlgorithm:
 
 def value_of(agent: BaseAlgorithm, space: str) -> float:
     """Mean accuracy gained in a deterministic episode of each noise level."""
-    settings = EnvSettings(
-        actions=ActionSettings(space=space), reward=RewardSettings(scale=1.0)
-    )
+    settings = EnvSettings(actions=ActionSettings(space=space), reward=RewardSettings(scale=1.0))
     gained = []
     for noise in WORLD.label_noise:
         game = Game(WORLD, settings, 1)

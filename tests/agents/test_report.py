@@ -302,7 +302,9 @@ def test_the_verdict_n_and_seeds_are_on_the_page(trained, index):
 @pytest.mark.parametrize(("seeds", "warned"), [(5, True), (6, False)])
 def test_too_few_seeds_for_significance_are_admitted(tmp_path, seeds, warned):
     run = make_run(tmp_path / "run", sizes=(100,), noise=(0.0,), seeds=seeds, updates=2)
-    assert ("cannot give a p below" in page_of(run).text) == warned
+    page = page_of(run)
+    assert ("cannot give a p below 0.0625" in page.text) == warned
+    assert page.verdict.endswith("A hint, not a result: 5 seeds are too few.") == warned
 
 
 def test_diverged_trainings_are_admitted(run):
