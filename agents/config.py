@@ -119,10 +119,16 @@ def _check_override(override: Override, word: str) -> None:
                 f"{key}: {', '.join(options[key])}",
             )
         return
-    if key not in keys():
+    known = keys()
+    if key not in known:
         raise ConfigError(
             f"{word!r}: there is no key {key!r}.{_guess(key)}",
             "python run.py config shows every key",
+        )
+    if known[key] is None:
+        first = next(name for name in known if name.startswith(f"{key}."))
+        raise ConfigError(
+            f"{word!r}: {key!r} is a section, wanted one of its keys", f"for example {first}=value"
         )
 
 
@@ -134,7 +140,7 @@ def _guess(key: str) -> str:
     if same_last:
         return f" Did you mean {same_last[0]!r}?"
     near = [name for name in known if section and name.startswith(section + ".")]
-    return did_you_mean(key, near) or did_you_mean(key, known)
+    return did_you_mean(key, near) or did_you_mean(key, [*groups(), *known])
 
 
 def _reason(error: Exception) -> str:

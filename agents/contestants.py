@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from agents.schedules import SCHEDULES
+from agents.schedules import SCHEDULES, progress_of
 from automix.actions import MixAction
 from automix.errors import ConfigError, did_you_mean
 from automix.policy import MixPolicy
@@ -57,7 +57,7 @@ class Player:
             return self._policy.action(observation)
         if name.startswith(f"{FIXED}:"):
             return MixAction.parse(name.partition(":")[2])
-        return SCHEDULES[name](float(observation[0]), menu=self._menu, rng=self._rng)
+        return SCHEDULES[name](progress_of(observation), menu=self._menu, rng=self._rng)
 
 
 def contestants_of(names: Sequence[str], menu: Sequence[MixAction]) -> list[Contestant]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from agents.rundir import usable_cores
@@ -20,7 +22,7 @@ def choose_device(name: str) -> str:
     if name == "auto":
         return "cuda" if gpus else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
         raise ConfigError(f"device is {name!r}, wanted auto, cpu, cuda or cuda:<n>")
     if kind == "cuda" and int(number or 0) >= gpus:
         raise ResourceError(
@@ -31,7 +33,10 @@ def choose_device(name: str) -> str:
 
 
 def worker_count(settings: RunSettings, device: str) -> int:
-    """Return how many processes train classifiers: asked for, or one per core, or one per GPU."""
+    """Return how many processes train classifiers: as asked for, else one per core.
+
+    Never more than there are groups to hold; a GPU is fed by one.
+    """
     if settings.workers:
         return settings.workers
-    return 1 if device.startswith("cuda") else usable_cores()
+    return 1 if device.startswith("cuda") else min(usable_cores(), settings.agent.groups)

@@ -117,6 +117,8 @@ def _told(directory: RunDirectory) -> Iterator[None]:
     handler = logging.FileHandler(directory.path / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.DEBUG)  # the file has all of it, also where no command set logging up
     try:
         yield
     except BaseException as error:
@@ -125,6 +127,7 @@ def _told(directory: RunDirectory) -> Iterator[None]:
         directory.status("interrupted" if interrupted else "failed", error=str(error))
         raise
     finally:
+        log.setLevel(level)
         log.removeHandler(handler)
         handler.close()
 

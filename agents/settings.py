@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,7 @@ class AgentSettings:
         for name in ("gamma", "gae_lambda"):
             _between(self, "agent", name, 0.0, 1.0)
         for name in ("learning_rate", "clip_range", "max_grad_norm"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"agent.{name} is {getattr(self, name)}, wanted a number above 0")
         for name in ("learning_rate_end", "ent_coef", "vf_coef"):
             _at_least(self, "agent", name, 0)
@@ -81,8 +82,10 @@ class CompareSettings:
         _at_least(self, "compare", "resamples", 100)
         if not self.contestants:
             raise ConfigError("compare.contestants is empty, wanted one name or more")
-        for kind in self.kinds:
-            parse_kind(kind)
+        kinds = [parse_kind(kind) for kind in self.kinds]
+        for number, kind in enumerate(kinds):
+            if kind in kinds[:number]:
+                raise ConfigError(f"compare.kinds names {self.kinds[number]!r} twice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +144,13 @@ def held_out_specs(compare: CompareSettings, task: FamilySettings) -> list[list[
     pairs = [parse_kind(kind) for kind in compare.kinds] or [
         (size, noise) for size in task.train_sizes for noise in task.label_noise
     ]
+    # A kind that came twice would count its trials twice.
     return [
         [
             TaskSpec(train_size=size, label_noise=noise, seed=HELD_OUT + index)
             for index in range(compare.seeds)
         ]
-        for size, noise in pairs
+        for size, noise in dict.fromkeys(pairs)
     ]
 
 
@@ -156,7 +160,7 @@ HELD_OUT = 2**31
 
 def _at_least(settings: object, section: str, name: str, least: float) -> None:
     value = getattr(settings, name)
-    if not value >= least:
+    if not least <= value < math.inf:
         where = f"{section}.{name}" if section else name
         raise ConfigError(f"{where} is {value}, wanted {least} or more")
 

@@ -93,6 +93,10 @@ class GroupVecEnv(VecEnv):
             return [None for _ in self._get_indices(indices)]
         return self._ask(_get, indices, attr_name)
 
+    def has_attr(self, attr_name: str) -> bool:
+        """Return whether the groups have an attribute, which need not fit through a pipe."""
+        return all(self._ask(_has, None, attr_name))
+
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of the group that each environment is in."""
         self._ask(_set, indices, attr_name, value)
@@ -175,6 +179,10 @@ def _step_group(
 
 def _get(state: State, group: int, name: str) -> Any:
     return getattr(state["groups"][group], name)
+
+
+def _has(state: State, group: int, name: str) -> bool:
+    return hasattr(state["groups"][group], name)
 
 
 def _set(state: State, group: int, name: str, value: Any) -> None:

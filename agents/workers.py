@@ -24,6 +24,7 @@ State = dict[str, Any]
 
 log = logging.getLogger("automix")
 
+
 class WorkerError(AutomixError):
     """A worker process failed or died."""
 
@@ -144,7 +145,8 @@ def _serve(connection: Connection, threads: int) -> None:
         except AutomixError as error:
             answer = (error, None)
         except Exception as error:  # handed to the parent, which raises it
-            answer = ((f"{type(error).__name__}: {error}", traceback.format_exc()), None)
+            said = " ".join(str(error).split())
+            answer = ((f"{type(error).__name__}: {said}", traceback.format_exc()), None)
         try:
             connection.send(answer)
         except OSError:

@@ -15,7 +15,9 @@ OFF = "off"
 MAX_RATIO = 0.5
 """Beyond it the partner would be the main content: a smaller ratio with the names swapped."""
 
-_FORM = re.compile(r"(?P<method>[a-z0-9_]+)(@(?P<ratio>[0-9.]+(e-[0-9]+)?))?(\+(?P<saliency>[a-z0-9_]+))?")
+_FORM = re.compile(
+    r"(?P<method>[a-z0-9_]+)(@(?P<ratio>[0-9.]+(e-[0-9]+)?))?(\+(?P<saliency>[a-z0-9_]+))?"
+)
 
 
 @dataclass(frozen=True)

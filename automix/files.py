@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import reprlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,13 @@ from typing import Any
 import yaml
 
 from automix.errors import DataError, ResourceError
+
+
+LARGEST = 64 * 2**20
+"""Bytes of a text file that is read at once; settings, schedules and results are far smaller."""
+
+NOT_VALUES = (ValueError, AttributeError, KeyError, RecursionError)
+"""What PyYAML lets through for a date, number or truth value that is none, and for depth."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -64,7 +72,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(_read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from None
 
 
@@ -76,8 +84,14 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         return yaml.safe_load(_read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *NOT_VALUES) as error:
         raise DataError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from None
+
+
+def short(value: Any) -> str:
+    """Return what a value of a file looks like in a message: however large, a few words of it."""
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return reprlib.repr(value) if plain else type(value).__name__
 
 
 def append_line(path: Path, line: str) -> None:
@@ -95,6 +109,9 @@ def _write_utf8(path: Path, text: str) -> None:
 
 def _read_text(path: Path) -> str:
     try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise DataError(f"{path} has {size} bytes, more than the {LARGEST} that are read")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None

@@ -19,9 +19,10 @@ from safetensors.numpy import load, save
 
 from automix.actions import MixAction, nearest_action
 from automix.errors import AutomixError, DataError
-from automix.files import read_json, write_atomically, write_json
+from automix.files import read_json, short, write_atomically, write_json
 
 FORMAT = 1
+ACTIVATION = "tanh"
 LARGEST_WEIGHTS = 64 * 2**20
 """Bytes; a policy is some ten thousand numbers, so more is not a policy."""
 
@@ -114,6 +115,8 @@ class MixPolicy:
 
     def _check(self) -> None:
         self._check_form()
+        if not self.layers:
+            raise DataError("policy: no layers")
         widths = [sum(self.form.observation_sizes), *(w.shape[0] for w, _ in self.layers)]
         for number, (weight, bias) in enumerate(self.layers):
             if (
@@ -166,7 +169,7 @@ def save_policy(folder: Path, policy: MixPolicy) -> None:
             "about": policy.about,
             "form": form,
             "layers": len(policy.layers),
-            "activation": "tanh",
+            "activation": ACTIVATION,
             "sha256": hashlib.sha256(weights).hexdigest(),
         },
     )
@@ -182,8 +185,11 @@ def load_policy(folder: str | Path) -> MixPolicy:
     path = folder / "policy.json"
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        got = content.get("format") if isinstance(content, dict) else type(content).__name__
+        got = short(content.get("format") if isinstance(content, dict) else content)
         raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
+    if content.get("activation") != ACTIVATION:
+        got = short(content.get("activation"))
+        raise DataError(f"{path}: activation is {got}, wanted {ACTIVATION!r}")
     weights = _read_weights(folder / "policy.safetensors", str(content.get("sha256")))
     try:
         form = PolicyForm(**content["form"])

@@ -19,9 +19,9 @@ from typing import Any
 
 from torch import Tensor
 
-from automix.actions import MixAction
+from automix.actions import OFF, MixAction
 from automix.errors import ConfigError, DataError, did_you_mean
-from automix.files import read_yaml, write_yaml
+from automix.files import read_yaml, short, write_yaml
 from automix.mixing import DEFAULTS, MixSettings, mix_batch
 from automix.saliency import Classifier
 from automix.seeding import generator
@@ -52,7 +52,9 @@ class MixSchedule:
                 f"progress is {progress:g}, wanted finished epochs / budget, from 0 to below 1",
                 "a schedule ends with its budget: set progress to epoch / epochs, epoch from 0",
             )
-        return self.actions[int(progress * len(self.actions) + 1e-9)]
+        # epoch / epochs is rounded, to 7 digits if a user keeps it as float32.
+        epoch = int((progress + 1e-6) * len(self.actions))
+        return self.actions[min(epoch, len(self.actions) - 1)]
 
     def for_kind(self, kind: str) -> MixSchedule:
         """Return the schedule of one kind of task.
@@ -144,9 +146,11 @@ def load_schedule(path: str | Path) -> MixSchedule:
     path = path / "schedule.yaml" if path.is_dir() else path
     content = read_yaml(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        got = content.get("format") if isinstance(content, dict) else type(content).__name__
+        got = short(content.get("format") if isinstance(content, dict) else content)
         raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
     by_kind = content.get("by_kind") or {}
+    if not isinstance(by_kind, dict):
+        raise DataError(f"{path}: by_kind is {type(by_kind).__name__}, wanted a table")
     return MixSchedule(
         _actions(content.get("schedule"), f"{path}: schedule"),
         {str(k): _actions(rows, f"{path}: by_kind.{k}") for k, rows in by_kind.items()},
@@ -166,9 +170,17 @@ def _actions(rows: Any, where: str) -> list[MixAction]:
     actions = []
     for number, row in enumerate(rows):
         try:
-            actions.append(MixAction(str(row["method"]), float(row["ratio"]), str(row["saliency"])))
+            # YAML reads a bare off as False.
+            saliency = OFF if row["saliency"] is False else _text(row["saliency"])
+            actions.append(MixAction(_text(row["method"]), float(row["ratio"]), saliency))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where}[{number}] is not an action: {error}") from None
         except ConfigError as error:
             raise DataError(f"{where}[{number}]: {error.message}", error.hint) from None
     return actions
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} where a name was wanted")
+    return value

@@ -33,6 +33,17 @@ from automix.saliency import SALIENCY
 from automix.seeding import borrowed_global_rng, derived_seed, generator
 from automix.stacking import Stack, frozen_running_statistics, stack
 
+ELEMENTWISE = frozenset(
+    {
+        *("adabelief", "adadelta", "adagrad", "adam", "adamax", "adamc", "adamw", "adan"),
+        *("adanw", "adopt", "adoptw", "laprop", "lion", "madgrad", "momentum", "nadam", "nadamc"),
+        *("nadamw", "nesterov", "nesterovw", "radam", "radamw", "rmsprop", "rmsproptf", "sgd"),
+        *("sgdc", "sgdw"),
+    }
+)
+"""timm optimizers that treat each weight by itself. Others take norms over whole tensors, in which
+the members of a stack would meet."""
+
 Snapshot = dict[str, Any]
 """Tensors, numbers, and dicts and lists of them: everything that the next epoch depends on."""
 
@@ -85,6 +96,9 @@ class Population:
         members: k.
         device: Where.
 
+    Raises:
+        ConfigError: If several members would meet in the optimizer.
+
     After ``reset``, each ``run_epoch`` plays one action per member. A member's numbers depend on
     the seed and its own actions only, not on the other members (up to float summation order).
     """
@@ -92,6 +106,12 @@ class Population:
     def __init__(
         self, task: Task, settings: TrainerSettings, members: int, device: str = "cpu"
     ) -> None:
+        if members > 1 and settings.opt.lower() not in ELEMENTWISE:
+            raise ConfigError(
+                f"trainer.opt is {settings.opt!r}, with which {members} trainings side by side "
+                "would change each other's steps",
+                f"train one at a time, or use one of: {', '.join(sorted(ELEMENTWISE))}",
+            )
         self.task, self.settings, self.members = task, settings, members
         self._device = torch.device(device)
         self._classes = task.images.num_classes
@@ -155,7 +175,8 @@ class Population:
                 )
         if scheduler is None:
             raise ConfigError(
-                f"trainer.sched is {settings.sched!r}, wanted a timm scheduler that steps per batch",
+                f"trainer.sched is {settings.sched!r}, wanted a timm scheduler that can step "
+                "with every batch",
                 "for example cosine, step or poly",
             )
         self._scheduler = scheduler

@@ -1,6 +1,6 @@
 """Trainings per second of the digits net: side by side in one stack, and one at a time.
 
-    python -m benchmarks.stacking
+python -m benchmarks.stacking
 """
 
 from __future__ import annotations

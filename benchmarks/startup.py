@@ -1,6 +1,6 @@
 """Seconds from the start of a process: ``--help``, importing the library, the first env step.
 
-    python -m benchmarks.startup
+python -m benchmarks.startup
 """
 
 from __future__ import annotations

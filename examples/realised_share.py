@@ -25,7 +25,8 @@ def realised(images, labels, maps, action):
     """Return the mean partner share over ROUNDS batches of all images."""
     maps = None if action.saliency == OFF else maps
     shares = [
-        1 - mix_batch(
+        1
+        - mix_batch(
             images, labels, action, num_classes=10, rng=generator(r, "realised"), saliency=maps
         ).lam
         for r in range(ROUNDS)

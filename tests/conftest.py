@@ -10,7 +10,7 @@ from automix.data.tasks import Task
 from tests import tiny
 
 # Fixed examples, so that a run that passes here passes anywhere; no database is kept.
-settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=15)
+settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("fixed")
 
 # Tensors here are tiny: threads would cost more than they bring, and runs share machines.

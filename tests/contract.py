@@ -136,7 +136,10 @@ def a_mask_is_a_weight_for_each_pixel(case: Case) -> None:
 def no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel(case: Case) -> None:
     maps = [saliency_maps(case, i) for i in (1, 2)]
     # Maps may be zero, or all but zero, nearly everywhere.
-    sparse = [torch.where(one > one.mean(), one, one * scale) for one, scale in zip(maps, (0, 1e-38))]
+    sparse = [
+        torch.where(one > one.mean(), one, one * scale)
+        for one, scale in zip(maps, (0, 1e-38), strict=True)
+    ]
     guides = [maps, sparse] if case.form.guided else [(None, None)]
     for whole in (0.0, 1.0):
         for own, partner in guides:
@@ -368,7 +371,9 @@ def the_ratio_is_the_mean_wanted_share(form: Form) -> None:
         for c in (2.0, 6.0):
             case = Case(form=form, rule="requested", b=b, channels=1, size=(4, 4), ratio=ratio)
             settings = replace(case.settings, concentration=c)
-            wanted = 1 - mix(case, noise_images(case), settings=settings).lam.double()
+            labels = torch.zeros(b, dtype=torch.int64)
+            mixed = mix(case, noise_images(case), labels, num_classes=2, settings=settings)
+            wanted = 1 - mixed.lam.double()
             variance = ratio * (1 - ratio) / (c + 1)
             assert abs(wanted.mean() - ratio) < 3 * (variance / b) ** 0.5
             assert abs(wanted.var() / variance - 1) < 0.12
@@ -522,6 +527,9 @@ def rmix_with_flat_or_disjoint_maps(form: Form) -> None:
     # Disjoint masks: wherever the percentile drops the empty half, the salient image shows.
     assert set(mask[:, :, :, :4].unique().tolist()) == {0.0, 0.25}
     assert set(mask[:, :, :, 4:].unique().tolist()) == {1.0, 0.25}
+    # All of a flat image is salient: the partner never has a cell for itself.
+    mask = MIXES["rmix"](share, size, ratio=0.5, rng=generator(2), own=flat, partner=half)
+    assert set(mask.unique().tolist()) == {0.0, 0.25}
 
 
 Law = tuple[Callable[[Form], None], list[Form]]

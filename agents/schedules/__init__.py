@@ -38,6 +38,15 @@ def strongest(menu: Sequence[MixAction]) -> MixAction:
     return max(named, key=lambda action: action.ratio)
 
 
+def progress_of(observation: np.ndarray) -> float:
+    """Return the progress that an observation (d,) starts with, as a schedule compares it.
+
+    Observations are float32, where 0.7 is a little less than 0.7: a schedule that changes at 0.7
+    would change an epoch late.
+    """
+    return round(float(observation[0]), 6)
+
+
 class SchedulePolicy:
     """A schedule that answers stable-baselines3's ``predict``.
 
@@ -62,7 +71,7 @@ class SchedulePolicy:
         rows = np.atleast_2d(observation)
         actions = [
             self._codec.encode(
-                self._schedule(float(row[0]), menu=self._codec.choices, rng=self._rng)
+                self._schedule(progress_of(row), menu=self._codec.choices, rng=self._rng)
             )
             for row in rows
         ]

@@ -14,5 +14,5 @@ from automix.actions import PLAIN, MixAction
 def mix_then_none(
     progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.7
 ) -> MixAction:
-    """Play the menu's strongest CutMix until ``at`` of the budget is spent, then nothing."""
+    """Play the menu's strongest CutMix for the first ``at`` (70 %) of the budget, then nothing."""
     return strongest(menu) if progress < at else PLAIN

@@ -14,5 +14,5 @@ from automix.actions import PLAIN, MixAction
 def none_then_mix(
     progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.3
 ) -> MixAction:
-    """Play nothing until ``at`` of the budget is spent, then the menu's strongest CutMix."""
+    """Play nothing for the first ``at`` (30 %) of the budget, then the menu's strongest CutMix."""
     return PLAIN if progress < at else strongest(menu)

@@ -36,7 +36,7 @@ class TaskSpec:
     def kind(self) -> str:
         """What tasks of the same difficulty share, as reports name it."""
         size = str(self.train_size) if self.train_size else "all"
-        return f"{size} images, {self.label_noise:.0%} noise"
+        return f"{size} images, {100 * self.label_noise:g}% noise"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,9 @@ def each(checks):
 
 def for_its_forms(laws):
     pairs = [
-        pytest.param(law, form, id=f"{law.__name__}-{form}") for law, forms in laws for form in forms
+        pytest.param(law, form, id=f"{law.__name__}-{form}")
+        for law, forms in laws
+        for form in forms
     ]
     return pytest.mark.parametrize(("law", "form"), pairs)
 

@@ -179,7 +179,9 @@ def test_maps_are_computed_by_the_actions_provider_if_none_are_given(provider, m
     handed = batch((method, 0.5, provider), saliency=maps)
     assert torch.equal(computed.mask, handed.mask)
     assert torch.equal(computed.images, handed.images)
-    assert not torch.equal(computed.mask, batch((method, 0.5, provider), saliency=maps.flip(0)).mask)
+    assert not torch.equal(
+        computed.mask, batch((method, 0.5, provider), saliency=maps.flip(0)).mask
+    )
 
 
 def test_several_batches_at_once_are_independent_batches():

@@ -122,7 +122,9 @@ def test_a_classifier_of_nan_gives_a_uniform_map():
     net = small_net().eval()
     with torch.no_grad():
         net.fc.weight.fill_(float("nan"))
-    assert torch.equal(maps_of("gradient", noise(0, 2, 1, 8, 8), net), torch.full((2, 8, 8), 1 / 64))
+    assert torch.equal(
+        maps_of("gradient", noise(0, 2, 1, 8, 8), net), torch.full((2, 8, 8), 1 / 64)
+    )
 
 
 def test_spectral_is_its_slow_twin():

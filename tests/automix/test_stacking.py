@@ -243,7 +243,16 @@ def shared(net):
         changed(shared),
         Scaled,
     ],
-    ids=["unmarked", "dropout", "groupnorm", "softmax", "circular", "own-forward", "shared", "own-weight"],
+    ids=[
+        "unmarked",
+        "dropout",
+        "groupnorm",
+        "softmax",
+        "circular",
+        "own-forward",
+        "shared",
+        "own-weight",
+    ],
 )
 def test_what_cannot_be_grouped_runs_in_a_loop(net):
     net = net()

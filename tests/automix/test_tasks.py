@@ -37,9 +37,7 @@ def spec(train_size=50, label_noise=0.3, seed=0):
     return TaskSpec(train_size=train_size, label_noise=label_noise, seed=seed)
 
 
-class_sizes = st.lists(
-    st.one_of(st.integers(2, 8), st.integers(8, 200)), min_size=2, max_size=12
-)
+class_sizes = st.lists(st.one_of(st.integers(2, 8), st.integers(8, 200)), min_size=2, max_size=12)
 
 
 @settings(max_examples=100)
@@ -135,7 +133,11 @@ def test_the_test_part_is_the_same_for_every_task_family_and_seed(family):
 
 
 def test_equal_specs_make_equal_tasks_and_other_seeds_others(family):
-    one, same, other = family.task(spec()), TaskFamily(FAMILY).task(spec()), family.task(spec(seed=1))
+    one, same, other = (
+        family.task(spec()),
+        TaskFamily(FAMILY).task(spec()),
+        family.task(spec(seed=1)),
+    )
     for name in ("train_index", "train_labels", "val_index", "test_index"):
         assert (getattr(one, name) == getattr(same, name)).all()
     assert torch.equal(one.mean, same.mean)

@@ -19,7 +19,7 @@ from automix.mixing import MixSettings
 from automix.models import create_classifier
 from automix.seeding import derived_seed, generator
 from automix.stacking import GroupedStack, LoopedStack
-from automix.trainer import Population, Trainer, TrainerSettings
+from automix.trainer import ELEMENTWISE, Population, Trainer, TrainerSettings
 from tests import golden, tiny
 from tests.contract import FORMS
 from tests.contract import _global_states as global_states
@@ -187,6 +187,26 @@ def test_what_the_others_play_does_not_matter(digits_task, own, other):
     mixed = play(population_of(digits_task, 3), [[own, other, PLAIN]] * 2)
     assert_close_records([r[0] for r in mixed], [r[0] for r in alike], tolerance=1e-3)
     assert mixed[2][0].partner_share == pytest.approx(alike[2][0].partner_share, abs=1e-6)
+
+
+@pytest.mark.parametrize("opt", sorted(ELEMENTWISE))
+def test_members_do_not_meet_in_the_optimizer(digits_task, opt):
+    own, other = MixAction("cutmix", 0.5), MixAction("mixup", 0.5)
+    settings = {"opt": opt, "lr": 0.02, "batch_size": 30, "warmup_epochs": 0}
+    wanted, got = (
+        play(population_of(digits_task, 2, **settings), [[own, one]])[1][0] for one in (own, other)
+    )
+    assert got == wanted
+    alone = play(trainer_of(digits_task, **settings), [own])
+    assert_close_records([got], alone[1:])
+
+
+@pytest.mark.parametrize("opt", ["lamb", "lars", "adafactor", "muon", "sgdp"])
+def test_an_optimizer_in_which_members_would_meet_trains_one_only(digits_task, opt):
+    with pytest.raises(ConfigError, match=f"trainer.opt is '{opt}', with which 2 trainings"):
+        population_of(digits_task, 2, opt=opt)
+    record = play(trainer_of(digits_task, opt=opt, lr=0.01), [PLAIN])[1]
+    assert not record.diverged
 
 
 @every_action

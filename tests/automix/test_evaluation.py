@@ -1,0 +1,93 @@
+"""What classifiers are worth on the test split, against counting by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from automix.actions import PLAIN, MixAction
+from automix.evaluation import TestScores, test_scores
+from automix.trainer import Population
+from tests import tiny
+
+# pytest would take both for tests.
+scores_of, Scores = test_scores, TestScores
+del test_scores, TestScores
+
+
+def population(members: int = 2, **settings) -> Population:
+    made = Population(tiny.digits_task(), tiny.trainer_settings(epochs=2, **settings), members)
+    made.reset(4)
+    return made
+
+
+def by_hand(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Accuracy, and the gap between confidence and accuracy over 15 bins of confidence."""
+    confidence, answer = probabilities.max(1), probabilities.argmax(1)
+    right = answer == labels
+    error = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            gap = abs(right[inside].mean() - confidence[inside].mean())
+            error += inside.mean() * gap
+    return float(right.mean()), float(error)
+
+
+def test_accuracy_and_calibration_error_are_those_of_counting():
+    trained = population()
+    for action in (MixAction("cutmix", 0.5), PLAIN):
+        trained.run_epoch([action, PLAIN])
+    task = trained.task
+    logits = trained.logits(task.normalised(task.test_index))
+    labels = task.images.labels[task.test_index]
+    for member, score in enumerate(scores_of(trained)):
+        accuracy, error = by_hand(logits[:, member].softmax(1).numpy(), labels)
+        assert score.accuracy == pytest.approx(accuracy, abs=1e-6)
+        assert score.calibration_error == pytest.approx(error, abs=1e-4)
+        assert 0.1 < score.accuracy < 1.0
+
+
+def test_scores_are_of_the_test_part_and_of_the_true_labels():
+    """A net that always says 3 is right as often as there are threes among the test images."""
+    knows_three = population(1)
+    knows_three.logits = lambda images: torch.eye(10)[3].expand(len(images), 1, 10) * 50
+    task = knows_three.task
+    share = float((task.images.labels[task.test_index] == 3).mean())
+    (score,) = scores_of(knows_three)
+    assert score.accuracy == pytest.approx(share)
+    assert score.calibration_error == pytest.approx(1 - share, abs=1e-6)
+
+
+def test_scoring_changes_nothing():
+    trained = population()
+    trained.run_epoch([PLAIN, PLAIN])
+    before = trained.snapshot()
+    first, second = scores_of(trained), scores_of(trained)
+    assert first == second
+    after = trained.snapshot()
+    for name, tensor in before["classifiers"].items():
+        assert torch.equal(tensor, after["classifiers"][name]), name
+
+
+def test_a_diverged_training_knows_nothing():
+    diverged = population(lr=1e30, warmup_epochs=0)
+    metrics = diverged.run_epoch([PLAIN, MixAction("mixup", 0.5)])
+    assert all(record.diverged for record in metrics)
+    assert scores_of(diverged) == [Scores(0.0, 1.0)] * 2
+
+
+def test_training_never_reads_what_evaluation_reads():
+    """Other test positions change the scores and not a bit of the training."""
+    histories, scores = [], []
+    task = tiny.digits_task()
+    for index in (task.test_index, task.test_index[:50]):
+        cut = replace(task, test_index=index)
+        trained = Population(cut, tiny.trainer_settings(epochs=2), 1)
+        histories.append([trained.reset(4)[0], trained.run_epoch([PLAIN])[0]])
+        scores.append(scores_of(trained))
+    assert histories[0] == histories[1]
+    assert scores[0] != scores[1]
