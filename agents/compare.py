@@ -18,7 +18,7 @@ from agents.settings import RunSettings, held_out_specs
 from agents.workers import State, Worker, map_in_order
 from automix import stats
 from automix.data.tasks import FamilySettings, TaskSpec
-from automix.errors import ConfigError
+from automix.errors import ConfigError, DataError
 from automix.evaluation import test_scores
 from automix.metrics import EpochMetrics
 from automix.policy import MixPolicy
@@ -26,6 +26,7 @@ from automix.seeding import derived_seed
 from automix.trainer import Population, TrainerSettings
 from envs.codec import ActionCodec, ActionSettings
 from envs.game import EnvSettings, Game, ImageWorld
+from envs.observations import Observer
 
 Trial = dict[str, Any]
 
@@ -36,16 +37,11 @@ def compare(
     """Play every contestant on every held-out task; return one record a trial.
 
     Raises:
-        ConfigError: If ``agent`` is to play and there is no policy.
+        AutomixError: As ``env_of`` does.
     """
     menu = ActionCodec(settings.env.actions).choices
     contestants = contestants_of(settings.compare.contestants, menu)
-    if policy is None and any(c.kind == "agent" for c in contestants):
-        raise ConfigError(
-            "the contestant 'agent' has no policy",
-            "give one with policy=runs/<name>/export, or name others in compare.contestants",
-        )
-    env = _env_of(policy, settings.env)
+    env = env_of(policy, settings)
     specs = [spec for kind in held_out_specs(settings.compare, settings.task) for spec in kind]
     items = [
         (settings.task, settings.trainer, env, device, contestants, policy, spec, settings.env)
@@ -196,17 +192,39 @@ def _bootstrap(
     )
 
 
-def _env_of(policy: MixPolicy | None, offered: EnvSettings) -> EnvSettings:
-    """Return the interface that a policy was learned with, or the one offered."""
+def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
+    """Return the interface that a policy was learned with, or the one that is offered.
+
+    Raises:
+        ConfigError: If ``agent`` is to play and there is no policy.
+        DataError: If this version does not know the policy's observations or actions.
+    """
+    offered = settings.env
     if policy is None:
+        if "agent" in settings.compare.contestants:
+            raise ConfigError(
+                "the contestant 'agent' has no policy",
+                "give one with policy=runs/<name>/export, or name others in compare.contestants",
+            )
         return EnvSettings(actions=offered.actions, observations=offered.observations)
     form = policy.form
-    actions = ActionSettings(
-        methods=form.methods,
-        ratios=form.ratios,
-        saliency=form.saliency,
-        space=form.space,  # type: ignore[arg-type]
-    )
+    try:
+        actions = ActionSettings(
+            methods=form.methods,
+            ratios=form.ratios,
+            saliency=form.saliency,
+            space=form.space,  # type: ignore[arg-type]
+        )
+        codec = ActionCodec(actions)
+        sizes = Observer(form.observations, codec).sizes
+    except ConfigError as error:
+        raise DataError(f"the policy cannot be asked: {error.message}", error.hint) from None
+    if sizes != tuple(form.observation_sizes):
+        raise DataError(
+            f"the policy cannot be asked: its observations have sizes "
+            f"{list(form.observation_sizes)}, here they have {list(sizes)}",
+            "use the version of automix that it was exported with; policy.json names it",
+        )
     return EnvSettings(actions=actions, observations=form.observations)
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 import automix
 from agents.compare import Trial
 from agents.sb3 import policy_layers
 from agents.settings import RunSettings
+from agents.training import Learned
 from automix.actions import MixAction
 from automix.errors import DataError
+from automix.files import write_atomically
 from automix.policy import MixPolicy, PolicyForm, load_policy, save_policy
 from automix.schedule import MixSchedule, load_schedule, save_schedule
 from envs.codec import ActionCodec
@@ -24,8 +25,8 @@ from envs.observations import Observer
 FILES = ("policy.json", "policy.safetensors", "schedule.yaml")
 
 
-def policy_of(agent: BaseAlgorithm, settings: RunSettings) -> MixPolicy:
-    """Take the policy out of an agent."""
+def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
+    """Take the policy out of an agent; what it cost to learn goes with it."""
     codec = ActionCodec(settings.env.actions)
     observer = Observer(settings.env.observations, codec)
     actions = settings.env.actions
@@ -38,7 +39,16 @@ def policy_of(agent: BaseAlgorithm, settings: RunSettings) -> MixPolicy:
         space=actions.space,
         choices=[str(action) for action in codec.choices],
     )
-    return MixPolicy(form, policy_layers(agent), about(settings))
+    cost = {"classifier_epochs": learned.classifier_epochs, "passes": learned.passes}
+    return MixPolicy(form, policy_layers(learned.agent), about(settings) | {"learning": cost})
+
+
+def learning_cost(policy: MixPolicy | None) -> tuple[int, int]:
+    """Return the classifier epochs and the passes that a policy cost to learn, (0, 0) if untold."""
+    cost = policy.about.get("learning") if policy else None
+    if not isinstance(cost, dict):
+        return 0, 0
+    return int(cost.get("classifier_epochs", 0)), int(cost.get("passes", 0))
 
 
 def about(settings: RunSettings) -> dict[str, Any]:
@@ -99,5 +109,6 @@ def copy_export(run: Path, out: Path) -> list[Path]:
         )
     load_policy(source)
     load_schedule(source)
-    out.mkdir(parents=True, exist_ok=True)
-    return [Path(shutil.copyfile(source / name, out / name)) for name in FILES]
+    for name in FILES:
+        write_atomically(out / name, partial(shutil.copyfile, source / name))
+    return [out / name for name in FILES]

@@ -13,20 +13,18 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from agents.compare import Trial, compare, summarise
+from agents.compare import Trial, compare, env_of, summarise
 from agents.contestants import contestants_of
 from agents.devices import choose_device, worker_count
-from agents.export import policy_of, schedule_of, write_export
+from agents.export import learning_cost, policy_of, schedule_of, write_export
 from agents.report import write_report
 from agents.rundir import RunDirectory
 from agents.sb3 import AGENTS, updates_of
 from agents.settings import CompareSettings, RunSettings, held_out_specs
 from agents.training import Learned, learn
 from agents.workers import start_workers
-from automix.data.tasks import TaskFamily
 from automix.errors import ConfigError
 from automix.files import write_atomically, write_json
-from automix.models import create_classifier
 from automix.policy import load_policy
 from envs.codec import ActionCodec
 from envs.game import Game, ImageWorld
@@ -41,21 +39,18 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
         The content of ``result.json``.
     """
     start = time.monotonic()
-    if "agent" not in settings.compare.contestants:
-        raise ConfigError("compare.contestants lacks 'agent'", "train compares what it has learned")
-    updates_of(settings.agent, settings.trainer.epochs)
-    device = check(settings)
+    device = check(settings, learns=True)
     directory = RunDirectory.create(path, settings, overwrite)
     with (
         _told(directory),
         start_workers(worker_count(settings, device), settings.threads) as workers,
     ):
         learned = learn(settings, workers, device, directory)
-        policy = policy_of(learned.agent, settings)
+        policy = policy_of(learned, settings)
         _save_agent(directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
         trials = compare(settings, workers, device, policy)
         write_export(directory.path / "export", policy, schedule_of(trials))
-        result = summarise(trials, settings, learned.classifier_epochs, learned.passes)
+        result = summarise(trials, settings, *learning_cost(policy))
         result["learning"] = {
             "updates": learned.updates,
             "episodes": learned.episodes,
@@ -75,39 +70,46 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
     """
     start = time.monotonic()
     policy = load_policy(settings.policy) if settings.policy else None
-    device = check(settings)
+    device = check(settings, learns=False)
     directory = RunDirectory.create(path, settings, overwrite)
     with (
         _told(directory),
         start_workers(worker_count(settings, device), settings.threads) as workers,
     ):
         trials = compare(settings, workers, device, policy)
-        result = summarise(trials, settings) | {"learning": None}
+        result = summarise(trials, settings, *learning_cost(policy)) | {"learning": None}
         _finish(directory, trials, result, start)
     return result
 
 
-def check(settings: RunSettings) -> str:
+def check(settings: RunSettings, learns: bool) -> str:
     """Check what can be known before anything is written; return the device.
+
+    Args:
+        settings: Of the run.
+        learns: Whether the agent learns in it, or plays with a policy that is given.
 
     Raises:
         AutomixError: If the images, the splits, the names or the device cannot be used.
     """
+    if not learns:
+        env_of(load_policy(settings.policy) if settings.policy else None, settings)
+    elif "agent" not in settings.compare.contestants:
+        raise ConfigError("compare.contestants lacks 'agent'", "train compares what it has learned")
+    else:
+        updates_of(settings.agent, settings.trainer.epochs)
     AGENTS.entry(settings.agent.name)
     menu = ActionCodec(settings.env.actions).choices
     contestants_of(settings.compare.contestants, menu)
     device = choose_device(settings.device)
     torch.set_num_threads(settings.threads)
-    family = TaskFamily(settings.task)
-    for kind in held_out_specs(settings.compare, settings.task):
-        family.task(kind[0])
-    images = family.images
-    create_classifier(
-        settings.trainer.model, num_classes=images.num_classes, shape=images.shape, seed=0
-    )
-    Game(
-        ImageWorld(settings.task, settings.trainer, device), settings.env, settings.agent.group_size
-    )
+    world = ImageWorld(settings.task, settings.trainer, device)
+    Game(world, settings.env, settings.agent.group_size)
+    specs = [kind[0] for kind in held_out_specs(settings.compare, settings.task)]
+    for spec in specs:
+        world.family.task(spec)
+    # One untrained classifier tells of a model, optimizer or scheduler that does not fit.
+    world.start(specs[0], 1).reset(seed=0)
     return device
 
 
@@ -171,6 +173,7 @@ def evaluate(settings: RunSettings, contestant: str, policy_folder: str) -> dict
     compared = replace(settings.compare, contestants=(contestant,))
     settings = replace(settings, compare=compared, policy=policy_folder)
     policy = load_policy(policy_folder) if policy_folder else None
-    device = check(settings)
+    device = check(settings, learns=False)
     with start_workers(worker_count(settings, device), settings.threads) as workers:
-        return summarise(compare(settings, workers, device, policy), settings)
+        trials = compare(settings, workers, device, policy)
+    return summarise(trials, settings, *learning_cost(policy))

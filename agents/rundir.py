@@ -58,23 +58,20 @@ class RunDirectory:
             ConfigError: If it exists and may not be overwritten.
             ResourceError: If it cannot be written to, or the disk is all but full.
         """
-        path = path.absolute()
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            _clear(path, overwrite)
+        path, taken = path.absolute(), False
         try:
+            taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+            if taken:
+                _refuse_unless_ours(path, overwrite)
+            _refuse_full_disk(path)
+            if taken:
+                shutil.rmtree(path)
             path.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(path).free
         except OSError as error:
             raise ResourceError(
-                f"{path} cannot be made: {error.strerror or error}",
+                f"{path} cannot be {'replaced' if taken else 'made'}: {error.strerror or error}",
                 "choose a writable folder with --run-dir",
             ) from None
-        if free < NEEDED_BYTES:
-            raise ResourceError(
-                f"{free // 2**20} MB are free on the disk of {path}, "
-                f"wanted {NEEDED_BYTES // 2**20}",
-                "free some, or choose another disk with --run-dir",
-            )
         directory = cls(path)
         write_yaml(path / "config.yaml", plain(asdict(settings)))
         write_text(path / "command.txt", command_line() + "\n")
@@ -141,7 +138,17 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _clear(path: Path, overwrite: bool) -> None:
+def _refuse_full_disk(path: Path) -> None:
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < NEEDED_BYTES:
+        raise ResourceError(
+            f"{free // 2**20} MB are free on the disk of {path}, wanted {NEEDED_BYTES // 2**20}",
+            "free some, or choose another disk with --run-dir",
+        )
+
+
+def _refuse_unless_ours(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ConfigError(
             f"{path} exists", "choose another name or --run-dir, or replace it with --overwrite"
@@ -152,7 +159,6 @@ def _clear(path: Path, overwrite: bool) -> None:
             f"{path} is no run directory (no config.yaml and status.json), so it is not replaced",
             "choose another --run-dir",
         )
-    shutil.rmtree(path)
 
 
 def _version(package: str) -> str:

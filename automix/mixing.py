@@ -132,7 +132,8 @@ def mix_batch(
         action: What to do.
         num_classes: k.
         rng: Every draw comes from here.
-        saliency: (b, h, w) maps that sum to 1. Computed by the action's provider if not given.
+        saliency: (b, h, w) maps that sum to 1, for a guided action; an unguided one ignores them.
+            Computed by the action's provider if not given.
         classifier: images -> logits, for providers that need one.
         settings: How the action is carried out.
         batch_size: Images are paired within consecutive batches of this size; default all.
@@ -148,7 +149,9 @@ def mix_batch(
     partner, batch = batch_pairs(len(images), batch_size or len(images), settings.pairing, rng)
     partner_index = torch.from_numpy(partner).to(images.device)
     share = _shares(action.ratio, batch, rng, settings).to(images.device)
-    if action.mixes and action.saliency != OFF and saliency is None:
+    if action.saliency == OFF:
+        saliency = None
+    elif saliency is None:
         saliency = _saliency_of(action, images, targets, classifier)
     mask = MIXES[action.method](
         share,

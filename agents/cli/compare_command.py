@@ -14,12 +14,12 @@ from agents.cli.options import announce, print_json, run_options
 def command(
     overrides: tuple[str, ...], run_dir: Path | None, overwrite: bool, dry_run: bool, as_json: bool
 ) -> None:
-    r"""Compare policies and schedules on held-out tasks, paired by task and seed.
+    """Compare policies and schedules on held-out tasks, paired by task and seed.
 
     \b
     python run.py compare policy=runs/<name>/export
     python run.py compare compare.contestants=[none,random,fixed:cutmix@0.5]
-    """
+    """  # noqa: D301 (click reads the control character)
     from agents.cli.plan import print_plan
     from agents.cli.tables import print_result
     from agents.config import load_settings
@@ -29,7 +29,7 @@ def command(
     settings = without_agent(load_settings(overrides))
     path = run_dir or default_path(settings, "compare")
     if dry_run:
-        check(settings)
+        check(settings, learns=False)
         print_plan(settings, path, as_json, learns=False)
         return
     announce(path, f"python run.py report {path}   (once it has finished)")

@@ -15,12 +15,12 @@ from agents.cli.options import as_json, overrides, print_json, verbosity
 @as_json
 @verbosity
 def command(who: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    r"""Score one policy or one schedule on held-out tasks; writes nothing.
+    """Score one policy or one schedule on held-out tasks; writes nothing.
 
     \b
     python run.py evaluate runs/<name>/export
     python run.py evaluate fixed:cutmix@0.5 compare.seeds=5
-    """
+    """  # noqa: D301 (click reads the control character)
     from agents.cli.tables import print_result
     from agents.config import load_settings
     from agents.jobs import evaluate

@@ -12,12 +12,12 @@ from agents.cli.options import as_json, print_json, verbosity
 @as_json
 @verbosity
 def command(what: str | None, as_json: bool) -> None:
-    r"""List mixes, saliency, labels, datasets, models, schedules, observations, rewards, agents.
+    """List mixes, saliency, labels, datasets, models, schedules, observations, rewards, agents.
 
     \b
     python run.py list
     python run.py list mixes
-    """
+    """  # noqa: D301 (click reads the control character)
     from agents.catalogue import catalogue
     from agents.cli.tables import print_table
 

@@ -27,7 +27,12 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's file, which imports nothing heavy itself."""
         if cmd_name not in COMMANDS:
-            return None
+            from automix.errors import ConfigError, did_you_mean
+
+            raise ConfigError(
+                f"{cmd_name!r} is not a command.{did_you_mean(cmd_name, COMMANDS)}",
+                f"known: {', '.join(COMMANDS)}",
+            )
         module = importlib.import_module(f"agents.cli.{cmd_name}_command")
         return module.command
 

@@ -14,13 +14,13 @@ from agents.cli.options import announce, print_json, run_options
 def command(
     overrides: tuple[str, ...], run_dir: Path | None, overwrite: bool, dry_run: bool, as_json: bool
 ) -> None:
-    r"""Learn a mix policy, compare it with what a person would pick, and report.
+    """Learn a mix policy, compare it with what a person would pick, and report.
 
     \b
     python run.py train
     python run.py train seed=3 agent.learning_rate=1e-3
     python run.py train task=npz task.root=my_images.npz
-    """
+    """  # noqa: D301 (click reads the control character)
     from agents.cli.plan import print_plan
     from agents.cli.tables import print_result
     from agents.config import load_settings
@@ -30,7 +30,7 @@ def command(
     settings = load_settings(overrides)
     path = run_dir or default_path(settings, "train")
     if dry_run:
-        check(settings)
+        check(settings, learns=True)
         print_plan(settings, path, as_json, learns=True)
         return
     announce(path, f"python run.py report {path}   (once it has finished)")

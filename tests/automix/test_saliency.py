@@ -206,6 +206,13 @@ def test_frozen_statistics_are_recorded_again_afterwards_even_after_a_failure():
     assert int(net.features[1].num_batches_tracked) == 1
 
 
+def test_a_norm_that_never_recorded_does_not_start_to():
+    norm = nn.BatchNorm2d(2, track_running_stats=False)
+    with frozen_running_statistics(norm):
+        assert not norm.track_running_stats
+    assert not norm.track_running_stats
+
+
 def test_mixing_a_batch_for_a_training_loop_leaves_the_classifier_alone():
     net = small_net().train()
     before = buffers(net)

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from automix.actions import PLAIN, MixAction
 from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP
-from automix.mixing import MixSettings
+from automix.mixing import MixSettings, mix_batch
 from automix.models import create_classifier
+from automix.saliency import SALIENCY
 from automix.seeding import derived_seed, generator
-from automix.stacking import GroupedStack, LoopedStack
+from automix.stacking import GroupedStack, LoopedStack, frozen_running_statistics
 from automix.trainer import ELEMENTWISE, Population, Trainer, TrainerSettings
 from tests import golden, tiny
 from tests.contract import FORMS
@@ -79,6 +80,7 @@ def test_two_epochs_are_one_epoch_a_snapshot_and_one_epoch(digits_task, action, 
     trainer.run_epoch(action)
     snapshot = trainer.snapshot()
     kept = copy.deepcopy(snapshot)
+    trainer.run_epoch(PLAIN)
     other = trainer_of(digits_task, opt=opt, lr=0.05)
     play(other, [PLAIN, PLAIN], seed=5)
     for restored in (other, trainer, other):
@@ -265,6 +267,17 @@ def spoil_first_member(population):
         weight[: len(weight) // population.members if grouped else None].fill_(float("nan"))
 
 
+def test_a_training_that_diverged_once_stays_so_in_its_snapshots(digits_task):
+    """Also if its weights are finite again, as after an overflow of the gradient norm alone."""
+    trainer = trainer_of(digits_task)
+    trainer.reset(0)
+    snapshot = trainer.snapshot()
+    snapshot["diverged"][:] = True
+    trainer.restore(snapshot)
+    assert trainer.run_epoch(PLAIN).diverged
+    assert trainer.snapshot()["diverged"].all()
+
+
 def test_divergence_survives_a_snapshot(digits_task):
     trainer = trainer_of(digits_task)
     trainer.reset(0)
@@ -369,6 +382,42 @@ def test_the_realised_share_is_told(digits_task):
     assert share("mixup@0.5") == pytest.approx(0.5, abs=0.1)
     assert share("mixup@0.1") == pytest.approx(0.1, abs=0.06)
     assert share("cutmix@0.5") == pytest.approx(0.23, abs=0.08)
+
+
+def test_every_epoch_draws_anew(digits_task):
+    records = play(trainer_of(digits_task), [MixAction("cutmix", 0.5)] * 3)[1:]
+    assert len({record.partner_share for record in records}) == 3
+
+
+@pytest.mark.parametrize("provider", list(SALIENCY))
+def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, monkeypatch):
+    """The maps of an image, of the classifier as it is when the batch is mixed."""
+    population = population_of(digits_task, 2)
+    population.reset(0)
+    calls = []
+
+    def spy(images, targets, action, *, saliency, batch_size, **options):
+        member = int(action.ratio > 0.45)
+
+        def classify(x):
+            return population._stack.only([member], x[:, None])[:, 0]
+
+        assert batch_size == tiny.BATCH_SIZE
+        for part in range(0, len(images), batch_size):
+            here = slice(part, part + batch_size)
+            with frozen_running_statistics(population._net):
+                wanted = SALIENCY[provider](images[here], targets[here], classify)
+            torch.testing.assert_close(saliency[here], wanted, atol=1e-5, rtol=1e-3)
+        calls.append(member)
+        return mix_batch(
+            images, targets, action, saliency=saliency, batch_size=batch_size, **options
+        )
+
+    monkeypatch.setattr("automix.trainer.mix_batch", spy)
+    actions = [MixAction("cutmix", ratio, provider) for ratio in (0.4, 0.5)]
+    population.run_epoch(actions)
+    population.run_epoch(actions)
+    assert set(calls) == {0, 1}
 
 
 def test_mixing_settings_reach_the_batches(digits_task):

@@ -1,0 +1,182 @@
+"""A run's directory: made whole, refused when taken, never somebody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import yaml
+
+import automix
+from agents import rundir
+from agents.rundir import RunDirectory, command_line, default_path, describe_machine
+from agents.schema import build
+from agents.settings import AgentSettings, RunSettings
+from automix import files
+from automix.data.tasks import FamilySettings
+from automix.errors import ConfigError, ResourceError
+
+SETTINGS = RunSettings(seed=3)
+Usage = namedtuple("Usage", "total used free")
+
+
+def everything_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_new_directory_says_what_is_being_run(tmp_path):
+    directory = RunDirectory.create(tmp_path / "a" / "b", SETTINGS, overwrite=False)
+    assert everything_below(directory.path) == [
+        "command.txt",
+        "config.yaml",
+        "env.json",
+        "status.json",
+    ]
+    written = yaml.safe_load((directory.path / "config.yaml").read_text(encoding="utf-8"))
+    assert build(RunSettings, written) == SETTINGS
+    status = json.loads((directory.path / "status.json").read_text(encoding="utf-8"))
+    assert status["state"] == "running"
+    assert status["pid"] == os.getpid()
+
+
+def test_an_empty_folder_may_be_used(tmp_path):
+    assert RunDirectory.create(tmp_path, SETTINGS, overwrite=False).path == tmp_path
+
+
+def test_a_directory_that_exists_is_refused_and_left_as_it_is(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+    directory.append("metrics.jsonl", {"update": 1})
+    before = {p.name: p.read_bytes() for p in directory.path.iterdir()}
+    with pytest.raises(ConfigError, match="run exists") as error:
+        RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=False)
+    assert "--overwrite" in error.value.hint
+    assert {p.name: p.read_bytes() for p in directory.path.iterdir()} == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+    directory.append("metrics.jsonl", {"update": 1})
+    RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=True)
+    assert not (directory.path / "metrics.jsonl").exists()
+    config = yaml.safe_load((directory.path / "config.yaml").read_text(encoding="utf-8"))
+    assert config["seed"] == 4
+
+
+@pytest.mark.parametrize("holds", ["photo.jpg", "config.yaml", "status.json", "sub/config.yaml"])
+def test_a_folder_that_is_no_run_is_never_replaced(tmp_path, holds):
+    foreign = tmp_path / "photos"
+    (foreign / holds).parent.mkdir(parents=True)
+    (foreign / holds).write_text("mine", encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="photos"):
+            RunDirectory.create(foreign, SETTINGS, overwrite=overwrite)
+    assert (foreign / holds).read_text(encoding="utf-8") == "mine"
+
+
+def test_a_file_in_the_way_is_never_replaced(tmp_path):
+    path = tmp_path / "run"
+    path.write_text("mine", encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="run"):
+            RunDirectory.create(path, SETTINGS, overwrite=overwrite)
+    assert path.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_place_that_cannot_be_written_to_is_a_matter_of_the_machine(tmp_path):
+    """Below a regular file, where not even root can write."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ResourceError, match="file/runs/x cannot be made") as error:
+        RunDirectory.create(tmp_path / "file" / "runs" / "x", SETTINGS, overwrite=False)
+    assert error.value.exit_code == 4
+    assert "--run-dir" in error.value.hint
+
+
+def test_an_old_run_that_cannot_be_removed_is_a_matter_of_the_machine(tmp_path, monkeypatch):
+    RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(ResourceError, match="run cannot be replaced: Permission denied"):
+        RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=True)
+
+
+def test_a_disk_that_is_all_but_full_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 5 * 2**20))
+    with pytest.raises(ResourceError, match="5 MB are free on the disk of .*x, wanted 64") as error:
+        RunDirectory.create(tmp_path / "runs" / "x", SETTINGS, overwrite=False)
+    assert error.value.exit_code == 4
+    assert everything_below(tmp_path) == []
+
+
+def test_a_full_disk_costs_no_old_run(tmp_path, monkeypatch):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 0))
+    with pytest.raises(ResourceError, match="0 MB are free"):
+        RunDirectory.create(directory.path, SETTINGS, overwrite=True)
+    assert (directory.path / "config.yaml").is_file()
+
+
+def test_records_are_lines_of_json_with_finite_numbers(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.append("a.jsonl", {"x": 1})
+    directory.append("a.jsonl", {"x": 2})
+    directory.write_lines("b.jsonl", [{"x": 1}, {"x": 2}])
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        directory.append("a.jsonl", {"x": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("settings", "command", "name"),
+    [
+        (RunSettings(seed=3), "train", r"digits_ppo_s3_\d{8}-\d{6}"),
+        (RunSettings(), "compare", r"digits_compare_s0_\d{8}-\d{6}"),
+        (RunSettings(name="mine"), "train", "mine"),
+        (RunSettings(task=FamilySettings(dataset="torch/cifar10")), "train", "torch-cifar10_ppo_s0"),
+        (RunSettings(agent=AgentSettings(name="other")), "train", "digits_other_s0"),
+    ],
+)
+def test_runs_are_named_by_task_agent_seed_and_time(settings, command, name):
+    path = default_path(settings, command)
+    assert path.parent == Path("runs")
+    assert re.match(name, path.name)
+
+
+def test_the_command_can_be_run_again(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/some/where/run.py", "train", "task.root=my images"])
+    assert command_line() == "python run.py train 'task.root=my images'"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/automix", "list"])
+    assert command_line() == "automix list"
+
+
+def test_the_machine_is_described_by_versions_and_cores():
+    machine = describe_machine()
+    assert machine["automix"] == automix.__version__
+    assert machine["cores"] >= 1
+    assert machine["cpu"]
+    for package in ("torch", "timm", "gymnasium", "stable-baselines3", "numpy"):
+        assert machine["versions"][package][0].isdigit()
+    assert json.loads(json.dumps(machine)) == machine
+
+
+def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
+    (tmp_path / "agents").mkdir()
+    monkeypatch.setattr(rundir, "__file__", str(tmp_path / "agents" / "rundir.py"))
+    assert describe_machine()["git"] is None
+
+
+def test_a_package_that_is_missing_is_called_so(monkeypatch):
+    monkeypatch.setattr(rundir, "PACKAGES", ("torch", "no-such-package-anywhere"))
+    assert describe_machine()["versions"]["no-such-package-anywhere"] == "missing"
+
+
+def test_tuples_become_lists_all_the_way_down():
+    assert rundir.plain({"a": (1, (2, [3]))}) == {"a": [1, [2, [3]]]}
+    assert files.short((1, 2)) == "tuple"
