@@ -66,8 +66,11 @@ def play_group(
     """Train one classifier per contestant on one task, side by side, and score them."""
     game = Game(_world(task, trainer, device), env, len(contestants))
     menu = ActionCodec(offered.actions).choices
-    players = [contestant.player(menu, policy, spec.seed) for contestant in contestants]
-    observations = game.reset(spec, derived_seed(spec.seed, "trial"))
+    players = [
+        contestant.player(menu, policy, derived_seed(spec.seed, "players", spec.kind))
+        for contestant in contestants
+    ]
+    observations = game.reset(spec, derived_seed(spec.seed, "trial", spec.kind))
     finished = False
     while not finished:
         turn = game.play([p.act(o) for p, o in zip(players, observations, strict=True)])

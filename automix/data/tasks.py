@@ -30,7 +30,8 @@ class TaskSpec:
     label_noise: float
     """Share of training labels replaced by a uniformly drawn other class, in [0, 1)."""
     seed: int
-    """Draws the training and validation images and the wrong labels."""
+    """Draws the training and validation images and the wrong labels, together with the kind:
+    tasks of different kinds share nothing by having the same seed."""
 
     @property
     def kind(self) -> str:
@@ -142,13 +143,13 @@ class TaskFamily:
         """
         self._check_sizes([spec.train_size])
         labels = self.images.labels
-        rng = generator(spec.seed, "task", "split")
+        rng = generator(spec.seed, "task", spec.kind, "split")
         val, train = stratified_split(labels, self._rest, self.val_size, rng)
         size = spec.train_size
         if size and size < len(train):
             train, _ = stratified_split(labels, train, size, rng)
         mean, std = _statistics(self.images, train)
-        noise_rng = generator(spec.seed, "task", "noise")
+        noise_rng = generator(spec.seed, "task", spec.kind, "noise")
         return Task(
             spec=spec,
             images=self.images,

@@ -52,6 +52,8 @@ def test_a_seed_fixes_the_weights_and_leaves_the_global_generators_alone():
 def test_nets_of_fixed_and_of_any_size_take_the_images_of_the_task(name):
     net = create_classifier(name, num_classes=3, shape=(1, 32, 48), seed=0)
     assert net(torch.zeros(2, 1, 32, 48)).shape == (2, 3)
+    if name == "test_vit":
+        assert net.patch_embed.img_size == (32, 48)
 
 
 def test_an_unknown_net_is_told_its_neighbour():

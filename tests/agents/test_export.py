@@ -1,0 +1,168 @@
+"""What leaves the run: the agent's own answers, without the agent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from stable_baselines3 import DQN
+
+from agents.export import copy_export, policy_of, schedule_of
+from agents.sb3 import AGENTS, policy_layers
+from agents.vec_env import GroupVecEnv
+from agents.workers import InlineWorker
+from automix.actions import MixAction
+from automix.errors import ConfigError, DataError, ResourceError
+from automix.policy import load_policy, save_policy
+from automix.seeding import borrowed_global_rng
+from envs import SurrogateMixEnv, SurrogateVectorEnv
+from tests.agents import tiny_run
+from tests.envs import worlds
+
+FILES = ["policy.json", "policy.safetensors", "schedule.yaml"]
+
+
+def agent_of(name: str, space: str):
+    """An agent whose random weights are large, so that it does not always play the same."""
+    settings = replace(tiny_run.settings(), env=worlds.settings(space))
+    make_group = partial(SurrogateVectorEnv, 2, 4, settings.env)
+    env = GroupVecEnv(make_group, 2, [InlineWorker()], 0)
+    with borrowed_global_rng(3):
+        agent = AGENTS[name](settings.agent, env, 4, 3)
+        for parameter in agent.policy.parameters():
+            torch.nn.init.normal_(parameter)
+    return agent, settings
+
+
+@pytest.mark.parametrize("space", worlds.SPACES)
+@pytest.mark.parametrize("name", list(AGENTS))
+def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
+    agent, settings = agent_of(name, space)
+    save_policy(tmp_path, policy_of(agent, settings))
+    policy = load_policy(tmp_path)
+    space_of = agent.observation_space
+    space_of.seed(0)
+    observations = np.stack([space_of.sample() for _ in range(200)])
+    wanted, _ = agent.predict(observations, deterministic=True)
+    got, _ = policy.predict(observations)
+    assert_array_equal(got, wanted)
+    assert len(np.unique(wanted, axis=0)) > 5, "an agent that always plays the same shows nothing"
+    codec = SurrogateMixEnv(4, settings.env)._game.codec
+    for row, action in zip(observations[:20], wanted, strict=False):
+        assert policy.action(row) == codec.decode(action)
+
+
+@pytest.mark.parametrize("space", worlds.SPACES)
+def test_drawn_actions_are_as_likely_as_the_agents(tmp_path, space):
+    agent, settings = agent_of("ppo", space)
+    policy = policy_of(agent, settings)
+    observation = np.zeros(agent.observation_space.shape, dtype=np.float32)
+    drawn = policy.predict(
+        np.tile(observation, (4000, 1)), deterministic=False, rng=np.random.default_rng(0)
+    )[0]
+    law = agent.policy.get_distribution(torch.from_numpy(observation)[None]).distribution
+    first = law if space == "flat" else law[0]
+    probabilities = first.probs[0].detach().numpy()
+    column = drawn if space == "flat" else drawn[:, 0]
+    got = np.bincount(column, minlength=len(probabilities)) / len(column)
+    assert_allclose(got, probabilities, atol=0.03)
+
+
+def test_an_agent_without_a_policy_net_of_that_form_is_refused():
+    with borrowed_global_rng(0):
+        agent = DQN("MlpPolicy", SurrogateMixEnv(2, worlds.settings("flat")), buffer_size=10)
+    with pytest.raises(ConfigError, match="DQN has no policy net that can be exported"):
+        policy_layers(agent)
+
+
+def test_the_schedule_is_the_most_frequent_choice_of_each_epoch():
+    plays = {
+        "easy": [["none", "cutmix@0.5"], ["none", "cutmix@0.5"], ["mixup@0.1", "none"]],
+        "hard": [["rmix@0.5", "none"], ["rmix@0.5", "none"], ["none", "none"]],
+    }
+    trials = [
+        {"contestant": "agent", "kind": "agent", "task": task, "mixes": mixes}
+        for task, rows in plays.items()
+        for mixes in rows
+    ]
+    others = [{"contestant": "x", "kind": "fixed", "task": "easy", "mixes": ["mixup@0.5"] * 2}] * 9
+    schedule = schedule_of([*others, *trials])
+    assert [str(action) for action in schedule.actions] == ["none", "none"]
+    assert [str(action) for action in schedule.by_kind["easy"]] == ["none", "cutmix@0.5"]
+    assert schedule.by_kind["hard"] == [MixAction("rmix", 0.5), MixAction("none", 0.0)]
+
+
+# Taking it home ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["", "export"])
+def test_an_export_is_copied_from_the_run_or_from_its_folder(run, tmp_path, source):
+    written = copy_export(run / source, tmp_path / "a" / "b")
+    assert [path.name for path in written] == FILES
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == FILES
+    for path in written:
+        assert path.read_bytes() == (run / "export" / path.name).read_bytes()
+
+
+def test_an_export_can_be_copied_over_an_older_one(run, tmp_path):
+    (tmp_path / "schedule.yaml").write_text("old", encoding="utf-8")
+    copy_export(run, tmp_path)
+    assert (tmp_path / "schedule.yaml").read_bytes() == (run / "export/schedule.yaml").read_bytes()
+
+
+@pytest.fixture
+def damaged(run, tmp_path) -> Path:
+    return Path(shutil.copytree(run / "export", tmp_path / "damaged"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_export_is_refused_and_nothing_is_written(damaged, tmp_path, name):
+    path = damaged / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=name):
+        copy_export(damaged, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_incomplete_export_is_refused_and_nothing_is_written(damaged, tmp_path, name):
+    (damaged / name).unlink()
+    with pytest.raises(DataError, match=name):
+        copy_export(damaged, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_an_export_is_refused(tmp_path):
+    with pytest.raises(DataError, match="holds no exported policy") as error:
+        copy_export(tmp_path / "nowhere", tmp_path / "out")
+    assert "train" in error.value.hint
+
+
+def test_an_export_is_not_copied_onto_itself(run):
+    before = (run / "export" / "policy.json").read_bytes()
+    with pytest.raises(ConfigError, match="is the export itself"):
+        copy_export(run, run / "export")
+    assert (run / "export" / "policy.json").read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_to_is_a_matter_of_the_machine(run, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ResourceError, match="file/out.* cannot be written"):
+        copy_export(run, tmp_path / "file" / "out")
+
+
+def test_a_policy_of_other_observations_keeps_their_names(tmp_path):
+    agent, settings = agent_of("ppo", "flat")
+    save_policy(tmp_path, policy_of(agent, settings))
+    form = json.loads((tmp_path / "policy.json").read_text(encoding="utf-8"))["form"]
+    assert form["observations"][0] == "progress"
+    assert sum(form["observation_sizes"]) == agent.observation_space.shape[0]
+    assert form["saliency"] == ["off", "gradient", "spectral"]
+    assert len(form["choices"]) == 28
