@@ -46,9 +46,9 @@ def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
 def learning_cost(policy: MixPolicy | None) -> tuple[int, int]:
     """Return the classifier epochs and the passes that a policy cost to learn, (0, 0) if untold."""
     cost = policy.about.get("learning") if policy else None
-    if not isinstance(cost, dict):
-        return 0, 0
-    return int(cost.get("classifier_epochs", 0)), int(cost.get("passes", 0))
+    told = cost if isinstance(cost, dict) else {}
+    epochs, passes = (told.get(name) for name in ("classifier_epochs", "passes"))
+    return (epochs if isinstance(epochs, int) else 0, passes if isinstance(passes, int) else 0)
 
 
 def about(settings: RunSettings) -> dict[str, Any]:

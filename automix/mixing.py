@@ -39,7 +39,7 @@ class MixSettings:
     """Share of batches that are mixed at all, in [0, 1]."""
 
     def __post_init__(self) -> None:
-        if not self.concentration > 0:
+        if not 0 < self.concentration < float("inf"):
             raise ConfigError(f"concentration is {self.concentration}, wanted a number above 0")
         if not 0 <= self.mix_probability <= 1:
             raise ConfigError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import torch
@@ -129,6 +129,7 @@ class GroupedStack:
         self._net = _grouped(nets)
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Map images (b, k, c, h, w) to logits (b, k, classes)."""
         return self._net(_side_by_side(images)).view(len(images), self.members, -1)
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
@@ -169,11 +170,17 @@ class LoopedStack:
         self._nets = nn.ModuleList(nets)
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Map images (b, k, c, h, w) to logits (b, k, classes)."""
         return self.only(range(self.members), images)
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
         """Run some members."""
-        return torch.stack([self._nets[m](images[:, i]) for i, m in enumerate(chosen)], 1)
+        logits = []
+        for i, member in enumerate(chosen):
+            # Every member draws the same dropout, whoever else is there; the last one moves on.
+            with same_draws_afterwards(images.device, enabled=i + 1 < len(chosen)):
+                logits.append(self._nets[member](images[:, i]))
+        return torch.stack(logits, 1)
 
     def module(self) -> nn.Module:
         """Return what holds the weights."""
@@ -232,6 +239,14 @@ def _grouped(nets: Sequence[nn.Module]) -> nn.Module:
     for name, _ in list(first.named_children()):
         setattr(first, name, _grouped([n.get_submodule(name) for n in nets]))
     return first
+
+
+def same_draws_afterwards(
+    device: torch.device, enabled: bool = True
+) -> AbstractContextManager[None]:
+    """Put torch's generators back after the block, as if nothing had been drawn in it."""
+    devices = [device] if device.type == "cuda" else []
+    return torch.random.fork_rng(devices, enabled=enabled)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from automix.mixing import MixSettings, as_targets, mix_batch
 from automix.models import create_classifier
 from automix.saliency import SALIENCY
 from automix.seeding import borrowed_global_rng, derived_seed, generator
-from automix.stacking import Stack, frozen_running_statistics, stack
+from automix.stacking import Stack, frozen_running_statistics, same_draws_afterwards, stack
 
 ELEMENTWISE = frozenset(
     {
@@ -320,7 +320,8 @@ class Population:
             def classify(x: Tensor, members: list[int] = members) -> Tensor:
                 return self._stack.only(members, x.unflatten(0, (-1, len(members)))).flatten(0, 1)
 
-            with frozen_running_statistics(self._net):
+            # A look at the images must leave no trace: not in the statistics, not in the dropout.
+            with frozen_running_statistics(self._net), same_draws_afterwards(self._device):
                 found = provider.value(flat, flat_targets, classify).unflatten(0, (b, k))
             maps.update({member: found[:, i] for i, member in enumerate(members)})
             log.count(members, b, *cast(tuple[int, int], provider.tags["passes"]))

@@ -39,9 +39,10 @@ class Commands(click.Group):
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        from importlib.metadata import version
+        # Not from the package's metadata: a checkout that is not installed has none.
+        from automix import __version__
 
-        click.echo(f"automix {version('automix')}")
+        click.echo(f"automix {__version__}")
         ctx.exit()
 
 
@@ -61,8 +62,7 @@ def main() -> None:
     except click.exceptions.Abort:
         code = _interrupted()
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _misused(error)
     except KeyboardInterrupt:
         code = _interrupted()
     except BrokenPipeError:
@@ -89,6 +89,18 @@ def _failed(error: Exception) -> int:
         "hint: this is a defect of automix; run again with -v and report the output", err=True
     )
     return 1
+
+
+def _misused(error: click.ClickException) -> int:
+    """Tell of an option or argument in the form of all other errors."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return error.exit_code
+    click.echo(f"error: {error.format_message()}", err=True)
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        click.echo(f"hint: {context.command_path} --help shows what it takes", err=True)
+    return error.exit_code
 
 
 def _interrupted() -> int:

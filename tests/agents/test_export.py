@@ -14,8 +14,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3 import DQN
 
-from agents.export import copy_export, policy_of, schedule_of
+from agents.export import copy_export, learning_cost, policy_of, schedule_of
 from agents.sb3 import AGENTS, policy_layers
+from agents.settings import RunSettings
+from agents.training import Learned
 from agents.vec_env import GroupVecEnv
 from agents.workers import InlineWorker
 from automix.actions import MixAction
@@ -29,7 +31,7 @@ from tests.envs import worlds
 FILES = ["policy.json", "policy.safetensors", "schedule.yaml"]
 
 
-def agent_of(name: str, space: str):
+def learned(name: str, space: str) -> tuple[Learned, RunSettings]:
     """An agent whose random weights are large, so that it does not always play the same."""
     settings = replace(tiny_run.settings(), env=worlds.settings(space))
     make_group = partial(SurrogateVectorEnv, 2, 4, settings.env)
@@ -38,14 +40,15 @@ def agent_of(name: str, space: str):
         agent = AGENTS[name](settings.agent, env, 4, 3)
         for parameter in agent.policy.parameters():
             torch.nn.init.normal_(parameter)
-    return agent, settings
+    return Learned(agent, 1, 4, 16, 2000, 1.0), settings
 
 
 @pytest.mark.parametrize("space", worlds.SPACES)
 @pytest.mark.parametrize("name", list(AGENTS))
 def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
-    agent, settings = agent_of(name, space)
-    save_policy(tmp_path, policy_of(agent, settings))
+    made, settings = learned(name, space)
+    save_policy(tmp_path, policy_of(made, settings))
+    agent = made.agent
     policy = load_policy(tmp_path)
     space_of = agent.observation_space
     space_of.seed(0)
@@ -61,8 +64,8 @@ def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
 
 @pytest.mark.parametrize("space", worlds.SPACES)
 def test_drawn_actions_are_as_likely_as_the_agents(tmp_path, space):
-    agent, settings = agent_of("ppo", space)
-    policy = policy_of(agent, settings)
+    made, settings = learned("ppo", space)
+    policy, agent = policy_of(made, settings), made.agent
     observation = np.zeros(agent.observation_space.shape, dtype=np.float32)
     drawn = policy.predict(
         np.tile(observation, (4000, 1)), deterministic=False, rng=np.random.default_rng(0)
@@ -145,11 +148,28 @@ def test_a_folder_without_an_export_is_refused(tmp_path):
     assert "train" in error.value.hint
 
 
-def test_an_export_is_not_copied_onto_itself(run):
-    before = (run / "export" / "policy.json").read_bytes()
-    with pytest.raises(ConfigError, match="is the export itself"):
-        copy_export(run, run / "export")
-    assert (run / "export" / "policy.json").read_bytes() == before
+def test_an_export_copied_onto_itself_stays_whole(damaged):
+    before = {name: (damaged / name).read_bytes() for name in FILES}
+    copy_export(damaged, damaged)
+    assert {name: (damaged / name).read_bytes() for name in FILES} == before
+
+
+@pytest.mark.parametrize(
+    ("about", "cost"),
+    [
+        ({"learning": {"classifier_epochs": 16, "passes": 2000}}, (16, 2000)),
+        ({}, (0, 0)),
+        ({"learning": None}, (0, 0)),
+        ({"learning": {"classifier_epochs": "many", "passes": [1]}}, (0, 0)),
+    ],
+)
+def test_a_policy_tells_what_it_cost_to_learn(about, cost):
+    made, settings = learned("ppo", "flat")
+    policy = policy_of(made, settings)
+    assert learning_cost(policy) == (16, 2000)
+    policy.about = about
+    assert learning_cost(policy) == cost
+    assert learning_cost(None) == (0, 0)
 
 
 def test_a_place_that_cannot_be_written_to_is_a_matter_of_the_machine(run, tmp_path):
@@ -159,10 +179,10 @@ def test_a_place_that_cannot_be_written_to_is_a_matter_of_the_machine(run, tmp_p
 
 
 def test_a_policy_of_other_observations_keeps_their_names(tmp_path):
-    agent, settings = agent_of("ppo", "flat")
-    save_policy(tmp_path, policy_of(agent, settings))
+    made, settings = learned("ppo", "flat")
+    save_policy(tmp_path, policy_of(made, settings))
     form = json.loads((tmp_path / "policy.json").read_text(encoding="utf-8"))["form"]
     assert form["observations"][0] == "progress"
-    assert sum(form["observation_sizes"]) == agent.observation_space.shape[0]
+    assert sum(form["observation_sizes"]) == made.agent.observation_space.shape[0]
     assert form["saliency"] == ["off", "gradient", "spectral"]
     assert len(form["choices"]) == 28

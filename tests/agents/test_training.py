@@ -16,14 +16,16 @@ from safetensors.torch import load_file
 
 import agents.compare
 import agents.jobs
+import automix
 from agents.jobs import run_compare, run_train, without_agent
 from agents.schema import build
 from agents.settings import RunSettings
 from agents.training import Round
 from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.errors import AutomixError, ConfigError
 from automix.policy import load_policy
 from automix.schedule import load_schedule
+from envs import MixVectorEnv
 from tests.agents import tiny_run
 from tests.agents.tiny_run import lines
 
@@ -70,6 +72,8 @@ def test_the_exported_policy_plays_as_the_agent_did(run, tmp_path):
     ).read_bytes()
     assert result["learning"] is None
     assert result["agent_minus"] == result_of(run)["agent_minus"]
+    # The policy carries what it cost to learn.
+    assert result["contestants"] == result_of(run)["contestants"]
 
 
 # Files ------------------------------------------------------------------------------------------
@@ -201,8 +205,9 @@ def test_the_schedule_is_what_most_trials_played(run):
 
 def test_the_policy_says_where_it_comes_from(run):
     policy = load_policy(run / "export")
+    learning = result_of(run)["learning"]
     assert policy.about == {
-        "automix": "0.1.0",
+        "automix": automix.__version__,
         "dataset": "digits",
         "train_sizes": [40, 60],
         "label_noise": [0.0, 0.3],
@@ -210,6 +215,7 @@ def test_the_policy_says_where_it_comes_from(run):
         "budget": 2,
         "agent": "ppo",
         "seed": 0,
+        "learning": {name: learning[name] for name in ("classifier_epochs", "passes")},
     }
     assert {MixAction.parse(choice).method for choice in policy.form.choices} == {
         "none",
@@ -315,9 +321,6 @@ def test_a_comparison_without_a_policy_leaves_the_agent_out_of_the_default_field
 
 
 def test_a_reward_that_is_not_finite_is_told_with_environment_and_step(tmp_path, monkeypatch):
-    from envs import REWARDS
-    from envs.mix_env import MixVectorEnv
-
     step = MixVectorEnv.step
 
     def broken(self: MixVectorEnv, actions: np.ndarray) -> Any:
@@ -325,9 +328,8 @@ def test_a_reward_that_is_not_finite_is_told_with_environment_and_step(tmp_path,
         rewards[1] = np.nan
         return observations, rewards, *rest
 
-    assert REWARDS
     monkeypatch.setattr(MixVectorEnv, "step", broken)
-    with pytest.raises(Exception, match="reward of environment 1 at step 4 is not finite"):
+    with pytest.raises(AutomixError, match="reward of environment 1 at step 4 is not finite"):
         run_train(tiny_run.settings(), tmp_path / "run")
 
 

@@ -137,6 +137,7 @@ def test_percentiles_are_tilted_by_odds_and_one_half_keeps_them(tilt):
     [
         ({"concentration": 0.0}, "concentration is 0.0"),
         ({"concentration": float("nan")}, "concentration is nan"),
+        ({"concentration": float("inf")}, "concentration is inf"),
         ({"mix_probability": 1.1}, "mix_probability is 1.1"),
         ({"mix_probability": -0.1}, "mix_probability is -0.1"),
         ({"share_per": "pixel"}, "share_per is 'pixel'"),

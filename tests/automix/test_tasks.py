@@ -145,11 +145,12 @@ def test_equal_specs_make_equal_tasks_and_other_seeds_others(family):
     assert set(one.val_index) != set(other.val_index)
 
 
-def test_noise_and_size_do_not_move_the_validation_images(family):
+def test_tasks_of_different_kinds_share_nothing_by_sharing_a_seed(family):
+    """The stratified bootstrap takes kinds as independent."""
     plain, noisy, larger = (family.task(spec(*s)) for s in ((50, 0.0), (50, 0.4), (200, 0.4)))
-    assert (plain.val_index == noisy.val_index).all()
-    assert (plain.val_index == larger.val_index).all()
-    assert (plain.train_index == noisy.train_index).all()
+    assert set(plain.val_index) != set(noisy.val_index)
+    assert set(noisy.val_index) != set(larger.val_index)
+    assert set(plain.train_index) != set(noisy.train_index)
 
 
 def test_only_training_labels_are_noisy(family):

@@ -170,13 +170,14 @@ def test_a_population_is_as_many_trainers_alone(digits_task):
         )
 
 
-def test_a_population_of_nets_that_cannot_be_stacked_is_as_many_trainers_alone():
-    task, plays = tiny.fake_task((3, 32, 32)), [[GRADIENT, MixAction("cutmix", 0.5)]]
-    population = population_of(task, 2, model="test_resnet", batch_size=6)
+@pytest.mark.parametrize("model", ["test_resnet", "dropout_cnn_for_tests"])
+def test_a_population_of_nets_that_cannot_be_stacked_is_as_many_trainers_alone(model):
+    task, plays = tiny.fake_task((3, 32, 32)), [[GRADIENT, MixAction("cutmix", 0.5)]] * 2
+    population = population_of(task, 2, model=model, batch_size=6)
     together = play(population, plays)
     assert isinstance(population._stack, LoopedStack)
     for m in range(2):
-        alone = play(trainer_of(task, model="test_resnet", batch_size=6), [plays[0][m]])
+        alone = play(trainer_of(task, model=model, batch_size=6), [plays[0][m]] * 2)
         assert_close_records([records[m] for records in together], alone)
 
 
@@ -184,9 +185,10 @@ def test_a_population_of_nets_that_cannot_be_stacked_is_as_many_trainers_alone()
 @pytest.mark.parametrize(
     "other", [GRADIENT, MixAction("mixup", 0.4, "gradient"), MixAction("rmix", 0.3)], ids=str
 )
-def test_what_the_others_play_does_not_matter(digits_task, own, other):
-    alike = play(population_of(digits_task, 3), [[own] * 3] * 2)
-    mixed = play(population_of(digits_task, 3), [[own, other, PLAIN]] * 2)
+@pytest.mark.parametrize("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
+def test_what_the_others_play_does_not_matter(digits_task, own, other, model):
+    alike = play(population_of(digits_task, 3, model=model), [[own] * 3] * 2)
+    mixed = play(population_of(digits_task, 3, model=model), [[own, other, PLAIN]] * 2)
     assert_close_records([r[0] for r in mixed], [r[0] for r in alike], tolerance=1e-3)
     assert mixed[2][0].partner_share == pytest.approx(alike[2][0].partner_share, abs=1e-6)
 
@@ -382,6 +384,15 @@ def test_the_realised_share_is_told(digits_task):
     assert share("mixup@0.5") == pytest.approx(0.5, abs=0.1)
     assert share("mixup@0.1") == pytest.approx(0.1, abs=0.06)
     assert share("cutmix@0.5") == pytest.approx(0.23, abs=0.08)
+
+
+def test_images_that_do_not_fit_into_memory_train_alike(digits_task):
+    images = dataclasses.replace(digits_task.images, memory_limit_gb=1e-9)
+    on_disk = dataclasses.replace(digits_task, images=images)
+    for action in (MixAction("cutmix", 0.4, "spectral"), GRADIENT):
+        trainer = trainer_of(on_disk)
+        assert trainer.population._train.resident is None
+        assert_close_records(play(trainer, [action]), play(trainer_of(digits_task), [action]))
 
 
 def test_every_epoch_draws_anew(digits_task):
