@@ -108,8 +108,8 @@ def check(settings: RunSettings, learns: bool) -> str:
     specs = [kind[0] for kind in held_out_specs(settings.compare, settings.task)]
     for spec in specs:
         world.family.task(spec)
-    # One untrained classifier tells of a model, optimizer or scheduler that does not fit.
-    world.start(specs[0], 1).reset(seed=0)
+    # Two untrained classifiers tell of a model, optimizer or scheduler that does not fit.
+    world.start(specs[0], 2).reset(seed=0)
     return device
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -84,7 +85,7 @@ def _failed(error: Exception) -> int:
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
         return error.exit_code
-    click.echo(f"error: {type(error).__name__}: {error}", err=True)
+    click.echo(f"error: {type(error).__name__}: {' '.join(str(error).split())}", err=True)
     click.echo(
         "hint: this is a defect of automix; run again with -v and report the output", err=True
     )
@@ -98,8 +99,8 @@ def _misused(error: click.ClickException) -> int:
         return error.exit_code
     click.echo(f"error: {error.format_message()}", err=True)
     context = getattr(error, "ctx", None)
-    if context is not None:
-        click.echo(f"hint: {context.command_path} --help shows what it takes", err=True)
+    command = context.command_path if context else Path(sys.argv[0]).name
+    click.echo(f"hint: {command} --help shows what it takes", err=True)
     return error.exit_code
 
 

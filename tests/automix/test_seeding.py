@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from automix.seeding import borrowed_global_rng, derived_seed, generator, seed_sequence
 
-paths = st.lists(st.one_of(st.text("abc", max_size=3), st.integers(0, 5)), max_size=3).map(tuple)
+steps = st.one_of(st.text("abc", min_size=1, max_size=3), st.integers(0, 5))
+paths = st.lists(steps, max_size=3).map(tuple)
 
 
 @given(st.integers(0, 2**40), paths, paths)

@@ -265,6 +265,18 @@ def test_what_cannot_be_grouped_runs_in_a_loop(net):
         assert_close(together(images)[:, m], net.eval()(images[:, m]))
 
 
+def test_members_draw_the_same_dropout_and_every_call_draws_anew():
+    together = stack(with_layer(nn.Dropout(0.5))(), 3)
+    together.module().train()
+    images = batch(members=1)[0].expand(-1, 3, -1, -1, -1)
+    with borrowed_global_rng(4):
+        first, second = together(images), together(images)
+    for logits in (first, second):
+        assert torch.equal(logits[:, 1], logits[:, 0])
+        assert torch.equal(logits[:, 2], logits[:, 0])
+    assert not torch.allclose(first, second, atol=0.01)
+
+
 def test_timms_own_nets_run_in_a_loop():
     net = create_classifier("test_resnet", num_classes=CLASSES, shape=(3, 32, 32), seed=0)
     assert isinstance(stack(net, 2), LoopedStack)

@@ -1,0 +1,303 @@
+"""What bad input gets: a line, a hint, an exit code, and nothing on the disk."""
+
+from __future__ import annotations
+
+import errno
+import io
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.agents.tiny_run import WORDS
+from tests.cli.conftest import everything_below
+
+Usage = namedtuple("Usage", "total used free")
+
+USAGE = {
+    "a misspelt group": ("tsk=digits", "'task'"),
+    "a misspelt option": ("task=cifr10", "'cifar10'"),
+    "a misspelt key": ("agent.learning_rat=1", "'agent.learning_rate'"),
+    "a key of another section": ("agent.lr=1", "'trainer.lr'"),
+    "a misspelt method": ("env.actions.methods=[none,cutmx]", "'cutmix'"),
+    "a misspelt saliency": ("env.actions.saliency=['off',spectrl]", "'spectral'"),
+    "a misspelt observation": ("env.observations=[progress,val_los]", "'val_loss'"),
+    "a misspelt reward": ("env.reward.name=acuracy_gain", "'accuracy_gain'"),
+    "a misspelt contestant": ("compare.contestants=[agent,randm]", "'random'"),
+    "a misspelt fixed choice": ("compare.contestants=[agent,fixed:cutmx@0.5]", "'cutmix'"),
+    "a misspelt model": ("trainer.model=small_cnn_w81", "'small_cnn_w8'"),
+    "a misspelt data set": ("task.dataset=digts", "'digits'"),
+    "a misspelt agent": ("agent.name=ppoo", "'ppo'"),
+    "a misspelt pairing": ("trainer.mix.pairing=derang", "'derange'"),
+    "a word for a number": ("agent.learning_rate=abc", "agent.learning_rate"),
+    "a number too large": ("agent.gamma=1.5", "agent.gamma is 1.5"),
+    "no groups": ("agent.groups=0", "agent.groups is 0"),
+    "too few steps": ("agent.total_timesteps=1", "agent.total_timesteps is 1"),
+    "a negative number of workers": ("workers=-1", "workers is -1"),
+    "no device": ("device=tpu", "device is 'tpu'"),
+    "a sweep": ("seed=1,2", "gives several values"),
+    "a key to add": ("+seed=1", "neither be added nor removed"),
+    "a key to remove": ("~seed", "neither be added nor removed"),
+    "an interpolation": ("name=${oc.env:HOME}", "interpolation is not offered"),
+    "a target": ("task._target_=os.system", "no key 'task._target_'"),
+    "a name that leads elsewhere": ("name=../../etc/x", "name is '../../etc/x'"),
+    "no agent to learn for": ("compare.contestants=[none]", "lacks 'agent'"),
+    "no file": ("task=npz", "task.root is empty"),
+    "no folder": ("task=folder", "task.root is empty"),
+    "no value": ("seed", "'seed' is not an override"),
+    "a contestant twice": ("compare.contestants=[agent,none,none]", "none twice"),
+}
+
+
+@pytest.mark.parametrize(("word", "told"), USAGE.values(), ids=list(USAGE))
+def test_a_word_that_cannot_be_used_ends_with_code_2(cli, word, told):
+    outcome = cli("train", *WORDS, word)
+    assert outcome.code == 2
+    assert told in outcome.error
+    assert outcome.out == ""
+    assert everything_below(Path.cwd()) == []
+
+
+@pytest.mark.parametrize("word", ["seed=1,2", "+seed=1", "~seed", "tsk=digits", "seed=abc", "task=x"])
+def test_the_hint_is_the_next_step(cli, word):
+    assert len(cli("train", word).hint) > len("hint: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["list", "mixs"], "Did you mean 'mixes'"),
+        (["evaluate", "randm"], "Did you mean 'random'"),
+        (["evaluate", "agent"], "'agent' has no policy"),
+        (["compare", "compare.contestants=[agent,none]"], "'agent' has no policy"),
+        (["config", "sed=1"], "Did you mean 'seed'"),
+        (["compare", "--dry-run", "compare.contestants=[agent]"], "'agent' has no policy"),
+        (["train", "--dry-run", "compare.contestants=[none]"], "lacks 'agent'"),
+    ],
+)
+def test_other_commands_refuse_as_train_does(cli, words, told):
+    outcome = cli(*words)
+    assert outcome.code == 2
+    assert told in outcome.error
+    assert outcome.hint
+    assert everything_below(Path.cwd()) == []
+
+
+# Data -------------------------------------------------------------------------------------------
+
+
+def picture(path: Path, size: tuple[int, int] = (8, 8), seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def folder_of(root: Path, classes: tuple[str, ...] = ("cat", "dog"), each: int = 6) -> Path:
+    for number, name in enumerate(classes):
+        for i in range(each):
+            picture(root / name / f"{i}.png", seed=10 * number + i)
+    return root
+
+
+def missing(root: Path) -> str:
+    return "nowhere"
+
+
+def empty(root: Path) -> str:
+    root.mkdir()
+    return str(root)
+
+
+def one_class(root: Path) -> str:
+    return str(folder_of(root, ("cat",)))
+
+
+def other_classes_to_test_on(root: Path) -> str:
+    folder_of(root / "train")
+    folder_of(root / "test", ("cat", "cow"))
+    return str(root)
+
+
+def corrupt(root: Path) -> str:
+    folder_of(root)
+    (root / "dog" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    return str(root)
+
+
+def of_differing_size(root: Path) -> str:
+    picture(folder_of(root) / "dog" / "3.png", size=(8, 10))
+    return str(root)
+
+
+def with_pickled_objects(root: Path) -> str:
+    path = root.with_suffix(".npz")
+    np.savez(path, images=np.array([{"a": 1}, [2]], dtype=object), labels=np.array([0, 1]))
+    return str(path)
+
+
+def with_one_class(root: Path) -> str:
+    path = root.with_suffix(".npz")
+    np.savez(path, images=np.zeros((9, 8, 8), np.uint8), labels=np.zeros(9, np.int64))
+    return str(path)
+
+
+def cut_off(root: Path) -> str:
+    buffer = io.BytesIO()
+    np.savez(buffer, images=np.zeros((9, 8, 8), np.uint8), labels=np.arange(9) % 3)
+    path = root.with_suffix(".npz")
+    path.write_bytes(buffer.getvalue()[:300])
+    return str(path)
+
+
+DATA = [
+    ("folder", missing, "nowhere: does not exist"),
+    ("folder", empty, "no png or jpg image"),
+    ("folder", one_class, "one class only (cat)"),
+    ("folder", other_classes_to_test_on, "no images of class"),
+    ("folder", corrupt, "3.png"),
+    ("folder", of_differing_size, "3.png"),
+    ("npz", missing, "nowhere: does not exist"),
+    ("npz", with_pickled_objects, "no pickle is ever loaded"),
+    ("npz", with_one_class, "one class only"),
+    ("npz", cut_off, "is not an npz file, or is cut off"),
+]
+
+
+@pytest.mark.parametrize(("task", "make", "told"), DATA, ids=[f"{d[0]}-{d[1].__name__}" for d in DATA])
+def test_data_that_cannot_be_used_ends_with_code_3(cli, tmp_path, task, make, told):
+    root = make(tmp_path / "data")
+    small = ("task.image_size=0", "trainer.model=small_cnn_w8", "device=cpu")
+    for words in (["train"], ["train", "--dry-run"]):
+        outcome = cli(*words, f"task={task}", f"task.root={root}", *small)
+        assert outcome.code == 3, outcome.err
+        assert told in outcome.error
+        assert outcome.hint
+    assert everything_below(Path.cwd()) == []
+
+
+def test_too_few_images_for_the_splits_asked_for_end_with_code_3(cli):
+    outcome = cli("train", *WORDS, "task.train_sizes=[2000]")
+    assert outcome.code == 3
+    assert "digits" in outcome.error
+    assert "task.train_sizes" in outcome.hint
+    assert everything_below(Path.cwd()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["evaluate", "{damaged}"], "policy.safetensors"),
+        (["compare", "policy={damaged}"], "policy.safetensors"),
+        (["compare", "--dry-run", "policy={damaged}"], "policy.safetensors"),
+        (["compare", "policy=nowhere"], "nowhere/policy.json does not exist"),
+        (["evaluate", "{empty}"], "policy.json does not exist"),
+        (["export", "{damaged}", "--out", "out"], "policy.safetensors"),
+        (["export", "nowhere", "--out", "out"], "holds no exported policy"),
+        (["report", "nowhere"], "nowhere"),
+        (["report", "{empty}"], "empty"),
+    ],
+)
+def test_files_that_cannot_be_used_end_with_code_3(cli, run, tmp_path, words, told):
+    damaged = Path(shutil.copytree(run / "export", tmp_path / "damaged"))
+    with (damaged / "policy.safetensors").open("r+b") as file:
+        file.truncate(100)
+    (tmp_path / "empty").mkdir()
+    places = {"damaged": damaged, "empty": tmp_path / "empty"}
+    outcome = cli(*(word.format(**places) for word in words))
+    assert outcome.code == 3
+    assert told in outcome.error
+    assert everything_below(Path.cwd()) == []
+    assert everything_below(tmp_path / "empty") == []
+
+
+def test_a_policy_that_names_what_is_unknown_here_ends_with_code_3(cli, run, tmp_path):
+    copied = Path(shutil.copytree(run / "export", tmp_path / "copied"))
+    text = (copied / "policy.json").read_text(encoding="utf-8")
+    (copied / "policy.json").write_text(text.replace('"val_loss"', '"val_los"'), encoding="utf-8")
+    outcome = cli("evaluate", copied, *WORDS)
+    assert outcome.code == 3
+    assert "'val_los' is not a" in outcome.error
+
+
+# The machine ------------------------------------------------------------------------------------
+
+
+def test_a_gpu_that_is_not_there_ends_with_code_4(cli, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for words in (["train"], ["train", "--dry-run"], ["compare"], ["evaluate", "none"]):
+        outcome = cli(*words, *WORDS, "device=cuda:1", "compare.contestants=[agent,none]")
+        if words[0] == "compare":
+            continue
+        assert outcome.code == 4
+        assert "device=cuda:1 was asked for, this machine has 0" in outcome.error
+        assert "device=cpu" in outcome.hint
+    assert everything_below(Path.cwd()) == []
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_place_that_cannot_be_written_to_ends_with_code_4_before_anything_is_trained(
+    cli, monkeypatch, command
+):
+    """Below a regular file, where not even root can write."""
+    monkeypatch.setattr("agents.jobs.start_workers", None)  # whoever trains fails otherwise
+    Path("file").write_text("", encoding="utf-8")
+    words = [*WORDS, "compare.contestants=[agent,none]" if command == "train" else "compare.contestants=[none]"]
+    outcome = cli(command, *words, "--run-dir", "file/runs/x")
+    assert outcome.code == 4
+    assert "file/runs/x cannot be made: Not a directory" in outcome.error
+    assert "--run-dir" in outcome.hint
+    assert everything_below(Path.cwd()) == ["file"]
+
+
+def test_a_disk_that_is_all_but_full_ends_with_code_4_before_anything_is_trained(cli, monkeypatch):
+    monkeypatch.setattr("agents.jobs.start_workers", None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 2**20))
+    outcome = cli("train", *WORDS)
+    assert outcome.code == 4
+    assert "1 MB are free" in outcome.error
+    assert everything_below(Path.cwd()) == []
+
+
+def test_a_disk_that_fills_up_ends_with_code_4_and_no_half_written_file(cli, monkeypatch):
+    """Whoever writes the result finds no room any more."""
+    write = Path.write_text
+
+    def fills_up(path: Path, text: str, **kwargs) -> int:
+        if '"agent_minus"' in text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, text, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", fills_up)
+    outcome = cli("compare", *WORDS, "compare.contestants=[none,random]", "--run-dir", "x")
+    assert outcome.code == 4
+    assert "no space left on the disk of" in outcome.error
+    assert "result.json" in outcome.error
+    monkeypatch.undo()
+    left = [name for name in everything_below(Path("x")) if "result" in name]
+    assert left == []
+    assert '"state": "failed"' in Path("x/status.json").read_text(encoding="utf-8")
+
+
+# Run directories --------------------------------------------------------------------------------
+
+
+def test_a_run_directory_that_exists_ends_with_code_2_and_is_left_alone(cli, run):
+    before = {name: (run / name).stat().st_mtime_ns for name in everything_below(run)}
+    outcome = cli("train", *WORDS, "--run-dir", run)
+    assert outcome.code == 2
+    assert "exists" in outcome.error
+    assert "--overwrite" in outcome.hint
+    assert {name: (run / name).stat().st_mtime_ns for name in everything_below(run)} == before
+
+
+def test_a_folder_that_is_no_run_is_not_replaced_whatever_is_asked(cli):
+    Path("photos").mkdir()
+    Path("photos/me.jpg").write_text("me", encoding="utf-8")
+    outcome = cli("train", *WORDS, "--run-dir", "photos", "--overwrite")
+    assert outcome.code == 2
+    assert "is no run directory" in outcome.error
+    assert Path("photos/me.jpg").read_text(encoding="utf-8") == "me"

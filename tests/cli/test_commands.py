@@ -1,0 +1,294 @@
+"""Each command's good end: what it prints where, and what it leaves on the disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from agents.catalogue import REGISTRIES
+from agents.cli import tables
+from agents.config import groups, keys, load_settings
+from agents.schema import build
+from agents.settings import RunSettings
+from automix.policy import load_policy
+from automix.schedule import load_schedule
+from envs import ENV_IDS
+from tests.agents.tiny_run import WORDS, lines
+from tests.cli.conftest import everything_below
+
+FEW = "compare.contestants=[none,random,fixed:cutmix@0.5]"
+
+
+def result_of(run: Path) -> dict:
+    return json.loads((run / "result.json").read_text(encoding="utf-8"))
+
+
+# train and compare ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def arrays() -> Path:
+    """Three classes of noise around three means, as a newcomer might save them."""
+    labels = np.arange(150) % 3
+    noise = np.random.default_rng(0).integers(0, 120, (150, 8, 8, 3))
+    images = (noise + 60 * labels[:, None, None, None]).astype(np.uint8)
+    path = Path("my images.npz")
+    np.savez_compressed(path, images=images, labels=labels, class_names=np.array(["a", "b", "c"]))
+    return path
+
+
+def test_train_on_a_newcomers_own_arrays(cli, arrays):
+    """``train task=npz task.root=...``, made small; every other setting is the default."""
+    small = (
+        "trainer.epochs=2",
+        "trainer.warmup_epochs=0",
+        "trainer.model=small_cnn_w8",
+        "agent.groups=1",
+        "agent.group_size=2",
+        "agent.total_timesteps=4",
+        "compare.contestants=[agent,none]",
+        "compare.seeds=2",
+        "workers=1",
+        "device=cpu",
+    )
+    outcome = cli("train", "task=npz", f"task.root='{arrays}'", *small, "--run-dir", "runs/mine")
+    assert outcome.code == 0, outcome.err
+    result = result_of(Path("runs/mine"))
+    assert result["tasks"] == ["all images, 0% noise"]
+    assert {row["name"] for row in result["contestants"]} == {"agent", "none"}
+    assert Path("runs/mine/report/index.html").is_file()
+    # The table, on stdout; each contestant with its interval, and a legend.
+    for name in ("agent", "none"):
+        assert re.search(rf"^{name}\s+\d+\.\d \[\d+\.\d, \d+\.\d\]", outcome.out, re.MULTILINE)
+    assert "agent minus it" in outcome.out
+    # First and last lines for humans: where it is and what comes next.
+    told = outcome.err.splitlines()
+    assert str(Path("runs/mine").absolute()) in told[0]
+    assert "python run.py report runs/mine" in told[1]
+    assert str(Path("runs/mine").absolute()) in told[-2]
+    assert told[-1].endswith("report/index.html")
+
+
+def test_compare_prints_one_json_document_which_is_the_result(cli):
+    outcome = cli("compare", *WORDS, FEW, "--json")
+    assert outcome.code == 0
+    printed = json.loads(outcome.out)
+    (run,) = Path("runs").iterdir()
+    assert re.fullmatch(r"digits_compare_s0_\d{8}-\d{6}", run.name)
+    assert printed == result_of(run)
+    assert {row["name"] for row in printed["contestants"]} == {"none", "random", "fixed:cutmix@0.5"}
+    assert printed["agent_minus"] == {}
+    assert "comparing 4/4" in outcome.err
+
+
+def test_compare_without_a_policy_plays_everybody_but_the_agent(cli):
+    words = [word for word in WORDS if not word.startswith("compare.contestants")]
+    outcome = cli("compare", *words, "--dry-run", "--json")
+    contestants = json.loads(outcome.out)["plan"]["contestants"]
+    assert "agent" not in contestants
+    assert {"none", "random", "mix_then_none", "fixed:rmix@0.1"} <= set(contestants)
+
+
+def test_overwrite_replaces_a_run(cli):
+    for seed in (1, 2):
+        outcome = cli("compare", *WORDS, FEW, f"seed={seed}", "--run-dir", "x", "--overwrite", "-q")
+        assert outcome.code == 0, outcome.err
+    assert yaml.safe_load(Path("x/config.yaml").read_text(encoding="utf-8"))["seed"] == 2
+    assert len(lines(Path("x/trials.jsonl"))) == 12
+
+
+def test_quiet_says_nothing_but_the_result_and_the_log_has_all_of_it(cli):
+    outcome = cli("compare", *WORDS, FEW, "--run-dir", "x", "-q")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    assert "none" in outcome.out
+    assert "comparing 4/4" in Path("x/log.txt").read_text(encoding="utf-8")
+
+
+def test_the_command_is_kept_with_the_run(cli):
+    cli("compare", *WORDS, FEW, "--run-dir", "x", "-q")
+    kept = Path("x/command.txt").read_text(encoding="utf-8")
+    assert kept.startswith("python run.py compare 'task.train_sizes=[40,60]'")
+    assert kept.endswith("--run-dir x -q\n")
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_dry_run_shows_plan_and_cost_and_touches_no_disk(cli, command):
+    outcome = cli(command, "--dry-run", *WORDS, "compare.contestants=[agent,none]" if command == "train" else FEW)
+    assert outcome.code == 0, outcome.err
+    assert everything_below(Path.cwd()) == []
+    plan = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
+    assert plan["held_out_tasks"] == "40 images, 0% noise, 50 images, 30% noise"
+    if command == "train":
+        assert plan["episodes"] == "8"
+        assert plan["trials"] == "8"
+        assert plan["classifier_epochs"] == "{'learning': 16, 'comparing': 16}"
+    else:
+        assert plan["trials"] == "12"
+        assert plan["classifier_epochs"] == "{'learning': 0, 'comparing': 24}"
+
+
+def test_a_dry_run_of_the_default_is_what_the_readme_promises_to_run(cli):
+    outcome = cli("train", "--dry-run", "--json", "device=cpu")
+    document = json.loads(outcome.out)
+    assert set(document) == {"plan", "config"}
+    assert build(RunSettings, document["config"]) == load_settings(["device=cpu"])
+    plan, config = document["plan"], document["config"]
+    assert plan["episodes"] == plan["updates"] * config["agent"]["groups"] * config["agent"]["group_size"]
+    assert len(plan["held_out_tasks"]) >= 3
+    assert config["compare"]["seeds"] >= 10
+    trained = {(s, n) for s in config["task"]["train_sizes"] for n in config["task"]["label_noise"]}
+    held_out = {
+        (int(size), float(noise))
+        for size, noise in (kind.split("@") for kind in config["compare"]["kinds"])
+    }
+    assert held_out - trained, "sizes and noise levels between those that were trained on"
+    assert {"agent", "none", "random"} <= set(plan["contestants"])
+    assert everything_below(Path.cwd()) == []
+
+
+# The other commands -----------------------------------------------------------------------------
+
+
+def test_config_prints_every_key_and_builds_the_same_settings_again(cli):
+    words = ("seed=3", "agent.learning_rate=1e-3", "env.actions.methods=[none,rmix]", "name=x")
+    printed = cli("config", *words)
+    assert printed.code == 0
+    values = yaml.safe_load(printed.out)
+    assert build(RunSettings, values) == load_settings(words)
+    assert json.loads(cli("config", *words, "--json").out) == values
+    for key in keys():
+        section = values
+        for part in key.split("."):
+            section = section[part]
+    assert everything_below(Path.cwd()) == []
+
+
+def test_list_names_everything_registered(cli):
+    document = json.loads(cli("list", "--json").out)
+    for kind, registry in REGISTRIES.items():
+        assert [entry["name"] for entry in document[kind]] == list(registry)
+        assert all(entry["summary"].strip() for entry in document[kind]), kind
+    assert [entry["name"] for entry in document["environments"]] == list(ENV_IDS)
+    assert "small_cnn_w8" in {entry["name"] for entry in document["models"]}
+    configs = {entry["name"] for entry in document["configs"]}
+    assert configs == {f"{group}={option}" for group, some in groups().items() for option in some}
+    guided = {entry["name"]: entry["facts"]["guided"] for entry in document["mixes"]}
+    assert guided["cutmix"] is True
+    assert guided["none"] is False
+
+
+def test_list_takes_one_kind(cli):
+    shown = cli("list", "mixes")
+    assert shown.code == 0
+    assert "cutmix" in shown.out
+    assert "spectral" not in shown.out
+    assert list(json.loads(cli("list", "rewards", "--json").out)) == ["rewards"]
+    models = json.loads(cli("list", "models", "--json").out)["models"]
+    assert len(models) > 500
+    assert {"resnet18", "small_cnn_w16"} <= {model["name"] for model in models}
+
+
+@pytest.mark.parametrize("place", ["", "export"])
+def test_evaluate_scores_an_exported_policy_and_writes_nothing(cli, run, place):
+    outcome = cli("evaluate", run / place, *WORDS, "--json")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(outcome.out)["contestants"]
+    trained = next(row for row in result_of(run)["contestants"] if row["name"] == "agent")
+    assert row["n"] == 4
+    # The same tasks and the same policy as in the run, side by side with nobody.
+    assert row["mean"] == pytest.approx(trained["mean"], abs=0.01)
+    assert row["epochs_spent"] == trained["epochs_spent"]
+    assert everything_below(Path.cwd()) == []
+
+
+def test_evaluate_scores_a_schedule_by_its_name(cli):
+    outcome = cli("evaluate", "fixed:cutmix@0.25", *WORDS)
+    assert outcome.code == 0
+    assert re.search(r"^fixed:cutmix@0.25\s+\d", outcome.out, re.MULTILINE)
+    assert everything_below(Path.cwd()) == []
+
+
+def test_export_copies_what_a_training_script_needs(cli, run):
+    outcome = cli("export", run, "--out", "taken home")
+    assert outcome.code == 0
+    assert everything_below(Path("taken home")) == [
+        "policy.json",
+        "policy.safetensors",
+        "schedule.yaml",
+    ]
+    load_policy("taken home")
+    # The last line is Python that works.
+    code = outcome.out.splitlines()[-1].removeprefix("use it: automix.schedule.")
+    assert code == "load_schedule('taken home').mixer(num_classes=...)"
+    load_schedule("taken home").mixer(num_classes=10)
+    files = json.loads(cli("export", run, "--out", "again", "--json").out)["files"]
+    assert [Path(file).name for file in files] == everything_below(Path("again"))
+    assert all(Path(file).is_absolute() for file in files)
+
+
+def test_report_draws_a_runs_page_again(cli, run):
+    copy = Path(shutil.copytree(run, "copy", ignore=shutil.ignore_patterns("report")))
+    outcome = cli("report", copy)
+    assert outcome.code == 0, outcome.err
+    page = Path(outcome.out.strip())
+    assert page == copy.absolute() / "report" / "index.html"
+    assert page.is_file()
+    assert json.loads(cli("report", copy, "--json").out) == {"report": str(page)}
+
+
+def test_doctor_tells_what_a_bug_report_should_hold(cli):
+    outcome = cli("doctor", "--json")
+    assert outcome.code == 0
+    found = json.loads(outcome.out)
+    assert {"automix", "python", "torch", "ray", "gpus", "data", "one tiny episode"} <= set(found)
+    assert found["one tiny episode"].startswith("ok, last reward ")
+    assert "1797 images of 10 classes" in found["data"]
+    assert everything_below(Path.cwd()) == []
+    plain = cli("doctor")
+    assert [line.split("  ")[0] for line in plain.out.splitlines()] == list(found)
+
+
+# Tables -----------------------------------------------------------------------------------------
+
+
+def test_a_narrow_terminal_shows_fewer_columns(monkeypatch, capsys, run):
+    wide = print_at(monkeypatch, capsys, run, 200)
+    narrow = print_at(monkeypatch, capsys, run, 80)
+    assert "40@0%" in wide
+    assert "40@0%" not in narrow
+    for text in (wide, narrow):
+        assert "agent minus it" in text
+        assert "fixed:cutmix@0.5" in text
+
+
+def print_at(monkeypatch, capsys, run: Path, width: int) -> str:
+    monkeypatch.setattr(tables, "WIDTH", 118)
+    monkeypatch.setattr(tables, "console", lambda: tables.Console(width=width))
+    tables.print_result(result_of(run))
+    return capsys.readouterr().out
+
+
+def test_few_seeds_are_called_too_few(monkeypatch, capsys, run):
+    text = print_at(monkeypatch, capsys, run, 300)
+    assert "2 seeds are too few for a paired test to reach p = 0.05" in text
+    assert "Best fixed choice by validation accuracy: " in text
+
+
+def test_verbose_and_quiet_are_levels_of_one_screen(cli):
+    cli("config", "-v")
+    (screen,) = logging.getLogger("automix").handlers
+    assert screen.level == logging.DEBUG
+    cli("config", "-q")
+    (screen,) = logging.getLogger("automix").handlers
+    assert screen.level == logging.WARNING
+    cli("config")
+    (screen,) = logging.getLogger("automix").handlers
+    assert screen.level == logging.INFO

@@ -1,0 +1,175 @@
+"""The door: help at once, one form of error, exit codes that scripts can read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import agents.jobs
+import automix
+from agents.cli.main import COMMANDS
+from automix.errors import AutomixError, ConfigError, DataError, ResourceError
+from tests.agents import tiny_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+HEAVY = ("torch", "timm", "numpy", "gymnasium", "stable_baselines3", "hydra", "ray", "rich", "yaml")
+
+
+def python(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_help_lists_every_command(cli):
+    for words in (["--help"], ["-h"]):
+        shown = cli(*words)
+        assert shown.code == 0
+        for command in COMMANDS:
+            assert f"\n  {command} " in shown.out
+
+
+def test_every_command_file_is_listed():
+    files = {path.stem.removesuffix("_command") for path in (ROOT / "agents/cli").glob("*_command.py")}
+    assert files == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_its_options(cli, command):
+    shown = cli(command, "--help")
+    assert shown.code == 0
+    assert "--json" in shown.out
+    assert "--quiet" in shown.out
+    if command in ("train", "compare"):
+        for option in ("--run-dir", "--overwrite", "--dry-run"):
+            assert option in shown.out
+
+
+def test_help_imports_nothing_heavy_and_answers_at_once():
+    code = f"""
+import sys, time
+sys.argv = ["run.py", "train", "--help"]
+from agents.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0
+print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+    start = time.monotonic()
+    done = python("-c", code)
+    assert done.stderr.strip() == "[]"
+    assert "python run.py train seed=3" in done.stdout
+    assert time.monotonic() - start < 10  # 0.1 s alone; shared machines are slow
+
+
+def test_the_version_is_that_of_the_package(cli):
+    shown = cli("--version")
+    assert (shown.code, shown.out) == (0, f"automix {automix.__version__}\n")
+
+
+def test_nothing_at_all_shows_the_help(cli):
+    shown = cli()
+    assert shown.code == 2
+    assert "Usage:" in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trian"], "'trian' is not a command. Did you mean 'train'?"),
+        (["train", "--dryrun"], "--dryrun"),
+        (["train", "--run-dir"], "'--run-dir' requires an argument"),
+        (["export", "somewhere"], "Missing option '--out'"),
+        (["evaluate"], "Missing argument 'EXPORT_DIR|CONTESTANT'"),
+        (["list", "mixes", "more"], "unexpected extra argument"),
+        (["--nope"], "--nope"),
+    ],
+)
+def test_misuse_is_told_in_one_line_with_the_next_step(cli, words, told):
+    outcome = cli(*words)
+    assert outcome.code == 2
+    assert told in outcome.error
+    assert outcome.hint
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (AutomixError("it failed", "try again"), 1),
+        (ConfigError("it failed", "try again"), 2),
+        (DataError("it failed", "try again"), 3),
+        (ResourceError("it failed", "try again"), 4),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(cli, monkeypatch, error, code):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr("agents.catalogue.catalogue", fail)
+    outcome = cli("list")
+    assert outcome.code == code
+    assert outcome.error == "error: it failed"
+    assert outcome.hint == "hint: try again"
+    assert outcome.out == ""
+
+
+def test_an_error_without_a_hint_is_one_line(cli, monkeypatch):
+    def fail(*args):
+        raise DataError("it failed")
+
+    monkeypatch.setattr("agents.catalogue.catalogue", fail)
+    assert cli("list").err == "error: it failed\n"
+
+
+def test_a_defect_is_one_line_too_and_a_traceback_only_with_v(cli, monkeypatch):
+    def fail(*args):
+        raise ValueError("over\ntwo lines")
+
+    monkeypatch.setattr("agents.catalogue.catalogue", fail)
+    outcome = cli("list")
+    assert outcome.code == 1
+    assert outcome.error == "error: ValueError: over two lines"
+    assert "-v" in outcome.hint
+    assert "Traceback" not in outcome.err
+    assert "Traceback" in cli("list", "-v").err
+
+
+def test_ctrl_c_and_sigterm_end_with_their_signals_codes(cli, monkeypatch, tmp_path):
+    """A run that was interrupted says so, and where it can be read."""
+    for number, (raised, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)]):
+
+        def interrupt(*args, raised=raised, **kwargs):
+            os.kill(os.getpid(), raised)
+            time.sleep(10)
+
+        monkeypatch.setattr(agents.jobs, "learn", interrupt)
+        run_dir = tmp_path / f"run{number}"
+        outcome = cli("train", *tiny_run.WORDS, "--run-dir", run_dir)
+        assert outcome.code == code
+        assert "Traceback" not in outcome.err
+        assert '"state": "interrupted"' in (run_dir / "status.json").read_text(encoding="utf-8")
+
+
+def test_the_real_process_ends_with_the_same_codes(tmp_path):
+    """``run.py`` adds nothing to what the other tests see inside this process."""
+    run = str(ROOT / "run.py")
+    unknown = python(run, "train", "task=cifr10", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert unknown.stdout == ""
+    assert unknown.stderr.splitlines() == [
+        "error: 'task=cifr10': there is no task 'cifr10'. Did you mean 'cifar10'?",
+        "hint: task: cifar10, cifar100, digits, folder, npz",
+    ]
+    missing = python(run, "report", "nowhere", cwd=tmp_path)
+    assert missing.returncode == 3
+    assert [line.split(":")[0] for line in missing.stderr.splitlines()] == ["error", "hint"]
+    assert list(tmp_path.iterdir()) == []
