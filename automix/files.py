@@ -15,7 +15,6 @@ import yaml
 
 from automix.errors import DataError, ResourceError
 
-
 LARGEST = 64 * 2**20
 """Bytes of a text file that is read at once; settings, schedules and results are far smaller."""
 

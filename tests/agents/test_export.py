@@ -174,7 +174,7 @@ def test_a_policy_tells_what_it_cost_to_learn(about, cost):
 
 def test_a_place_that_cannot_be_written_to_is_a_matter_of_the_machine(run, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ResourceError, match="file/out.* cannot be written"):
+    with pytest.raises(ResourceError, match=r"file/out.* cannot be written"):
         copy_export(run, tmp_path / "file" / "out")
 
 

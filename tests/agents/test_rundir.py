@@ -109,7 +109,9 @@ def test_an_old_run_that_cannot_be_removed_is_a_matter_of_the_machine(tmp_path, 
 
 def test_a_disk_that_is_all_but_full_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 5 * 2**20))
-    with pytest.raises(ResourceError, match="5 MB are free on the disk of .*x, wanted 64") as error:
+    with pytest.raises(
+        ResourceError, match=r"5 MB are free on the disk of .*x, wanted 64"
+    ) as error:
         RunDirectory.create(tmp_path / "runs" / "x", SETTINGS, overwrite=False)
     assert error.value.exit_code == 4
     assert everything_below(tmp_path) == []
@@ -139,7 +141,11 @@ def test_records_are_lines_of_json_with_finite_numbers(tmp_path):
         (RunSettings(seed=3), "train", r"digits_ppo_s3_\d{8}-\d{6}"),
         (RunSettings(), "compare", r"digits_compare_s0_\d{8}-\d{6}"),
         (RunSettings(name="mine"), "train", "mine"),
-        (RunSettings(task=FamilySettings(dataset="torch/cifar10")), "train", "torch-cifar10_ppo_s0"),
+        (
+            RunSettings(task=FamilySettings(dataset="torch/cifar10")),
+            "train",
+            "torch-cifar10_ppo_s0",
+        ),
         (RunSettings(agent=AgentSettings(name="other")), "train", "digits_other_s0"),
     ],
 )

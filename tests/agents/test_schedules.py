@@ -138,9 +138,7 @@ def test_a_schedule_policy_plays_by_the_progress_it_sees():
 @every_space
 @every_schedule
 def test_sb3s_evaluate_policy_plays_a_schedule_for_what_it_is_worth(name, space):
-    settings = EnvSettings(
-        actions=ActionSettings(space=space), reward=RewardSettings(scale=1.0)
-    )
+    settings = EnvSettings(actions=ActionSettings(space=space), reward=RewardSettings(scale=1.0))
     env = SurrogateMixEnv(BUDGET, settings)
     policy = SchedulePolicy(SCHEDULES[name], ActionCodec(settings.actions))
     episodes = 24
@@ -154,8 +152,7 @@ def test_sb3s_evaluate_policy_plays_a_schedule_for_what_it_is_worth(name, space)
     # Each episode earns what the schedule is worth on one of the noise levels.
     worth = {
         noise: sum(
-            gain(action, noise, epoch / BUDGET, BUDGET)
-            for epoch, action in enumerate(plays(name))
+            gain(action, noise, epoch / BUDGET, BUDGET) for epoch, action in enumerate(plays(name))
         )
         for noise in SurrogateWorld().label_noise
     }

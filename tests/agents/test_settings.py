@@ -77,7 +77,7 @@ def test_the_learning_rate_falls_in_a_straight_line():
 
 def test_agents_are_found_by_name_and_misspelt_ones_guessed():
     assert "ppo" in AGENTS
-    with pytest.raises(ConfigError, match="'ppoo' is not a.* agent.* 'ppo'"):
+    with pytest.raises(ConfigError, match=r"'ppoo' is not a.* agent.* 'ppo'"):
         AGENTS.entry("ppoo")
 
 

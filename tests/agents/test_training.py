@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from agents.jobs import run_compare, run_train, without_agent
 from agents.schema import build
 from agents.settings import RunSettings
 from agents.training import Round
+from agents.workers import WorkerError
 from automix.actions import MixAction
 from automix.errors import AutomixError, ConfigError
 from automix.policy import load_policy
@@ -128,7 +132,9 @@ def test_there_is_one_record_an_update_and_nothing_in_it_depends_on_the_clock(ru
             "by_kind",
             "agent",
         }
-        assert set(record["by_kind"]) <= {f"{s} images, {n}% noise" for s in (40, 60) for n in (0, 30)}
+        assert set(record["by_kind"]) <= {
+            f"{s} images, {n}% noise" for s in (40, 60) for n in (0, 30)
+        }
         kinds = record["by_kind"].values()
         assert sum(kind["episodes"] for kind in kinds) == 4
         mean = sum(kind["episodes"] * kind["val_accuracy"] for kind in kinds) / 4
@@ -257,6 +263,24 @@ def test_a_run_that_ends_early_says_so_and_where(tmp_path, monkeypatch, error, s
     assert "Traceback" in log
     assert "in breaks" in log
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.fault
+def test_a_worker_that_is_killed_ends_the_run_with_its_name_and_signal(tmp_path, monkeypatch):
+    learn = agents.jobs.learn
+
+    def killed(*args: Any) -> Any:
+        (child,) = multiprocessing.active_children()
+        os.kill(child.pid, signal.SIGKILL)
+        return learn(*args)
+
+    monkeypatch.setattr(agents.jobs, "learn", killed)
+    with pytest.raises(WorkerError, match=r"automix-worker-0 died \(signal SIGKILL\)"):
+        run_train(tiny_run.settings("workers=2"), tmp_path / "run")
+    assert multiprocessing.active_children() == []
+    status = json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))
+    assert status["state"] == "failed"
+    assert "SIGKILL" in status["error"]
 
 
 def test_a_run_that_exists_is_refused_and_not_touched(run):

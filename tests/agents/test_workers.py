@@ -104,7 +104,9 @@ def test_a_process_keeps_state_hands_errors_over_and_lives_on():
         worker.result()
 
         worker.submit(dict.__getitem__, "nobody")
-        with pytest.raises(WorkerError, match="automix-worker-7 failed: KeyError: 'nobody'") as failed:
+        with pytest.raises(
+            WorkerError, match="automix-worker-7 failed: KeyError: 'nobody'"
+        ) as failed:
             worker.result()
         assert "\n" not in str(failed.value)
         assert failed.value.exit_code == 1
@@ -138,10 +140,15 @@ def test_one_worker_is_this_process():
 def test_workers_are_closed_whatever_happens(processes):
     """``processes`` is asked for first, so that its own two are no surprise here."""
     before = sorted(leftovers())
-    with pytest.raises(AutomixError, match="in the middle"), start_workers(2) as workers:
-        assert len(workers) == 2
-        assert len(leftovers()) == len(before) + 1
-        raise AutomixError("in the middle")
+
+    def fails() -> None:
+        with start_workers(2) as workers:
+            assert len(workers) == 2
+            assert len(leftovers()) == len(before) + 1
+            raise AutomixError("in the middle")
+
+    with pytest.raises(AutomixError, match="in the middle"):
+        fails()
     assert sorted(leftovers()) == before
 
 

@@ -55,7 +55,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_other(tmp_path, monkeyp
     files.write_text(path, "old")
     target = {"write": (Path, "write_text"), "fsync": (os, "fsync"), "replace": (Path, "replace")}
     monkeypatch.setattr(*target[broken], full_disk)
-    with pytest.raises(ResourceError, match="no space left on the disk of .*x.txt") as error:
+    with pytest.raises(ResourceError, match=r"no space left on the disk of .*x.txt") as error:
         files.write_text(path, "new")
     monkeypatch.undo()
     assert error.value.exit_code == 4
@@ -120,7 +120,7 @@ HOSTILE_YAML = {
 def test_yaml_that_is_more_or_less_than_data_is_refused_by_name(tmp_path, text):
     marker, path = tmp_path / "marker", tmp_path / "x.yaml"
     path.write_text(text.format(marker=marker), encoding="utf-8")
-    with pytest.raises(DataError, match="x.yaml is not plain YAML") as error:
+    with pytest.raises(DataError, match=r"x.yaml is not plain YAML") as error:
         files.read_yaml(path)
     assert "\n" not in error.value.message
     assert error.value.exit_code == 3
@@ -131,19 +131,19 @@ def test_yaml_that_is_more_or_less_than_data_is_refused_by_name(tmp_path, text):
 def test_json_that_is_none_is_refused_by_name(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match="x.json is not JSON"):
+    with pytest.raises(DataError, match=r"x.json is not JSON"):
         files.read_json(path)
 
 
 @pytest.mark.parametrize("read", [files.read_json, files.read_yaml])
 def test_files_that_cannot_be_read_are_named(tmp_path, read):
-    with pytest.raises(DataError, match="nothing.json does not exist"):
+    with pytest.raises(DataError, match=r"nothing.json does not exist"):
         read(tmp_path / "nothing.json")
     with pytest.raises(DataError, match=f"{tmp_path.name} cannot be read"):
         read(tmp_path)
     latin = tmp_path / "latin.json"
     latin.write_bytes(b'"\xe4"')
-    with pytest.raises(DataError, match="latin.json cannot be read"):
+    with pytest.raises(DataError, match=r"latin.json cannot be read"):
         read(latin)
 
 

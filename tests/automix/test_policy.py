@@ -6,6 +6,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def policy(space: str = "factored", seed: int = 0) -> MixPolicy:
             rng.normal(size=(o, i)).astype(np.float32),
             rng.normal(size=o).astype(np.float32),
         )
-        for i, o in zip(widths, widths[1:], strict=False)
+        for i, o in pairwise(widths)
     ]
     return MixPolicy(form, layers, {"dataset": "digits", "seed": 3})
 
@@ -256,8 +257,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no hash": (lambda f: edit(f, lambda c: c.pop("sha256")), "policy.safetensors is not the file"),
     "no number of layers": (lambda f: edit(f, lambda c: c.pop("layers")), "policy.json does not"),
-    "layers in words": (lambda f: edit(f, lambda c: c.update(layers="all")), "policy.json does not"),
-    "no layers": (lambda f: edit(f, lambda c: c.update(layers=0)), "policy.json: policy: no layers"),
+    "layers in words": (
+        lambda f: edit(f, lambda c: c.update(layers="all")),
+        "policy.json does not",
+    ),
+    "no layers": (
+        lambda f: edit(f, lambda c: c.update(layers=0)),
+        "policy.json: policy: no layers",
+    ),
     "a billion layers": (
         lambda f: edit(f, lambda c: c.update(layers=10**9)),
         "policy.json does not describe a policy: .*layers.3",
@@ -336,5 +343,5 @@ def test_what_is_damaged_is_refused_with_the_file_named(folder, damage, told):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere/policy.json does not exist"):
+    with pytest.raises(DataError, match=r"nowhere/policy.json does not exist"):
         load_policy(tmp_path / "nowhere")

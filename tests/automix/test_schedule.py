@@ -68,7 +68,9 @@ def test_rounded_progress_finds_its_epoch():
 
 @pytest.mark.parametrize("progress", [1.0, 1.5, -0.01, float("nan"), float("inf")])
 def test_a_schedule_knows_nothing_beyond_its_budget(progress):
-    with pytest.raises(ConfigError, match="wanted finished epochs / budget, from 0 to below 1") as e:
+    with pytest.raises(
+        ConfigError, match="wanted finished epochs / budget, from 0 to below 1"
+    ) as e:
         MixSchedule(ACTIONS).at(progress)
     assert "epoch / epochs" in e.value.hint
 
@@ -76,7 +78,9 @@ def test_a_schedule_knows_nothing_beyond_its_budget(progress):
 def test_a_kind_of_task_has_its_own_schedule(path):
     schedule = load_schedule(path).for_kind("100 images, 0% noise")
     assert list(schedule.actions) == ACTIONS[:2]
-    with pytest.raises(ConfigError, match="no kind '100 image, 0% noise'.* Did you mean '100 images"):
+    with pytest.raises(
+        ConfigError, match=r"no kind '100 image, 0% noise'.* Did you mean '100 images"
+    ):
         load_schedule(path).for_kind("100 image, 0% noise")
 
 

@@ -119,20 +119,22 @@ def test_the_command_is_kept_with_the_run(cli):
     assert kept.endswith("--run-dir x -q\n")
 
 
-@pytest.mark.parametrize("command", ["train", "compare"])
-def test_a_dry_run_shows_plan_and_cost_and_touches_no_disk(cli, command):
-    outcome = cli(command, "--dry-run", *WORDS, "compare.contestants=[agent,none]" if command == "train" else FEW)
+@pytest.mark.parametrize(
+    ("command", "contestants", "trials", "learning"),
+    [("train", "[agent,none]", 8, 16), ("compare", "[none,random,alternating]", 12, 0)],
+)
+def test_a_dry_run_shows_plan_and_cost_and_touches_no_disk(
+    cli, command, contestants, trials, learning
+):
+    outcome = cli(command, "--dry-run", *WORDS, f"compare.contestants={contestants}")
     assert outcome.code == 0, outcome.err
     assert everything_below(Path.cwd()) == []
     plan = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
     assert plan["held_out_tasks"] == "40 images, 0% noise, 50 images, 30% noise"
-    if command == "train":
-        assert plan["episodes"] == "8"
-        assert plan["trials"] == "8"
-        assert plan["classifier_epochs"] == "{'learning': 16, 'comparing': 16}"
-    else:
-        assert plan["trials"] == "12"
-        assert plan["classifier_epochs"] == "{'learning': 0, 'comparing': 24}"
+    assert plan["trials"] == str(trials)
+    assert plan["episodes"] == str(learning // 2)
+    cost = {"learning": learning, "comparing": 2 * trials}
+    assert plan["classifier_epochs"] == str(cost)
 
 
 def test_a_dry_run_of_the_default_is_what_the_readme_promises_to_run(cli):
@@ -141,7 +143,10 @@ def test_a_dry_run_of_the_default_is_what_the_readme_promises_to_run(cli):
     assert set(document) == {"plan", "config"}
     assert build(RunSettings, document["config"]) == load_settings(["device=cpu"])
     plan, config = document["plan"], document["config"]
-    assert plan["episodes"] == plan["updates"] * config["agent"]["groups"] * config["agent"]["group_size"]
+    assert (
+        plan["episodes"]
+        == plan["updates"] * config["agent"]["groups"] * config["agent"]["group_size"]
+    )
     assert len(plan["held_out_tasks"]) >= 3
     assert config["compare"]["seeds"] >= 10
     trained = {(s, n) for s in config["task"]["train_sizes"] for n in config["task"]["label_noise"]}

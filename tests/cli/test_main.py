@@ -37,7 +37,9 @@ def test_help_lists_every_command(cli):
 
 
 def test_every_command_file_is_listed():
-    files = {path.stem.removesuffix("_command") for path in (ROOT / "agents/cli").glob("*_command.py")}
+    files = {
+        path.stem.removesuffix("_command") for path in (ROOT / "agents/cli").glob("*_command.py")
+    }
     assert files == set(COMMANDS)
 
 
@@ -173,3 +175,38 @@ def test_the_real_process_ends_with_the_same_codes(tmp_path):
     assert missing.returncode == 3
     assert [line.split(":")[0] for line in missing.stderr.splitlines()] == ["error", "hint"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_real_run_that_is_told_to_stop_leaves_no_process_behind(tmp_path, sent, code):
+    words = (*tiny_run.WORDS, "agent.total_timesteps=80000", "workers=2", "--run-dir", "x")
+    run = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), "train", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, which only its processes are in
+    )
+    metrics = tmp_path / "x" / "metrics.jsonl"
+    while not metrics.exists():
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.1)
+    run.send_signal(sent)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == code
+    assert "Traceback" not in err
+    assert '"state": "interrupted"' in (tmp_path / "x" / "status.json").read_text(encoding="utf-8")
+    deadline = time.monotonic() + 20
+    while anybody_in(run.pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not anybody_in(run.pid)
+
+
+def anybody_in(group: int) -> bool:
+    """Whether a process of the group is left; signal 0 only asks."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -106,7 +106,7 @@ def test_saliency_is_dropped_where_the_method_has_no_guided_form(monkeypatch, sp
 
 
 def test_an_action_off_the_menu_is_refused_by_name():
-    with pytest.raises(ConfigError, match="mixup@0.3 is not among the actions") as error:
+    with pytest.raises(ConfigError, match=r"mixup@0.3 is not among the actions") as error:
         ActionCodec(ActionSettings()).encode(MixAction("mixup", 0.3))
     assert "env.actions" in error.value.hint
 

@@ -117,9 +117,7 @@ def test_the_order_of_the_validation_images_is_not_seen():
     task = tiny.digits_task()
     seen = []
     for index in (task.val_index, task.val_index[::-1].copy()):
-        population = Population(
-            replace(task, val_index=index), tiny.trainer_settings(), members=1
-        )
+        population = Population(replace(task, val_index=index), tiny.trainer_settings(), members=1)
         history = [population.reset(3)[0], population.run_epoch([MixAction("mixup", 0.5)])[0]]
         seen.append(OBSERVER(view(history, MixAction("mixup", 0.5))))
     assert_allclose(seen[0], seen[1], rtol=1e-5, atol=1e-6)
@@ -195,7 +193,7 @@ def test_progress_comes_first(names):
 
 
 def test_a_misspelt_observation_is_named_with_its_closest_match():
-    with pytest.raises(ConfigError, match="'val_los' is not a.* observation.* 'val_loss'"):
+    with pytest.raises(ConfigError, match=r"'val_los' is not a.* observation.* 'val_loss'"):
         Observer(("progress", "val_los"), CODEC)
 
 

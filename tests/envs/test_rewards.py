@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_an_episodes_rewards_add_up_to_what_its_end_gained(name, values):
         worlds.record(epoch, val_accuracy=accuracy, val_loss=loss)
         for epoch, (accuracy, loss) in enumerate(values)
     ]
-    steps = list(zip(history, history[1:], strict=False))
+    steps = list(pairwise(history))
     rewards = [
         REWARDS[name](before, after, number == len(steps) - 1, 10)
         for number, (before, after) in enumerate(steps)

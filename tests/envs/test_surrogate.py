@@ -29,9 +29,7 @@ def played_out(choose, noise: float) -> float:
 
 def mean_over_tasks(policy) -> float:
     """``policy(noise, progress)`` on every noise level."""
-    return float(
-        np.mean([played_out(lambda t, n=n: policy(n, t), n) for n in WORLD.label_noise])
-    )
+    return float(np.mean([played_out(lambda t, n=n: policy(n, t), n) for n in WORLD.label_noise]))
 
 
 @pytest.mark.parametrize("action", MENU, ids=str)

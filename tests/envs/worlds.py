@@ -19,9 +19,7 @@ BUDGET = 2
 SPACES = ("factored", "flat")
 GUIDED = ActionSettings(saliency=("off", "gradient", "spectral"))
 
-FAMILY = FamilySettings(
-    dataset="digits", train_sizes=(40, 60), label_noise=(0.0, 0.3), val_size=30
-)
+FAMILY = FamilySettings(dataset="digits", train_sizes=(40, 60), label_noise=(0.0, 0.3), val_size=30)
 
 
 def image_world(**trainer: Any) -> ImageWorld:
