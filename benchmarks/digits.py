@@ -9,20 +9,36 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from agents.config import load_settings
 from agents.jobs import run_train
-from agents.rundir import describe_machine
 from automix.files import read_json, write_text
 
 
 def run(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     """Train with one seed, or read the result of a run that is already there."""
-    path = folder / f"digits_s{seed}"
+    path = _run_path(folder, seed)
     if (path / "result.json").is_file():
         return read_json(path / "result.json")
     return run_train(load_settings([f"seed={seed}", *overrides]), path, overwrite=True)
+
+
+def _run_path(folder: Path, seed: int) -> Path:
+    return folder / f"digits_s{seed}"
+
+
+def about(result: dict[str, Any]) -> str:
+    """Return what was done, from the first run."""
+    return (
+        "Test accuracy in points on held-out tasks. Each row is one whole run of "
+        f"`python run.py train seed=<seed>`: {result['learning']['episodes']:,} trainings to learn "
+        f"from, then {len(result['tasks'])} kinds of task ({'; '.join(result['tasks'])}) x "
+        f"{len(result['seeds'])} seeds, all contestants paired. Intervals: stratified bootstrap, "
+        "95 %. The best fixed choice is the one with the best validation accuracy on the same "
+        "tasks. Wall seconds were taken while other work shared the machine."
+    )
 
 
 def table(results: dict[int, dict[str, Any]]) -> str:
@@ -48,24 +64,32 @@ def table(results: dict[int, dict[str, Any]]) -> str:
 
 def by_contestant(results: dict[int, dict[str, Any]]) -> str:
     """Return the mean over seeds of each contestant's IQM and of the difference to it."""
-    names = [row["name"] for row in next(iter(results.values()))["contestants"]]
-    rows = []
-    for name in names:
-        scores = [
-            row["iqm"] for r in results.values() for row in r["contestants"] if row["name"] == name
-        ]
+    scores: dict[str, list[float]] = {}
+    for result in results.values():
+        for row in result["contestants"]:
+            scores.setdefault(row["name"], []).append(row["iqm"])
+    lines = ["| contestant | IQM, mean of seeds | agent minus it, mean of seeds |", "|---|---|---|"]
+    for name, values in sorted(scores.items(), key=lambda item: -mean(item[1])):
         gaps = [
             r["agent_minus"][name]["mean"] for r in results.values() if name in r["agent_minus"]
         ]
-        gap = f"{100 * sum(gaps) / len(gaps):+.2f}" if gaps else ""
-        rows.append(
-            (
-                sum(scores) / len(scores),
-                f"| {name} | {_points(sum(scores) / len(scores))} | {gap} |",
-            )
-        )
-    head = ["| contestant | IQM, mean of seeds | agent minus it, mean of seeds |", "|---|---|---|"]
-    return "\n".join(head + [line for _, line in sorted(rows, reverse=True)])
+        gap = f"{100 * mean(gaps):+.2f}" if gaps else ""
+        lines.append(f"| {name} | {_points(mean(values))} | {gap} |")
+    return "\n".join(lines)
+
+
+def provenance(runs: list[Path]) -> str:
+    """Return hardware, versions and commits as the runs themselves recorded them."""
+    machines = [read_json(path / "env.json") for path in runs]
+    first = machines[0]
+    versions = ", ".join(
+        f"{name} {first['versions'][name]}" for name in ("torch", "timm", "stable-baselines3")
+    )
+    commits = ", ".join(dict.fromkeys(str(machine["git"]) for machine in machines))
+    return (
+        f"Hardware: {first['cpu']}, {first['cores']} shared cores, no GPU. "
+        f"Python {first['python']}, {versions}. Commit: {commits}."
+    )
 
 
 def _difference(difference: dict[str, Any]) -> str:
@@ -86,23 +110,15 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
     results = {seed: run(seed, options.runs, options.overrides) for seed in options.seeds}
-    first = next(iter(results.values()))
-    machine = describe_machine()
+    seeds = " ".join(map(str, options.seeds))
     page = "\n\n".join(
         [
             "# What the agent learned on digits",
-            "Test accuracy in points on held-out tasks. Each row is one whole run of "
-            f"`python run.py train seed=<seed>`: {first['learning']['episodes']:,} trainings to learn "
-            f"from, then {len(first['tasks'])} kinds of task ({', '.join(first['tasks'])}) x "
-            f"{len(first['seeds'])} seeds, all contestants paired. Intervals: stratified bootstrap, 95 %. "
-            "The best fixed choice is the one with the best validation accuracy on the same tasks.",
+            about(next(iter(results.values()))),
             table(results),
             by_contestant(results),
-            f"Command: `python -m benchmarks.digits --seeds {' '.join(map(str, options.seeds))} "
-            f"--out results/digits.md`. Hardware: {machine['cpu']}, {machine['cores']} shared cores, no GPU. "
-            f"Python {machine['python']}, torch {machine['versions']['torch']}, "
-            f"timm {machine['versions']['timm']}, "
-            f"stable-baselines3 {machine['versions']['stable-baselines3']}. Commit: {machine['git']}.",
+            f"Command: `python -m benchmarks.digits --seeds {seeds} --out results/digits.md`. "
+            + provenance([_run_path(options.runs, seed) for seed in options.seeds]),
         ]
     )
     print(page)

@@ -71,8 +71,8 @@ def main() -> None:
     print(f"{options.train_size} images, 20 epochs, one thread, median of {options.repeats}")
     for row in rows:
         print(
-            f"{row['members']:4.0f} stacked: {1e3 * row['seconds_per_training']:6.0f} ms a training, "
-            f"{row['times_faster_than_alone']:.2f} x one at a time"
+            f"{row['members']:4.0f} stacked: {1e3 * row['seconds_per_training']:6.0f} ms each,"
+            f" {row['times_faster_than_alone']:.2f} x one at a time"
         )
 
 
