@@ -21,6 +21,9 @@ def test_the_iqm_is_the_mean_of_the_middle_half():
     scores = np.array([[100.0, 3.0, 0.0, 5.0], [2.0, 1.0, 6.0, 4.0]])
     assert iqm(scores) == 3.5
     assert mean(scores) == 15.125
+    # Of twenty, five go at each end: the squares of 5 to 14 are left.
+    squares = np.arange(20.0).reshape(4, 5) ** 2
+    assert iqm(squares) == np.mean([i**2 for i in range(5, 15)])
 
 
 def test_outliers_do_not_move_the_iqm():
