@@ -20,7 +20,7 @@ from automix.data.tasks import TaskSpec
 from automix.errors import ConfigError, DataError
 from automix.policy import MixPolicy, PolicyForm
 from automix.trainer import TrainerSettings
-from envs import ActionCodec, ActionSettings, EnvSettings
+from envs import ActionCodec, ActionSettings, EnvSettings, Game
 from tests.agents import tiny_run
 
 MENU = ActionCodec(ActionSettings()).choices
@@ -184,6 +184,23 @@ def test_trials_come_kind_by_kind_and_seed_by_seed():
         for seed in (0, 1)
         for name in ("none", "random")
     ]
+
+
+def test_every_held_out_task_has_weights_batches_and_draws_of_its_own(monkeypatch):
+    """Seeds are shared by the contestants of a task, and by nobody else."""
+    seeds = []
+    reset = Game.reset
+
+    def watched(game: Game, spec: TaskSpec, seed: int) -> np.ndarray:
+        seeds.append(seed)
+        return reset(game, spec, seed)
+
+    monkeypatch.setattr(Game, "reset", watched)
+    settings = tiny_run.settings("compare.contestants=[none,random]")
+    for _ in range(2):
+        compare(settings, [InlineWorker()], "cpu", None)
+    assert seeds[:4] == seeds[4:]
+    assert len(set(seeds)) == 4
 
 
 def test_an_agent_without_a_policy_is_refused_before_anything_is_written(tmp_path):

@@ -51,6 +51,22 @@ def test_accuracy_and_calibration_error_are_those_of_counting():
         assert 0.1 < score.accuracy < 1.0
 
 
+def test_the_calibration_error_does_not_let_over_and_underconfidence_cancel():
+    """Answers that are right half of the time, whatever their confidence."""
+    guesses = population(1)
+    labels = guesses.task.images.labels[guesses.task.test_index]
+    rng = np.random.default_rng(0)
+    answers = np.where(rng.random(len(labels)) < 0.5, labels, (labels + 1) % 10)
+    logits = np.eye(10)[answers] * rng.uniform(0.0, 4.4, (len(labels), 1))
+    shown = torch.from_numpy(logits.astype(np.float32))[:, None]
+    guesses.logits = lambda images: shown
+    accuracy, error = by_hand(shown[:, 0].softmax(1).numpy(), labels)
+    (score,) = scores_of(guesses)
+    assert score.accuracy == pytest.approx(accuracy, abs=1e-6)
+    assert score.calibration_error == pytest.approx(error, abs=1e-5)
+    assert error > 2 * abs(accuracy - shown.softmax(2).amax(2).mean())
+
+
 def test_scores_are_of_the_test_part_and_of_the_true_labels():
     """A net that always says 3 is right as often as there are threes among the test images."""
     knows_three = population(1)
