@@ -17,8 +17,8 @@ from agents.training import Learned
 from automix.actions import MixAction
 from automix.errors import DataError
 from automix.files import write_atomically
-from automix.policy import MixPolicy, PolicyForm, load_policy, save_policy
-from automix.schedule import MixSchedule, load_schedule, save_schedule
+from automix.policy import MixPolicy, PolicyForm, load_policy
+from automix.schedule import MixSchedule, load_schedule
 from envs.codec import ActionCodec
 from envs.observations import Observer
 
@@ -83,12 +83,6 @@ def _majority(plays: Sequence[Sequence[str]]) -> list[MixAction]:
     return [
         MixAction.parse(Counter(epoch).most_common(1)[0][0]) for epoch in zip(*plays, strict=True)
     ]
-
-
-def write_export(folder: Path, policy: MixPolicy, schedule: MixSchedule) -> None:
-    """Write policy and schedule."""
-    save_policy(folder, policy)
-    save_schedule(folder / "schedule.yaml", schedule, policy.about)
 
 
 def copy_export(run: Path, out: Path) -> list[Path]:

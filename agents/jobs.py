@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from agents.compare import Trial, compare, env_of, summarise
 from agents.contestants import contestants_of
 from agents.devices import choose_device, worker_count
-from agents.export import learning_cost, policy_of, schedule_of, write_export
+from agents.export import learning_cost, policy_of, schedule_of
 from agents.report import write_report
 from agents.rundir import RunDirectory
 from agents.sb3 import AGENTS, updates_of
@@ -25,7 +25,8 @@ from agents.training import Learned, learn
 from agents.workers import start_workers
 from automix.errors import ConfigError
 from automix.files import write_atomically, write_json
-from automix.policy import load_policy
+from automix.policy import load_policy, save_policy
+from automix.schedule import save_schedule
 from envs.codec import ActionCodec
 from envs.game import Game, ImageWorld
 
@@ -47,9 +48,13 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
     ):
         learned = learn(settings, workers, device, directory)
         policy = policy_of(learned, settings)
+        # At once: what took minutes to learn must not hang on what comes after.
+        save_policy(directory.path / "export", policy)
         _save_agent(directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
         trials = compare(settings, workers, device, policy)
-        write_export(directory.path / "export", policy, schedule_of(trials))
+        save_schedule(
+            directory.path / "export" / "schedule.yaml", schedule_of(trials), policy.about
+        )
         result = summarise(trials, settings, *learning_cost(policy))
         result["learning"] = {
             "updates": learned.updates,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import announce, print_json, run_options
+from agents.cli.options import run_options
 
 
 @click.command("compare")
@@ -20,22 +20,15 @@ def command(
     python run.py compare policy=runs/<name>/export
     python run.py compare compare.contestants=[none,random,fixed:cutmix@0.5]
     """  # noqa: D301 (click reads the control character)
-    from agents.cli.plan import print_plan
-    from agents.cli.tables import print_result
+    from agents.cli.runs import carry_out
     from agents.config import load_settings
-    from agents.jobs import check, run_compare, without_agent
-    from agents.rundir import default_path
+    from agents.jobs import without_agent
 
-    settings = without_agent(load_settings(overrides))
-    path = run_dir or default_path(settings, "compare")
-    if dry_run:
-        check(settings, learns=False)
-        print_plan(settings, path, as_json, learns=False)
-        return
-    announce(path, f"python run.py report {path}   (once it has finished)")
-    result = run_compare(settings, path, overwrite)
-    if as_json:
-        print_json(result)
-    else:
-        print_result(result)
-    announce(path, f"open {path.absolute() / 'report' / 'index.html'}")
+    carry_out(
+        without_agent(load_settings(overrides)),
+        run_dir,
+        learns=False,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        as_json=as_json,
+    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -66,10 +65,6 @@ def main() -> None:
         code = _misused(error)
     except KeyboardInterrupt:
         code = _interrupted()
-    except BrokenPipeError:
-        # The reader of our output has gone; a second attempt at exit would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
         code = _failed(error)
     sys.exit(code or 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import announce, print_json, run_options
+from agents.cli.options import run_options
 
 
 @click.command("train")
@@ -21,22 +21,14 @@ def command(
     python run.py train seed=3 agent.learning_rate=1e-3
     python run.py train task=npz task.root=my_images.npz
     """  # noqa: D301 (click reads the control character)
-    from agents.cli.plan import print_plan
-    from agents.cli.tables import print_result
+    from agents.cli.runs import carry_out
     from agents.config import load_settings
-    from agents.jobs import check, run_train
-    from agents.rundir import default_path
 
-    settings = load_settings(overrides)
-    path = run_dir or default_path(settings, "train")
-    if dry_run:
-        check(settings, learns=True)
-        print_plan(settings, path, as_json, learns=True)
-        return
-    announce(path, f"python run.py report {path}   (once it has finished)")
-    result = run_train(settings, path, overwrite)
-    if as_json:
-        print_json(result)
-    else:
-        print_result(result)
-    announce(path, f"open {path.absolute() / 'report' / 'index.html'}")
+    carry_out(
+        load_settings(overrides),
+        run_dir,
+        learns=True,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        as_json=as_json,
+    )

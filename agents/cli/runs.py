@@ -1,0 +1,45 @@
+"""What ``train`` and ``compare`` have in common: plan or play, announce, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.cli.options import announce, print_json
+from agents.cli.plan import print_plan
+from agents.cli.tables import print_result
+from agents.jobs import check, run_compare, run_train
+from agents.rundir import default_path
+from agents.settings import RunSettings
+
+
+def carry_out(
+    settings: RunSettings,
+    run_dir: Path | None,
+    *,
+    learns: bool,
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Show the plan of a run, or do it and print its result.
+
+    Args:
+        settings: Of the run.
+        run_dir: Where to write; a name is made if there is none.
+        learns: Whether an agent learns first.
+        overwrite: Replace the directory if it exists.
+        dry_run: Check and show the plan only.
+        as_json: One JSON document on stdout.
+    """
+    path = run_dir or default_path(settings, "train" if learns else "compare")
+    if dry_run:
+        check(settings, learns)
+        print_plan(settings, path, as_json, learns)
+        return
+    announce(path, f"python run.py report {path}   (once it has finished)")
+    result = (run_train if learns else run_compare)(settings, path, overwrite)
+    if as_json:
+        print_json(result)
+    else:
+        print_result(result)
+    announce(path, f"open {path.absolute() / 'report' / 'index.html'}")
