@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from automix.errors import ConfigError
 from automix.files import write_atomically, write_json
 from automix.policy import load_policy, save_policy
 from automix.schedule import save_schedule
+from automix.trainer import Population
 from envs.codec import ActionCodec
 from envs.game import Game, ImageWorld
 
@@ -116,6 +118,33 @@ def check(settings: RunSettings, learns: bool) -> str:
     # Two untrained classifiers tell of a model, optimizer or scheduler that does not fit.
     world.start(specs[0], 2).reset(seed=0)
     return device
+
+
+def seconds_per_epoch(settings: RunSettings, device: str) -> float:
+    """Time a few classifier epochs of each kind of held-out task; return seconds for one.
+
+    Divided by the number of worker processes, so that a run's epochs times this is about its
+    length, if nothing else keeps the cores busy.
+    """
+    world = ImageWorld(settings.task, settings.trainer, device)
+    specs = [kind[0] for kind in held_out_specs(settings.compare, settings.task)]
+    members = settings.agent.group_size
+    times = [_epoch_seconds(world.start(spec, members), settings) for spec in specs]
+    return mean(times) / members / worker_count(settings, device)
+
+
+def _epoch_seconds(population: Population, settings: RunSettings) -> float:
+    """Time one epoch of a population that plays the whole menu."""
+    menu = ActionCodec(settings.env.actions).choices
+    actions = [menu[member % len(menu)] for member in range(population.members)]
+    population.reset(seed=0)
+    start = time.perf_counter()
+    population.run_epoch(actions)
+    if settings.trainer.epochs > 1:
+        # The first epoch paid for what is set up once.
+        start = time.perf_counter()
+        population.run_epoch(actions)
+    return time.perf_counter() - start
 
 
 @contextmanager

@@ -32,9 +32,9 @@ def carry_out(
         as_json: One JSON document on stdout.
     """
     path = run_dir or default_path(settings, "train" if learns else "compare")
+    device = check(settings, learns)
     if dry_run:
-        check(settings, learns)
-        print_plan(settings, path, as_json, learns)
+        print_plan(settings, path, device, as_json, learns)
         return
     announce(path, f"python run.py report {path}   (once it has finished)")
     result = (run_train if learns else run_compare)(settings, path, overwrite)
