@@ -26,5 +26,5 @@ def command(what: str | None, as_json: bool) -> None:
         print_json(found)
         return
     for kind, entries in found.items():
-        print_table(kind, ["name", "what"], [[e["name"], e["summary"]] for e in entries])
+        print_table(kind, ["name", "what"], [[e["name"], e["summary"]] for e in entries], words=2)
         click.echo()

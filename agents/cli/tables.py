@@ -20,13 +20,17 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows; the first column to the left, the others to the right."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1
+) -> None:
+    """Print rows; the first ``words`` columns to the left, the others, numbers, to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if number < words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
+    # Not as the table's own title, which would fold to the width of a narrow table.
+    console().print(title, style="bold", highlight=False, soft_wrap=True)
     console().print(table)
 
 
@@ -45,7 +49,7 @@ def print_result(result: dict[str, Any]) -> None:
     columns = ["contestant", "IQM % [95 %]", *[_short(task) for task in tasks]]
     columns += ["agent minus it", "P"] if differences else []
     kinds, seeds = len(result["tasks"]), len(result["seeds"])
-    title = f"{result['unit']} on held-out tasks, {kinds} kinds x {seeds} seeds, paired"
+    title = f"{result['unit']} on held-out tasks, kinds x seeds = {kinds} x {seeds}, paired"
     print_table(title, [*columns, "epochs"], rows)
     console().print(_legend(result), highlight=False, soft_wrap=True)
 
