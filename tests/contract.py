@@ -231,9 +231,9 @@ def partners_come_from_the_same_batch(case: Case) -> None:
 def a_seed_fixes_the_batch(case: Case) -> None:
     """And neither reads nor moves the global generators."""
     images = noise_images(case)
-    states = _global_states()
+    states = global_states()
     first = mix(case, images)
-    assert _global_states() == states, "a global generator moved"
+    assert global_states() == states, "a global generator moved"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed + 1)
         second = mix(case, images)
@@ -241,7 +241,7 @@ def a_seed_fixes_the_batch(case: Case) -> None:
         assert_same(getattr(second, field), getattr(first, field), field)
 
 
-def _global_states() -> tuple[object, ...]:
+def global_states() -> tuple[object, ...]:
     _, numbers, *rest = np.random.get_state()  # noqa: NPY002 (watched, not used)
     return random.getstate(), numbers.tobytes(), *rest, torch.get_rng_state().numpy().tobytes()
 

@@ -8,7 +8,7 @@ import torch
 
 from automix.errors import ConfigError
 from automix.models import SMALL_NETS, create_classifier
-from tests.contract import _global_states as global_states
+from tests.contract import global_states
 
 
 @pytest.mark.parametrize(

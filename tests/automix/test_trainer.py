@@ -22,8 +22,7 @@ from automix.seeding import derived_seed, generator
 from automix.stacking import GroupedStack, LoopedStack, frozen_running_statistics
 from automix.trainer import ELEMENTWISE, Population, Trainer, TrainerSettings
 from tests import golden, tiny
-from tests.contract import FORMS
-from tests.contract import _global_states as global_states
+from tests.contract import FORMS, global_states
 
 GRADIENT = MixAction("rmix", 0.5, "gradient")
 
