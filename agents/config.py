@@ -47,7 +47,6 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_reason(error), "python run.py config shows every key") from None
     assert isinstance(values, dict)
-    values.pop("experiment", None)
     _refuse_interpolation(values, "")
     return values  # type: ignore[return-value]
 

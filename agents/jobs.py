@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,11 +19,11 @@ from agents.contestants import contestants_of
 from agents.devices import choose_device, worker_count
 from agents.export import learning_cost, policy_of, schedule_of
 from agents.report import write_report
-from agents.rundir import RunDirectory
+from agents.rundir import RunDirectory, announce
 from agents.sb3 import AGENTS, updates_of
 from agents.settings import CompareSettings, RunSettings, held_out_specs
 from agents.training import Learned, learn
-from agents.workers import start_workers
+from agents.workers import Worker, start_workers
 from automix.errors import ConfigError
 from automix.files import write_atomically, write_json
 from automix.policy import load_policy, save_policy
@@ -41,22 +41,15 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
     Returns:
         The content of ``result.json``.
     """
-    start = time.monotonic()
-    device = check(settings, learns=True)
-    directory = RunDirectory.create(path, settings, overwrite)
-    with (
-        _told(directory),
-        start_workers(worker_count(settings, device), settings.threads) as workers,
-    ):
-        learned = learn(settings, workers, device, directory)
+    with _run(settings, path, overwrite, learns=True) as run:
+        learned = learn(settings, run.workers, run.device, run.directory)
         policy = policy_of(learned, settings)
         # At once: what took minutes to learn must not hang on what comes after.
-        save_policy(directory.path / "export", policy)
-        _save_agent(directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
-        trials = compare(settings, workers, device, policy)
-        save_schedule(
-            directory.path / "export" / "schedule.yaml", schedule_of(trials), policy.about
-        )
+        export = run.directory.path / "export"
+        save_policy(export, policy)
+        _save_agent(run.directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
+        trials = compare(settings, run.workers, run.device, policy)
+        save_schedule(export / "schedule.yaml", schedule_of(trials), policy.about)
         result = summarise(trials, settings, *learning_cost(policy))
         result["learning"] = {
             "updates": learned.updates,
@@ -65,7 +58,7 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
             "passes": learned.passes,
             "wall_s": round(learned.wall_s, 1),
         }
-        _finish(directory, trials, result, start)
+        _finish(run, trials, result)
     return result
 
 
@@ -75,17 +68,11 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
     Returns:
         The content of ``result.json``.
     """
-    start = time.monotonic()
     policy = load_policy(settings.policy) if settings.policy else None
-    device = check(settings, learns=False)
-    directory = RunDirectory.create(path, settings, overwrite)
-    with (
-        _told(directory),
-        start_workers(worker_count(settings, device), settings.threads) as workers,
-    ):
-        trials = compare(settings, workers, device, policy)
+    with _run(settings, path, overwrite, learns=False) as run:
+        trials = compare(settings, run.workers, run.device, policy)
         result = summarise(trials, settings, *learning_cost(policy)) | {"learning": None}
-        _finish(directory, trials, result, start)
+        _finish(run, trials, result)
     return result
 
 
@@ -147,6 +134,29 @@ def _epoch_seconds(population: Population, settings: RunSettings) -> float:
     return time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What a job works with while it runs."""
+
+    directory: RunDirectory
+    workers: Sequence[Worker]
+    device: str
+    start: float
+    """``time.monotonic()`` before the checks."""
+
+
+@contextmanager
+def _run(settings: RunSettings, path: Path, overwrite: bool, learns: bool) -> Iterator[_Run]:
+    """Check, make the run directory and the workers, and keep the records true to the end."""
+    start = time.monotonic()
+    device = check(settings, learns)
+    directory = RunDirectory.create(path, settings, overwrite)
+    announce(path, f"python run.py report {path}   (once it has finished)")
+    count = worker_count(settings, device)
+    with _told(directory), start_workers(count, settings.threads) as workers:
+        yield _Run(directory, workers, device, start)
+
+
 @contextmanager
 def _told(directory: RunDirectory) -> Iterator[None]:
     """Keep ``log.txt`` and ``status.json`` true, however the block ends."""
@@ -168,12 +178,11 @@ def _told(directory: RunDirectory) -> Iterator[None]:
         handler.close()
 
 
-def _finish(
-    directory: RunDirectory, trials: Sequence[Trial], result: dict[str, Any], start: float
-) -> None:
+def _finish(run: _Run, trials: Sequence[Trial], result: dict[str, Any]) -> None:
     """Write trials, result and report."""
+    directory = run.directory
     directory.write_lines("trials.jsonl", list(trials))
-    result["wall_s"] = round(time.monotonic() - start, 1)
+    result["wall_s"] = round(time.monotonic() - run.start, 1)
     write_json(directory.path / "result.json", result)
     write_report(directory.path)
     directory.status("finished")

@@ -94,6 +94,12 @@ class RunDirectory:
         write_text(self.path / name, lines)
 
 
+def announce(path: Path, next_command: str) -> None:
+    """Say where the run is and what to do next: the first and the last line of a run."""
+    log.info("run directory: %s", path.absolute())
+    log.info("next: %s", next_command)
+
+
 def default_path(settings: RunSettings, command: str) -> Path:
     """Return ``runs/<name>``; without a name, one from task, agent, seed and time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")

@@ -83,9 +83,3 @@ def set_up_logging(level: int | None) -> None:
 def print_json(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=2))
-
-
-def announce(path: Path, next_command: str) -> None:
-    """Say where the run is and what to do next: the first and the last line of a run."""
-    logging.getLogger("automix").info("run directory: %s", path.absolute())
-    logging.getLogger("automix").info("next: %s", next_command)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.cli.options import announce, print_json
+from agents.cli.options import print_json
 from agents.cli.plan import print_plan
 from agents.cli.tables import print_result
 from agents.jobs import check, run_compare, run_train
-from agents.rundir import default_path
+from agents.rundir import announce, default_path
 from agents.settings import RunSettings
 
 
@@ -32,11 +32,10 @@ def carry_out(
         as_json: One JSON document on stdout.
     """
     path = run_dir or default_path(settings, "train" if learns else "compare")
-    device = check(settings, learns)
     if dry_run:
+        device = check(settings, learns)
         print_plan(settings, path, device, as_json, learns)
         return
-    announce(path, f"python run.py report {path}   (once it has finished)")
     result = (run_train if learns else run_compare)(settings, path, overwrite)
     if as_json:
         print_json(result)
