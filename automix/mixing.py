@@ -6,19 +6,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from automix.actions import OFF, MixAction
+from automix.blending import blend, blend_rows
 from automix.errors import ConfigError
 from automix.labels import LABEL_RULES
-from automix.mixes import MIXES
-from automix.pairing import PAIRINGS
+from automix.masks import Array, Mask, as_mask, as_tensor
+from automix.mixes import MIXES, Draw
+from automix.pairing import PAIRINGS, Pairs, pair_batches
 from automix.saliency import SALIENCY, Classifier
 from automix.stacking import frozen_running_statistics
 
@@ -30,9 +31,12 @@ class MixSettings:
     concentration: float = 2.0
     """c of the ratio law; 2 makes ratio 0.5 the papers' Beta(1, 1). Above 0."""
     share_per: Literal["image", "batch"] = "image"
-    """Whether each image or each batch has its own draw of the partner share."""
-    pairing: str = "derange"
-    """A name in ``automix.pairing.PAIRINGS``."""
+    """Whether each image or each batch has its own draw: of the partner share and, unguided, of
+    all that makes its mask."""
+    pairing: str = "roll"
+    """A name in ``automix.pairing.PAIRINGS``. In a shuffled batch, who stands before whom is a
+    uniformly random cycle already, so that ``roll`` is ``derange`` in law and partners need not be
+    gathered. Batches that are not shuffled want ``derange``."""
     label_rule: str = "area"
     """A name in ``automix.labels.LABEL_RULES``."""
     mix_probability: float = 1.0
@@ -64,25 +68,34 @@ class Mixed:
     """(b, k) class probabilities."""
     lam: Tensor
     """(b,) float32: weight of the own label."""
-    mask: Tensor
-    """(b, 1, h, w) or (b, 1, 1, 1) float32: the partner's weight per pixel."""
-    partner: Tensor
-    """(b,) int64: index of each image's partner in the batch."""
+    masks: Mask
+    """What was drawn: one mask for each image, or one for each batch."""
+    pairs: Pairs
+    """Who was mixed with whom."""
+
+    @property
+    def mask(self) -> Tensor:
+        """(b, 1, h, w) or (b, 1, 1, 1) float32: the partner's weight per pixel; made anew."""
+        each = self.masks if len(self.masks) == len(self.lam) else self.masks[self.pairs.batch]
+        return each.dense(self.images.device)
+
+    @property
+    def partner(self) -> Tensor:
+        """(b,) int64: index of each image's partner in the batch."""
+        return as_tensor(self.pairs.partner, self.images.device)
 
 
 def draw_share(
-    ratio: float, b: int, rng: np.random.Generator, concentration: float = 2.0
-) -> Tensor:
-    """Draw wanted partner shares, (b,) float32, with ``E[1 - lam] = ratio``.
+    ratio: float, u: int, rng: np.random.Generator, concentration: float = 2.0
+) -> np.ndarray:
+    """Draw wanted partner shares, (u,) float32, with ``E[1 - lam] = ratio``.
 
     The law is ``1 - lam ~ Beta(c * ratio, c * (1 - ratio))`` with c the concentration;
     0 and 1 are exact.
     """
     if ratio in (0.0, 1.0):
-        return torch.full((b,), ratio)
-    return torch.from_numpy(
-        rng.beta(concentration * ratio, concentration * (1 - ratio), b).astype(np.float32)
-    )
+        return np.full(u, ratio, dtype=np.float32)
+    return rng.beta(concentration * ratio, concentration * (1 - ratio), u).astype(np.float32)
 
 
 def as_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
@@ -94,22 +107,9 @@ def as_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tens
     if labels.is_floating_point():
         targets = labels.float()
     else:
-        targets = F.one_hot(labels.long(), num_classes).float()
+        targets = torch.zeros(len(labels), num_classes, device=labels.device)
+        targets.scatter_(1, labels.long()[:, None], 1.0)
     return targets * (1 - smoothing) + smoothing / num_classes if smoothing else targets
-
-
-def batch_pairs(
-    n: int, batch_size: int, pairing: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pair within each of the consecutive batches of ``n`` images.
-
-    Returns:
-        The partner's position, (n,) int64, and the batch that each image is in, (n,) int64.
-    """
-    pair = PAIRINGS[pairing]
-    starts = range(0, n, batch_size)
-    partner = [start + pair(min(batch_size, n - start), rng) for start in starts]
-    return np.concatenate(partner), np.arange(n) // batch_size
 
 
 def mix_batch(
@@ -123,11 +123,13 @@ def mix_batch(
     classifier: Classifier | None = None,
     settings: MixSettings = DEFAULTS,
     batch_size: int | None = None,
+    out: Tensor | None = None,
 ) -> Mixed:
     """Mix one batch, or several consecutive batches at once.
 
     Args:
-        images: (b, c, h, w) float, any range, any memory format; not modified.
+        images: (b, c, h, w) float in any range, or uint8, whose blends are rounded to the
+            nearest, halves up. Any memory format; not modified.
         labels: (b,) int classes or (b, k) class probabilities; not modified.
         action: What to do.
         num_classes: k.
@@ -137,55 +139,99 @@ def mix_batch(
         classifier: images -> logits, for providers that need one.
         settings: How the action is carried out.
         batch_size: Images are paired within consecutive batches of this size; default all.
+        out: (b, c, h, w), dtype and device of images, any strides, not sharing memory with
+            images: the mixed images are written here and returned as ``Mixed.images``; by default
+            new memory, whose first touch can cost more than the mix.
 
     Returns:
-        New tensors; for an action that mixes nothing, the images themselves.
+        New tensors, but for ``out``; for an action that mixes nothing and no ``out``, the images
+        themselves.
 
     Raises:
-        ConfigError: If the saliency provider needs a classifier and none is given.
+        ConfigError: If the saliency provider needs a classifier and none is given, or ``out`` is
+            not like the images.
     """
+    if out is not None and (out.shape != images.shape or out.dtype != images.dtype):
+        raise ConfigError(
+            f"out is {tuple(out.shape)} {out.dtype}, "
+            f"wanted that of the images: {tuple(images.shape)} {images.dtype}"
+        )
     action = action.resolved()
-    targets = as_targets(labels, num_classes)
-    partner, batch = batch_pairs(len(images), batch_size or len(images), settings.pairing, rng)
-    partner_index = torch.from_numpy(partner).to(images.device)
-    share = _shares(action.ratio, batch, rng, settings).to(images.device)
-    if action.saliency == OFF:
-        saliency = None
-    elif saliency is None:
-        saliency = _saliency_of(action, images, targets, classifier)
-    mask = MIXES[action.method](
-        share,
-        (images.shape[2], images.shape[3]),
-        ratio=action.ratio,
-        rng=rng,
-        own=saliency,
-        partner=None if saliency is None else saliency[partner_index],
-    )
+    pairs = pair_batches(len(images), batch_size or len(images), settings.pairing, rng)
+    draw = _draw(action, images, pairs, rng, settings)
+    if action.saliency != OFF:
+        if saliency is None:
+            targets = as_targets(labels, num_classes)
+            saliency = _saliency_of(action, images, targets, classifier)
+        draw = _guided(draw, saliency.detach(), pairs)
+    mask, share = as_mask(MIXES[action.method](draw)), draw.share
     if settings.mix_probability < 1:
-        played = _played(batch, rng, settings.mix_probability).to(share)
-        mask, share = mask * played[:, None, None, None], share * played
-    lam = LABEL_RULES[settings.label_rule](mask, share)
-    return Mixed(
-        images=blend(images, partner_index, mask) if action.mixes else images,
-        targets=blend_targets(targets, partner_index, lam),
-        lam=lam,
-        mask=mask,
-        partner=partner_index,
-    )
+        played = _played(len(share), pairs, rng, settings.mix_probability)
+        mask, share = mask.only(played), share * played
+    lam = _lam(LABEL_RULES[settings.label_rule](mask, share), pairs, images.device)
+    if action.mixes:
+        mixed = blend(images, pairs, mask, out)
+    else:
+        mixed = images if out is None else out.copy_(images)
+    return Mixed(mixed, mix_targets(labels, num_classes, pairs, lam), lam, mask, pairs)
 
 
-def _shares(
-    ratio: float, batch: np.ndarray, rng: np.random.Generator, settings: MixSettings
-) -> Tensor:
-    """Draw the wanted partner share of each image, (n,), one an image or one a batch."""
-    unit = batch if settings.share_per == "batch" else np.arange(len(batch))
-    share = draw_share(ratio, int(unit[-1]) + 1, rng, settings.concentration)
-    return share[torch.from_numpy(unit)]
+def _draw(
+    action: MixAction,
+    images: Tensor,
+    pairs: Pairs,
+    rng: np.random.Generator,
+    settings: MixSettings,
+) -> Draw:
+    """Draw the wanted partner shares, one an image or one a batch."""
+    u = pairs.batches if settings.share_per == "batch" else len(images)
+    share = draw_share(action.ratio, u, rng, settings.concentration)
+    return Draw(share, (images.shape[2], images.shape[3]), action.ratio, rng)
 
 
-def _played(batch: np.ndarray, rng: np.random.Generator, probability: float) -> Tensor:
-    """Draw which batches are mixed at all: 1 or 0 for each image, (n,)."""
-    return torch.from_numpy((rng.random(int(batch[-1]) + 1) < probability)[batch])
+def _guided(draw: Draw, saliency: Tensor, pairs: Pairs) -> Draw:
+    """Let saliency guide the masks: one for each image, whoever shares the wanted share."""
+    share = pairs.each(draw.share)
+    partner = saliency[as_tensor(pairs.partner, saliency.device)]
+    return replace(draw, share=share, own=saliency, partner=partner)
+
+
+def _played(u: int, pairs: Pairs, rng: np.random.Generator, probability: float) -> np.ndarray:
+    """Draw which batches are mixed at all: (u,) bool, for each draw of a mask."""
+    played = rng.random(pairs.batches) < probability
+    return played if u == len(played) else pairs.each(played)
+
+
+def _lam(lam: Array, pairs: Pairs, device: torch.device) -> Tensor:
+    """Return lam for each image, (n,) on the images' device, from one for each draw of a mask."""
+    if isinstance(lam, np.ndarray):
+        return as_tensor(pairs.each(lam), device)
+    return lam if len(lam) == len(pairs.partner) else lam[as_tensor(pairs.batch, lam.device)]
+
+
+def mix_targets(labels: Tensor, num_classes: int, pairs: Pairs, lam: Tensor) -> Tensor:
+    """Return ``lam * own + (1 - lam) * partner`` of class probabilities, (b, k) float32.
+
+    Args:
+        labels: (b,) int classes or (b, k) class probabilities.
+        num_classes: k.
+        pairs: Who is mixed with whom.
+        lam: (b,) float32.
+    """
+    if labels.is_floating_point():
+        return blend_rows(labels.float(), pairs, lam)
+    # Of classes, straight into zeros: each row gets lam at its own one, the rest at the partner's.
+    if labels.is_cpu:
+        both, weights = np.empty((len(lam), 2), np.int64), np.empty((len(lam), 2), np.float32)
+        both[:, 0], weights[:, 0] = labels.numpy(), lam.cpu().numpy()
+        both[:, 1], weights[:, 1] = both[pairs.partner, 0], 1 - weights[:, 0]
+        columns, parts = torch.from_numpy(both), torch.from_numpy(weights)
+    else:
+        partner = as_tensor(pairs.partner, labels.device)
+        columns = torch.stack([labels, labels[partner]], 1).long()
+        parts = torch.stack([lam, 1 - lam], 1).to(labels.device)
+    targets = torch.zeros(len(lam), num_classes, device=labels.device)
+    return targets.scatter_add_(1, columns, parts)
 
 
 def _saliency_of(
@@ -203,13 +249,3 @@ def _saliency_of(
         return provider.value(images, targets, classifier)
     with frozen_running_statistics(classifier):
         return provider.value(images, targets, classifier)
-
-
-def blend(images: Tensor, partner: Tensor, mask: Tensor) -> Tensor:
-    """Return ``(1 - mask) * own + mask * partner``; exact where the mask is 0 or 1."""
-    return torch.lerp(images, images[partner], mask.to(images.dtype))
-
-
-def blend_targets(targets: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
-    """Return ``lam * own + (1 - lam) * partner`` of class probabilities (b, k)."""
-    return torch.lerp(targets[partner], targets, lam[:, None].to(targets.dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from automix.registry import Registry
 Pairing = Callable[[int, np.random.Generator], np.ndarray]
 
 PAIRINGS: Registry[Pairing] = Registry("pairing")
+"""The tag ``fixed`` says that a pairing draws nothing, ``neighbours`` that each image meets the
+one before it, so that partners can be read where they are and need not be gathered."""
 
 
 @PAIRINGS.register("derange")
@@ -28,13 +31,59 @@ def permute(b: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(b)
 
 
-@PAIRINGS.register("flip")
+@PAIRINGS.register("flip", fixed=True)
 def flip(b: int, rng: np.random.Generator) -> np.ndarray:
     """Pair the batch with itself backwards (timm, TransMix); the middle of an odd one is alone."""
     return np.arange(b)[::-1].copy()
 
 
-@PAIRINGS.register("roll")
+@PAIRINGS.register("roll", fixed=True, neighbours=True)
 def roll(b: int, rng: np.random.Generator) -> np.ndarray:
-    """Pair each image with the one before it (torchvision)."""
-    return np.roll(np.arange(b), 1)
+    """Pair each image with the one before it (torchvision): in a shuffled batch, a random cycle."""
+    partner = np.arange(-1, b - 1)
+    partner[:1] = b - 1
+    return partner
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The partners of the images of one batch, or of several consecutive ones."""
+
+    partner: np.ndarray
+    """(n,) int64: position of each image's partner."""
+    batch_size: int
+    """Of each batch; the last one may be smaller."""
+    neighbours: bool
+    """Whether each image meets the one before it, and the first of a batch its last."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches there are."""
+        return -(-len(self.partner) // self.batch_size)
+
+    @property
+    def batch(self) -> np.ndarray:
+        """(n,) int64: the batch that each image is in."""
+        return np.arange(len(self.partner)) // self.batch_size
+
+    def each(self, values: np.ndarray) -> np.ndarray:
+        """Return values (n,), one for each image, of those or of one for each batch."""
+        if len(values) == len(self.partner):
+            return values
+        return values.repeat(self.batch_size)[: len(self.partner)]
+
+
+def pair_batches(n: int, batch_size: int, pairing: str, rng: np.random.Generator) -> Pairs:
+    """Pair within each of the consecutive batches of ``n`` images."""
+    entry = PAIRINGS.entry(pairing)
+    pair, neighbours = entry.value, bool(entry.tags.get("neighbours"))
+    if n <= batch_size:
+        return Pairs(pair(n, rng), batch_size, neighbours)
+    starts = np.arange(0, n, batch_size)
+    sizes = np.minimum(n - starts, batch_size).tolist()
+    if entry.tags.get("fixed"):  # the same for all batches but a smaller last one
+        parts = [pair(size, rng) for size in {batch_size: 0, sizes[-1]: 0}]
+        found = np.concatenate([np.tile(parts[0], n // batch_size), *parts[1:]])
+    else:
+        found = np.concatenate([pair(size, rng) for size in sizes])
+    return Pairs(found + np.repeat(starts, sizes), batch_size, neighbours)

@@ -4,20 +4,22 @@ In the package the function goes into a file of its own, automix/mixes/<name>.py
 command list and the action space then know it by name; see docs/mixing.md.
 """
 
+import numpy as np
 import torch
 
 from automix.actions import MixAction
-from automix.mixes import MIXES
+from automix.mixes import MIXES, Draw
 from automix.mixing import mix_batch
 from automix.seeding import generator
 
 
 @MIXES.register("stripes", guided=False)
-def stripes(share, size, *, ratio, rng, own, partner):
+def stripes(draw):
     """Take a share of the rows, anywhere, from the partner."""
-    order = rng.random((len(share), size[0])).argsort(1)
-    taken = torch.from_numpy(order).to(share.device) < (share * size[0]).round()[:, None]
-    return taken.float()[:, None, :, None].expand(-1, 1, -1, size[1])
+    height, width = draw.size
+    order = draw.rng.random((len(draw.share), height)).argsort(1)
+    taken = order < (draw.share * height).round()[:, None]
+    return taken[:, None, :, None].repeat(width, 3).astype(np.float32)
 
 
 def main():
@@ -30,11 +32,9 @@ def main():
         agree = torch.allclose(shown, told, atol=1e-4)
         print(f"asked for {ratio}, got {(1 - mixed.lam).mean():.3f}; label tells pixels: {agree}")
     for whole in (0.0, 1.0):
-        share = torch.full((8,), whole)
-        mask = stripes(
-            share, (16, 16), ratio=whole, rng=generator(0, "example"), own=None, partner=None
-        )
-        print(f"a share of {whole} gives a mask of {mask.unique().tolist()}")
+        share = np.full(8, whole, np.float32)
+        mask = stripes(Draw(share, (16, 16), whole, generator(0, "example")))
+        print(f"a share of {whole} gives a mask of {np.unique(mask).tolist()}")
 
 
 if __name__ == "__main__":

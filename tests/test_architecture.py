@@ -206,19 +206,20 @@ print(*sorted(name for name in sys.modules if "." not in name))
 TOY = '''
 """Half: paste the left part of the partner."""
 
-import torch
+import numpy as np
 
 from automix.mixes import MIXES
 
 
 @MIXES.register("half", guided=False)
-def half(share, size, *, ratio, rng, own, partner):
+def half(draw):
     """Paste the columns left of the share, of a picture rolled by a random step."""
-    at = (torch.arange(size[1]) + 0.5) / size[1]
-    mask = (at[None] < share[:, None]).float()[:, None, None]
-    steps = rng.integers(0, size[1], len(share)).tolist()
-    rolled = torch.stack([one.roll(step, -1) for one, step in zip(mask, steps)])
-    return rolled.expand(-1, 1, *size)
+    height, width = draw.size
+    at = (np.arange(width) + 0.5) / width
+    mask = (at[None] < draw.share[:, None]).astype(np.float32)
+    steps = draw.rng.integers(0, width, len(mask)).tolist()
+    rolled = np.stack([np.roll(one, step) for one, step in zip(mask, steps)])
+    return rolled[:, None, None].repeat(height, 2)
 '''
 
 

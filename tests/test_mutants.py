@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
@@ -30,66 +30,65 @@ class Mutant:
     found_by: Callable
 
 
-MIXING = "automix.mixing"
+MIXING, BLENDING, MASKS = "automix.mixing", "automix.blending", "automix.masks"
+PAIRING = "automix.pairing"
 CUTMIX, MIXUP, RMIX = "automix.mixes.cutmix", "automix.mixes.mixup", "automix.mixes.rmix"
 
 MUTANTS = [
     Mutant(
         "lam and 1 - lam are swapped in the targets",
         MIXING,
-        "torch.lerp(targets[partner], targets, lam",
-        "torch.lerp(targets, targets[partner], lam",
+        "weights[:, 0] = labels.numpy(), lam.cpu().numpy()",
+        "weights[:, 0] = labels.numpy(), 1 - lam.cpu().numpy()",
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
         "the mask weighs the own image",
-        MIXING,
-        "torch.lerp(images, images[partner], mask",
-        "torch.lerp(images[partner], images, mask",
+        BLENDING,
+        "torch.lerp(images[own], images[start - 1 : own.stop - 1], weight(own)",
+        "torch.lerp(images[start - 1 : own.stop - 1], images[own], weight(own)",
         contract.a_white_partner_shows_as_much_as_its_label_says,
     ),
     Mutant(
         "the blend is written onto the caller's images",
-        MIXING,
-        "torch.lerp(images, images[partner], ",
-        "images.lerp_(images[partner], ",
+        BLENDING,
+        "theirs, weight(own), out=out[own])",
+        "theirs, weight(own), out=images[own])",
         contract.the_callers_tensors_are_never_written_to,
     ),
     Mutant(
         "the labels come from another partner than the pixels",
         MIXING,
-        "blend_targets(targets, partner_index, lam)",
-        "blend_targets(targets, partner_index.roll(1), lam)",
+        "both[pairs.partner, 0]",
+        "both[np.roll(pairs.partner, 1), 0]",
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
         "own and partner saliency are swapped",
         MIXING,
-        """own=saliency,
-        partner=None if saliency is None else saliency[partner_index],""",
-        """own=None if saliency is None else saliency[partner_index],
-        partner=saliency,""",
+        "own=saliency, partner=partner",
+        "own=partner, partner=saliency",
         contract.the_partner_shows_more_where_it_is_salient,
     ),
     Mutant(
         "the ratio is ignored",
         MIXING,
-        "rng.beta(concentration * ratio, concentration * (1 - ratio), b)",
-        "rng.beta(concentration / 2, concentration / 2, b)",
+        "rng.beta(concentration * ratio, concentration * (1 - ratio), u)",
+        "rng.beta(concentration / 2, concentration / 2, u)",
         contract.the_ratio_is_the_mean_wanted_share,
     ),
     Mutant(
         "the law is that of the own share",
         MIXING,
-        "rng.beta(concentration * ratio, concentration * (1 - ratio), b)",
-        "rng.beta(concentration * (1 - ratio), concentration * ratio, b)",
+        "rng.beta(concentration * ratio, concentration * (1 - ratio), u)",
+        "rng.beta(concentration * (1 - ratio), concentration * ratio, u)",
         contract.the_ratio_is_the_mean_wanted_share,
     ),
     Mutant(
         "the concentration is ignored",
         MIXING,
-        "rng.beta(concentration * ratio, concentration * (1 - ratio), b)",
-        "rng.beta(2 * ratio, 2 * (1 - ratio), b)",
+        "rng.beta(concentration * ratio, concentration * (1 - ratio), u)",
+        "rng.beta(2 * ratio, 2 * (1 - ratio), u)",
         contract.the_ratio_is_the_mean_wanted_share,
     ),
     Mutant(
@@ -102,29 +101,29 @@ MUTANTS = [
     Mutant(
         "one share serves the whole batch",
         MIXING,
-        'batch if settings.share_per == "batch" else np.arange(len(batch))',
-        "batch",
+        'pairs.batches if settings.share_per == "batch" else len(images)',
+        "pairs.batches",
         contract.each_image_or_each_batch_has_its_own_share,
     ),
     Mutant(
         "each image has its share although the batch was asked to",
         MIXING,
-        'batch if settings.share_per == "batch" else np.arange(len(batch))',
-        "np.arange(len(batch))",
+        'pairs.batches if settings.share_per == "batch" else len(images)',
+        "len(images)",
         contract.each_image_or_each_batch_has_its_own_share,
     ),
     Mutant(
         "the label of a batch that is not played is mixed",
         MIXING,
-        "mask, share = mask * played[:, None, None, None], share * played",
-        "mask, share = mask * played[:, None, None, None], share",
+        "mask.only(played), share * played",
+        "mask.only(played), share",
         contract.batches_that_are_not_played_stay_unmixed,
     ),
     Mutant(
         "lam is taken before batches are left out",
         MIXING,
-        "lam = LABEL_RULES[settings.label_rule](mask, share)",
-        "lam = 1 - share if settings.mix_probability == 1 else 1 - mask.amax((1, 2, 3)) / 2",
+        "LABEL_RULES[settings.label_rule](mask, share)",
+        "1 - share",
         contract.pixels_and_targets_follow_mask_and_lam,
     ),
     Mutant(
@@ -136,9 +135,9 @@ MUTANTS = [
     ),
     Mutant(
         "images meet across batches",
-        MIXING,
-        "[start + pair(min(batch_size, n - start), rng) for start in starts]",
-        "[pair(n, rng) for start in starts][:1]",
+        PAIRING,
+        "found + np.repeat(starts, sizes)",
+        "pair(n, rng)",
         contract.partners_come_from_the_same_batch,
     ),
     Mutant(
@@ -157,35 +156,36 @@ MUTANTS = [
     ),
     Mutant(
         "the blend rounds where nothing changes",
-        MIXING,
-        "torch.lerp(images, images[partner], mask.to(images.dtype))",
-        "images + images[partner] * mask.to(images.dtype) - images * mask.to(images.dtype)",
+        BLENDING,
+        "torch.lerp(images[own], theirs, weight(own), out=out[own])",
+        "out[own].copy_(images[own] + theirs * weight(own) - images[own] * weight(own))",
         contract.an_image_alone_stays_as_it_is,
     ),
     Mutant(
         "lam follows the precision of the images",
         MIXING,
-        "(mask, share)\n    return Mixed(",
-        "(mask.to(images.dtype).float(), share.to(images.dtype).float())\n    return Mixed(",
+        "(mask, share), pairs, images.device)",
+        "(mask, share), pairs, images.device).to(images.dtype).float()",
         contract.bfloat16_gives_the_same_labels,
     ),
     Mutant(
         "images are read as if they were contiguous",
-        MIXING,
-        "torch.lerp(images, images",
-        "torch.lerp(images.as_strided(images.shape, torch.empty(images.shape).stride()), images",
+        BLENDING,
+        "    index = torch.from_numpy(partner)",
+        "    images = images.as_strided(images.shape, torch.empty(images.shape).stride())\n"
+        "    index = torch.from_numpy(partner)",
         contract.the_memory_layout_does_not_matter,
     ),
     Mutant(
         "soft labels are made hard",
         MIXING,
-        "targets = labels.float()",
-        "targets = F.one_hot(labels.argmax(1), num_classes).float()",
+        "blend_rows(labels.float(), pairs, lam)",
+        "blend_rows(as_targets(labels.argmax(1), num_classes), pairs, lam)",
         contract.soft_labels_pass_through,
     ),
     Mutant(
         "every image is its own partner",
-        "automix.pairing",
+        PAIRING,
         "partner[cycle] = np.roll(cycle, 1)",
         "partner[cycle] = cycle",
         contract.partners_come_from_the_same_batch,
@@ -193,36 +193,36 @@ MUTANTS = [
     Mutant(
         "clipped boxes are labelled as they were asked for",
         "automix.labels.area",
-        "1 - mask.float().mean((1, 2, 3))",
-        "1 - share.float()",
+        "1 - mask.area()",
+        "1 - share",
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
         "the area is the partner's",
         "automix.labels.area",
-        "1 - mask.float().mean((1, 2, 3))",
-        "mask.float().mean((1, 2, 3))",
+        "1 - mask.area()",
+        "mask.area()",
         contract.a_white_partner_shows_as_much_as_its_label_says,
     ),
     Mutant(
         "the area counts twice",
         "automix.labels.area",
-        "mask.float().mean((1, 2, 3))",
-        "2 * mask.float().mean((1, 2, 3))",
+        "mask.area()",
+        "2 * mask.area()",
         contract.targets_are_probabilities,
     ),
     Mutant(
         "the area is taken in half precision",
         "automix.labels.area",
-        "mask.float().mean",
-        "mask.bfloat16().float().mean",
+        "mask.area()",
+        "np.asarray(mask.area()).astype(np.float16).astype(np.float32)",
         contract.pixels_and_targets_follow_mask_and_lam,
     ),
     Mutant(
         "requested is the partner's share",
         "automix.labels.requested",
-        "1 - share.float()",
-        "share.float()",
+        "1 - share",
+        "share",
         contract.ratio_0_is_the_identity,
     ),
     Mutant(
@@ -235,64 +235,71 @@ MUTANTS = [
     Mutant(
         "the guided box is where the own image is salient",
         CUTMIX,
-        "peak = partner.flatten(1)",
-        "peak = own.flatten(1)",
+        "draw.partner.flatten(1)",
+        "draw.own.flatten(1)",
         contract.cutmix_is_its_slow_twin,
     ),
     Mutant(
         "row and column of the peak are swapped",
         CUTMIX,
-        "centre_y, centre_x = peak // size[1], peak % size[1]",
-        "centre_y, centre_x = peak % size[1], peak // size[1]",
+        "[peak // draw.size[1], peak % draw.size[1]]",
+        "[peak % draw.size[1], peak // draw.size[1]]",
         contract.cutmix_is_its_slow_twin,
     ),
     Mutant(
         "height and width are swapped",
         CUTMIX,
-        "inside_y[:, None, :, None] & inside_x[:, None, None, :]",
-        "inside_x[:, None, :, None] & inside_y[:, None, None, :]",
-        contract.a_mask_is_a_weight_for_each_pixel,
+        "np.sqrt(share) * draw.size)",
+        "np.sqrt(share) * draw.size[::-1])",
+        contract.cutmix_is_its_slow_twin,
     ),
     Mutant(
         "the box has the share as its side",
         CUTMIX,
-        "side * share.sqrt()",
-        "side * share",
+        "np.sqrt(share) * draw.size",
+        "share * draw.size",
         contract.cutmix_loses_what_the_border_clips,
     ),
     Mutant(
         "boxes are pushed inside instead of clipped",
         CUTMIX,
-        "low, high = (centre - edge // 2)[:, None], (centre + edge // 2)[:, None]",
-        "low = (centre - edge // 2).clamp_min(0)[:, None]; high = low + edge[:, None] // 2 * 2",
+        "Boxes(centre - half, centre + half",
+        "Boxes(np.maximum(centre - half, 0), np.maximum(centre - half, 0) + 2 * half",
+        contract.cutmix_loses_what_the_border_clips,
+    ),
+    Mutant(
+        "guided boxes are pushed inside instead of clipped",
+        CUTMIX,
+        "Boxes(at - reach, at + reach",
+        "Boxes((at - reach).clamp(min=0), (at - reach).clamp(min=0) + 2 * reach",
         contract.cutmix_is_its_slow_twin,
     ),
     Mutant(
         "a share of 1 is a clipped box too",
         CUTMIX,
-        " | (share >= 1.0)[:, None]",
-        "",
+        "(share >= 1.0)",
+        "(share > 1.0)",
         contract.no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
     ),
     Mutant(
         "all boxes of a batch are in one row",
         CUTMIX,
-        "rng.integers(0, size[0], len(share))",
-        "np.repeat(rng.integers(0, size[0], 1), len(share))",
+        "draw.rng.random((len(share), 2))",
+        "draw.rng.random((len(share), 2)) ** [0, 1]",
         contract.masks_vary_from_image_to_image,
     ),
     Mutant(
         "guided mixup ignores the share",
         MIXUP,
-        "theirs, ours = weight * partner[:, None], (1 - weight) * own[:, None]",
-        "theirs, ours = partner[:, None] + 0 * weight, own[:, None]",
+        "theirs, ours = weight * draw.partner[:, None], (1 - weight) * draw.own[:, None]",
+        "theirs, ours = draw.partner[:, None] + 0 * weight, draw.own[:, None]",
         contract.no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
     ),
     Mutant(
         "guided mixup weighs the dull image",
         MIXUP,
-        "theirs, ours = weight * partner[:, None], (1 - weight) * own[:, None]",
-        "theirs, ours = weight * own[:, None], (1 - weight) * partner[:, None]",
+        "theirs, ours = weight * draw.partner[:, None], (1 - weight) * draw.own[:, None]",
+        "theirs, ours = weight * draw.own[:, None], (1 - weight) * draw.partner[:, None]",
         contract.mixup_is_its_slow_twin,
     ),
     Mutant(
@@ -305,50 +312,50 @@ MUTANTS = [
     Mutant(
         "mixup gives every image the batch's mean share",
         MIXUP,
-        "weight = share[:, None, None, None]",
-        "weight = share.mean().expand(len(share))[:, None, None, None]",
+        "Constant(draw.share)",
+        "Constant(draw.share * 0 + draw.share.mean())",
         contract.mixup_realises_what_was_wanted,
     ),
     Mutant(
         "R-Mix gives the partner the cells where both agree",
         RMIX,
-        "torch.where(mine == theirs, blend, theirs.float())",
-        "torch.where(mine == theirs, torch.ones_like(blend), theirs.float())",
+        "(mine == theirs) * share[rows].reshape(-1, 1, 1) + (theirs & ~mine)",
+        "(mine == theirs) + 0 * share[rows].reshape(-1, 1, 1) + (theirs & ~mine)",
         contract.rmix_is_its_slow_twin,
     ),
     Mutant(
         "R-Mix shows the partner where the own image is salient",
         RMIX,
-        "torch.where(mine == theirs, blend, theirs.float())",
-        "torch.where(mine == theirs, blend, mine.float())",
+        "(mine == theirs) * share[rows].reshape(-1, 1, 1) + (theirs & ~mine)",
+        "(mine == theirs) * share[rows].reshape(-1, 1, 1) + (mine & ~theirs)",
         contract.the_partner_shows_more_where_it_is_salient,
     ),
     Mutant(
         "R-Mix tilts both percentiles the same way",
         RMIX,
-        "part, 1 - ratio, grid",
-        "part, ratio, grid",
+        "[[1 - ratio], [ratio]]",
+        "[[ratio], [ratio]]",
         contract.rmix_shares_alike_at_one_half_and_follows_the_ratio,
     ),
     Mutant(
         "R-Mix ignores the ratio but for its ends",
         RMIX,
-        "kept = (1 - q) * tilt\n    return 1 - kept / np.maximum(kept + q * (1 - tilt), 1e-12)",
-        "return q * (0 < tilt < 1)",
+        "kept = (1 - PERCENTILES) * tilt",
+        "return np.array([PERCENTILES, PERCENTILES])",
         contract.rmix_shares_alike_at_one_half_and_follows_the_ratio,
     ),
     Mutant(
         "R-Mix keeps the dull cells",
         RMIX,
-        "keep = cells >= threshold[:, None, None]",
-        "keep = cells <= threshold[:, None, None]",
+        "cells >= threshold[:, None, None]",
+        "cells <= threshold[:, None, None]",
         contract.the_partner_shows_more_where_it_is_salient,
     ),
     Mutant(
         "R-Mix drops ties",
         RMIX,
-        "keep = cells >= threshold",
-        "keep = cells > threshold",
+        "cells >= threshold",
+        "cells > threshold",
         contract.rmix_with_flat_or_disjoint_maps,
     ),
     Mutant(
@@ -357,6 +364,84 @@ MUTANTS = [
         "threshold[:, None, None]",
         "threshold.mean()",
         contract.rmix_is_its_slow_twin,
+    ),
+    Mutant(
+        "the first of a batch meets the last of the batch before",
+        BLENDING,
+        "weight(firsts), out=out[firsts]",
+        "weight(firsts), out=out[firsts].clone()",
+        contract.several_batches_are_the_batches_one_by_one,
+    ),
+    Mutant(
+        "a smaller last batch meets the batch before",
+        BLENDING,
+        "if full < n:",
+        "if False:",
+        contract.several_batches_are_the_batches_one_by_one,
+    ),
+    Mutant(
+        "blocks of masks are those of the first block",
+        BLENDING,
+        "lambda rows: mask[rows]",
+        "lambda rows: mask[: len(images[rows])]",
+        contract.masks_made_in_blocks_are_those_made_at_once,
+    ),
+    Mutant(
+        "the place is used for floats only",
+        BLENDING,
+        "        out = torch.empty_like(images)\n",
+        "        pass\n    out = torch.empty_like(images)\n",
+        contract.a_place_for_the_result_changes_nothing_else,
+    ),
+    Mutant(
+        "a place of other strides is written as if it were contiguous",
+        BLENDING,
+        "    if pairs.neighbours and",
+        "    out = out.as_strided(out.shape, torch.empty(out.shape).stride())\n"
+        "    if pairs.neighbours and",
+        contract.a_place_for_the_result_changes_nothing_else,
+    ),
+    Mutant(
+        "bytes are cut off instead of rounded",
+        BLENDING,
+        "mixed.add_(0.5)",
+        "mixed",
+        contract.bytes_are_rounded_to_the_nearest,
+    ),
+    Mutant(
+        "boxes are measured beyond the border",
+        MASKS,
+        "np.minimum(self.end, self.size) - np.maximum(self.first, 0)",
+        "self.end - self.first",
+        contract.the_label_tells_what_the_pixels_show,
+    ),
+    Mutant(
+        "height and width of a box are swapped in its pixels",
+        MASKS,
+        "inside[:, 0, :height, None]",
+        "inside[:, 1, :height, None]",
+        contract.pixels_and_targets_follow_mask_and_lam,
+    ),
+    Mutant(
+        "cells are counted alike whatever their size",
+        MASKS,
+        "np.outer(_pixels(size[0], rows), _pixels(size[1], columns))",
+        "np.full((rows, columns), size[0] * size[1] / rows / columns)",
+        contract.the_label_tells_what_the_pixels_show,
+    ),
+    Mutant(
+        "a coarse grid of R-Mix repeats instead of growing",
+        RMIX,
+        "np.arange(finest) * grid // finest",
+        "np.arange(finest) % grid",
+        contract.rmix_is_its_slow_twin,
+    ),
+    Mutant(
+        "cells are as wide as they should be high",
+        MASKS,
+        "repeat(wide, 2).repeat(high, 1)",
+        "repeat(high, 2).repeat(wide, 1)",
+        contract.a_mask_is_a_weight_for_each_pixel,
     ),
 ]
 
@@ -371,22 +456,42 @@ def mutated(mutant: Mutant) -> Iterator[None]:
     source = inspect.getsource(module)
     assert source.count(mutant.old) == 1, f"{mutant.module} has changed: update {mutant.mistake!r}"
     code = compile(source.replace(mutant.old, mutant.new), str(module.__file__), "exec")
-    changed = {part.co_name: part for part in code.co_consts if isinstance(part, CodeType)}
-    functions = [
-        value
-        for name, value in vars(module).items()
-        if isinstance(value, FunctionType)
-        and value.__module__ == module.__name__
-        and name in changed
-    ]
-    originals = [function.__code__ for function in functions]
+    changed = {part.co_qualname: part for part in codes_within(code)}
+    originals = {function: function.__code__ for function in functions_of(module)}
     try:
-        for function in functions:
-            function.__code__ = changed[function.__name__]
+        for function in originals:
+            if function.__qualname__ in changed:
+                function.__code__ = changed[function.__qualname__]
+        forget_cached_results(module)
         yield
     finally:
-        for function, original in zip(functions, originals, strict=True):
+        for function, original in originals.items():
             function.__code__ = original
+        forget_cached_results(module)
+
+
+def codes_within(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of each function and method."""
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield part
+            yield from codes_within(part)
+
+
+def functions_of(module: ModuleType) -> Iterator[FunctionType]:
+    """Yield the functions of a module and the methods of its classes."""
+    for value in vars(module).values():
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        for part in vars(value).values() if isinstance(value, type) else [inspect.unwrap(value)]:
+            if isinstance(part, FunctionType):
+                yield part
+
+
+def forget_cached_results(module: ModuleType) -> None:
+    for value in vars(module).values():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
 
 
 def run(check: Callable) -> None:
@@ -408,6 +513,7 @@ def fixed_cases(form: Form, rule: str) -> list[Case]:
     return [
         Case(form=form, rule=rule),
         Case(form=form, rule=rule, b=5, channels=1, size=(7, 5), ratio=0.3, seed=1),
+        Case(form=form, rule=rule, pairing="roll", share_per="batch", seed=2),
     ]
 
 

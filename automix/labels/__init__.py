@@ -2,21 +2,23 @@
 
 A rule has the signature::
 
-    rule(mask, share) -> Tensor
+    rule(mask, share) -> ndarray or Tensor
 
-    mask     (b, 1, h, w) or (b, 1, 1, 1): the partner's weight that was really used
-    share    (b,) the wanted partner share that the mask was made from
-    returns  lam, (b,) float32 in [0, 1]: the weight of the own label
+    mask     the partner's weight that was really used, u masks (``automix.masks.Mask``):
+             ``mask.area()`` is their mean weight, (u,), ``mask.dense(device)`` their pixels
+    share    (u,) float32: the wanted partner share that the mask was made from
+    returns  lam, (u,) float32 in [0, 1]: the weight of the own label
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import numpy as np
 
+from automix.masks import Array, Mask
 from automix.registry import Registry
 
-LabelRule = Callable[[Tensor, Tensor], Tensor]
+LabelRule = Callable[[Mask, np.ndarray], Array]
 
 LABEL_RULES: Registry[LabelRule] = Registry("label rule", __name__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import numpy as np
 
 from automix.labels import LABEL_RULES
+from automix.masks import Array, Mask
 
 
 @LABEL_RULES.register("area")
-def area(mask: Tensor, share: Tensor) -> Tensor:
+def area(mask: Mask, share: np.ndarray) -> Array:
     """Weigh the own label by the mean weight of its pixels, after rounding and clipping."""
-    return 1 - mask.float().mean((1, 2, 3))
+    return 1 - mask.area()

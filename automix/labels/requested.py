@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import numpy as np
 
 from automix.labels import LABEL_RULES
+from automix.masks import Mask
 
 
 @LABEL_RULES.register("requested")
-def requested(mask: Tensor, share: Tensor) -> Tensor:
+def requested(mask: Mask, share: np.ndarray) -> np.ndarray:
     """Weigh the own label by the drawn share, not corrected for clipped boxes.
 
     The CutMix paper's first form; users report that it can do better than the corrected label
     (pytorch-image-models issue 8).
     """
-    return 1 - share.float()
+    return 1 - share

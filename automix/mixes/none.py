@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from torch import Tensor
-
-from automix.mixes import MIXES
+from automix.masks import Constant
+from automix.mixes import MIXES, Draw
 
 
 @MIXES.register("none", guided=False)
-def none(
-    share: Tensor,
-    size: tuple[int, int],
-    *,
-    ratio: float,
-    rng: np.random.Generator,
-    own: Tensor | None,
-    partner: Tensor | None,
-) -> Tensor:
+def none(draw: Draw) -> Constant:
     """Leave every image as it is; its action always has ratio 0."""
-    # Only ratio 0 can be asked of it, so ``share`` is all zeros and serves as the mask.
-    return share[:, None, None, None]
+    # Only ratio 0 can be asked of it, so the shares are all zeros and serve as the mask.
+    return Constant(draw.share)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import contract
 from tests.contract import AREA_CHECKS, CHECKS, FORMS, LAWS, MIXING, MIXING_CHECKS, RULES, TWINS
 from tests.strategies import cases
 
@@ -47,6 +51,26 @@ def test_every_mix_that_mixes_keeps_the_contract(form, rule, check, data):
 @given(data=st.data())
 def test_the_label_tells_what_the_pixels_show(form, check, data):
     check(data.draw(cases(form, "area")))
+
+
+OTHER_DTYPES = [torch.bfloat16, torch.float16, torch.uint8]
+
+DTYPE_CHECKS = [
+    contract.the_label_tells_what_the_pixels_show,
+    contract.pixels_and_targets_follow_mask_and_lam,
+    contract.a_place_for_the_result_changes_nothing_else,
+    contract.ratio_0_is_the_identity,
+    contract.an_image_alone_stays_as_it_is,
+    contract.the_callers_tensors_are_never_written_to,
+]
+
+
+@every_form
+@pytest.mark.parametrize("dtype", OTHER_DTYPES, ids=str)
+@each(DTYPE_CHECKS)
+@given(data=st.data())
+def test_every_mix_keeps_the_contract_in_other_precisions(form, dtype, check, data):
+    check(replace(data.draw(cases(form, "area")), dtype=dtype))
 
 
 @for_its_forms(LAWS)

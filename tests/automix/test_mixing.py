@@ -14,17 +14,10 @@ from torch.testing import assert_close
 
 from automix.actions import MixAction
 from automix.errors import ConfigError
-from automix.mixes.rmix import _row_quantile, _tilted
-from automix.mixing import (
-    MixSettings,
-    as_targets,
-    batch_pairs,
-    blend,
-    blend_targets,
-    draw_share,
-    mix_batch,
-)
+from automix.mixes.rmix import _quantiles, _random_cells, _row_quantile
+from automix.mixing import MixSettings, as_targets, draw_share, mix_batch, mix_targets
 from automix.models import create_classifier
+from automix.pairing import Pairs, pair_batches
 from automix.saliency import SALIENCY
 from automix.seeding import generator
 from tests.contract import CUTMIX, Case, mix, noise_images
@@ -35,7 +28,7 @@ from tests.strategies import SEEDS
 @pytest.mark.parametrize("ratio", [0.02, 0.1, 0.3, 0.5, 0.9])
 @pytest.mark.parametrize("concentration", [0.4, 2.0, 8.0])
 def test_the_partner_share_follows_the_beta_law(ratio, concentration):
-    share = draw_share(ratio, 5000, generator(3), concentration).double().numpy()
+    share = draw_share(ratio, 5000, generator(3), concentration).astype(np.float64)
     law = scipy.stats.beta(concentration * ratio, concentration * (1 - ratio))
     assert abs(share.mean() - ratio) < 3 * law.std() / 5000**0.5
     assert abs(share.std() / law.std() - 1) < 0.08
@@ -46,14 +39,14 @@ def test_the_partner_share_follows_the_beta_law(ratio, concentration):
 
 
 def test_at_one_half_the_law_is_the_papers_uniform_one():
-    share = draw_share(0.5, 5000, generator(0)).numpy()
+    share = draw_share(0.5, 5000, generator(0))
     assert scipy.stats.kstest(share, "uniform").pvalue > 0.01
 
 
 @pytest.mark.parametrize("whole", [0.0, 1.0])
 def test_nothing_and_all_are_exact(whole):
     share = draw_share(whole, 5, generator(0))
-    assert share.dtype == torch.float32
+    assert share.dtype == np.float32
     assert share.tolist() == [whole] * 5
 
 
@@ -81,31 +74,31 @@ def test_targets_that_are_soft_already_pass_through():
 def test_smoothing_before_mixing_is_smoothing_after_it(seed, smoothing):
     rng = generator(seed)
     targets = torch.from_numpy(rng.dirichlet(np.ones(3), 4).astype(np.float32))
-    lam, partner = torch.from_numpy(rng.random(4, dtype=np.float32)), torch.tensor([1, 2, 3, 0])
-    before = blend_targets(as_targets(targets, 3, smoothing), partner, lam)
-    after = as_targets(blend_targets(targets, partner, lam), 3, smoothing)
+    lam, pairs = torch.from_numpy(rng.random(4, dtype=np.float32)), pair_batches(4, 4, "roll", rng)
+    before = mix_targets(as_targets(targets, 3, smoothing), 3, pairs, lam)
+    after = as_targets(mix_targets(targets, 3, pairs, lam), 3, smoothing)
     assert_close(before, after)
 
 
-@given(n=st.integers(1, 20), batch_size=st.integers(1, 25), seed=SEEDS)
-def test_images_are_paired_within_their_batch(n, batch_size, seed):
-    partner, batch = batch_pairs(n, batch_size, "permute", generator(seed))
-    assert batch.tolist() == [i // batch_size for i in range(n)]
-    assert sorted(partner) == list(range(n))
-    assert (batch[partner] == batch).all()
-
-
-@given(seed=SEEDS)
-def test_a_blend_is_exact_where_the_mask_is_nothing_or_all(seed):
+@given(seed=SEEDS, dtype=st.sampled_from([torch.int64, torch.int32, torch.uint8]))
+def test_classes_are_mixed_as_their_probabilities_are(seed, dtype):
     rng = generator(seed)
-    images = torch.from_numpy(rng.normal(0, 1e3, (4, 2, 5, 3)))
-    mask = torch.from_numpy(rng.integers(0, 2, (4, 1, 5, 3)).astype(np.float32))
-    partner = torch.tensor([3, 2, 1, 0])
-    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-        one = images.to(dtype)
-        mixed = blend(one, partner, mask)
-        assert mixed.dtype == dtype
-        assert torch.equal(mixed, torch.where(mask > 0, one[partner], one))
+    labels, lam = torch.from_numpy(rng.integers(0, 3, 9)), torch.from_numpy(rng.random(9)).float()
+    pairs = pair_batches(9, 4, "permute", rng)
+    mixed = mix_targets(labels.to(dtype), 3, pairs, lam)
+    assert mixed.dtype == torch.float32
+    assert_close(mixed, mix_targets(as_targets(labels, 3), 3, pairs, lam))
+    whole = mixed[labels == labels[torch.from_numpy(pairs.partner)]]
+    assert whole.unique().tolist() in ([0, 1], []), "the shares of one class sum to exactly 1"
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_a_label_beyond_the_classes_is_an_error(wrong):
+    labels, pairs = torch.tensor([0, wrong]), Pairs(np.array([1, 0]), 2, False)
+    with pytest.raises(RuntimeError):
+        as_targets(labels, 3)
+    with pytest.raises(RuntimeError):
+        mix_targets(labels, 3, pairs, torch.ones(2))
 
 
 @given(seed=SEEDS, n=st.sampled_from([4, 16, 7, 1]))
@@ -121,15 +114,32 @@ def test_each_row_has_its_own_quantile(seed, n):
         )
 
 
-@pytest.mark.parametrize("tilt", [0.0, 0.1, 0.5, 0.7, 1.0])
-def test_percentiles_are_tilted_by_odds_and_one_half_keeps_them(tilt):
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.7])
+def test_percentiles_are_tilted_by_odds_and_one_half_keeps_them(ratio):
     q = np.array(rmix_reference.PERCENTILES)
-    tilted = _tilted(q, tilt)
-    if tilt == 0.5:
-        np.testing.assert_allclose(tilted, q, atol=1e-12)
-    if tilt > 0:
-        np.testing.assert_allclose(tilted, [rmix_reference.tilted(x, tilt) for x in q], atol=1e-9)
+    tilted = _quantiles(ratio)
+    for row, tilt in zip(tilted, (1 - ratio, ratio), strict=True):
+        np.testing.assert_allclose(row, [rmix_reference.tilted(x, tilt) for x in q], atol=1e-9)
+    if ratio == 0.5:
+        np.testing.assert_allclose(tilted, [q, q], atol=1e-12)
     assert ((tilted >= 0) & (tilted <= 1)).all()
+
+
+@given(seed=SEEDS, grid=st.sampled_from([2, 4]))
+def test_as_many_random_cells_are_kept_as_lie_above_the_quantile(seed, grid):
+    q = _quantiles(0.3)
+    cells = _random_cells(q, grid, generator(seed))
+    assert cells.shape == (2, 10, grid, grid)
+    for kept, one in zip(cells.reshape(20, -1), q.ravel(), strict=True):
+        values = list(range(grid * grid))
+        threshold = rmix_reference.quantile(values, one)
+        assert kept.sum() == sum(value >= threshold - 1e-9 for value in values)
+
+
+def test_every_random_cell_is_kept_alike():
+    q = np.full((1, 4000), 0.7)
+    share = _random_cells(q, 2, generator(0)).mean((0, 1))
+    assert abs(share - 0.25).max() < 0.03  # four standard deviations
 
 
 @pytest.mark.parametrize(
@@ -165,6 +175,35 @@ def test_an_action_that_mixes_nothing_keeps_image_and_label_whatever_ratio_it_na
         assert not mixed.mask.any()
 
 
+def test_a_place_that_is_not_like_the_images_is_refused():
+    images = noise_images(Case(form=CUTMIX, b=6))
+    for out in (images.double(), images[:5].clone(), images.flatten(2)):
+        with pytest.raises(ConfigError, match="wanted that of the images"):
+            batch(("cutmix", 0.5), out=out)
+
+
+@pytest.mark.parametrize("pairing", ["roll", "derange"])
+def test_a_gradient_flows_through_the_blend(pairing):
+    images = noise_images(Case(form=CUTMIX, b=6)).requires_grad_()
+    out = torch.empty_like(images)
+    for place in (None, out.detach()):
+        mixed = batch(("mixup", 0.5), out=place, settings=MixSettings(pairing=pairing))
+        shown = mix_batch(
+            images,
+            torch.arange(6),
+            MixAction("mixup", 0.5),
+            num_classes=6,
+            rng=generator(0),
+            settings=MixSettings(pairing=pairing),
+            out=place,
+        )
+        assert_close(shown.images, mixed.images)
+        (slope,) = torch.autograd.grad(shown.images.sum(), images)
+        # Each image gives lam of itself to itself, and the rest of its successor to that one.
+        given_away = torch.zeros(6).scatter_add(0, shown.partner, 1 - shown.lam)
+        assert_close(slope[:, 0, 0, 0], shown.lam + given_away)
+
+
 def test_a_provider_that_needs_a_classifier_says_so():
     with pytest.raises(ConfigError, match="saliency 'gradient' needs a classifier"):
         batch(("cutmix", 0.5, "gradient"))
@@ -192,6 +231,15 @@ def test_several_batches_at_once_are_independent_batches():
     assert (mixed.partner // 4).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2]
     assert [len(part.unique()) for part in mixed.lam.split(4)] == [1, 1, 1]
     assert len(mixed.lam.unique()) == 3
+    assert all((part == part[:1]).all() for part in mixed.mask.split(4)), "one box for each"
+    assert len(mixed.mask.flatten(1).unique(dim=0)) == 3
+
+
+def test_a_batch_that_shares_its_draw_is_guided_image_by_image():
+    case = Case(form=replace(CUTMIX, guided=True), b=9, share_per="batch", rule="requested")
+    mixed = mix(case, noise_images(case), batch_size=4)
+    assert len(mixed.lam.unique()) == 3
+    assert len(mixed.mask.flatten(1).unique(dim=0)) > 3
 
 
 def test_settings_reach_the_draws():

@@ -76,7 +76,7 @@ def toy_package(tmp_path, monkeypatch):
     (folder / "half.py").write_text(
         "from toy_mixes import TOYS\n"
         "@TOYS.register('half', guided=False)\n"
-        "def half(share, size, *, ratio, rng, own, partner):\n"
+        "def half(draw):\n"
         "    '''Paste the left half.'''\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -17,6 +18,22 @@ def blended(own: Sequence, partner: Sequence, mask: Sequence) -> list[list[list[
         ]
         for c in range(len(own))
     ]
+
+
+def blended_bytes(own: Sequence, partner: Sequence, mask: Sequence) -> list[list[list[int]]]:
+    """Mix two images of bytes: rounded to the nearest, halves up."""
+    mixed = blended(own, partner, mask)
+    return [[[math.floor(value + 0.5) for value in row] for row in channel] for channel in mixed]
+
+
+def before(batch_size: int, n: int) -> list[int]:
+    """Return who stands before each image; before the first of a batch stands its last."""
+    partner = []
+    for i in range(n):
+        first = i // batch_size * batch_size
+        last = min(first + batch_size, n) - 1
+        partner.append(i - 1 if i > first else last)
+    return partner
 
 
 def mean(mask: Sequence) -> float:

@@ -86,3 +86,12 @@ def tilted(q: float, tilt: float) -> float:
         return 0.0
     odds = (1 - q) / q * tilt / (1 - tilt)
     return 1 / (1 + odds)
+
+
+def spread(cells: Sequence, height: int, width: int) -> list[list[float]]:
+    """Give each pixel (height, width) the weight of the cell that it lies in."""
+    rows, columns = len(cells), len(cells[0])
+    return [
+        [cells[y * rows // height][x * columns // width] for x in range(width)]
+        for y in range(height)
+    ]

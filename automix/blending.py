@@ -1,0 +1,112 @@
+"""The blend: ``(1 - mask) * own + mask * partner``, near the speed of a copy.
+
+What costs is memory: reading each image once more, or writing anything beside the result. So
+partners are read where they are if they are neighbours, and gathered a few at a time into memory
+that stays in the cache if not; masks that need more than that are made a few at a time as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automix.masks import Constant, Mask
+from automix.pairing import Pairs
+
+BLOCK = 1 << 20
+"""Bytes of partners, or of masks, that are made at a time on a CPU: what stays in its cache."""
+
+BIG = 1 << 17
+"""Bytes of an image from which on a call for each costs less than gathering several."""
+
+
+def blend(images: Tensor, pairs: Pairs, mask: Mask, out: Tensor | None = None) -> Tensor:
+    """Return ``(1 - mask) * own + mask * partner``; exact where the mask is 0 or 1.
+
+    Args:
+        images: (n, c, h, w) float, or uint8, whose blends are rounded to the nearest, halves up.
+        pairs: Who is mixed with whom.
+        mask: One for each image, for each batch, or for all.
+        out: As ``images``, any strides; must not share memory with it. By default new memory.
+
+    Returns:
+        ``out``.
+    """
+    if len(mask) not in (1, len(images)):
+        mask = mask[pairs.batch]
+    if images.requires_grad:  # autograd takes no ``out``
+        partner = images[torch.from_numpy(pairs.partner).to(images.device)]
+        mixed = torch.lerp(images, partner, mask.dense(images.device).to(images.dtype))
+        return mixed if out is None else out.copy_(mixed)
+    if out is None:
+        out = torch.empty_like(images)
+    if pairs.neighbours and images.is_floating_point():
+        _blend_neighbours(images, pairs.batch_size, mask, out)
+    else:
+        _blend_gathered(images, pairs.partner, mask, out)
+    return out
+
+
+def blend_rows(rows: Tensor, pairs: Pairs, lam: Tensor) -> Tensor:
+    """Return ``lam * own + (1 - lam) * partner`` of rows (n, k)."""
+    return blend(rows[:, :, None, None], pairs, Constant(1 - lam))[:, :, 0, 0]
+
+
+def _blend_neighbours(images: Tensor, batch_size: int, mask: Mask, out: Tensor) -> None:
+    """Blend each image with the one before it, the first of each batch with its last."""
+    n = len(images)
+    weight, step = _weights(mask, images)
+    # All as one long row of neighbours first; the first of each batch is then written over.
+    for start in range(1, n, step):
+        own = slice(start, min(start + step, n))
+        torch.lerp(images[own], images[start - 1 : own.stop - 1], weight(own), out=out[own])
+    full = n - n % batch_size
+    firsts = slice(0, full, batch_size)
+    lasts = images[batch_size - 1 : full : batch_size]
+    torch.lerp(images[firsts], lasts, weight(firsts), out=out[firsts])
+    if full < n:
+        first = slice(full, full + 1)
+        torch.lerp(images[first], images[n - 1 :], weight(first), out=out[first])
+
+
+def _blend_gathered(images: Tensor, partner: np.ndarray, mask: Mask, out: Tensor) -> None:
+    """Blend with partners from anywhere."""
+    n = len(images)
+    weight, _ = _weights(mask, images)
+    index = torch.from_numpy(partner).to(images.device)
+    step = _gathered_at_once(images)
+    for start in range(0, n, step):
+        own = slice(start, min(start + step, n))
+        if step == 1:
+            at = int(partner[start])
+            theirs = images[at : at + 1]
+        else:
+            theirs = images.index_select(0, index[own])
+        if images.is_floating_point():
+            torch.lerp(images[own], theirs, weight(own), out=out[own])
+        else:
+            mixed = torch.lerp(images[own].float(), theirs.float(), weight(own))
+            out[own].copy_(mixed.add_(0.5))  # the copy cuts off what is behind the point
+
+
+def _weights(mask: Mask, images: Tensor) -> tuple[Callable[[slice], Tensor], int]:
+    """Return what gives the weights of some images, and for how many it should be asked at once."""
+    n = len(images)
+    dtype = images.dtype if images.is_floating_point() else torch.float32
+    if len(mask) > 1 and images.is_cpu and not isinstance(mask, Constant):
+        step = max(1, BLOCK // (4 * images.shape[2] * images.shape[3]))
+        if step < n:
+            return lambda rows: mask[rows].dense(images.device).to(dtype), step
+    weight = mask.dense(images.device).to(dtype)
+    return (lambda rows: weight) if len(mask) == 1 else weight.__getitem__, n
+
+
+def _gathered_at_once(images: Tensor) -> int:
+    """Return how many partners are gathered at once; a single one is read where it is."""
+    if not images.is_cpu:
+        return len(images)
+    each = images.numel() // len(images) * images.element_size()
+    return 1 if each >= BIG else max(1, BLOCK // each)
