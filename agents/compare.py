@@ -22,8 +22,9 @@ from automix.errors import ConfigError, DataError
 from automix.evaluation import test_scores
 from automix.metrics import EpochMetrics
 from automix.policy import MixPolicy
+from automix.population import Population
 from automix.seeding import derived_seed
-from automix.trainer import Population, TrainerSettings
+from automix.settings import TrainerSettings
 from envs.codec import ActionCodec, ActionSettings
 from envs.game import EnvSettings, Game, ImageWorld
 from envs.observations import Observer

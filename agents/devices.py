@@ -35,8 +35,26 @@ def choose_device(name: str) -> str:
 def worker_count(settings: RunSettings, device: str) -> int:
     """Return how many processes train classifiers: as asked for, else one per core.
 
-    Never more than there are groups to hold; a GPU is fed by one.
+    Never more than there are blocks to hold; a GPU is fed by one.
     """
     if settings.workers:
         return settings.workers
-    return 1 if device.startswith("cuda") else min(usable_cores(), settings.agent.groups)
+    blocks = settings.agent.groups // stacked_groups(settings, device)
+    return 1 if device.startswith("cuda") else min(usable_cores(), blocks)
+
+
+def stacked_groups(settings: RunSettings, device: str) -> int:
+    """Return how many groups train together.
+
+    As many as asked for; else all of them on a GPU, and one on a CPU, where a group fills a stack.
+
+    Raises:
+        ConfigError: If the groups cannot be split so.
+    """
+    agent = settings.agent
+    stacked = agent.stacked_groups or (agent.groups if device.startswith("cuda") else 1)
+    if agent.groups % stacked:
+        raise ConfigError(
+            f"agent.stacked_groups is {stacked}, wanted a divisor of agent.groups, {agent.groups}"
+        )
+    return stacked

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from agents.rundir import describe_machine
-from automix.trainer import TrainerSettings
+from automix.settings import TrainerSettings
 from envs.mix_env import MixEnv, image_world
 
 

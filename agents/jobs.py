@@ -27,8 +27,8 @@ from agents.workers import Worker, start_workers
 from automix.errors import ConfigError
 from automix.files import write_atomically, write_json
 from automix.policy import load_policy, save_policy
+from automix.population import Population
 from automix.schedule import save_schedule
-from automix.trainer import Population
 from envs.codec import ActionCodec
 from envs.game import Game, ImageWorld
 
@@ -103,7 +103,7 @@ def check(settings: RunSettings, learns: bool) -> str:
     for spec in specs:
         world.family.task(spec)
     # Two untrained classifiers tell of a model, optimizer or scheduler that does not fit.
-    world.start(specs[0], 2).reset(seed=0)
+    world.start([specs[0]] * 2).reset([0, 0])
     return device
 
 
@@ -116,7 +116,7 @@ def seconds_per_epoch(settings: RunSettings, device: str) -> float:
     world = ImageWorld(settings.task, settings.trainer, device)
     specs = [kind[0] for kind in held_out_specs(settings.compare, settings.task)]
     members = settings.agent.group_size
-    times = [_epoch_seconds(world.start(spec, members), settings) for spec in specs]
+    times = [_epoch_seconds(world.start([spec] * members), settings) for spec in specs]
     return mean(times) / members / worker_count(settings, device)
 
 
@@ -124,7 +124,7 @@ def _epoch_seconds(population: Population, settings: RunSettings) -> float:
     """Time one epoch of a population that plays the whole menu."""
     menu = ActionCodec(settings.env.actions).choices
     actions = [menu[member % len(menu)] for member in range(population.members)]
-    population.reset(seed=0)
+    population.reset([0] * population.members)
     start = time.perf_counter()
     population.run_epoch(actions)
     if settings.trainer.epochs > 1:

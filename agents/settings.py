@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.errors import ConfigError
-from automix.trainer import TrainerSettings
+from automix.settings import TrainerSettings
 from envs.game import EnvSettings
 
 
@@ -24,6 +24,9 @@ class AgentSettings:
     """Tasks drawn for each update, side by side."""
     group_size: int = 8
     """Trainings of each task that share initial weights, batches and mixing draws."""
+    stacked_groups: int = 0
+    """Groups whose classifiers may share a stack; 0 is all of them on a GPU and one on a CPU, where
+    a group fills a stack. May change the last digits of a result."""
     learning_rate: float = 3e-3
     learning_rate_end: float = 3e-4
     """The rate falls in a straight line from one to the other."""
@@ -45,7 +48,7 @@ class AgentSettings:
         for name in ("learning_rate", "clip_range", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"agent.{name} is {getattr(self, name)}, wanted a number above 0")
-        for name in ("learning_rate_end", "ent_coef", "vf_coef"):
+        for name in ("learning_rate_end", "ent_coef", "vf_coef", "stacked_groups"):
             _at_least(self, "agent", name, 0)
         if not self.net_arch or min(self.net_arch) < 1:
             raise ConfigError(

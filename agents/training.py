@@ -11,10 +11,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from agents.devices import stacked_groups
 from agents.progress import Tick, progress
 from agents.rundir import RunDirectory
 from agents.sb3 import AGENTS, updates_of
@@ -24,7 +26,7 @@ from agents.workers import Worker
 from automix.data.tasks import FamilySettings
 from automix.errors import AutomixError
 from automix.seeding import borrowed_global_rng, derived_seed
-from automix.trainer import TrainerSettings
+from automix.settings import TrainerSettings
 from envs.game import EnvSettings, ImageWorld
 from envs.mix_env import MixVectorEnv
 
@@ -51,17 +53,18 @@ def learn(
     budget = settings.trainer.epochs
     updates = updates_of(settings.agent, budget)
     start = time.monotonic()
-    make_group = partial(
-        make_mix_group,
+    stacked = stacked_groups(settings, device)
+    make_block = partial(
+        make_mix_block,
         settings.agent.group_size,
+        stacked,
         settings.task,
         settings.trainer,
         settings.env,
         device,
     )
-    env = GroupVecEnv(
-        make_group, settings.agent.groups, workers, derived_seed(settings.seed, "env")
-    )
+    blocks = settings.agent.groups // stacked
+    env = GroupVecEnv(make_block, blocks, workers, derived_seed(settings.seed, "env"))
     agent_seed = derived_seed(settings.seed, "agent")
     # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
     with borrowed_global_rng(agent_seed), progress("learning", updates) as tick:
@@ -81,11 +84,17 @@ def learn(
     )
 
 
-def make_mix_group(
-    group_size: int, task: FamilySettings, trainer: TrainerSettings, env: EnvSettings, device: str
+def make_mix_block(
+    group_size: int,
+    groups: int,
+    task: FamilySettings,
+    trainer: TrainerSettings,
+    env: EnvSettings,
+    device: str,
 ) -> MixVectorEnv:
-    """Build one group of episodes; importable by name, so that workers can call it."""
-    return MixVectorEnv(group_size, ImageWorld(task, trainer, device), env)
+    """Build groups of episodes that train together; importable by name, so that workers can."""
+    world = ImageWorld(task, trainer, device)
+    return MixVectorEnv(group_size, world, env, groups, AutoresetMode.DISABLED)
 
 
 class Recorder(BaseCallback):

@@ -12,93 +12,104 @@ from agents.workers import State, Worker
 from automix.seeding import derived_seed
 from envs.mix_env import MixVectorEnv
 
-MakeGroup = Callable[[], MixVectorEnv]
+MakeBlock = Callable[[], MixVectorEnv]
 
 
 class GroupVecEnv(VecEnv):
-    """Groups side by side; environment ``g * group_size + m`` is member m of group g.
+    """Blocks of groups side by side; environment ``b * n + e`` is environment e of block b.
 
-    Which worker holds a group changes speed only: a group's tasks and trainings are drawn from
-    the seed and the group's number.
+    Which worker holds a block changes speed only: each episode is drawn from the seed, the block's
+    number and the episode's. That is why blocks can be dealt out anew for every episode, by what
+    their tasks will cost.
 
     Args:
-        make_group: Builds one group; called in the workers, so importable by name (or a
-            ``functools.partial`` of such).
-        groups: How many.
-        workers: Hold the groups, dealt out in turn.
+        make_block: Builds one block, which must not reset itself; called in the workers, so
+            importable by name (or a ``functools.partial`` of such).
+        blocks: How many.
+        workers: Hold the blocks.
         seed: Root seed of all episodes.
     """
 
     def __init__(
-        self, make_group: MakeGroup, groups: int, workers: Sequence[Worker], seed: int
+        self, make_block: MakeBlock, blocks: int, workers: Sequence[Worker], seed: int
     ) -> None:
-        self._workers = list(workers)[:groups]
-        self._held = [list(range(w, groups, len(self._workers))) for w in range(len(self._workers))]
-        seeds = [derived_seed(seed, "group", group) for group in range(groups)]
+        self._workers, self._seed, self._blocks = list(workers)[:blocks], seed, blocks
+        self._episode = 0
+        self._attributes: list[dict[str, Any]] = [{} for _ in range(blocks)]
+        self._held = dealt([1] * blocks, len(self._workers))
         for worker, held in zip(self._workers, self._held, strict=True):
-            worker.submit(_build, make_group, [seeds[group] for group in held])
-        sizes, observation_space, action_space = self._results()[0]
-        self.group_size, self._groups = int(sizes), groups
-        super().__init__(self.group_size * groups, observation_space, action_space)
-        self._actions: np.ndarray = np.zeros(0)
+            worker.submit(_prepare, make_block, held)
+        self._size, observation_space, action_space = self._results()[0]
+        super().__init__(self._size * blocks, observation_space, action_space)
 
     def reset(self) -> np.ndarray:
-        """Start a new episode in every group."""
-        for worker in self._workers:
-            worker.submit(_reset)
-        parts = self._in_order(self._results())
+        """Start a new episode in every block."""
+        observations = self._start()
         self.reset_infos = [{} for _ in range(self.num_envs)]
-        return np.concatenate(parts)
+        return observations
+
+    def _start(self) -> np.ndarray:
+        """Deal the blocks out and start an episode in each."""
+        seeds = [derived_seed(self._seed, "block", b, self._episode) for b in range(self._blocks)]
+        self._episode += 1
+        self._workers[0].submit(_costs, seeds)
+        self._held = dealt(self._workers[0].result(), len(self._workers))
+        for worker, held in zip(self._workers, self._held, strict=True):
+            own = [(seeds[block], self._attributes[block]) for block in held]
+            worker.submit(_reset, held, *map(list, zip(*own, strict=True)))
+        return np.concatenate(self._in_order(self._results()))
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Start one epoch in every group."""
-        by_group = np.asarray(actions).reshape(self._groups, self.group_size, -1)
+        """Start one epoch in every block."""
+        by_block = np.asarray(actions).reshape(self._blocks, self._size, -1)
         if self.action_space.shape == ():
-            by_group = by_group[..., 0]
+            by_block = by_block[..., 0]
         for worker, held in zip(self._workers, self._held, strict=True):
-            worker.submit(_step, [by_group[group] for group in held])
+            worker.submit(_step, held, [by_block[block] for block in held])
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Wait for the epoch to end everywhere."""
+        """Wait for the epoch to end everywhere; after the last of an episode, start the next."""
         turns = self._in_order(self._results())
-        observations, rewards, dones, infos = zip(*turns, strict=True)
-        flat_infos = [info for group in infos for info in group]
-        return (
-            np.concatenate(observations),
-            np.concatenate(rewards).astype(np.float32),
-            np.concatenate(dones),
-            flat_infos,
-        )
+        observations, rewards, ended, infos = zip(*turns, strict=True)
+        flat_infos = [info for block in infos for info in block]
+        shown, dones = np.concatenate(observations), np.concatenate(ended)
+        if dones.all():
+            for info, last in zip(flat_infos, shown, strict=True):
+                info["terminal_observation"] = last
+            shown = self._start()
+        return shown, np.concatenate(rewards).astype(np.float32), dones, flat_infos
 
     def _results(self) -> list[Any]:
         return [worker.result() for worker in self._workers]
 
     def _in_order(self, by_worker: Sequence[Sequence[Any]]) -> list[Any]:
-        """Put what the workers returned, one entry a held group, into the order of the groups."""
-        ordered: list[Any] = [None] * self._groups
+        """Put what the workers returned, one entry a held block, into the order of the blocks."""
+        ordered: list[Any] = [None] * self._blocks
         for held, parts in zip(self._held, by_worker, strict=True):
-            for group, part in zip(held, parts, strict=True):
-                ordered[group] = part
+            for block, part in zip(held, parts, strict=True):
+                ordered[block] = part
         return ordered
 
     def close(self) -> None:
-        """Forget the groups; the workers belong to the caller."""
+        """Forget the blocks; the workers belong to the caller."""
         for worker in self._workers:
             worker.submit(_forget)
             worker.result()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of the group that each environment is in."""
+        """Return an attribute of the block that each environment is in."""
         if attr_name == "render_mode":
             return [None for _ in self._get_indices(indices)]
         return self._ask(_get, indices, attr_name)
 
     def has_attr(self, attr_name: str) -> bool:
-        """Return whether the groups have an attribute, which need not fit through a pipe."""
+        """Return whether the blocks have an attribute, which need not fit through a pipe."""
         return all(self._ask(_has, None, attr_name))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the group that each environment is in."""
+        """Set an attribute of the block that each environment is in."""
+        for index in self._get_indices(indices):
+            self._attributes[index // self._size][attr_name] = value
         self._ask(_set, indices, attr_name, value)
 
     def env_method(
@@ -108,15 +119,15 @@ class GroupVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call a method of the group that each environment is in; masks come per member."""
+        """Call a method of the block that each environment is in; masks come one by one."""
         answers = self._ask(_call, indices, method_name, method_args, method_kwargs)
         if method_name != "action_masks":
             return answers
-        members = [index % self.group_size for index in self._get_indices(indices)]
-        return [answer[member] for answer, member in zip(answers, members, strict=True)]
+        places = [index % self._size for index in self._get_indices(indices)]
+        return [answer[place] for answer, place in zip(answers, places, strict=True)]
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """No wrapper goes around a member of a group."""
+        """No wrapper goes around an environment of a block."""
         return [False for _ in self._get_indices(indices)]
 
     def seed(self, seed: int | None = None) -> list[int | None]:
@@ -127,72 +138,96 @@ class GroupVecEnv(VecEnv):
         return [None] * self.num_envs
 
     def _ask(self, function: Callable[..., Any], indices: VecEnvIndices, *args: Any) -> list[Any]:
-        groups = [index // self.group_size for index in self._get_indices(indices)]
+        blocks = [index // self._size for index in self._get_indices(indices)]
         answers = {}
-        for group in sorted(set(groups)):
-            worker = group % len(self._workers)
-            self._workers[worker].submit(function, self._held[worker].index(group), *args)
-            answers[group] = self._workers[worker].result()
-        return [answers[group] for group in groups]
+        for block in sorted(set(blocks)):
+            worker = next(w for w, held in enumerate(self._held) if block in held)
+            self._workers[worker].submit(function, block, *args)
+            answers[block] = self._workers[worker].result()
+        return [answers[block] for block in blocks]
 
 
-def _build(state: State, make_group: MakeGroup, seeds: Sequence[int]) -> tuple[int, Any, Any]:
-    state["groups"] = [make_group() for _ in seeds]
-    state["seeds"] = list(seeds)
-    first = state["groups"][0]
+def dealt(costs: Sequence[float], hands: int) -> list[list[int]]:
+    """Deal numbered items out so that the hands' sums of costs come close to each other.
+
+    The dearest first, each to the hand that has least so far; every hand gets one if there are
+    enough. Equal costs go round.
+    """
+    order = sorted(range(len(costs)), key=lambda item: (-costs[item], item))
+    held: list[list[int]] = [[] for _ in range(hands)]
+    for item in order:
+        least = min(held, key=lambda hand: (bool(hand), sum(costs[i] for i in hand), len(hand)))
+        least.append(item)
+    return [sorted(hand) for hand in held]
+
+
+def _prepare(state: State, make_block: MakeBlock, blocks: Sequence[int]) -> tuple[int, Any, Any]:
+    state["make"], state["blocks"] = make_block, {block: make_block() for block in blocks}
+    first = state["blocks"][blocks[0]]
     return first.num_envs, first.single_observation_space, first.single_action_space
 
 
-def _reset(state: State) -> list[np.ndarray]:
-    """Start new episodes; the first time, from the groups' own seeds."""
-    seeds = state.pop("seeds", [None] * len(state["groups"]))
-    return [group.reset(seed=seed)[0] for group, seed in zip(state["groups"], seeds, strict=True)]
+def _costs(state: State, seeds: Sequence[int]) -> list[int]:
+    """Return what the episodes of some seeds cost, in training images."""
+    any_block = next(iter(state["blocks"].values()))
+    return [any_block.drawn_images(seed) for seed in seeds]
 
 
-def _step(state: State, actions: Sequence[np.ndarray]) -> list[tuple[Any, ...]]:
-    return [_step_group(g, a) for g, a in zip(state["groups"], actions, strict=True)]
+def _reset(
+    state: State, blocks: Sequence[int], seeds: Sequence[int], attributes: Sequence[dict[str, Any]]
+) -> list[np.ndarray]:
+    """Start an episode of each of the blocks that this worker holds from now on."""
+    # Those that another worker holds now are dropped, and with them their classifiers.
+    state["blocks"] = {block: state["blocks"].get(block) or state["make"]() for block in blocks}
+    observations = []
+    for block, seed, values in zip(state["blocks"].values(), seeds, attributes, strict=True):
+        for name, value in values.items():
+            setattr(block, name, value)
+        observations.append(block.reset(seed=seed)[0])
+    return observations
 
 
-def _step_group(
-    group: MixVectorEnv, actions: np.ndarray
+def _step(state: State, blocks: Sequence[int], actions: Sequence[np.ndarray]) -> list[Any]:
+    return [_step_block(state["blocks"][b], a) for b, a in zip(blocks, actions, strict=True)]
+
+
+def _step_block(
+    block: MixVectorEnv, actions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """Step one group and turn gymnasium's dict of arrays into SB3's list of dicts."""
-    kind = group.task_kind
-    observations, rewards, ended, _, infos = group.step(actions)
-    members = [
+    """Step one block and turn gymnasium's dict of arrays into SB3's list of dicts."""
+    kinds = block.task_kinds
+    observations, rewards, ended, _, infos = block.step(actions)
+    metrics = infos["metrics"]
+    passes = metrics["forward_passes"] + metrics["backward_passes"]
+    told = [
         {
-            "mix": infos["mix"][m],
-            "diverged": bool(infos["diverged"][m]),
-            "val_accuracy": float(infos["metrics"]["val_accuracy"][m]),
-            "passes": int(
-                infos["metrics"]["forward_passes"][m] + infos["metrics"]["backward_passes"][m]
-            ),
-            "task": kind,
+            "mix": infos["mix"][env],
+            "diverged": bool(infos["diverged"][env]),
+            "val_accuracy": float(metrics["val_accuracy"][env]),
+            "passes": int(passes[env]),
+            "task": kinds[env],
         }
-        for m in range(group.num_envs)
+        for env in range(block.num_envs)
     ]
-    if ended.all():
-        for m, info in enumerate(members):
-            info["terminal_observation"] = infos["final_obs"][m]
-    return observations, rewards, ended, members
+    return observations, rewards, ended, told
 
 
-def _get(state: State, group: int, name: str) -> Any:
-    return getattr(state["groups"][group], name)
+def _get(state: State, block: int, name: str) -> Any:
+    return getattr(state["blocks"][block], name)
 
 
-def _has(state: State, group: int, name: str) -> bool:
-    return hasattr(state["groups"][group], name)
+def _has(state: State, block: int, name: str) -> bool:
+    return hasattr(state["blocks"][block], name)
 
 
-def _set(state: State, group: int, name: str, value: Any) -> None:
-    setattr(state["groups"][group], name, value)
+def _set(state: State, block: int, name: str, value: Any) -> None:
+    setattr(state["blocks"][block], name, value)
 
 
 def _call(
-    state: State, group: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    state: State, block: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    return getattr(state["groups"][group], name)(*args, **kwargs)
+    return getattr(state["blocks"][block], name)(*args, **kwargs)
 
 
 def _forget(state: State) -> None:

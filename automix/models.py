@@ -61,7 +61,7 @@ class SmallCNN(nn.Module):
 
 def _block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-    return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def _small_cnn(width: int, num_classes: int = 10, in_chans: int = 3, **_: Any) -> SmallCNN:

@@ -9,15 +9,18 @@ stack falls back to a loop over the nets behind the same call.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from itertools import pairwise
+from types import EllipsisType
+from typing import Protocol, cast
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 _WEIGHTED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 """Leaves that have a grouped twin."""
@@ -40,21 +43,45 @@ _CHANNELWISE = (
 """Leaves that treat every channel alike and by itself."""
 
 
+Part = tuple[Tensor, slice | EllipsisType]
+"""A tensor and the rows of it that belong to one member."""
+
+
 class Stack(Protocol):
     """k nets behind one call."""
 
     members: int
+    draws: bool
+    """Whether the nets may draw random numbers (dropout) from torch's generator."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (b, k, c, h, w) to logits (b, k, classes)."""
         ...
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
-        """Run some members: (b, len(chosen), c, h, w) to logits (b, len(chosen), classes)."""
+        """Run some members: (b, len(chosen), c, h, w) to logits (b, len(chosen), classes).
+
+        For looking, not for training: gradients reach the images, and need not reach the weights.
+        """
+        ...
+
+    def evaluator(self) -> Callable[[Tensor], Tensor]:
+        """Return the nets in evaluation mode, as they are now.
+
+        The images are (b, j, c, h, w), where j divides k: k / j neighbours share an image.
+        """
+        ...
+
+    def compile(self, mode: str) -> None:
+        """Compile the call for training with ``torch.compile``."""
         ...
 
     def module(self) -> nn.Module:
         """Return what holds the weights: for the optimizer, the device, train and eval mode."""
+        ...
+
+    def parts(self, member: int) -> dict[str, Part]:
+        """Return where a member's weights and statistics lie, by their names in its own net."""
         ...
 
     def member_squares(self) -> Tensor:
@@ -70,16 +97,19 @@ class GroupedConv2d(nn.Module):
         first = convs[0]
         self.weight = nn.Parameter(torch.cat([c.weight.detach() for c in convs]))
         self.bias = _joined([c.bias for c in convs])
-        self.out_channels, self.groups = first.out_channels, first.groups
+        self.groups = first.groups
         self.stride, self.padding, self.dilation = first.stride, first.padding, first.dilation
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (b, k * in, h, w) to (b, k * out, h', w')."""
-        # From the weight, not from k, so that a slice of the members runs through the same module.
-        groups = self.weight.shape[0] // self.out_channels * self.groups
-        return F.conv2d(
-            images, self.weight, self.bias, self.stride, self.padding, self.dilation, groups
-        )
+        return self.convolved(images, self.weight, self.bias)
+
+    def convolved(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with other weights of the same form; fewer images than nets are shared."""
+        # From the shapes, not from k, so that a slice of the members runs through the same module,
+        # and so that one image a set of neighbours needs no copies.
+        groups = images.shape[1] // weight.shape[1]
+        return F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, groups)
 
 
 class GroupedLinear(nn.Module):
@@ -124,28 +154,60 @@ def _joined_norm(norms: Sequence[nn.BatchNorm2d]) -> nn.BatchNorm2d:
 class GroupedStack:
     """k nets as one net of grouped layers; see ``Stack`` for the methods."""
 
+    draws = False  # no layer that has a twin does
+
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         self.members = len(nets)
-        self._net = _grouped(nets)
+        self._net = _grouped([copy.deepcopy(nets[0]), *nets[1:]])
+        first = next(m for m in self._net.modules() if not list(m.children()))
+        # Groups of its own would lie across the members.
+        self._shares_images = isinstance(first, GroupedConv2d) and first.groups == 1
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (b, k, c, h, w) to logits (b, k, classes)."""
         return self._net(_side_by_side(images)).view(len(images), self.members, -1)
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
-        """Run some members."""
+        """Run some members, with weights that no gradient reaches."""
         rows = torch.as_tensor(chosen, device=images.device)
+        everyone = list(chosen) == list(range(self.members))
         part = {
-            name: value.unflatten(0, (self.members, -1))[rows].flatten(0, 1)
+            name: value.detach()
+            if everyone
+            else value.detach().unflatten(0, (self.members, -1))[rows].flatten(0, 1)
             for name, value in [*self._net.named_parameters(), *self._net.named_buffers()]
             if value.dim()
         }
-        logits = functional_call(self._net, part, (_side_by_side(images),))
+        # A twin that shares the weights and is not compiled: other weights would compile it anew.
+        logits = functional_call(copy.copy(self._net), part, (_side_by_side(images),))
         return logits.view(len(images), len(chosen), -1)
+
+    def evaluator(self) -> Callable[[Tensor], Tensor]:
+        """Return the nets in evaluation mode, with batch norm folded into the convolutions."""
+        self._net.eval()
+        net, spread = _folded(self._net), not self._shares_images
+
+        def evaluate(images: Tensor) -> Tensor:
+            if spread and images.shape[1] < self.members:
+                images = images.repeat_interleave(self.members // images.shape[1], 1)
+            return net(_side_by_side(images)).view(len(images), self.members, -1)
+
+        return evaluate
+
+    def compile(self, mode: str) -> None:
+        """Compile the call for training."""
+        self._net.compile(mode=mode)
 
     def module(self) -> nn.Module:
         """Return what holds the weights."""
         return self._net
+
+    def parts(self, member: int) -> dict[str, Part]:
+        """Return where a member's weights and statistics lie."""
+        return {
+            name: (value, _rows(value, member, self.members))
+            for name, value in [*self._net.named_parameters(), *self._net.named_buffers()]
+        }
 
     def member_squares(self) -> Tensor:
         """Return the squared gradient norm of each member, (k,)."""
@@ -155,6 +217,14 @@ class GroupedStack:
             if p.grad is not None
         ]
         return torch.stack(squares).sum(0)
+
+
+def _rows(value: Tensor, member: int, members: int) -> slice | EllipsisType:
+    """Return a member's rows; what has no rows, such as a count of batches, is common to all."""
+    if value.dim() == 0:
+        return ...
+    size = len(value) // members
+    return slice(member * size, (member + 1) * size)
 
 
 def _side_by_side(images: Tensor) -> Tensor:
@@ -167,7 +237,8 @@ class LoopedStack:
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         self.members = len(nets)
-        self._nets = nn.ModuleList(nets)
+        self._nets = nn.ModuleList([copy.deepcopy(net) for net in nets])
+        self.draws = not can_group(nets[0])
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (b, k, c, h, w) to logits (b, k, classes)."""
@@ -182,9 +253,31 @@ class LoopedStack:
                 logits.append(self._nets[member](images[:, i]))
         return torch.stack(logits, 1)
 
+    def evaluator(self) -> Callable[[Tensor], Tensor]:
+        """Return the nets in evaluation mode."""
+        self._nets.eval()
+
+        def evaluate(images: Tensor) -> Tensor:
+            share = self.members // images.shape[1]
+            return torch.stack([net(images[:, i // share]) for i, net in enumerate(self._nets)], 1)
+
+        return evaluate
+
+    def compile(self, mode: str) -> None:
+        """Compile each net for training."""
+        for net in self._nets:
+            net.compile(mode=mode)
+
     def module(self) -> nn.Module:
         """Return what holds the weights."""
         return self._nets
+
+    def parts(self, member: int) -> dict[str, Part]:
+        """Return where a member's weights and statistics lie."""
+        net = self._nets[member]
+        return {
+            name: (value, ...) for name, value in [*net.named_parameters(), *net.named_buffers()]
+        }
 
     def member_squares(self) -> Tensor:
         """Return the squared gradient norm of each member, (k,)."""
@@ -198,15 +291,14 @@ class LoopedStack:
         )
 
 
-def stack(net: nn.Module, members: int) -> Stack:
-    """Return ``members`` copies of a net as one stack, grouped where its layers allow it.
+def stack(nets: Sequence[nn.Module]) -> Stack:
+    """Return copies of nets of one architecture as one stack, grouped where the layers allow it.
 
     Args:
-        net: A classifier, images (b, c, h, w) to logits (b, k); copied, not kept.
-        members: How many.
+        nets: Classifiers, images (b, c, h, w) to logits (b, k); copied, not kept. The same net may
+            be there several times.
     """
-    nets = [copy.deepcopy(net) for _ in range(members)]
-    return GroupedStack(nets) if members > 1 and can_group(net) else LoopedStack(nets)
+    return GroupedStack(nets) if len(nets) > 1 and can_group(nets[0]) else LoopedStack(nets)
 
 
 def can_group(net: nn.Module) -> bool:
@@ -239,6 +331,45 @@ def _grouped(nets: Sequence[nn.Module]) -> nn.Module:
     for name, _ in list(first.named_children()):
         setattr(first, name, _grouped([n.get_submodule(name) for n in nets]))
     return first
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """Return a module that computes the same in evaluation mode, sharing what it does not fold.
+
+    In every ``nn.Sequential`` a convolution followed by batch norm becomes one convolution.
+    """
+    children = list(module.named_children())
+    if not children:
+        return module
+    twin = copy.copy(module)
+    twin._modules = {name: _folded(child) for name, child in children}
+    if isinstance(module, nn.Sequential):
+        for (name, conv), (following, norm) in pairwise(children):
+            foldable = isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+            if isinstance(conv, GroupedConv2d) and foldable:
+                twin._modules[name] = _FoldedConv2d(conv, cast(nn.BatchNorm2d, norm))
+                twin._modules[following] = nn.Identity()
+    return twin
+
+
+class _FoldedConv2d(nn.Module):
+    """A convolution and the batch norm behind it, with the running statistics of this moment."""
+
+    def __init__(self, conv: GroupedConv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self._conv = [conv]  # in a list, so that its weights are not taken for this module's own
+        self._weights = fuse_conv_bn_weights(
+            conv.weight,
+            conv.bias,
+            cast(Tensor, norm.running_mean),
+            cast(Tensor, norm.running_var),
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._conv[0].convolved(images, *self._weights)
 
 
 def same_draws_afterwards(

@@ -13,7 +13,8 @@ from automix.actions import MixAction
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
 from automix.errors import ConfigError
 from automix.metrics import EpochMetrics
-from automix.trainer import Population, TrainerSettings
+from automix.population import Population
+from automix.settings import TrainerSettings
 from envs.codec import ActionCodec, ActionSettings
 from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
 from envs.rewards import REWARDS, RewardSettings
@@ -29,10 +30,10 @@ class EnvSettings:
 
 
 class Training(Protocol):
-    """k trainings side by side; ``automix.trainer.Population`` is one, the surrogate another."""
+    """k trainings side by side; ``automix.population.Population`` is one, the surrogate another."""
 
-    def reset(self, seed: int) -> list[EpochMetrics]:
-        """Start afresh."""
+    def reset(self, seeds: Sequence[int]) -> list[EpochMetrics]:
+        """Start afresh, each from its seed; equal seeds and tasks differ in their actions only."""
         ...
 
     def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
@@ -57,12 +58,12 @@ class World(Protocol):
         """Draw a task."""
         ...
 
-    def train_size(self, training: Training) -> int:
-        """Return the number of training images."""
+    def train_size(self, spec: TaskSpec) -> int:
+        """Return the number of training images of a task."""
         ...
 
-    def start(self, spec: TaskSpec, members: int) -> Training:
-        """Set up k trainings of a task."""
+    def start(self, specs: Sequence[TaskSpec]) -> Training:
+        """Set up a training of each task; members with equal specs share theirs."""
         ...
 
 
@@ -95,14 +96,14 @@ class ImageWorld:
         """Draw a task of the family."""
         return self.family.draw(rng)
 
-    def train_size(self, training: Training) -> int:
-        """Return the number of training images."""
-        assert isinstance(training, Population)
-        return len(training.task.train_index)
+    def train_size(self, spec: TaskSpec) -> int:
+        """Return the number of training images of a task."""
+        return self.family.train_size(spec)
 
-    def start(self, spec: TaskSpec, members: int) -> Population:
-        """Set up k trainings of a task."""
-        return Population(self.family.task(spec), self.trainer, members, self.device)
+    def start(self, specs: Sequence[TaskSpec]) -> Population:
+        """Set up a training of each task."""
+        tasks = {spec: self.family.task(spec) for spec in dict.fromkeys(specs)}
+        return Population([tasks[spec] for spec in specs], self.trainer, self.device)
 
 
 @dataclass(frozen=True)
@@ -160,35 +161,52 @@ class Game:
         """Of one member."""
         return self.observer.space
 
+    @property
+    def trainings(self) -> int:
+        """How many trainings the group needs, the hidden one included."""
+        return self.members + self._hidden
+
     def reset(self, spec: TaskSpec, seed: int) -> np.ndarray:
         """Start the trainings of a task; return the first observations, (k, d)."""
-        self.spec = spec
-        self.training = self.world.start(spec, self.members + self._hidden)
-        self._train_size = self.world.train_size(self.training)
-        self._history = [[metrics] for metrics in self.training.reset(seed)]
-        self.plays: list[list[str]] = [[] for _ in range(self.members)]
-        self._last: list[MixAction | None] = [None] * self.members
-        return self._observe()
+        self.training = self.world.start([spec] * self.trainings)
+        return self.opened(spec, self.training.reset([seed] * self.trainings))
 
     def play(self, actions: Sequence[MixAction]) -> Turn:
         """Train every member for one epoch under its action."""
         if self.training is None:
             raise ConfigError("step was called before reset", "call env.reset() first")
+        return self.told(actions, self.training.run_epoch(self.orders(actions)))
+
+    # What a table of several groups, which train together, plays with each of them:
+
+    def opened(self, spec: TaskSpec, metrics: Sequence[EpochMetrics]) -> np.ndarray:
+        """Take the records of untrained classifiers; return the first observations, (k, d)."""
+        self.spec, self._train_size = spec, self.world.train_size(spec)
+        self._history = [[record] for record in metrics]
+        self.plays: list[list[str]] = [[] for _ in range(self.members)]
+        self._last: list[MixAction | None] = [None] * self.members
+        return self._observe()
+
+    def orders(self, actions: Sequence[MixAction]) -> list[MixAction]:
+        """Return what each training is to play, the hidden one included."""
+        return [*actions, *[self._reference] * self._hidden]
+
+    def told(self, actions: Sequence[MixAction], metrics: Sequence[EpochMetrics]) -> Turn:
+        """Take the records of an epoch that was trained under these actions."""
         played = [action.resolved() for action in actions]
         resting = np.array([h[-1].diverged for h in self._history])
-        after = self.training.run_epoch([*played, *[self._reference] * self._hidden])
-        for history, metrics in zip(self._history, after, strict=True):
-            history.append(metrics)
+        for history, record in zip(self._history, metrics, strict=True):
+            history.append(record)
         self._last = list(played)
         for plays, action in zip(self.plays, played, strict=True):
             plays.append(str(action))
-        finished = after[0].epoch >= self.world.budget
+        finished = metrics[0].epoch >= self.world.budget
         return Turn(
             observations=self._observe(),
             rewards=self._rewards(finished, resting),
             finished=finished,
             played=played,
-            metrics=after[: self.members],
+            metrics=list(metrics[: self.members]),
         )
 
     def _rewards(self, finished: bool, resting: np.ndarray) -> np.ndarray:
@@ -223,3 +241,41 @@ class Game:
                 for m in range(self.members)
             ]
         )
+
+
+class Table:
+    """Several games that train together, so that their classifiers can share stacks.
+
+    Args:
+        world: Where trainings come from.
+        settings: Actions, observations, reward.
+        members: Episodes of each game.
+        games: How many.
+    """
+
+    def __init__(self, world: World, settings: EnvSettings, members: int, games: int) -> None:
+        self.world = world
+        self.games = [Game(world, settings, members) for _ in range(games)]
+        self._training: Training | None = None
+
+    def reset(self, specs: Sequence[TaskSpec], seeds: Sequence[int]) -> np.ndarray:
+        """Start a task in each game; return the first observations, (games * k, d)."""
+        size = self.games[0].trainings
+        self._training = self.world.start([spec for spec in specs for _ in range(size)])
+        records = self._by_game(self._training.reset([s for s in seeds for _ in range(size)]))
+        opened = zip(self.games, specs, records, strict=True)
+        return np.concatenate([game.opened(spec, own) for game, spec, own in opened])
+
+    def play(self, actions: Sequence[MixAction]) -> list[Turn]:
+        """Train every member of every game for one epoch under its action."""
+        if self._training is None:
+            raise ConfigError("step was called before reset", "call env.reset() first")
+        k = self.games[0].members
+        dealt = [list(actions[start : start + k]) for start in range(0, len(actions), k)]
+        orders = [game.orders(own) for game, own in zip(self.games, dealt, strict=True)]
+        records = self._by_game(self._training.run_epoch([a for own in orders for a in own]))
+        return [g.told(a, r) for g, a, r in zip(self.games, dealt, records, strict=True)]
+
+    def _by_game(self, records: Sequence[EpochMetrics]) -> list[Sequence[EpochMetrics]]:
+        size = self.games[0].trainings
+        return [records[start : start + size] for start in range(0, len(records), size)]

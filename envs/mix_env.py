@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from automix.data.tasks import FamilySettings
-from automix.trainer import TrainerSettings
-from envs.game import EnvSettings, Game, ImageWorld, Turn, World
+from automix.data.tasks import FamilySettings, TaskSpec
+from automix.settings import TrainerSettings
+from envs.game import EnvSettings, Game, ImageWorld, Table, Turn, World
 
 DIGITS_FAMILY = FamilySettings(
     dataset="digits",
@@ -70,8 +72,8 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Draw a task and fresh weights; return the first observation and the task's kind."""
         super().reset(seed=seed)
-        observations = start_drawn(self._game, self.np_random)
-        return observations[0], {"task": asdict(self._game.spec)}  # type: ignore[arg-type]
+        spec, own_seed = draw_start(self._game.world, self.np_random)
+        return self._game.reset(spec, own_seed)[0], {"task": asdict(spec)}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Train for one epoch."""
@@ -86,72 +88,95 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """A group of episodes that share task, initial weights, batch order and mixing draws.
+    """Groups of episodes that share task, initial weights, batch order and mixing draws.
 
-    What differs between its members is what their actions did, and nothing else: the group's
-    mean is a baseline for each of them. All end together and start again in the same step
-    (``info["final_obs"]``); one that diverged rests, with reward 0, until then.
+    What differs between the members of a group is what their actions did, and nothing else: the
+    group's mean is a baseline for each of them. Environment ``g * group_size + m`` is member m of
+    group g. All end together and start again in the same step (``info["final_obs"]``), unless
+    ``autoreset_mode`` says otherwise; one that diverged rests, with reward 0, until then.
 
     Args:
         group_size: Episodes side by side.
         world: Where tasks and trainings come from; the digits family if not given.
         settings: Actions, observations, reward.
+        groups: How many; their classifiers are stacked where they have the same form.
+        autoreset_mode: ``SAME_STEP``, or ``DISABLED``: then ``reset`` follows every last step.
     """
 
-    metadata = {  # noqa: RUF012 (gymnasium's form)
-        "render_modes": [],
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-    }
-
     def __init__(
-        self, group_size: int, world: World | None = None, settings: EnvSettings | None = None
+        self,
+        group_size: int,
+        world: World | None = None,
+        settings: EnvSettings | None = None,
+        groups: int = 1,
+        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     ) -> None:
-        self._game = Game(world or image_world(), settings or EnvSettings(), group_size)
-        self.num_envs = group_size
-        self.single_action_space = self._game.action_space
-        self.single_observation_space = self._game.observation_space
-        self.action_space = batch_space(self.single_action_space, group_size)
-        self.observation_space = batch_space(self.single_observation_space, group_size)
+        self.metadata = {"render_modes": [], "autoreset_mode": autoreset_mode}
+        self._resets = autoreset_mode is AutoresetMode.SAME_STEP
+        self._table = Table(world or image_world(), settings or EnvSettings(), group_size, groups)
+        game = self._table.games[0]
+        self.group_size, self.num_envs = group_size, groups * group_size
+        self._specs: list[TaskSpec] = []
+        self.single_action_space = game.action_space
+        self.single_observation_space = game.observation_space
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draw one task for all; of a list of seeds the first counts, because they share it."""
+        """Draw one task for each group; of a list of seeds the first counts."""
         first = seed[0] if isinstance(seed, list) else seed
         super().reset(seed=first)
-        observations = start_drawn(self._game, self.np_random)
-        return observations, {"task": asdict(self._game.spec)}  # type: ignore[arg-type]
+        observations = self._start()
+        return observations, {"task": _columns([asdict(spec) for spec in self._specs])}
+
+    def _start(self) -> np.ndarray:
+        drawn = [draw_start(self._table.world, self.np_random) for _ in self._table.games]
+        specs, seeds = zip(*drawn, strict=True)
+        self._specs = [spec for spec in specs for _ in range(self.group_size)]
+        return self._table.reset(specs, seeds)
 
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Train every member for one epoch."""
-        turn = self._game.play([self._game.codec.decode(action) for action in actions])
-        infos: dict[str, Any] = {}
-        for member in range(self.num_envs):
-            infos = self._add_info(infos, member_info(turn, member), member)
-        observations = turn.observations
-        if turn.finished:
-            infos["final_obs"] = turn.observations
+        codec = self._table.games[0].codec
+        turns = self._table.play([codec.decode(action) for action in actions])
+        infos = _columns([member_info(t, m) for t in turns for m in range(self.group_size)])
+        observations = np.concatenate([turn.observations for turn in turns])
+        finished = turns[0].finished
+        if finished and self._resets:
+            infos["final_obs"] = observations
             infos["_final_obs"] = np.ones(self.num_envs, dtype=bool)
-            observations = start_drawn(self._game, self.np_random)
-        ended = np.full(self.num_envs, turn.finished)
-        return observations, turn.rewards, ended, np.zeros_like(ended), infos
+            observations = self._start()
+        ended = np.full(self.num_envs, finished)
+        rewards = np.concatenate([turn.rewards for turn in turns])
+        return observations, rewards, ended, np.zeros_like(ended), infos
 
     @property
-    def task_kind(self) -> str:
-        """Size and noise of the task that is being played."""
-        return self._game.spec.kind if self._game.spec else ""
+    def task_kinds(self) -> list[str]:
+        """Size and noise of the task that each environment plays; empty before ``reset``."""
+        return [spec.kind for spec in self._specs]
+
+    def drawn_images(self, seed: int) -> int:
+        """Return how many training images the tasks have that ``reset(seed=seed)`` would draw.
+
+        What an episode will cost is about proportional to it, so that work can be dealt out.
+        """
+        rng, _ = np_random(seed)
+        world = self._table.world
+        return sum(world.train_size(draw_start(world, rng)[0]) for _ in self._table.games)
 
     def action_masks(self) -> np.ndarray:
         """Return which actions are offered to each member, (k, entries)."""
-        return np.tile(self._game.codec.masks(), (self.num_envs, 1))
+        return np.tile(self._table.games[0].codec.masks(), (self.num_envs, 1))
 
 
-def start_drawn(game: Game, rng: np.random.Generator) -> np.ndarray:
-    """Draw a task and a training seed, and start the game with them."""
-    spec = game.world.draw(rng)
-    return game.reset(spec, int(rng.integers(2**31)))
+def draw_start(world: World, rng: np.random.Generator) -> tuple[TaskSpec, int]:
+    """Draw a task and the seed of its trainings."""
+    spec = world.draw(rng)
+    return spec, int(rng.integers(2**31))
 
 
 def member_info(turn: Turn, member: int) -> dict[str, Any]:
@@ -160,5 +185,23 @@ def member_info(turn: Turn, member: int) -> dict[str, Any]:
     return {
         "mix": str(turn.played[member]),
         "diverged": metrics.diverged,
-        "metrics": asdict(metrics),
+        "metrics": dict(vars(metrics)),  # a flat record: ``asdict`` would copy it number by number
     }
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Turn infos, one an environment, into gymnasium's dict of arrays with their ``_`` masks.
+
+    ``VectorEnv._add_info`` gives the same, environment by environment, at many times the cost.
+    """
+    everyone = np.ones(len(rows), dtype=bool)
+    columns: dict[str, Any] = {}
+    for name, first in rows[0].items():
+        values = [row[name] for row in rows]
+        if isinstance(first, dict):
+            columns[name] = _columns(values)
+        else:
+            plain = isinstance(first, int | float)
+            columns[name] = np.array(values, dtype=None if plain else object)
+        columns[f"_{name}"] = everyone
+    return columns

@@ -223,5 +223,9 @@ class Observer:
 
     def __call__(self, view: View) -> np.ndarray:
         """Return the observation, (d,) float32, clipped to the declared ranges."""
-        values = np.concatenate([np.atleast_1d(feature(view)) for feature in self._features])
-        return np.clip(values, self.space.low, self.space.high).astype(np.float32)
+        values: list[float] = []
+        for feature in self._features:
+            value = feature(view)
+            values.extend(value if isinstance(value, Sequence) else (value,))
+        within = np.minimum(np.maximum(values, self.space.low), self.space.high)
+        return within.astype(np.float32)

@@ -17,11 +17,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 from automix.actions import PLAIN, MixAction
 from automix.data.tasks import TaskSpec
 from automix.metrics import EpochMetrics
-from envs.game import EnvSettings, Training
+from envs.game import EnvSettings
 from envs.mix_env import MixEnv, MixVectorEnv
 
 CLASSES = 10
@@ -33,31 +34,34 @@ class SurrogateTraining:
     """k closed-form trainings.
 
     Args:
-        spec: The task; only its label noise matters.
-        members: k.
+        specs: The task of each; only its label noise matters.
         budget: Epochs.
     """
 
-    def __init__(self, spec: TaskSpec, members: int, budget: int) -> None:
-        self.spec, self.members, self.budget = spec, members, budget
+    def __init__(self, specs: Sequence[TaskSpec], budget: int) -> None:
+        self._noise, self.budget = [spec.label_noise for spec in specs], budget
 
-    def reset(self, seed: int) -> list[EpochMetrics]:
+    def reset(self, seeds: Sequence[int]) -> list[EpochMetrics]:
         """Start at chance."""
         self._epoch = 0
-        self._accuracy = np.full(self.members, 1 / CLASSES)
-        return [self._record(PLAIN, a) for a in self._accuracy]
+        self._accuracy = np.full(len(self._noise), 1 / CLASSES)
+        return [self._record(PLAIN, *of) for of in zip(self._accuracy, self._noise, strict=True)]
 
     def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
         """Add each action's gain."""
         progress = self._epoch / self.budget
-        gains = [gain(action, self.spec.label_noise, progress, self.budget) for action in actions]
+        played = list(zip(actions, self._noise, strict=True))
+        gains = [gain(action, noise, progress, self.budget) for action, noise in played]
         self._accuracy = self._accuracy + np.array(gains)
         self._epoch += 1
-        return [self._record(a, x) for a, x in zip(actions, self._accuracy, strict=True)]
+        return [
+            self._record(action, accuracy, noise)
+            for (action, noise), accuracy in zip(played, self._accuracy, strict=True)
+        ]
 
-    def _record(self, action: MixAction, accuracy: float) -> EpochMetrics:
+    def _record(self, action: MixAction, accuracy: float, noise: float) -> EpochMetrics:
         loss = math.log(CLASSES) * (1 - accuracy)
-        seen = accuracy * (1 - self.spec.label_noise)
+        seen = accuracy * (1 - noise)
         return EpochMetrics(
             epoch=self._epoch,
             train_loss=math.log(CLASSES) * (1 - seen),
@@ -103,13 +107,13 @@ class SurrogateWorld:
         noise = float(rng.choice(np.asarray(self.label_noise)))
         return TaskSpec(train_size=200, label_noise=noise, seed=int(rng.integers(2**31)))
 
-    def train_size(self, training: Training) -> int:
+    def train_size(self, spec: TaskSpec) -> int:
         """Return a number that tells nothing."""
-        return 200
+        return spec.train_size
 
-    def start(self, spec: TaskSpec, members: int) -> SurrogateTraining:
-        """Set up k closed-form trainings."""
-        return SurrogateTraining(spec, members, self.budget)
+    def start(self, specs: Sequence[TaskSpec]) -> SurrogateTraining:
+        """Set up a closed-form training of each task."""
+        return SurrogateTraining(specs, self.budget)
 
     def value(self, action: MixAction) -> float:
         """Return the mean accuracy gained over an episode by playing one action throughout."""
@@ -140,6 +144,11 @@ class SurrogateVectorEnv(MixVectorEnv):
     """The vectorised form on closed-form trainings."""
 
     def __init__(
-        self, group_size: int, budget: int = 20, settings: EnvSettings | None = None
+        self,
+        group_size: int,
+        budget: int = 20,
+        settings: EnvSettings | None = None,
+        groups: int = 1,
+        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     ) -> None:
-        super().__init__(group_size, SurrogateWorld(budget), settings)
+        super().__init__(group_size, SurrogateWorld(budget), settings, groups, autoreset_mode)

@@ -11,7 +11,7 @@ from timm.models import register_model
 
 from automix.data.image_set import ImageSet, InMemory
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
-from automix.trainer import TrainerSettings
+from automix.settings import TrainerSettings
 
 BATCH_SIZE = 16
 

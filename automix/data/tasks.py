@@ -135,6 +135,11 @@ class TaskFamily:
             seed=int(rng.integers(2**31)),
         )
 
+    def train_size(self, spec: TaskSpec) -> int:
+        """Return the number of training images of a task, without building it."""
+        most = len(self._rest) - self.val_size
+        return min(spec.train_size or most, most)
+
     def task(self, spec: TaskSpec) -> Task:
         """Build a task; equal specs give equal tasks.
 

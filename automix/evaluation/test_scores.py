@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import (
     multiclass_calibration_error,
 )
 
-from automix.trainer import Population
+from automix.population import Population
 
 CALIBRATION_BINS = 15
 
@@ -30,10 +30,14 @@ def test_scores(population: Population) -> list[TestScores]:
 
     A diverged training answers like one that knows nothing: accuracy 0, error 1.
     """
-    task = population.task
-    labels = task.labels(task.test_index)
-    logits = population.logits(task.split(task.test_index, torch.device("cpu"))).cpu()
-    return [_scores(logits[:, member], labels) for member in range(population.members)]
+    scores: dict[int, TestScores] = {}
+    for task in {id(task): task for task in population.tasks}.values():
+        members = [m for m, own in enumerate(population.tasks) if own is task]
+        labels = task.labels(task.test_index)
+        images = task.split(task.test_index, torch.device("cpu"))
+        logits = population.logits(images, members).cpu()
+        scores |= {m: _scores(logits[:, i], labels) for i, m in enumerate(members)}
+    return [scores[member] for member in range(population.members)]
 
 
 def _scores(logits: torch.Tensor, labels: torch.Tensor) -> TestScores:

@@ -10,7 +10,9 @@ A provider has the signature::
     returns     (b, h, w) float32, non-negative, sums to 1 for each image
 
 The tag ``passes`` says how many forward and backward passes over the samples it costs, and
-``needs_classifier`` whether the map changes as the classifier learns.
+``needs_classifier`` whether the map changes as the classifier learns. A provider that can be read
+off a training step has the tag ``from_step``: slopes of the loss at the images, (b, c, h, w), to
+maps (b, h, w).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from automix.registry import Registry
 
 Classifier = Callable[[Tensor], Tensor]
 Provider = Callable[[Tensor, Tensor, Classifier], Tensor]
+ReadOff = Callable[[Tensor], Tensor]
 
 SALIENCY: Registry[Provider] = Registry("saliency provider", __name__)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode
 from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3 import DQN
 
@@ -34,8 +35,8 @@ FILES = ["policy.json", "policy.safetensors", "schedule.yaml"]
 def learned(name: str, space: str) -> tuple[Learned, RunSettings]:
     """An agent whose random weights are large, so that it does not always play the same."""
     settings = replace(tiny_run.settings(), env=worlds.settings(space))
-    make_group = partial(SurrogateVectorEnv, 2, 4, settings.env)
-    env = GroupVecEnv(make_group, 2, [InlineWorker()], 0)
+    make_block = partial(SurrogateVectorEnv, 2, 4, settings.env, 1, AutoresetMode.DISABLED)
+    env = GroupVecEnv(make_block, 2, [InlineWorker()], 0)
     with borrowed_global_rng(3):
         agent = AGENTS[name](settings.agent, env, 4, 3)
         for parameter in agent.policy.parameters():

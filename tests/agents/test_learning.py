@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.sb3 import AGENTS
@@ -32,8 +33,8 @@ def learned(name: str, space: str, seed: int) -> BaseAlgorithm:
     settings = EnvSettings(
         actions=ActionSettings(space=space), reward=RewardSettings(baseline="group")
     )
-    make_group = partial(SurrogateVectorEnv, 8, BUDGET, settings)
-    env = GroupVecEnv(make_group, 8, [InlineWorker()], seed)
+    make_block = partial(SurrogateVectorEnv, 8, BUDGET, settings, 1, AutoresetMode.DISABLED)
+    env = GroupVecEnv(make_block, 8, [InlineWorker()], seed)
     with borrowed_global_rng(seed):
         agent = AGENTS[name](AgentSettings(), env, BUDGET, seed)
         agent.learn(UPDATES * env.num_envs * BUDGET)

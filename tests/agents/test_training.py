@@ -326,7 +326,7 @@ def test_the_test_split_is_read_once_a_trial_after_the_last_epoch(tmp_path, monk
     real = agents.compare.test_scores
 
     def watched(population: Any) -> Any:
-        finished.append(population._epoch)
+        finished.append(population.snapshot()["members"][0]["epoch"])
         return real(population)
 
     monkeypatch.setattr(agents.compare, "test_scores", watched)

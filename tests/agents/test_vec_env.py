@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
-from agents.training import make_mix_group
-from agents.vec_env import GroupVecEnv
+from agents.training import make_mix_block
+from agents.vec_env import GroupVecEnv, dealt
 from agents.workers import InlineWorker
 from envs import SurrogateVectorEnv
 from tests import tiny
@@ -23,21 +27,27 @@ BUDGET = 3
 GROUPS, SIZE = 3, 2
 
 
+def surrogate_block(settings):
+    """Make one group, which waits to be reset."""
+    return partial(SurrogateVectorEnv, SIZE, BUDGET, settings, 1, AutoresetMode.DISABLED)
+
+
 def surrogate(workers=None, space="factored", seed=5, groups=GROUPS) -> GroupVecEnv:
-    make_group = partial(SurrogateVectorEnv, SIZE, BUDGET, worlds.settings(space))
-    return GroupVecEnv(make_group, groups, workers or [InlineWorker()], seed)
+    make_block = surrogate_block(worlds.settings(space))
+    return GroupVecEnv(make_block, groups, workers or [InlineWorker()], seed)
 
 
 def real(workers, seed=5) -> GroupVecEnv:
-    make_group = partial(
-        make_mix_group,
+    make_block = partial(
+        make_mix_block,
         SIZE,
+        1,
         worlds.FAMILY,
         tiny.trainer_settings(epochs=2),
         worlds.settings(baseline="group"),
         "cpu",
     )
-    return GroupVecEnv(make_group, GROUPS, workers, seed)
+    return GroupVecEnv(make_block, GROUPS, workers, seed)
 
 
 def trajectory(env: GroupVecEnv, steps: int) -> list[np.ndarray]:
@@ -91,7 +101,7 @@ def test_the_end_of_an_episode_shows_its_last_observation_and_the_next_ones_firs
 def test_infos_of_the_last_step_name_the_task_that_ended():
     env = surrogate()
     env.reset()
-    kinds = env.get_attr("task_kind")
+    kinds = [kinds[0] for kinds in env.get_attr("task_kinds")]
     for _ in range(BUDGET):
         infos = env.step(np.zeros((6, 3), dtype=np.int64))[3]
         assert [info["task"] for info in infos] == kinds
@@ -188,8 +198,8 @@ def test_processes_give_what_this_process_gives_bit_for_bit(processes):
         assert masks.shape == (6, 10)
         assert is_masking_supported(env)
         assert not env.has_attr("nothing_of_that_name")
-        assert env.get_attr("task_kind", indices=[0, 2, 4]) == [
-            env.get_attr("task_kind")[index] for index in (0, 2, 4)
+        assert env.get_attr("task_kinds", indices=[0, 2, 4]) == [
+            env.get_attr("task_kinds")[index] for index in (0, 2, 4)
         ]
         env.close()
         assert len(got) == len(wanted)
@@ -205,8 +215,167 @@ def test_more_workers_than_groups_leaves_some_without_work(processes):
 
 def test_settings_travel_to_processes_as_they_are(processes):
     settings = replace(worlds.settings("flat"), observations=("progress", "last_ratio"))
-    make_group = partial(SurrogateVectorEnv, SIZE, BUDGET, settings)
-    env = GroupVecEnv(make_group, 2, processes, 0)
+    env = GroupVecEnv(surrogate_block(settings), 2, processes, 0)
     assert env.observation_space.shape == (2,)
     assert env.action_space.n == 28
     env.close()
+
+
+# Dealing blocks out -----------------------------------------------------------------------------
+
+UNEVEN = replace(worlds.FAMILY, train_sizes=(20, 40, 100))
+"""Tasks of which some cost several times as much as others."""
+
+
+def uneven(workers, blocks=4, groups=1, seed=5) -> GroupVecEnv:
+    make_block = partial(
+        make_mix_block,
+        SIZE,
+        groups,
+        UNEVEN,
+        tiny.trainer_settings(epochs=2),
+        worlds.settings(),
+        "cpu",
+    )
+    return GroupVecEnv(make_block, blocks, workers, seed)
+
+
+def inline(count):
+    return [InlineWorker() for _ in range(count)]
+
+
+COSTS = st.lists(st.integers(0, 20), max_size=9)
+
+
+def loads(costs, hands):
+    return [sum(costs[item] for item in hand) for hand in hands]
+
+
+@given(costs=COSTS, hands=st.integers(1, 4))
+def test_every_item_is_dealt_once_and_no_hand_is_empty_without_need(costs, hands):
+    held = dealt(costs, hands)
+    assert len(held) == hands
+    assert sorted(item for hand in held for item in hand) == list(range(len(costs)))
+    assert all(hand == sorted(hand) for hand in held)
+    assert sum(not hand for hand in held) == max(0, hands - len(costs))
+    assert held == dealt(list(costs), hands)
+
+
+@given(costs=COSTS, hands=st.integers(1, 4))
+def test_no_hand_has_much_more_than_its_share(costs, hands):
+    """When a hand got its last item it had the least, so no more than its share of the others."""
+    held = dealt(costs, hands)
+    for hand, load in zip(held, loads(costs, held), strict=True):
+        least = min((costs[item] for item in hand), default=0)
+        assert load <= (sum(costs) - least) / hands + least
+
+
+@given(costs=st.lists(st.integers(0, 20), min_size=1, max_size=6), hands=st.integers(1, 3))
+def test_the_fullest_hand_is_near_the_best_of_all_deals(costs, hands):
+    """Graham 1969, theorem 2: 4/3 - 1/(3 m) of the optimum."""
+    best = min(
+        max(sum(c for c, to in zip(costs, deal, strict=True) if to == h) for h in range(hands))
+        for deal in product(range(hands), repeat=len(costs))
+    )
+    fullest = max(loads(costs, dealt(costs, hands)))
+    assert fullest <= (4 / 3 - 1 / (3 * hands)) * best + 1e-9
+
+
+def test_equal_costs_go_round():
+    assert dealt([1] * 7, 3) == [[0, 3, 6], [1, 4], [2, 5]]
+    assert dealt([0] * 4, 2) == [[0, 2], [1, 3]]
+    assert dealt([], 2) == [[], []]
+
+
+def test_the_dearest_are_dealt_first():
+    assert dealt([1, 5, 1, 1, 2], 2) == [[1], [0, 2, 3, 4]]
+    assert dealt([1, 1, 1, 100], 3) == [[3], [0, 2], [1]]
+    assert dealt([7, 7, 0, 0], 3) == [[0], [1], [2, 3]]
+
+
+def test_blocks_are_held_by_what_their_episodes_cost():
+    env, plain = uneven(inline(2)), uneven(inline(1))
+    seen = []
+    for _ in range(4):
+        env.reset()
+        plain.reset()
+        kinds = [kinds[0] for kinds in env.get_attr("task_kinds", range(0, 8, SIZE))]
+        costs = [int(kind.split()[0]) for kind in kinds]
+        assert kinds == [kinds[0] for kinds in plain.get_attr("task_kinds", range(0, 8, SIZE))]
+        assert env._held == dealt(costs, 2)
+        seen.append(tuple(map(tuple, env._held)))
+    assert len(set(seen)) > 1, "blocks that move: else the tests below show nothing"
+
+
+def test_results_do_not_depend_on_who_holds_a_block():
+    """Three episodes of four blocks, bit by bit; blocks move between workers in between."""
+    wanted = trajectory(uneven(inline(1)), 7)
+    for count in (2, 3, 4, 6):
+        got = trajectory(uneven(inline(count)), 7)
+        assert len(got) == len(wanted)
+        for one, other in zip(got, wanted, strict=True):
+            assert_array_equal(one, other)
+
+
+def test_blocks_that_move_between_processes_give_the_same(processes):
+    wanted = trajectory(uneven(inline(1)), 5)
+    env = uneven(processes)
+    for one, other in zip(trajectory(env, 5), wanted, strict=True):
+        assert_array_equal(one, other)
+    env.close()
+
+
+def test_attributes_go_where_their_block_goes():
+    env = uneven(inline(2))
+    env.set_attr("colour", "grey")
+    env.set_attr("colour", "red", indices=[2])
+    env.set_attr("shape", "round", indices=[7])
+    holders = set()
+    for _ in range(5):
+        env.reset()
+        holders.add(next(w for w, held in enumerate(env._held) if 1 in held))
+        assert env.get_attr("colour") == ["grey"] * 2 + ["red"] * 2 + ["grey"] * 4
+        assert env.get_attr("shape", indices=[6, 7]) == ["round", "round"]
+        assert not env.has_attr("shape")
+    assert holders == {0, 1}
+
+
+def test_a_worker_holds_no_block_that_it_does_not_play():
+    workers = inline(2)
+    env = uneven(workers)
+    for _ in range(4):
+        env.reset()
+        assert [sorted(worker._state["blocks"]) for worker in workers] == env._held
+    env.close()
+    assert [worker._state for worker in workers] == [{}, {}]
+
+
+def test_a_block_may_hold_several_groups():
+    env = uneven(inline(2), blocks=3, groups=2)
+    assert env.num_envs == 3 * 2 * SIZE
+    observations = env.reset().reshape(6, SIZE, -1)
+    assert_array_equal(observations[:, 0], observations[:, 1])
+    assert len({group[0].tobytes() for group in observations}) == 6
+    kinds = env.get_attr("task_kinds", indices=[0, 4, 8])
+    costs = [sum(int(kind.split()[0]) for kind in block[::SIZE]) for block in kinds]
+    assert env._held == dealt(costs, 2)
+    infos = env.step(np.zeros((12, 3), dtype=np.int64))[3]
+    assert [info["task"] for info in infos] == [kind for block in kinds for kind in block]
+    wanted = trajectory(uneven(inline(1), blocks=3, groups=2), 5)
+    for one, other in zip(
+        trajectory(uneven(inline(3), blocks=3, groups=2), 5), wanted, strict=True
+    ):
+        assert_array_equal(one, other)
+
+
+def test_every_episode_has_a_seed_of_its_own_whatever_was_played_before():
+    """An episode that is broken off changes nothing in the next one."""
+    env, other = uneven(inline(2)), uneven(inline(2))
+    first = [env.reset() for _ in range(3)]
+    other.reset()
+    other.step(np.zeros((8, 3), dtype=np.int64))
+    assert_array_equal(other.reset(), first[1])
+    for _ in range(2):
+        last = other.step(np.ones((8, 3), dtype=np.int64))[0]
+    assert_array_equal(last, first[2])
+    assert not np.array_equal(first[0], first[1])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agents.vec_env import _build
+from agents.vec_env import _prepare
 from agents.workers import (
     InlineWorker,
     ProcessWorker,
@@ -113,7 +113,7 @@ def test_a_process_keeps_state_hands_errors_over_and_lives_on():
 
         # What a user can act on comes over as what it is.
         misspelt = partial(ActionSettings, methods=("cutmx",))
-        worker.submit(_build, misspelt, [1])
+        worker.submit(_prepare, misspelt, [0])
         with pytest.raises(ConfigError, match="Did you mean 'cutmix'") as refused:
             worker.result()
         assert refused.value.hint.startswith("known: ")

@@ -10,7 +10,7 @@ import torch
 
 from automix.actions import PLAIN, MixAction
 from automix.evaluation import TestScores, test_scores
-from automix.trainer import Population
+from automix.population import Population
 from tests import tiny
 
 # pytest would take both for tests.
@@ -19,8 +19,8 @@ del test_scores, TestScores
 
 
 def population(members: int = 2, **settings) -> Population:
-    made = Population(tiny.digits_task(), tiny.trainer_settings(epochs=2, **settings), members)
-    made.reset(4)
+    made = Population([tiny.digits_task()] * members, tiny.trainer_settings(epochs=2, **settings))
+    made.reset([4] * members)
     return made
 
 
@@ -41,7 +41,7 @@ def test_accuracy_and_calibration_error_are_those_of_counting():
     trained = population()
     for action in (MixAction("cutmix", 0.5), PLAIN):
         trained.run_epoch([action, PLAIN])
-    task = trained.task
+    task = trained.tasks[0]
     logits = trained.logits(task.normalised(task.test_index))
     labels = task.images.labels[task.test_index]
     for member, score in enumerate(scores_of(trained)):
@@ -54,12 +54,12 @@ def test_accuracy_and_calibration_error_are_those_of_counting():
 def test_the_calibration_error_does_not_let_over_and_underconfidence_cancel():
     """Answers that are right half of the time, whatever their confidence."""
     guesses = population(1)
-    labels = guesses.task.images.labels[guesses.task.test_index]
+    labels = guesses.tasks[0].images.labels[guesses.tasks[0].test_index]
     rng = np.random.default_rng(0)
     answers = np.where(rng.random(len(labels)) < 0.5, labels, (labels + 1) % 10)
     logits = np.eye(10)[answers] * rng.uniform(0.0, 4.4, (len(labels), 1))
     shown = torch.from_numpy(logits.astype(np.float32))[:, None]
-    guesses.logits = lambda images: shown
+    guesses.logits = lambda images, members: shown
     accuracy, error = by_hand(shown[:, 0].softmax(1).numpy(), labels)
     (score,) = scores_of(guesses)
     assert score.accuracy == pytest.approx(accuracy, abs=1e-6)
@@ -70,8 +70,8 @@ def test_the_calibration_error_does_not_let_over_and_underconfidence_cancel():
 def test_scores_are_of_the_test_part_and_of_the_true_labels():
     """A net that always says 3 is right as often as there are threes among the test images."""
     knows_three = population(1)
-    knows_three.logits = lambda images: torch.eye(10)[3].expand(len(images), 1, 10) * 50
-    task = knows_three.task
+    knows_three.logits = lambda images, members: torch.eye(10)[3].expand(len(images), 1, 10) * 50
+    task = knows_three.tasks[0]
     share = float((task.images.labels[task.test_index] == 3).mean())
     (score,) = scores_of(knows_three)
     assert score.accuracy == pytest.approx(share)
@@ -85,8 +85,9 @@ def test_scoring_changes_nothing():
     first, second = scores_of(trained), scores_of(trained)
     assert first == second
     after = trained.snapshot()
-    for name, tensor in before["classifiers"].items():
-        assert torch.equal(tensor, after["classifiers"][name]), name
+    for one, other in zip(before["members"], after["members"], strict=True):
+        for name, tensor in one["classifier"].items():
+            assert torch.equal(tensor, other["classifier"][name]), name
 
 
 def test_a_diverged_training_knows_nothing():
@@ -102,8 +103,25 @@ def test_training_never_reads_what_evaluation_reads():
     task = tiny.digits_task()
     for index in (task.test_index, task.test_index[:50]):
         cut = replace(task, test_index=index)
-        trained = Population(cut, tiny.trainer_settings(epochs=2), 1)
-        histories.append([trained.reset(4)[0], trained.run_epoch([PLAIN])[0]])
+        trained = Population([cut], tiny.trainer_settings(epochs=2))
+        histories.append([trained.reset([4])[0], trained.run_epoch([PLAIN])[0]])
         scores.append(scores_of(trained))
     assert histories[0] == histories[1]
     assert scores[0] != scores[1]
+
+
+def test_each_member_is_scored_on_the_test_part_of_its_own_task():
+    """Two tasks of different statistics and test parts, in one population and alone."""
+    task = tiny.digits_task()
+    other = replace(task, test_index=task.test_index[:50], mean=task.mean + 0.1)
+    settings = tiny.trainer_settings(epochs=2)
+    together = Population([task, other, task], settings)
+    together.reset([4, 4, 5])
+    together.run_epoch([PLAIN] * 3)
+    for member, (own, seed) in enumerate([(task, 4), (other, 4), (task, 5)]):
+        alone = Population([own], settings)
+        alone.reset([seed])
+        alone.run_epoch([PLAIN])
+        (wanted,) = scores_of(alone)
+        got = scores_of(together)[member]
+        assert got.accuracy == pytest.approx(wanted.accuracy, abs=0.005)

@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from automix.models import create_classifier
 from automix.seeding import borrowed_global_rng
@@ -175,7 +176,7 @@ def test_a_member_that_breaks_down_breaks_down_alone():
 def test_equal_copies_give_equal_logits_and_leave_the_net_alone(members):
     net = small_cnn()
     before = copy.deepcopy(net.state_dict())
-    together = stack(net, members)
+    together = stack([net] * members)
     assert together.members == members
     images, labels = batch(members=1)
     images, labels = images.expand(-1, members, -1, -1, -1), labels.expand(-1, members)
@@ -188,9 +189,9 @@ def test_equal_copies_give_equal_logits_and_leave_the_net_alone(members):
 
 
 def test_what_can_be_grouped_is_grouped():
-    assert isinstance(stack(small_cnn(), 2), GroupedStack)
-    assert isinstance(stack(varied(), 2), GroupedStack)
-    assert isinstance(stack(small_cnn(), 1), LoopedStack)
+    assert isinstance(stack([small_cnn()] * 2), GroupedStack)
+    assert isinstance(stack([varied()] * 2), GroupedStack)
+    assert isinstance(stack([small_cnn()]), LoopedStack)
 
 
 class Scaled(Varied):
@@ -257,7 +258,7 @@ def shared(net):
 def test_what_cannot_be_grouped_runs_in_a_loop(net):
     net = net()
     assert not can_group(net)
-    together = stack(net, 2)
+    together = stack([net] * 2)
     assert isinstance(together, LoopedStack)
     together.module().eval()
     images = batch(members=2)[0]
@@ -266,7 +267,7 @@ def test_what_cannot_be_grouped_runs_in_a_loop(net):
 
 
 def test_members_draw_the_same_dropout_and_every_call_draws_anew():
-    together = stack(with_layer(nn.Dropout(0.5))(), 3)
+    together = stack([with_layer(nn.Dropout(0.5))()] * 3)
     together.module().train()
     images = batch(members=1)[0].expand(-1, 3, -1, -1, -1)
     with borrowed_global_rng(4):
@@ -277,6 +278,314 @@ def test_members_draw_the_same_dropout_and_every_call_draws_anew():
     assert not torch.allclose(first, second, atol=0.01)
 
 
+# The nets in evaluation mode --------------------------------------------------------------------
+
+
+class Oriented(nn.Module):
+    """Groups in the first layer, a norm that keeps no statistics, one that no layer precedes."""
+
+    stackable = True
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(2, 4, 3, groups=2, bias=False),
+            nn.BatchNorm2d(4, track_running_stats=False),
+            nn.ReLU(),
+        )
+        self.norm = nn.BatchNorm2d(4)
+        self.body = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.BatchNorm2d(6))
+        self.fc = nn.Linear(6, CLASSES)
+
+    def forward(self, images):
+        return self.fc(self.body(self.norm(self.stem(images))).mean((2, 3)))
+
+
+class Pooled(Varied):
+    """Shrinks the images before the first weights see them."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk.insert(0, nn.AvgPool2d(1))
+
+
+def oriented():
+    with borrowed_global_rng(0):
+        return Oriented()
+
+
+def pooled():
+    with borrowed_global_rng(0):
+        return Pooled()
+
+
+all_nets = pytest.mark.parametrize("net", [small_cnn, varied, oriented, pooled])
+
+
+def trained(together, steps=2, lr=0.05):
+    """Move weights and running statistics by a few steps."""
+    module = together.module().train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=lr, momentum=0.9)
+    images, labels = batch(8, together.members)
+    for step in range(steps):
+        losses_of(together(images * (1 + step)), labels).mean(0).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return together
+
+
+def nets_in(together, net):
+    """Each member as the net that it stands for."""
+    for member in range(together.members):
+        one = copy.deepcopy(net())
+        parts = together.parts(member)
+        one.load_state_dict({name: value[rows].detach() for name, (value, rows) in parts.items()})
+        yield one
+
+
+@all_nets
+@kinds
+@pytest.mark.parametrize("members", [1, 2, 4, 6])
+def test_the_evaluator_gives_each_nets_own_answers(net, kind, members):
+    """To an image of its own, to one for all, and to one for neighbours."""
+    together = trained(kind([copy.deepcopy(net()) for _ in range(members)]))
+    nets = list(nets_in(together, net))
+    evaluate = together.evaluator()
+    for shown in {1, members, *(j for j in (2, 3) if members % j == 0)}:
+        images = batch(5, shown)[0]
+        logits = evaluate(images)
+        assert logits.shape == (5, members, CLASSES)
+        for member, one in enumerate(nets):
+            wanted = one.eval()(images[:, member * shown // members])
+            assert_close(logits[:, member], wanted, atol=1e-5, rtol=1e-4)
+        spread = images.repeat_interleave(members // shown, 1)
+        assert_close(logits, together(spread), atol=1e-5, rtol=1e-4)
+
+
+@all_nets
+@kinds
+def test_evaluating_leaves_the_nets_as_they_were(net, kind):
+    together = trained(stacked(kind, different(net)))
+    module = together.module()
+    before = copy.deepcopy(module.state_dict())
+    parameters, children = list(module.parameters()), list(module.modules())
+    together.evaluator()(batch()[0])
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(a is b for a, b in zip(module.parameters(), parameters, strict=True))
+    assert all(a is b for a, b in zip(module.modules(), children, strict=True))
+    assert all(p.requires_grad and p.grad is None for p in parameters)
+    # And they train on as if nobody had looked.
+    other = trained(stacked(kind, different(net)))
+    for one in (together, other):
+        trained(one)
+    for name, value in together.module().state_dict().items():
+        assert torch.equal(value, other.module().state_dict()[name])
+
+
+@all_nets
+@kinds
+def test_an_evaluator_made_after_a_step_knows_of_it(net, kind):
+    together, images = trained(stacked(kind, different(net))), batch()[0]
+    before = together.evaluator()(images).detach()
+    trained(together)
+    after = together.evaluator()(images)
+    assert float((after - before).detach().abs().amax((0, 2)).min()) > 0.01
+    assert_close(after, together(images), atol=1e-5, rtol=1e-4)
+
+
+def test_norms_that_keep_no_statistics_are_left_where_they_are():
+    """They norm by the batch, also in evaluation mode: one image alone gets another answer."""
+    together = trained(stacked(GroupedStack, different(oriented)))
+    images = batch(6)[0]
+    evaluate = together.evaluator()
+    assert not torch.allclose(evaluate(images)[:1], evaluate(images[:1]), atol=0.01)
+    assert_close(evaluate(images[:1]), together(images[:1]), atol=1e-5, rtol=1e-4)
+
+
+class Norms(TorchDispatchMode):
+    """Counts the batch norms that run."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += "batch_norm" in func.overloadpacket.__name__
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("net", "norms"), [(small_cnn, 0), (varied, 0), (oriented, 3)])
+def test_a_norm_behind_a_convolution_costs_nothing(net, norms):
+    evaluate = stacked(GroupedStack, different(net)).evaluator()
+    with torch.no_grad(), Norms() as ran:
+        evaluate(batch()[0])
+    assert ran.count == norms
+
+
+def shared_activation():
+    """One ReLU in two places, as many nets have it."""
+    net, relu = varied(), nn.ReLU()
+    net.trunk[2] = relu
+    net.trunk.insert(5, relu)
+    return net
+
+
+class Sometimes(Varied):
+    """Has a place for a layer, and no layer in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_module("extra", None)
+
+    def forward(self, images):
+        return super().forward(images if self.extra is None else self.extra(images))
+
+
+class Residual(nn.Sequential):
+    """Adds its input between the convolution and the norm."""
+
+    def forward(self, images):
+        return self[1](self[0](images) + images)
+
+
+class Around(Varied):
+    def __init__(self):
+        super().__init__()
+        self.trunk.append(Residual(nn.Conv2d(12, 12, 1), nn.BatchNorm2d(12)))
+
+
+class NormFirst(Varied):
+    """Defines the layer that sees the images after another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.BatchNorm2d(2)
+
+    def forward(self, images):
+        return super().forward(self.first(images))
+
+
+class Echo(Varied):
+    """Adds the images themselves to what the first layer makes of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), *list(self.trunk))
+
+    def forward(self, images):
+        return self.head(self.flat(self.trunk[1:](self.trunk[0](images) + images)))
+
+
+def built(net):
+    def build():
+        with borrowed_global_rng(0):
+            return net()
+
+    return build
+
+
+def defect(what):
+    """A fact that is not one yet; strict, so that the mark goes when the defect does."""
+    return pytest.mark.xfail(strict=True, reason=f"defect: {what}")
+
+
+TWICE = defect("_folded takes named_children, which tells of a module once")
+EMPTY = defect("_folded drops children that are None")
+FOLDS = defect("_folded folds in every subclass of Sequential, whatever its forward does")
+SHARES = defect("the first leaf is not the only one that sees the images")
+
+
+@pytest.mark.parametrize(
+    ("net", "shown"),
+    [
+        pytest.param(shared_activation, 1, marks=TWICE),
+        pytest.param(shared_activation, 4, marks=TWICE),
+        pytest.param(built(Sometimes), 4, marks=EMPTY),
+        pytest.param(built(Around), 4, marks=FOLDS),
+        pytest.param(built(NormFirst), 1, marks=SHARES),
+        (built(NormFirst), 4),
+        pytest.param(built(Echo), 1, marks=SHARES),
+        (built(Echo), 4),
+    ],
+    ids=["twice-1", "twice-4", "empty", "own-forward", "norm-1", "norm-4", "echo-1", "echo-4"],
+)
+def test_whatever_is_grouped_is_evaluated_as_it_is_trained(net, shown):
+    """Or it must not be grouped."""
+    together = stack([net() for _ in range(4)])
+    trained(together)
+    images = batch(5, shown)[0]
+    logits = together.evaluator()(images)
+    for member, one in enumerate(nets_in(together, net)):
+        wanted = one.eval()(images[:, member * shown // 4])
+        assert_close(logits[:, member], wanted, atol=1e-5, rtol=1e-4)
+
+
+@defect("can_group counts parameters, of which such a norm has none")
+def test_a_norm_without_weights_in_two_places_is_no_two_norms():
+    """No parameter shows that it is shared, so that counting parameters does not."""
+
+    def net():
+        one = varied()
+        one.trunk.insert(2, nn.Conv2d(6, 12, 1))
+        one.trunk.insert(3, one.trunk[6])
+        one.trunk.insert(4, nn.Conv2d(12, 6, 1))
+        return one
+
+    together = stack([net() for _ in range(2)])
+    together.module().eval()
+    images = batch(5, 2)[0]
+    assert_close(together(images)[:, 0], net().eval()(images[:, 0]), atol=1e-5, rtol=1e-4)
+
+
+# Parts ------------------------------------------------------------------------------------------
+
+
+@all_nets
+@kinds
+def test_parts_are_the_names_shapes_and_values_of_each_net(net, kind):
+    nets = different(net)
+    together = stacked(kind, nets)
+    for member, one in enumerate(nets):
+        parts = together.parts(member)
+        wanted = one.state_dict()
+        assert parts.keys() == wanted.keys()
+        for name, (value, rows) in parts.items():
+            assert torch.equal(value[rows], wanted[name])
+
+
+@all_nets
+@kinds
+def test_parts_cover_everything_once(net, kind):
+    together = stacked(kind, different(net))
+    module = together.module()
+    counts = {
+        id(value): torch.zeros_like(value, dtype=torch.int64)
+        for value in [*module.parameters(), *module.buffers()]
+    }
+    for member in range(MEMBERS):
+        for value, rows in together.parts(member).values():
+            counts[id(value)][rows] += 1
+    for value in [*module.parameters(), *module.buffers()]:
+        # What has no rows, a count of batches, is common to those who sit together.
+        common = kind is GroupedStack and value.dim() == 0
+        assert bool((counts[id(value)] == (MEMBERS if common else 1)).all())
+
+
+@all_nets
+@kinds
+@pytest.mark.parametrize("member", range(MEMBERS))
+def test_what_is_written_through_parts_moves_one_member(net, kind, member):
+    together, images = stacked(kind, different(net)), batch()[0]
+    other = net()
+    before = together.evaluator()(images).detach()
+    with torch.no_grad():
+        for name, (value, rows) in together.parts(member).items():
+            value[rows] = other.state_dict()[name]
+    after = together.evaluator()(images)
+    for m in range(MEMBERS):
+        wanted = other.eval()(images[:, m]) if m == member else before[:, m]
+        assert_close(after[:, m], wanted, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(after[:, member], before[:, member], atol=0.01)
+
+
 def test_timms_own_nets_run_in_a_loop():
     net = create_classifier("test_resnet", num_classes=CLASSES, shape=(3, 32, 32), seed=0)
-    assert isinstance(stack(net, 2), LoopedStack)
+    assert isinstance(stack([net] * 2), LoopedStack)

@@ -17,10 +17,12 @@ from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP
 from automix.mixing import MixSettings, mix_batch
 from automix.models import create_classifier
+from automix.population import Population
 from automix.saliency import SALIENCY
 from automix.seeding import derived_seed, generator
+from automix.settings import ELEMENTWISE, TrainerSettings
 from automix.stacking import GroupedStack, LoopedStack, frozen_running_statistics
-from automix.trainer import ELEMENTWISE, Population, Trainer, TrainerSettings
+from automix.trainer import Trainer
 from tests import golden, tiny
 from tests.contract import FORMS, global_states
 
@@ -40,12 +42,25 @@ def trainer_of(task, **changes):
 
 
 def population_of(task, members, **changes):
-    return Population(task, tiny.trainer_settings(**changes), members)
+    return Population([task] * members, tiny.trainer_settings(**changes))
+
+
+def start(trainer, seed=0):
+    """Reset a trainer, or all members of a population, from one seed."""
+    alone = isinstance(trainer, Trainer)
+    return trainer.reset(seed) if alone else trainer.reset([seed] * trainer.members)
+
+
+def cohort_of(trainer):
+    """The only stack of a trainer or population."""
+    population = trainer.population if isinstance(trainer, Trainer) else trainer
+    (cohort,) = {id(c): c for c, _ in population._places}.values()
+    return cohort
 
 
 def play(trainer, plays, seed=0):
     """Reset and play; return all records."""
-    return [trainer.reset(seed), *(trainer.run_epoch(play) for play in plays)]
+    return [start(trainer, seed), *(trainer.run_epoch(play) for play in plays)]
 
 
 def numbers(record):
@@ -155,7 +170,7 @@ def test_a_population_is_as_many_trainers_alone(digits_task):
     plays = [MIXED_PLAYS, MIXED_PLAYS[::-1]]
     population = population_of(digits_task, 4)
     together = play(population, plays)
-    assert isinstance(population._stack, GroupedStack)
+    assert isinstance(cohort_of(population)._stack, GroupedStack)
     for m in range(4):
         trainer = trainer_of(digits_task)
         alone = play(trainer, [epoch[m] for epoch in plays])
@@ -174,7 +189,7 @@ def test_a_population_of_nets_that_cannot_be_stacked_is_as_many_trainers_alone(m
     task, plays = tiny.fake_task((3, 32, 32)), [[GRADIENT, MixAction("cutmix", 0.5)]] * 2
     population = population_of(task, 2, model=model, batch_size=6)
     together = play(population, plays)
-    assert isinstance(population._stack, LoopedStack)
+    assert isinstance(cohort_of(population)._stack, LoopedStack)
     for m in range(2):
         alone = play(trainer_of(task, model=model, batch_size=6), [plays[0][m]] * 2)
         assert_close_records([records[m] for records in together], alone)
@@ -220,7 +235,7 @@ def test_members_with_equal_actions_have_equal_numbers(digits_task, action):
 
 def test_each_member_needs_an_action(digits_task):
     population = population_of(digits_task, 3)
-    population.reset(0)
+    start(population)
     for actions in ([PLAIN], [PLAIN] * 4, []):
         with pytest.raises(ConfigError, match=rf"{len(actions)} actions for 3"):
             population.run_epoch(actions)
@@ -251,7 +266,7 @@ def test_a_member_that_diverges_leaves_the_others_untouched(digits_task, model):
     actions = [GRADIENT, GRADIENT, MixAction("cutmix", 0.5)]
     sound, broken = (population_of(digits_task, 3, model=model) for _ in range(2))
     wanted = play(sound, [actions, actions])
-    broken.reset(0)
+    start(broken)
     spoil_first_member(broken)
     for epoch in (1, 2):
         records = broken.run_epoch(actions)
@@ -262,10 +277,9 @@ def test_a_member_that_diverges_leaves_the_others_untouched(digits_task, model):
 
 def spoil_first_member(population):
     """Fill a weight of member 0 with NaN, as a step too far would."""
-    weight = next(iter(population._stack.module().parameters()))
+    weight, rows = next(iter(cohort_of(population)._stack.parts(0).values()))
     with torch.no_grad():
-        grouped = isinstance(population._stack, GroupedStack)
-        weight[: len(weight) // population.members if grouped else None].fill_(float("nan"))
+        weight[rows].fill_(float("nan"))
 
 
 def test_a_training_that_diverged_once_stays_so_in_its_snapshots(digits_task):
@@ -273,10 +287,10 @@ def test_a_training_that_diverged_once_stays_so_in_its_snapshots(digits_task):
     trainer = trainer_of(digits_task)
     trainer.reset(0)
     snapshot = trainer.snapshot()
-    snapshot["diverged"][:] = True
+    snapshot["members"][0]["diverged"] = True
     trainer.restore(snapshot)
     assert trainer.run_epoch(PLAIN).diverged
-    assert trainer.snapshot()["diverged"].all()
+    assert trainer.snapshot()["members"][0]["diverged"]
 
 
 def test_divergence_survives_a_snapshot(digits_task):
@@ -316,7 +330,7 @@ def test_batch_norm_records_each_training_batch_once(digits_task, action):
     play(trainer, [action, action])
     counts = {
         int(value)
-        for name, value in trainer.population._net.named_buffers()
+        for name, value in cohort_of(trainer)._net.named_buffers()
         if name.endswith("num_batches_tracked")
     }
     assert counts == {2 * 4}
@@ -390,7 +404,7 @@ def test_images_that_do_not_fit_into_memory_train_alike(digits_task):
     on_disk = dataclasses.replace(digits_task, images=images)
     for action in (MixAction("cutmix", 0.4, "spectral"), GRADIENT):
         trainer = trainer_of(on_disk)
-        assert trainer.population._train.resident is None
+        assert trainer.population._data[0].train.resident is None
         assert_close_records(play(trainer, [action]), play(trainer_of(digits_task), [action]))
 
 
@@ -403,19 +417,19 @@ def test_every_epoch_draws_anew(digits_task):
 def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, monkeypatch):
     """The maps of an image, of the classifier as it is when the batch is mixed."""
     population = population_of(digits_task, 2)
-    population.reset(0)
+    start(population)
     calls = []
 
     def spy(images, targets, action, *, saliency, batch_size, **options):
         member = int(action.ratio > 0.45)
 
         def classify(x):
-            return population._stack.only([member], x[:, None])[:, 0]
+            return cohort_of(population)._stack.only([member], x[:, None])[:, 0]
 
         assert batch_size == tiny.BATCH_SIZE
         for part in range(0, len(images), batch_size):
             here = slice(part, part + batch_size)
-            with frozen_running_statistics(population._net):
+            with frozen_running_statistics(cohort_of(population)._net):
                 wanted = SALIENCY[provider](images[here], targets[here], classify)
             torch.testing.assert_close(saliency[here], wanted, atol=1e-5, rtol=1e-3)
         calls.append(member)
@@ -423,7 +437,7 @@ def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, 
             images, targets, action, saliency=saliency, batch_size=batch_size, **options
         )
 
-    monkeypatch.setattr("automix.trainer.mix_batch", spy)
+    monkeypatch.setattr("automix.training.feeding.mix_batch", spy)
     actions = [MixAction("cutmix", ratio, provider) for ratio in (0.4, 0.5)]
     population.run_epoch(actions)
     population.run_epoch(actions)
@@ -462,11 +476,11 @@ def test_the_probe_is_at_most_the_training_set(digits_task):
 def test_training_images_and_labels_are_never_written_to(digits_task):
     before = [digits_task.images.pixels.images.clone(), digits_task.train_labels.copy()]
     population = population_of(digits_task, 2)
-    train = population._train.resident.clone()
+    train = population._data[0].train.resident.clone()
     play(population, [[GRADIENT, MixAction("cutmix", 0.5)], [MixAction("mixup", 0.5), PLAIN]])
     assert torch.equal(digits_task.images.pixels.images, before[0])
     assert (digits_task.train_labels == before[1]).all()
-    assert torch.equal(population._train.resident, train)
+    assert torch.equal(population._data[0].train.resident, train)
 
 
 # Edges ------------------------------------------------------------------------------------------

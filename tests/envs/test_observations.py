@@ -17,7 +17,7 @@ from automix.actions import MixAction
 from automix.data.tasks import TaskSpec
 from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP, EpochMetrics
-from automix.trainer import Population
+from automix.population import Population
 from envs import OBSERVATIONS, ActionCodec, MixEnv
 from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
 from tests import tiny
@@ -117,8 +117,8 @@ def test_the_order_of_the_validation_images_is_not_seen():
     task = tiny.digits_task()
     seen = []
     for index in (task.val_index, task.val_index[::-1].copy()):
-        population = Population(replace(task, val_index=index), tiny.trainer_settings(), members=1)
-        history = [population.reset(3)[0], population.run_epoch([MixAction("mixup", 0.5)])[0]]
+        population = Population([replace(task, val_index=index)], tiny.trainer_settings())
+        history = [population.reset([3])[0], population.run_epoch([MixAction("mixup", 0.5)])[0]]
         seen.append(OBSERVER(view(history, MixAction("mixup", 0.5))))
     assert_allclose(seen[0], seen[1], rtol=1e-5, atol=1e-6)
 

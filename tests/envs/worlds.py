@@ -63,7 +63,7 @@ class ScriptedTraining:
     def __init__(self, curves: np.ndarray) -> None:
         self._curves = curves
 
-    def reset(self, seed: int) -> list[EpochMetrics]:
+    def reset(self, seeds: Sequence[int]) -> list[EpochMetrics]:
         self._epoch = 0
         return self._records()
 
@@ -95,9 +95,9 @@ class ScriptedWorld:
     def draw(self, rng: np.random.Generator) -> TaskSpec:
         return TaskSpec(train_size=100, label_noise=0.0, seed=int(rng.integers(2**31)))
 
-    def train_size(self, training: Any) -> int:
-        return 100
+    def train_size(self, spec: TaskSpec) -> int:
+        return spec.train_size
 
-    def start(self, spec: TaskSpec, members: int) -> ScriptedTraining:
-        assert members == len(self.curves), "a hidden reference is a member too"
+    def start(self, specs: Sequence[TaskSpec]) -> ScriptedTraining:
+        assert len(specs) == len(self.curves), "a hidden reference is a member too"
         return ScriptedTraining(self.curves)

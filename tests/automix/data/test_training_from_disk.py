@@ -11,7 +11,9 @@ import torch
 from automix.actions import MixAction
 from automix.data import memory
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
-from automix.trainer import Population, Trainer
+from automix.population import Population
+from automix.trainer import Trainer
+from automix.training import feeding
 from tests import tiny
 from tests.automix.data.checks import picture, save_picture
 
@@ -37,23 +39,24 @@ def task(root, limit_gb):
 
 def training(task):
     """Train three members under four actions each; return records and weights."""
-    population = Population(task, tiny.trainer_settings(batch_size=8), members=3)
+    population = Population([task] * 3, tiny.trainer_settings(batch_size=8))
     actions = [MixAction.parse(text) for text in ACTIONS]
-    records = [population.reset(7)]
+    records = [population.reset([7] * 3)]
     turns = [[actions[(epoch + member) % 4] for member in range(3)] for epoch in range(4)]
     return population, records + [population.run_epoch(turn) for turn in turns]
 
 
-@pytest.mark.parametrize("piece", [memory.PIECE, 10 * 4 * 9 * 8 * 3])
+@pytest.mark.parametrize("piece", [feeding.PIECE, 10 * 4 * 9 * 8 * 3])
 def test_training_from_disk_equals_training_in_memory_bit_for_bit(pets, piece, monkeypatch):
     monkeypatch.setattr(memory, "PIECE", piece)
+    monkeypatch.setattr(feeding, "PIECE", piece)
     (held, held_records), (read, read_records) = (training(task(pets, gb)) for gb in (1.0, 1e-9))
-    assert held._train.resident is not None
-    assert read._train.resident is None
+    assert held._data[0].train.resident is not None
+    assert read._data[0].train.resident is None
     assert held_records == read_records
-    weights, others = (p.snapshot()["classifiers"] for p in (held, read))
-    assert weights.keys() == others.keys()
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    for weights, others in zip(*(p.snapshot()["members"] for p in (held, read)), strict=True):
+        for name, value in weights["classifier"].items():
+            assert torch.equal(value, others["classifier"][name]), name
 
 
 def test_a_set_in_memory_whose_floats_do_not_fit_trains_alike(pets):
@@ -64,6 +67,7 @@ def test_a_set_in_memory_whose_floats_do_not_fit_trains_alike(pets):
 
 def test_an_epoch_from_disk_reads_batch_by_batch(pets, monkeypatch):
     monkeypatch.setattr(memory, "PIECE", 1)
+    monkeypatch.setattr(feeding, "PIECE", 1)
     from_disk = task(pets, 1e-9)
     trainer = Trainer(from_disk, tiny.trainer_settings(batch_size=8))
     trainer.reset(0)

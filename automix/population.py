@@ -1,0 +1,236 @@
+"""Many trainings in one process, stacked as far as they can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from automix.actions import MixAction
+from automix.data.image_set import Split
+from automix.data.tasks import Task
+from automix.errors import ConfigError
+from automix.metrics import EpochMetrics
+from automix.models import create_classifier
+from automix.seeding import derived_seed
+from automix.settings import ELEMENTWISE, TrainerSettings
+from automix.stacking import can_group
+from automix.training.cohort import Cohort, MemberState
+from automix.training.lanes import Seat
+from automix.training.stack_size import largest_stack
+from automix.training.task_tensors import TaskTensors
+
+Snapshot = dict[str, Any]
+"""``{"members": [...]}``, a ``MemberState`` for each."""
+
+
+class Population:
+    """k trainings, each with its own task, seed, weights, optimizer state and actions.
+
+    Members whose trainings have the same form (shape and number of images, epochs done) are
+    stacked, as many at a time as memory allows. Those that share task and seed have equal initial
+    weights, batches and mixing draws, so that they differ in their actions only.
+
+    Args:
+        tasks: The data of each member; the same object where members share a task.
+        settings: How to train, all alike.
+        device: Where.
+        stack_limit: The most members of a stack; 0 finds out what memory allows.
+
+    Raises:
+        ConfigError: If members would meet in the optimizer.
+
+    A member's numbers depend on its task, seed and actions only, not on the other members (up to
+    float summation order). After ``reset``, each ``run_epoch`` plays one action per member.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        settings: TrainerSettings,
+        device: str = "cpu",
+        stack_limit: int = 0,
+    ) -> None:
+        if len(tasks) > 1 and settings.opt.lower() not in ELEMENTWISE:
+            raise ConfigError(
+                f"trainer.opt is {settings.opt!r}, with which {len(tasks)} trainings side by side "
+                "would change each other's steps",
+                f"train one at a time, or use one of: {', '.join(sorted(ELEMENTWISE))}",
+            )
+        self.settings, self.members = settings, len(tasks)
+        self._device, self._stack_limit = torch.device(device), stack_limit
+        self._data: list[TaskTensors] = []
+        self._assign(range(len(tasks)), tasks)
+        self._places: list[tuple[Cohort, int]] = []
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The task of each member."""
+        return [data.task for data in self._data]
+
+    def _assign(self, members: Sequence[int], tasks: Sequence[Task]) -> None:
+        """Give members their tasks; what is on the device already is used again."""
+        known = {id(data.task): data for data in self._data}
+        data = self._data or [None] * self.members  # type: ignore[list-item]
+        for member, task in zip(members, tasks, strict=True):
+            if id(task) not in known:
+                known[id(task)] = TaskTensors(task, self.settings, self._device)
+            data[member] = known[id(task)]
+        self._data = data
+
+    # Playing -------------------------------------------------------------------------------------
+
+    def reset(
+        self,
+        seeds: Sequence[int],
+        members: Sequence[int] | None = None,
+        tasks: Sequence[Task] | None = None,
+    ) -> list[EpochMetrics]:
+        """Start members afresh; return the metrics of their untrained classifiers.
+
+        Args:
+            seeds: One for each of them: draws weights, batches and mixes.
+            members: Which; default all. The others go on undisturbed.
+            tasks: New tasks for them; default the same as before.
+
+        Raises:
+            ConfigError: If there is not one seed and task for each, or if some members are started
+                before all have been.
+        """
+        chosen = list(range(self.members)) if members is None else list(members)
+        for what, given in (("seeds", seeds), ("tasks", tasks)):
+            if given is not None and len(given) != len(chosen):
+                raise ConfigError(f"{len(given)} {what} for {len(chosen)} members, wanted one each")
+        others = sorted(set(range(self.members)) - set(chosen))
+        if others and not self._places:
+            raise ConfigError("some members are reset before all of them", "reset() all first")
+        moved = [m for m in others if self._meets(m, chosen)]
+        states = {m: self._state(m) for m in moved}
+        if tasks is not None:
+            self._assign(chosen, tasks)
+        places = dict(enumerate(self._places))
+        places.update(self._seat(moved, [states[m]["seed"] for m in moved], states))
+        fresh = self._seat(chosen, seeds, {})
+        self._places = [place for _, place in sorted((places | fresh).items())]
+        cohorts = {id(cohort): cohort for cohort, _ in fresh.values()}
+        records = {key: cohort.measure() for key, cohort in cohorts.items()}
+        return [records[id(cohort)][slot] for cohort, slot in (fresh[m] for m in chosen)]
+
+    def _meets(self, member: int, chosen: Sequence[int]) -> bool:
+        """Return whether a member is in one stack with some of the chosen."""
+        return any(self._places[member][0] is self._places[other][0] for other in chosen)
+
+    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
+        """Train every member for one epoch under its action.
+
+        Raises:
+            ConfigError: If a budget is spent, or there is not one action for each member.
+        """
+        if len(actions) != self.members:
+            raise ConfigError(f"{len(actions)} actions for {self.members} members, wanted one each")
+        if not self._places:
+            raise ConfigError("run_epoch was called before reset", "call reset(seeds) first")
+        spent = max(cohort.epoch for cohort, _ in self._places)
+        if spent >= self.settings.epochs:
+            raise ConfigError(
+                f"epoch {spent + 1} is beyond the budget of {self.settings.epochs} epochs",
+                "reset the trainer, or raise trainer.epochs",
+            )
+        records: dict[int, EpochMetrics] = {}
+        for cohort, seats in self._cohorts():
+            played = [actions[member].resolved() for member in seats]
+            records.update(zip(seats, cohort.run_epoch(played), strict=True))
+        return [records[member] for member in range(self.members)]
+
+    def logits(self, images: Tensor | Split, members: Sequence[int] | None = None) -> Tensor:
+        """Return logits, (b, k, classes), of all or some members in evaluation mode.
+
+        Args:
+            images: (b, c, h, w), scaled as in the members' task.
+            members: Which; default all.
+        """
+        chosen = list(range(self.members)) if members is None else list(members)
+        wanted = {id(cohort): cohort for cohort, _ in (self._places[m] for m in chosen)}
+        found = {key: cohort.logits(images) for key, cohort in wanted.items()}
+        places = [self._places[member] for member in chosen]
+        return torch.stack([found[id(cohort)][:, slot] for cohort, slot in places], 1)
+
+    # State ---------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything that the next epoch depends on, member by member."""
+        return {"members": [self._state(member) for member in range(self.members)]}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue from a snapshot of a population of the same tasks and settings."""
+        states = dict(enumerate(snapshot["members"]))
+        seeds = [state["seed"] for state in states.values()]
+        places = self._seat(range(self.members), seeds, states)
+        self._places = [places[member] for member in range(self.members)]
+
+    def _state(self, member: int) -> MemberState:
+        cohort, slot = self._places[member]
+        return cohort.state(slot)
+
+    # Stacking ------------------------------------------------------------------------------------
+
+    def _cohorts(self) -> list[tuple[Cohort, list[int]]]:
+        """Return the stacks and who sits in them, in the order of the seats."""
+        seats: dict[int, tuple[Cohort, dict[int, int]]] = {}
+        for member, (cohort, slot) in enumerate(self._places):
+            seats.setdefault(id(cohort), (cohort, {}))[1][slot] = member
+        return [(cohort, [who[s] for s in sorted(who)]) for cohort, who in seats.values()]
+
+    def _seat(
+        self, members: Sequence[int], seeds: Sequence[int], states: dict[int, MemberState]
+    ) -> dict[int, tuple[Cohort, int]]:
+        """Stack members, fresh or from their states; return where each of them is."""
+        nets: dict[tuple[object, ...], nn.Module] = {}
+        alike: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+        for member, seed in zip(members, seeds, strict=True):
+            data, state = self._data[member], states.get(member)
+            if (data.form, seed) not in nets:
+                nets[data.form, seed] = self._net(data, seed)
+            net = nets[data.form, seed]
+            epoch = state["epoch"] if state else 0
+            # What cannot be stacked gains nothing from company, and draws dropout by its own seed.
+            apart = () if can_group(net) else (id(data), seed)
+            alike.setdefault((data.form, epoch, *apart), []).append((member, seed))
+        places = {}
+        for group in alike.values():
+            # Those who share batches become neighbours.
+            order = list(dict.fromkeys((id(self._data[m]), seed) for m, seed in group))
+            group.sort(key=lambda who: order.index((id(self._data[who[0]]), who[1])))
+            first = self._data[group[0][0]]
+            limit = self._stack_limit or largest_stack(
+                nets[first.form, group[0][1]], first, self.settings, self._device
+            )
+            for start in range(0, len(group), limit):
+                part = group[start : start + limit]
+                cohort = self._cohort(part, nets, states)
+                places.update({m: (cohort, slot) for slot, (m, _) in enumerate(part)})
+        return places
+
+    def _net(self, data: TaskTensors, seed: int) -> nn.Module:
+        return create_classifier(
+            self.settings.model,
+            num_classes=data.classes,
+            shape=data.task.images.shape,
+            seed=derived_seed(seed, "weights"),
+        )
+
+    def _cohort(
+        self,
+        part: Sequence[tuple[int, int]],
+        nets: dict[tuple[object, ...], nn.Module],
+        states: dict[int, MemberState],
+    ) -> Cohort:
+        seats = [Seat(self._data[member], seed) for member, seed in part]
+        initial = [nets[seat.data.form, seat.seed] for seat in seats]
+        cohort = Cohort(seats, initial, self.settings, self._device)
+        if states:
+            cohort.continue_from([states[member] for member, _ in part])
+        return cohort

@@ -1,0 +1,100 @@
+"""How a classifier is trained, as a frozen and checked record; timm's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from automix.augment import AugmentSettings
+from automix.errors import ConfigError
+from automix.mixing import MixSettings
+
+ELEMENTWISE = frozenset(
+    {
+        *("adabelief", "adadelta", "adagrad", "adam", "adamax", "adamc", "adamw", "adan"),
+        *("adanw", "adopt", "adoptw", "laprop", "lion", "madgrad", "momentum", "nadam", "nadamc"),
+        *("nadamw", "nesterov", "nesterovw", "radam", "radamw", "rmsprop", "rmsproptf", "sgd"),
+        *("sgdc", "sgdw"),
+    }
+)
+"""timm optimizers that treat each weight by itself. Others take norms over whole tensors, in which
+the members of a stack would meet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencySettings:
+    """How often and how closely a classifier is asked where it looks; each setting saves time.
+
+    What each costs and what it does to accuracy: results/performance.md.
+    """
+
+    refresh: int = 1
+    """The classifier is asked at every k-th step; in between, each image's last map is used. 1 asks
+    at every step, as the papers do."""
+    scale: int = 1
+    """Images are shrunk by this factor for it, and the maps enlarged again."""
+    source: Literal["pass", "step"] = "pass"
+    """``pass``: a forward and backward pass on the clean batch. ``step``: the slope of the training
+    step itself, which costs next to nothing; an image that has no map yet is still asked about by a
+    pass. Providers that cannot be read off a step (tag ``from_step``) always take a pass."""
+
+    def __post_init__(self) -> None:
+        for name in ("refresh", "scale"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"trainer.saliency.{name} is {getattr(self, name)}, wanted 1 or more"
+                )
+        if self.source not in ("pass", "step"):
+            raise ConfigError(
+                f"trainer.saliency.source is {self.source!r}, wanted 'pass' or 'step'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """How a classifier is trained; timm's names."""
+
+    model: str = "small_cnn_w8"
+    """A timm model."""
+    epochs: int = 20
+    """The budget: epochs of one training."""
+    batch_size: int = 50
+    opt: str = "nesterov"
+    """A timm optimizer."""
+    lr: float = 0.1
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    sched: str = "cosine"
+    """A timm scheduler, stepped once per batch."""
+    warmup_epochs: int = 3
+    min_lr: float = 1e-5
+    label_smoothing: float = 0.0
+    """In [0, 1); applied before mixing."""
+    probe_size: int = 200
+    """Training images, unmixed, that the train metrics are measured on each epoch."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """``bfloat16`` runs forward passes under autocast; weights, losses and steps stay float32."""
+    compile: bool = False
+    """Whether the net goes through ``torch.compile``: some minutes of compiling at the start, worth
+    it for long trainings on a GPU; on a CPU it needs a C++ compiler."""
+    mix: MixSettings = field(default_factory=MixSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    saliency: SaliencySettings = field(default_factory=SaliencySettings)
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("probe_size", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"trainer.{name} is {getattr(self, name)}, wanted {least} or more"
+                )
+        for name in ("lr", "weight_decay", "momentum", "min_lr", "warmup_epochs"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"trainer.{name} is {getattr(self, name)}, wanted 0 or more")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(
+                f"trainer.label_smoothing is {self.label_smoothing}, wanted 0 to below 1"
+            )
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(
+                f"trainer.precision is {self.precision!r}, wanted 'float32' or 'bfloat16'"
+            )

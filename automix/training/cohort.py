@@ -1,0 +1,291 @@
+"""Trainings in lockstep: one stack of nets, equally many batches, equally many epochs done."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import Tensor
+
+from automix.actions import MixAction
+from automix.data.image_set import Split
+from automix.errors import ConfigError
+from automix.metrics import LOSS_CAP, EpochMetrics, graded
+from automix.seeding import borrowed_global_rng, derived_seed
+from automix.settings import TrainerSettings
+from automix.stacking import stack
+from automix.training.epoch_log import EpochLog
+from automix.training.feeding import Batch, Feeder
+from automix.training.lanes import Seat
+from automix.training.saliency_bank import SaliencyBank
+
+FUSED = frozenset({"adam", "adamw", "momentum", "nesterov", "sgd"})
+"""timm optimizers that are torch's own, which has one kernel for a whole step of them."""
+
+MemberState = dict[str, Any]
+"""Tensors, numbers, and dicts and lists of them: everything that a member's next epoch depends on,
+whoever it is stacked with."""
+
+
+class Cohort:
+    """Members whose nets run as one stack, from reset to reset.
+
+    Args:
+        seats: Task and seed of each member; equal ones are neighbours.
+        nets: Their initial nets, of one architecture.
+        settings: How to train.
+        device: Where.
+    """
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        nets: Sequence[nn.Module],
+        settings: TrainerSettings,
+        device: torch.device,
+    ) -> None:
+        self._seats, self._settings, self._device = list(seats), settings, device
+        self._stack = stack(nets)
+        # Channels last is up to twice as fast for narrow grouped convolutions, on CPU and GPU.
+        self._net = self._stack.module().to(device)
+        self._net.to(memory_format=torch.channels_last)
+        if settings.compile:
+            self._stack.compile("reduce-overhead" if device.type == "cuda" else "default")
+        self._feeder = Feeder(seats, self._stack, settings, device)
+        self.epoch = self._updates = 0
+        self._build_optimizer()
+
+    def _build_optimizer(self) -> None:
+        settings = self._settings
+        fused: dict[str, Any] = {"fused": True} if settings.opt.lower() in FUSED else {}
+        try:
+            self._optimizer = create_optimizer_v2(
+                self._net,
+                opt=settings.opt,
+                lr=settings.lr,
+                weight_decay=settings.weight_decay,
+                momentum=settings.momentum,
+                **fused,
+            )
+        except ValueError as error:
+            raise ConfigError(f"trainer.opt is {settings.opt!r}: {error}") from None
+        scheduler = None
+        if settings.sched != "plateau":  # waits for a metric, epoch by epoch
+            with contextlib.suppress(ValueError):
+                scheduler, _ = create_scheduler_v2(
+                    self._optimizer,
+                    sched=settings.sched,
+                    num_epochs=settings.epochs,
+                    warmup_epochs=settings.warmup_epochs,
+                    warmup_prefix=False,
+                    min_lr=settings.min_lr,
+                    step_on_epochs=False,
+                    updates_per_epoch=-(-self._seats[0].data.trained // settings.batch_size),
+                )
+        if scheduler is None:
+            raise ConfigError(
+                f"trainer.sched is {settings.sched!r}, wanted a timm scheduler that can step "
+                "with every batch",
+                "for example cosine, step or poly",
+            )
+        self._scheduler = scheduler
+
+    # Training ------------------------------------------------------------------------------------
+
+    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
+        """Train every member for one epoch under its action."""
+        log = EpochLog(len(self._seats), self._device)
+        with self._private_draws():
+            self._net.train()
+            for batch in self._feeder.batches(actions, self.epoch, self._updates, log):
+                self._step(batch, log)
+        log.gradient_squares = self._stack.member_squares()
+        log.count(slice(None), self._seats[0].data.trained, (1, 1))
+        self.epoch += 1
+        return self.measure(log)
+
+    def _private_draws(self) -> AbstractContextManager[None]:
+        """Lend nets that draw, for dropout, a private state of the global generator."""
+        if not self._stack.draws:
+            return contextlib.nullcontext()
+        return borrowed_global_rng(derived_seed(self._seats[0].seed, "dropout", self.epoch))
+
+    def _step(self, batch: Batch, log: EpochLog) -> None:
+        """Take one optimizer step for every member."""
+        b, k = batch.targets.shape[:2]
+        images = batch.images.detach().requires_grad_(batch.wants_slopes)
+        with self._autocast():
+            logits = self._stack(images)
+        each = F.cross_entropy(
+            logits.float().flatten(0, 1), batch.targets.flatten(0, 1), reduction="none"
+        )
+        losses = each.view(b, k).mean(0)
+        self._optimizer.zero_grad()
+        losses.sum().backward()
+        self._optimizer.step()
+        self._updates += 1
+        self._scheduler.step_update(self._updates)
+        log.stepped(losses.detach(), b)
+        if images.grad is not None:
+            self._feeder.keep(images.grad)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._settings.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+    # Measuring -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def logits(self, images: Tensor | Split) -> Tensor:
+        """Return every member's logits, (b, k, classes) float32, for the same images."""
+        evaluate = self._stack.evaluator()
+        with self._autocast():
+            parts = [
+                evaluate(part.to(self._device)[:, None]).float()
+                for part in images.split(self._images_at_once())
+            ]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def measure(self, log: EpochLog | None = None) -> list[EpochMetrics]:
+        """Measure probe and validation split in one pass and make the records."""
+        log = log or EpochLog(len(self._seats), self._device)
+        evaluate, labels = self._stack.evaluator(), self._seen_labels()
+        first = self._seats[0].data
+        with self._autocast():
+            logits = torch.cat([evaluate(images).float() for images in self._seen_images()])
+        log.count(slice(None), len(first.seen), (1, 0))
+        losses, right, confidence = graded(logits, labels)
+        probe, val = slice(None, first.probe), slice(first.probe, None)
+        columns = {
+            "train_loss": losses[probe].mean(0),
+            "train_accuracy": right[probe].mean(0),
+            "val_loss": losses[val].mean(0),
+            "val_accuracy": right[val].mean(0),
+            "val_confidence": confidence[val].mean(0),
+            **log.columns(),
+        }
+        rows = torch.stack(list(columns.values()), 1).cpu().double().numpy()
+        for seat, sound in zip(self._seats, np.isfinite(rows).all(1), strict=True):
+            seat.diverged |= not sound
+        return [
+            self._record(dict(zip(columns, row.tolist(), strict=True)), slot, log)
+            for slot, row in enumerate(rows)
+        ]
+
+    def _images_at_once(self) -> int:
+        # Larger pieces cost several times more per image on a CPU: their temporaries are mapped
+        # and unmapped at every layer.
+        return 128 if self._device.type == "cpu" else 2048
+
+    def _seen_images(self) -> Iterator[Tensor]:
+        """Yield probe and validation images, (b, j, c, h, w).
+
+        One for each lane, if that is enough to know whose they are; else one for each member.
+        """
+        lanes = self._feeder.lanes
+        alike = len({len(lane.slots) for lane in lanes}) == 1
+        sources = [s.data for s in self._seats] if not alike else [lane.data for lane in lanes]
+        splits = [data.seen.split(self._images_at_once()) for data in sources]
+        for parts in zip(*splits, strict=True):
+            yield torch.stack(parts, 1)
+
+    def _seen_labels(self) -> Tensor:
+        """Return the labels of these images, (b, k)."""
+        return torch.stack([seat.data.seen_labels for seat in self._seats], 1)
+
+    def _record(self, values: dict[str, float], slot: int, log: EpochLog) -> EpochMetrics:
+        diverged = self._seats[slot].diverged
+        if diverged:
+            values = {name: 0.0 for name in values} | {
+                name: LOSS_CAP for name in ("train_loss", "val_loss", "mixed_loss")
+            }
+        return EpochMetrics(
+            epoch=self.epoch,
+            lr=float(self._optimizer.param_groups[0]["lr"]),
+            forward_passes=int(log.forward[slot]),
+            backward_passes=int(log.backward[slot]),
+            diverged=diverged,
+            **{
+                name: min(value, LOSS_CAP) if "loss" in name else value
+                for name, value in values.items()
+            },
+        )
+
+    # State ---------------------------------------------------------------------------------------
+
+    def state(self, slot: int) -> MemberState:
+        """Return a copy of everything that a member's next epoch depends on.
+
+        Batch order and mixing draws are functions of seed and epoch, so numbers, weights and
+        remembered maps are all there is. The classifier's state is that of its net alone.
+        """
+        seat, parts = self._seats[slot], self._stack.parts(slot)
+        return {
+            "seed": seat.seed,
+            "epoch": self.epoch,
+            "updates": self._updates,
+            "diverged": seat.diverged,
+            "classifier": {
+                name: value.detach()[rows].clone() for name, (value, rows) in parts.items()
+            },
+            "optimizer": {
+                name: {
+                    key: _part(entry, value, rows)
+                    for key, entry in self._optimizer.state.get(value, {}).items()
+                }
+                for name, (value, rows) in parts.items()
+            },
+            "optimizer_groups": [
+                {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}
+                for group in self._optimizer.param_groups
+            ],
+            "saliency": {name: bank.state() for name, bank in seat.banks.items()},
+        }
+
+    @torch.no_grad()
+    def continue_from(self, states: Sequence[MemberState]) -> None:
+        """Take over states of members that have done equally many epochs, one for each seat."""
+        self.epoch, self._updates = states[0]["epoch"], states[0]["updates"]
+        for group, values in zip(
+            self._optimizer.param_groups, states[0]["optimizer_groups"], strict=True
+        ):
+            group.update(copy.deepcopy(values))
+        for slot, (seat, state) in enumerate(zip(self._seats, states, strict=True)):
+            seat.diverged = state["diverged"]
+            seat.banks = {
+                name: SaliencyBank.restored(bank, self._device)
+                for name, bank in state["saliency"].items()
+            }
+            for name, (value, rows) in self._stack.parts(slot).items():
+                value[rows] = state["classifier"][name]
+                for key, entry in state["optimizer"][name].items():
+                    _put(self._optimizer.state[value], key, entry, value, rows)
+        self._scheduler.step_update(self._updates)
+
+
+def _part(entry: Any, parameter: Tensor, rows: Any) -> Any:
+    """Return a member's part of an optimizer's entry for a parameter, copied."""
+    shaped = isinstance(entry, Tensor) and entry.shape == parameter.shape and entry.dim() > 0
+    return entry[rows].clone() if shaped else copy.deepcopy(entry)
+
+
+def _put(state: dict[str, Any], key: str, entry: Any, parameter: Tensor, rows: Any) -> None:
+    """Write a member's part of an optimizer's entry where ``_part`` read it."""
+    part = parameter[rows]
+    if isinstance(entry, Tensor) and entry.shape == part.shape and entry.dim() > 0:
+        if key not in state:
+            state[key] = torch.empty_like(parameter, dtype=entry.dtype)
+        state[key][rows] = entry.to(parameter.device)
+    else:
+        state[key] = copy.deepcopy(entry)

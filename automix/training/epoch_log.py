@@ -1,0 +1,64 @@
+"""What an epoch of stacked trainings adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class EpochLog:
+    """Sums of one epoch, per member; tensors stay on the device until it ends.
+
+    Args:
+        members: k.
+        device: Where.
+    """
+
+    def __init__(self, members: int, device: torch.device) -> None:
+        self.gradient_squares = torch.zeros(members, device=device)
+        self.forward = np.zeros(members, dtype=np.int64)
+        """Samples sent forward."""
+        self.backward = np.zeros(members, dtype=np.int64)
+        """Samples sent backward."""
+        self._members = members
+        self._losses: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._shares: list[tuple[Sequence[int], Tensor]] = []
+
+    def count(self, members: Sequence[int] | slice, samples: int, passes: tuple[int, int]) -> None:
+        """Count (forward, backward) passes over samples, beside those of the steps."""
+        self.forward[members] += samples * passes[0]
+        self.backward[members] += samples * passes[1]
+
+    def mixed(self, members: Sequence[int], lam: Tensor) -> None:
+        """Note the own shares (b,) of a batch that some members trained on."""
+        self._shares.append((members, len(lam) - lam.sum()))
+
+    def stepped(self, losses: Tensor, images: int) -> None:
+        """Note the mean losses (k,) of a batch that every member trained on."""
+        self._losses.append(losses)
+        self._sizes.append(images)
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return the means over the epoch, (k,) each; zeros before the first step."""
+        if not self._losses:
+            nothing = torch.zeros_like(self.gradient_squares)
+            return dict.fromkeys(("mixed_loss", "partner_share", "gradient_norm"), nothing)
+        images = sum(self._sizes)
+        sizes = torch.tensor(self._sizes, dtype=torch.float32).to(self._losses[0].device)
+        return {
+            "mixed_loss": sizes @ torch.stack(self._losses) / images,
+            "partner_share": self._partner_share() / images,
+            "gradient_norm": self.gradient_squares.sqrt(),
+        }
+
+    def _partner_share(self) -> Tensor:
+        """Add the shares up in one product: a small sum a note would cost more than the mixing."""
+        who = np.zeros((self._members, len(self._shares)), dtype=np.float32)
+        for note, (members, _) in enumerate(self._shares):
+            who[members, note] = 1.0
+        values = torch.stack([share for _, share in self._shares])
+        return torch.from_numpy(who).to(values.device) @ values

@@ -1,0 +1,168 @@
+"""The batches of an epoch: drawn, augmented, guided, mixed, for all members of a stack at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automix.actions import OFF, MixAction
+from automix.mixing import mix_batch
+from automix.seeding import generator
+from automix.settings import TrainerSettings
+from automix.stacking import Stack
+from automix.training.epoch_log import EpochLog
+from automix.training.guiding import Guide
+from automix.training.lanes import Play, Seat, lanes_of, needs_classifier
+
+PIECE = 2**20
+"""Bytes of images that are mixed in one call, at least one batch: enough for small images to hide
+the cost of a call, and little enough for the cache. Fixed, because draws are made piece by piece.
+"""
+
+
+@dataclass
+class Batch:
+    """One step's input."""
+
+    images: Tensor
+    """(b, k, c, h, w)."""
+    targets: Tensor
+    """(b, k, classes)."""
+    wants_slopes: bool
+    """Whether some maps are read off this step."""
+
+
+class Feeder:
+    """Makes the batches of a stack's epochs.
+
+    Args:
+        seats: The members, those who share batches side by side.
+        network: Their nets, for saliency.
+        settings: Batch size, mixing, augmentation, saliency.
+        device: Where.
+    """
+
+    def __init__(
+        self, seats: Sequence[Seat], network: Stack, settings: TrainerSettings, device: torch.device
+    ) -> None:
+        self._members, self._settings, self._device = len(seats), settings, device
+        self.lanes = lanes_of(seats)
+        first, size = seats[0].data, settings.batch_size
+        self._shape, self._classes, self._trained = (
+            first.task.images.shape,
+            first.classes,
+            first.trained,
+        )
+        self._guide = Guide(seats, network, settings.saliency, self._shape[1:], device)
+        self._piece = max(1, PIECE // (4 * int(np.prod(self._shape))) // size) * size
+        self._buffers: tuple[Tensor, Tensor] | None = None
+
+    def batches(
+        self, actions: Sequence[MixAction], epoch: int, updates: int, log: EpochLog
+    ) -> Iterator[Batch]:
+        """Yield the batches of an epoch; each is valid until the next is asked for.
+
+        What need not wait for a step is mixed for many batches in one call. How many depends on
+        the images alone, because the draws depend on it: not on what other members play.
+        """
+        plays, guide = self._plays(actions, epoch), self._guide
+        asking = [play for play in plays if needs_classifier(play.action)]
+        for lane in self.lanes:
+            lane.start(epoch, self._settings, self._device)
+        for start in range(0, self._trained, self._piece):
+            count = min(self._piece, self._trained - start)
+            images, targets = self._memory(count)
+            for lane in self.lanes:
+                lane.take(slice(start, start + count))
+            parts = _parts(count, self._settings.batch_size)
+            if guide.remembers:
+                guide.refresh(asking, parts, updates, log)
+            for play in plays:
+                if guide.remembers or not needs_classifier(play.action):
+                    self._mix(play, slice(0, count), self._maps(play), images, targets, log)
+            for here in parts:
+                if asking and not guide.remembers:
+                    maps = guide.ask(asking, here, log)
+                    for play in asking:
+                        self._mix(play, here, maps[play.slots[0]], images, targets, log)
+                reads = any(guide.reads_steps(play) for play in asking)
+                yield Batch(images[here], targets[here], reads)
+                updates += 1
+            guide.read(asking)
+
+    def keep(self, slopes: Tensor) -> None:
+        """Take the slopes (b, k, c, h, w) of the loss at a batch's images, where it wants them."""
+        self._guide.keep(slopes)
+
+    def _plays(self, actions: Sequence[MixAction], epoch: int) -> list[Play]:
+        """Sort the members by what can be mixed in one call.
+
+        Every play draws from its own copy of the epoch's generator: members of a lane with equal
+        actions see equal batches, and nobody's draws depend on what the others do.
+        """
+        plays = []
+        for lane in self.lanes:
+            players: dict[tuple[MixAction, int], list[int]] = {}
+            for slot in lane.slots:
+                # Saliency of the classifier differs from member to member, so each mixes alone.
+                alone = slot if needs_classifier(actions[slot]) else -1
+                players.setdefault((actions[slot], alone), []).append(slot)
+            plays += [
+                Play(action, lane, slots, generator(lane.seed, "mix", epoch))
+                for (action, _), slots in players.items()
+            ]
+        return plays
+
+    def _memory(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return images (count, k, c, h, w) and targets (count, k, classes) to write into."""
+        if self._buffers is None:
+            most, k = min(self._piece, self._trained), self._members
+            self._buffers = (
+                torch.empty((most, k, *self._shape), device=self._device),
+                torch.empty((most, k, self._classes), device=self._device),
+            )
+        return self._buffers[0][:count], self._buffers[1][:count]
+
+    def _maps(self, play: Play) -> Tensor | None:
+        """Return the maps of the images that were taken last, where they need no step."""
+        if play.action.saliency == OFF:
+            return None
+        if needs_classifier(play.action):
+            return self._guide.recall(play)
+        return play.lane.still_maps(play.action.saliency)
+
+    def _mix(
+        self,
+        play: Play,
+        here: slice,
+        saliency: Tensor | None,
+        images: Tensor,
+        targets: Tensor,
+        log: EpochLog,
+    ) -> None:
+        """Mix once and write the result into ``images`` and ``targets`` of all who play it."""
+        first, *others = play.slots
+        play.mixed = mix_batch(
+            play.lane.images[here],
+            play.lane.targets[here],
+            play.action,
+            num_classes=self._classes,
+            rng=play.rng,
+            saliency=saliency,
+            settings=self._settings.mix,
+            batch_size=self._settings.batch_size,
+            out=images[here, first],
+        )
+        targets[here, first] = play.mixed.targets
+        for slot in others:
+            images[here, slot], targets[here, slot] = play.mixed.images, play.mixed.targets
+        log.mixed(play.slots, play.mixed.lam)
+
+
+def _parts(count: int, size: int) -> list[slice]:
+    """Cut so many images into batches."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,187 @@
+"""Saliency maps of the classifiers that are being trained: asked for, read off, remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from automix.augment import augmented_maps, canonical_maps
+from automix.saliency import SALIENCY, ReadOff, normalised
+from automix.settings import SaliencySettings
+from automix.stacking import Stack, frozen_running_statistics, same_draws_afterwards
+from automix.training.epoch_log import EpochLog
+from automix.training.lanes import Play, Seat
+from automix.training.saliency_bank import SaliencyBank
+
+Rows = slice | np.ndarray
+"""Which of the images that were taken last."""
+
+AT_ONCE = 128
+"""Images that the classifiers look at in one pass, or one batch if that is more. The maps hang on
+it, because batch norm takes its statistics from the images of a pass."""
+
+
+class Guide:
+    """Gives the maps for plays whose saliency needs the classifier.
+
+    Args:
+        seats: The members; their banks are kept here.
+        network: Their nets.
+        settings: How often and how closely they are asked.
+        size: (h, w) of the images.
+        device: Where.
+    """
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        network: Stack,
+        settings: SaliencySettings,
+        size: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        self._seats, self._stack, self._settings = seats, network, settings
+        self._size, self._device = size, device
+        self._slopes: list[Tensor] = []
+
+    @property
+    def remembers(self) -> bool:
+        """Whether maps outlive their batch; else the classifiers are asked at every step.
+
+        Images whose maps are remembered can be mixed ahead of the steps, many batches at once.
+        """
+        return self._settings.refresh > 1 or self._settings.source == "step"
+
+    def ask(self, plays: Sequence[Play], here: Rows, log: EpochLog) -> dict[int, Tensor]:
+        """Compute maps (b, h, w) of some images with the present classifiers, by member."""
+        by_provider: dict[str, list[Play]] = {}
+        for play in plays:
+            by_provider.setdefault(play.action.saliency, []).append(play)
+        maps: dict[int, Tensor] = {}
+        for name, askers in by_provider.items():
+            maps |= self._computed(name, askers, here, log)
+        return maps
+
+    def _computed(
+        self, name: str, plays: Sequence[Play], here: Rows, log: EpochLog
+    ) -> dict[int, Tensor]:
+        """Call a provider once for several members."""
+        provider, scale = SALIENCY.entry(name), self._settings.scale
+        slots = [play.slots[0] for play in plays]
+        images = torch.stack([_shrunk(play.lane.images[here], scale) for play in plays], 1)
+        targets = torch.stack([play.lane.targets[here] for play in plays], 1)
+
+        def classify(x: Tensor) -> Tensor:
+            return self._stack.only(slots, x.unflatten(0, (-1, len(slots)))).flatten(0, 1)
+
+        # A look at the images must leave no trace: not in the statistics, not in the dropout.
+        with (
+            frozen_running_statistics(self._stack.module()),
+            same_draws_afterwards(self._device, enabled=self._stack.draws),
+        ):
+            found = provider.value(images.flatten(0, 1), targets.flatten(0, 1), classify)
+        log.count(slots, len(images), cast(tuple[int, int], provider.tags["passes"]))
+        found = self._enlarged(found).unflatten(0, images.shape[:2])
+        return {slot: found[:, i] for i, slot in enumerate(slots)}
+
+    def _enlarged(self, maps: Tensor) -> Tensor:
+        """Bring maps (b, h', w') to the size of the images, each with the sum 1."""
+        if maps.shape[1:] == self._size:
+            return maps
+        return normalised(F.interpolate(maps[:, None], size=self._size, mode="bilinear")[:, 0])
+
+    # Remembering ---------------------------------------------------------------------------------
+
+    def refresh(
+        self, plays: Sequence[Play], batches: Sequence[slice], updates: int, log: EpochLog
+    ) -> None:
+        """Ask ahead of some batches for the maps that are due or not known at all.
+
+        Several batches go through the classifier in one pass, which costs small nets little more
+        than one batch would.
+
+        Args:
+            plays: Who is guided.
+            batches: Where the batches lie in the images that were taken last.
+            updates: Steps made before the first of them.
+            log: Counts the passes.
+        """
+        due: dict[tuple[int, ...], list[Play]] = {}
+        for play in plays:
+            chosen = tuple(i for i, b in enumerate(batches) if self._due(play, b, updates + i))
+            due.setdefault(chosen, []).append(play)
+        for chosen, askers in due.items():
+            rows = [np.arange(batches[i].start, batches[i].stop) for i in chosen]
+            for here in _joined(rows):
+                maps = self.ask(askers, here, log)
+                for play in askers:
+                    own = maps[play.slots[0]]
+                    self._store(play, here, own, torch.ones_like(own))
+
+    def _due(self, play: Play, here: slice, step: int) -> bool:
+        bank = self._seats[play.slots[0]].banks.get(play.action.saliency)
+        if bank is None or not bank.knows(play.lane.rows[here]):
+            return True
+        return step % self._settings.refresh == 0 and not self.reads_steps(play)
+
+    def recall(self, play: Play) -> Tensor:
+        """Return the remembered maps (n, h, w) of the images that were taken last."""
+        lane = play.lane
+        maps = self._seats[play.slots[0]].banks[play.action.saliency].recall(lane.index)
+        # What is kept is patched from several looks, so that it need not sum to 1.
+        return normalised(maps if lane.views is None else augmented_maps(maps, lane.views))
+
+    def _store(self, play: Play, here: Rows, maps: Tensor, shown: Tensor) -> None:
+        """Keep maps (b, h, w) where the images were shown, as they lie on the untouched images."""
+        lane, seat, name = play.lane, self._seats[play.slots[0]], play.action.saliency
+        if lane.views is not None:
+            maps, seen = canonical_maps(maps, lane.views[here])
+            shown = canonical_maps(shown, lane.views[here])[0] * seen
+        if name not in seat.banks:
+            seat.banks[name] = SaliencyBank(len(seat.data.train), self._size, self._device)
+        seat.banks[name].store(lane.index[here], lane.rows[here], maps, shown)
+
+    # Reading off the step ------------------------------------------------------------------------
+
+    def reads_steps(self, play: Play) -> bool:
+        """Return whether a play's maps are read off the training steps."""
+        tags = SALIENCY.entry(play.action.saliency).tags
+        return self._settings.source == "step" and "from_step" in tags
+
+    def keep(self, slopes: Tensor) -> None:
+        """Keep the slopes (b, k, c, h, w) of the loss at the mixed images of the next batch."""
+        self._slopes.append(slopes)
+
+    def read(self, plays: Sequence[Play]) -> None:
+        """Move the maps of the images that were taken last towards the slopes that were kept.
+
+        A pixel tells about the image that it shows: the map of an image moves by the share that the
+        image has of the pixel.
+        """
+        if not self._slopes:
+            return
+        slopes, everywhere = torch.cat(self._slopes), slice(None)
+        self._slopes.clear()
+        for play in filter(self.reads_steps, plays):
+            assert play.mixed is not None  # what was trained on was mixed
+            read_off = cast(ReadOff, SALIENCY.entry(play.action.saliency).tags["from_step"])
+            maps = read_off(slopes[:, play.slots[0]])
+            shown = (1 - play.mixed.mask[:, 0]).expand_as(maps)
+            self._store(play, everywhere, maps, shown)
+
+
+def _shrunk(images: Tensor, factor: int) -> Tensor:
+    return images if factor == 1 else F.avg_pool2d(images, factor, ceil_mode=True)
+
+
+def _joined(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Join batches of rows, as many as are looked at in one pass."""
+    if batches:
+        each = max(1, AT_ONCE // len(batches[0]))
+        for start in range(0, len(batches), each):
+            yield np.concatenate(batches[start : start + each])

@@ -1,0 +1,104 @@
+"""Tasks, stacks and watchers that the tests of trainings share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from automix.actions import MixAction
+from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
+from automix.metrics import EpochMetrics
+from automix.population import Population
+from automix.seeding import generator
+from automix.training.cohort import Cohort
+from automix.training.epoch_log import EpochLog
+from automix.training.lanes import Seat
+
+CPU = torch.device("cpu")
+FLIPS = 0.04
+"""An image of thirty that float order moves across a border between two classes."""
+
+
+@lru_cache
+def digits(train: int = 60, seed: int = 3) -> Task:
+    """Some training digits and 30 for validation; ``digits()`` is that of ``tests.tiny``."""
+    settings = FamilySettings(dataset="digits", train_sizes=(train,), val_size=30)
+    return TaskFamily(settings).task(TaskSpec(train_size=train, label_noise=0.1, seed=seed))
+
+
+def order(task: Task, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch shows the training images."""
+    return generator(seed, "order", epoch).permutation(len(task.train_index))
+
+
+def cohorts(population: Population) -> list[Cohort]:
+    """The stacks, in the order of their first members."""
+    return list({id(cohort): cohort for cohort, _ in population._places}.values())
+
+
+def cohort_of(population: Population) -> Cohort:
+    """The only stack."""
+    (cohort,) = cohorts(population)
+    return cohort
+
+
+def seat_of(population: Population, member: int = 0) -> Seat:
+    cohort, slot = population._places[member]
+    return cohort._seats[slot]
+
+
+@contextmanager
+def epoch_of(cohort: Cohort, actions: Sequence[MixAction]) -> Iterator[tuple[Any, EpochLog]]:
+    """An epoch's batches, to be stepped by hand, and its log."""
+    log = EpochLog(len(actions), CPU)
+    with cohort._private_draws():
+        cohort._net.train()
+        batches = cohort._feeder.batches(actions, cohort.epoch, cohort._updates, log)
+        yield batches, log
+    cohort.epoch += 1
+
+
+def play_epoch(cohort: Cohort, actions: Sequence[MixAction]) -> list[tuple[Tensor, Tensor]]:
+    """Train for one epoch without measuring; return copies of the batches' images and targets."""
+    seen = []
+    with epoch_of(cohort, actions) as (batches, log):
+        for batch in batches:
+            seen.append((batch.images.clone(), batch.targets.clone()))
+            cohort._step(batch, log)
+    return seen
+
+
+def assert_close(got: EpochMetrics, wanted: EpochMetrics, tolerance: float = 2e-3) -> None:
+    """Two records of one training, but for the order in which floats were added."""
+    for name, value in vars(wanted).items():
+        found = getattr(got, name)
+        if "accuracy" in name:
+            assert abs(found - value) < FLIPS, (name, found, value)
+        elif isinstance(value, bool | int):
+            assert found == value, (name, found, value)
+        else:
+            np.testing.assert_allclose(found, value, tolerance, tolerance, err_msg=name)
+
+
+class Watch(TorchDispatchMode):
+    """Notes each call of an operator: its name, what it was given, what it returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[Any, ...], Any]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.calls.append((func.overloadpacket.__name__, args, result))
+        return result
+
+    def of(self, name: str) -> list[tuple[tuple[Any, ...], Any]]:
+        """What one operator was given and returned, call by call."""
+        return [(args, result) for called, args, result in self.calls if called == name]
