@@ -5,51 +5,110 @@ python -m benchmarks.startup
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from agents.rundir import describe_machine
+from benchmarks.command import main
+from benchmarks.harness import Section, Target, interleaved
+
+SECONDS = 50.0
+
+ROOT = Path(__file__).resolve().parent.parent
+
+IMPORTS = """
+import json, time
+import torch, timm
+start = time.perf_counter()
+import automix
+package = time.perf_counter() - start
+import automix.trainer
+print(json.dumps({"automix": package, "automix.trainer": time.perf_counter() - start}))
+"""
+"""Tells what the library costs a user who has imported torch and timm anyway."""
+
+STEP = """
+import gymnasium, envs
+env = gymnasium.make("automix/Mix-v0")
+env.reset(seed=0)
+env.step(env.action_space.sample())
+"""
 
 COMMANDS = {
+    "python -c ''": ["-c", ""],
     "run.py --help": ["run.py", "--help"],
     "import torch, timm": ["-c", "import torch, timm"],
-    "import torch, timm, automix.trainer": ["-c", "import torch, timm, automix.trainer"],
-    "first env step": [
-        "-c",
-        "import gymnasium, envs; e = gymnasium.make('automix/Mix-v0'); e.reset(seed=0);"
-        "e.step(e.action_space.sample())",
-    ],
+    "torch, timm, automix.trainer": ["-c", IMPORTS],
+    "first env step": ["-c", STEP],
 }
+LIMITS = {
+    "run.py --help": "python -c ''",
+    "torch, timm, automix.trainer": "import torch, timm",
+    "first env step": "import torch, timm",
+}
+"""What a command cannot be faster than."""
+
+Wall = Mapping[str, float]
 
 
-def measure(repeats: int) -> dict[str, float]:
-    """Return the median wall seconds of each command; commands take turns."""
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(repeats):
-        for name, words in COMMANDS.items():
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *words], check=True, capture_output=True)
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+def run(seconds: float) -> Section:
+    """Start each command in turn and wait for its end."""
+    outputs: dict[str, list[str]] = {name: [] for name in COMMANDS}
+
+    def start(name: str) -> Callable[[], None]:
+        return lambda: outputs[name].append(output(COMMANDS[name]))
+
+    wall = interleaved({name: start(name) for name in COMMANDS}, seconds, at_least=2)
+    return section(wall, list(map(json.loads, outputs["torch, timm, automix.trainer"])))
 
 
-def main() -> None:
-    """Print a table, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    seconds = measure(options.repeats)
-    if options.json:
-        print(json.dumps({"seconds": seconds, "machine": describe_machine()}, indent=2))
-        return
-    for name, value in seconds.items():
-        print(f"{value:6.2f} s  {name}")
+def output(words: list[str]) -> str:
+    """Return what a Python process prints.
+
+    Raises:
+        RuntimeError: If it fails; its last line of complaint is in the message.
+    """
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
+    return done.stdout
+
+
+def section(wall: Wall, imports: list[Wall]) -> Section:
+    """Return the table of the wall seconds and of what processes told of their imports."""
+    beyond = {name: statistics.median(each[name] for each in imports) for name in imports[0]}
+    rows = [
+        {
+            "process": name,
+            "s": seconds,
+            "limit": LIMITS.get(name),
+            "limit s": wall[LIMITS[name]] if name in LIMITS else None,
+            "times the limit": seconds / wall[LIMITS[name]] if name in LIMITS else None,
+        }
+        for name, seconds in wall.items()
+    ]
+    rows += [
+        {"process": f"import {name}, after torch and timm", "s": took}
+        for name, took in beyond.items()
+    ]
+    help_s = {"run.py --help": wall["run.py --help"]}
+    return Section(
+        title="Startup",
+        about="Wall seconds of whole processes, median; the limit is the interpreter, or torch "
+        "and timm alone. The last rows are told by the process that imports the library.",
+        columns=("process", "s", "limit", "limit s", "times the limit"),
+        rows=rows,
+        targets=[
+            Target.of("run.py --help answers", help_s, at_most=1.0, unit="s"),
+            Target.of(
+                "import automix.trainer, after torch and timm", beyond, at_most=0.3, unit="s"
+            ),
+        ],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(only="startup"))
