@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from agents.compare import Trial, compare, env_of, summarise
 from agents.contestants import contestants_of
-from agents.devices import choose_device, worker_count
+from agents.devices import choose_device, stacked_groups, worker_count
 from agents.export import learning_cost, policy_of, schedule_of
 from agents.report import write_report
 from agents.rundir import RunDirectory, announce
@@ -96,6 +96,7 @@ def check(settings: RunSettings, learns: bool) -> str:
     menu = ActionCodec(settings.env.actions).choices
     contestants_of(settings.compare.contestants, menu)
     device = choose_device(settings.device)
+    stacked_groups(settings, device)
     torch.set_num_threads(settings.threads)
     world = ImageWorld(settings.task, settings.trainer, device)
     Game(world, settings.env, settings.agent.group_size)
@@ -153,7 +154,7 @@ def _run(settings: RunSettings, path: Path, overwrite: bool, learns: bool) -> It
     directory = RunDirectory.create(path, settings, overwrite)
     announce(path, f"python run.py report {path}   (once it has finished)")
     count = worker_count(settings, device)
-    with _told(directory), start_workers(count, settings.threads) as workers:
+    with _told(directory), start_workers(count, settings.threads, device) as workers:
         yield _Run(directory, workers, device, start)
 
 
@@ -217,6 +218,7 @@ def evaluate(settings: RunSettings, contestant: str, policy_folder: str) -> dict
     settings = replace(settings, compare=compared, policy=policy_folder)
     policy = load_policy(policy_folder) if policy_folder else None
     device = check(settings, learns=False)
-    with start_workers(worker_count(settings, device), settings.threads) as workers:
+    count = worker_count(settings, device)
+    with start_workers(count, settings.threads, device) as workers:
         trials = compare(settings, workers, device, policy)
     return summarise(trials, settings, *learning_cost(policy))

@@ -72,13 +72,14 @@ class ProcessWorker:
     Args:
         index: Names the process.
         threads: torch threads in it.
+        gpu: The GPU that it works on with others, and its share of the memory there, if any.
     """
 
-    def __init__(self, index: int, threads: int = 1) -> None:
+    def __init__(self, index: int, threads: int = 1, gpu: tuple[str, float] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, threads), name=f"automix-worker-{index}", daemon=True
+            target=_serve, args=(theirs, threads, gpu), name=f"automix-worker-{index}", daemon=True
         )
         self._process.start()
         theirs.close()
@@ -125,7 +126,7 @@ class ProcessWorker:
         return WorkerError(f"{self._name} died ({cause})", "often too little memory: try workers=1")
 
 
-def _serve(connection: Connection, threads: int) -> None:
+def _serve(connection: Connection, threads: int, gpu: tuple[str, float] | None) -> None:
     """Answer until the pipe closes."""
     # The parent alone answers Ctrl-C; it then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -133,6 +134,7 @@ def _serve(connection: Connection, threads: int) -> None:
 
     keep_memory()
     torch.set_num_threads(threads)
+    _share_gpu(gpu)
     state: State = {}
     while True:
         try:
@@ -151,6 +153,15 @@ def _serve(connection: Connection, threads: int) -> None:
             connection.send(answer)
         except OSError:
             return
+
+
+def _share_gpu(gpu: tuple[str, float] | None) -> None:
+    """Take no more than a share of a GPU's memory."""
+    if gpu:
+        import torch
+
+        name, share = gpu
+        torch.cuda.set_per_process_memory_fraction(share, torch.device(name).index)
 
 
 def keep_memory() -> None:
@@ -173,16 +184,18 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @contextmanager
-def start_workers(count: int, threads: int = 1) -> Iterator[list[Worker]]:
+def start_workers(count: int, threads: int = 1, device: str = "cpu") -> Iterator[list[Worker]]:
     """Start workers and close them at the end; the last of them is this process itself.
 
     This process would only wait otherwise, and each process costs most of a gigabyte for torch
-    alone.
+    alone. Several on one GPU get equal shares of its memory, so that none starves another.
     """
     keep_memory()
+    gpu = (device, 1 / count) if device.startswith("cuda") and count > 1 else None
+    _share_gpu(gpu)
     workers: list[Worker] = []
     try:
-        workers.extend(ProcessWorker(index, threads) for index in range(count - 1))
+        workers.extend(ProcessWorker(index, threads, gpu) for index in range(count - 1))
         yield [*workers, InlineWorker()]
     finally:
         for worker in workers:

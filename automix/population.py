@@ -60,6 +60,8 @@ class Population:
                 "would change each other's steps",
                 f"train one at a time, or use one of: {', '.join(sorted(ELEMENTWISE))}",
             )
+        if stack_limit < 0:
+            raise ConfigError(f"stack_limit is {stack_limit}, wanted 0 (find out) or more")
         self.settings, self.members = settings, len(tasks)
         self._device, self._stack_limit = torch.device(device), stack_limit
         self._data: list[TaskTensors] = []
@@ -100,7 +102,9 @@ class Population:
             ConfigError: If there is not one seed and task for each, or if some members are started
                 before all have been.
         """
-        chosen = list(range(self.members)) if members is None else list(members)
+        chosen = self._chosen(members)
+        if len(set(chosen)) < len(chosen):
+            raise ConfigError(f"members are {chosen}, wanted each of them once")
         for what, given in (("seeds", seeds), ("tasks", tasks)):
             if given is not None and len(given) != len(chosen):
                 raise ConfigError(f"{len(given)} {what} for {len(chosen)} members, wanted one each")
@@ -119,6 +123,18 @@ class Population:
         records = {key: cohort.measure() for key, cohort in cohorts.items()}
         return [records[id(cohort)][slot] for cohort, slot in (fresh[m] for m in chosen)]
 
+    def _chosen(self, members: Sequence[int] | None) -> list[int]:
+        chosen = list(range(self.members)) if members is None else list(members)
+        if not set(chosen) <= set(range(self.members)):
+            raise ConfigError(f"members are {chosen}, wanted numbers from 0 to {self.members - 1}")
+        return chosen
+
+    def _begun(self) -> list[tuple[Cohort, int]]:
+        """Return where each member is."""
+        if not self._places:
+            raise ConfigError("nothing can be asked before reset", "call reset(seeds) first")
+        return self._places
+
     def _meets(self, member: int, chosen: Sequence[int]) -> bool:
         """Return whether a member is in one stack with some of the chosen."""
         return any(self._places[member][0] is self._places[other][0] for other in chosen)
@@ -131,9 +147,7 @@ class Population:
         """
         if len(actions) != self.members:
             raise ConfigError(f"{len(actions)} actions for {self.members} members, wanted one each")
-        if not self._places:
-            raise ConfigError("run_epoch was called before reset", "call reset(seeds) first")
-        spent = max(cohort.epoch for cohort, _ in self._places)
+        spent = max(cohort.epoch for cohort, _ in self._begun())
         if spent >= self.settings.epochs:
             raise ConfigError(
                 f"epoch {spent + 1} is beyond the budget of {self.settings.epochs} epochs",
@@ -152,10 +166,9 @@ class Population:
             images: (b, c, h, w), scaled as in the members' task.
             members: Which; default all.
         """
-        chosen = list(range(self.members)) if members is None else list(members)
-        wanted = {id(cohort): cohort for cohort, _ in (self._places[m] for m in chosen)}
+        places = [self._begun()[member] for member in self._chosen(members)]
+        wanted = {id(cohort): cohort for cohort, _ in places}
         found = {key: cohort.logits(images) for key, cohort in wanted.items()}
-        places = [self._places[member] for member in chosen]
         return torch.stack([found[id(cohort)][:, slot] for cohort, slot in places], 1)
 
     # State ---------------------------------------------------------------------------------------
@@ -167,12 +180,16 @@ class Population:
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot of a population of the same tasks and settings."""
         states = dict(enumerate(snapshot["members"]))
+        if len(states) != self.members:
+            raise ConfigError(
+                f"the snapshot is of {len(states)} members, this population has {self.members}"
+            )
         seeds = [state["seed"] for state in states.values()]
         places = self._seat(range(self.members), seeds, states)
         self._places = [places[member] for member in range(self.members)]
 
     def _state(self, member: int) -> MemberState:
-        cohort, slot = self._places[member]
+        cohort, slot = self._begun()[member]
         return cohort.state(slot)
 
     # Stacking ------------------------------------------------------------------------------------

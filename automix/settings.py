@@ -29,8 +29,9 @@ class SaliencySettings:
     """
 
     refresh: int = 1
-    """The classifier is asked at every k-th step; in between, each image's last map is used. 1 asks
-    at every step, as the papers do."""
+    """The classifier is asked about the images of every k-th batch; for the others their last maps
+    are used. 1 asks at every step, as the papers do. Above it, what is due is asked ahead of the
+    images that are mixed in one call (1 MiB of them, at least a batch), up to 128 in a pass."""
     scale: int = 1
     """Images are shrunk by this factor for it, and the maps enlarged again."""
     source: Literal["pass", "step"] = "pass"
@@ -40,9 +41,10 @@ class SaliencySettings:
 
     def __post_init__(self) -> None:
         for name in ("refresh", "scale"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
                 raise ConfigError(
-                    f"trainer.saliency.{name} is {getattr(self, name)}, wanted 1 or more"
+                    f"trainer.saliency.{name} is {value}, wanted a whole number, 1 or more"
                 )
         if self.source not in ("pass", "step"):
             raise ConfigError(

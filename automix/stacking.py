@@ -68,7 +68,7 @@ class Stack(Protocol):
     def evaluator(self) -> Callable[[Tensor], Tensor]:
         """Return the nets in evaluation mode, as they are now.
 
-        The images are (b, j, c, h, w), where j divides k: k / j neighbours share an image.
+        The images are (b, j, c, h, w), where j divides k: k / j neighbours see the same image.
         """
         ...
 
@@ -97,7 +97,6 @@ class GroupedConv2d(nn.Module):
         first = convs[0]
         self.weight = nn.Parameter(torch.cat([c.weight.detach() for c in convs]))
         self.bias = _joined([c.bias for c in convs])
-        self.groups = first.groups
         self.stride, self.padding, self.dilation = first.stride, first.padding, first.dilation
 
     def forward(self, images: Tensor) -> Tensor:
@@ -105,9 +104,8 @@ class GroupedConv2d(nn.Module):
         return self.convolved(images, self.weight, self.bias)
 
     def convolved(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve with other weights of the same form; fewer images than nets are shared."""
-        # From the shapes, not from k, so that a slice of the members runs through the same module,
-        # and so that one image a set of neighbours needs no copies.
+        """Convolve with other weights of the same form."""
+        # From the shapes, not from k, so that a slice of the members runs through the same module.
         groups = images.shape[1] // weight.shape[1]
         return F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, groups)
 
@@ -159,9 +157,6 @@ class GroupedStack:
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         self.members = len(nets)
         self._net = _grouped([copy.deepcopy(nets[0]), *nets[1:]])
-        first = next(m for m in self._net.modules() if not list(m.children()))
-        # Groups of its own would lie across the members.
-        self._shares_images = isinstance(first, GroupedConv2d) and first.groups == 1
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (b, k, c, h, w) to logits (b, k, classes)."""
@@ -185,11 +180,11 @@ class GroupedStack:
     def evaluator(self) -> Callable[[Tensor], Tensor]:
         """Return the nets in evaluation mode, with batch norm folded into the convolutions."""
         self._net.eval()
-        net, spread = _folded(self._net), not self._shares_images
+        net = _folded(self._net)
 
         def evaluate(images: Tensor) -> Tensor:
-            if spread and images.shape[1] < self.members:
-                images = images.repeat_interleave(self.members // images.shape[1], 1)
+            b, j, *shape = images.shape
+            images = images[:, :, None].expand(b, j, self.members // j, *shape).flatten(1, 2)
             return net(_side_by_side(images)).view(len(images), self.members, -1)
 
         return evaluate
@@ -308,12 +303,14 @@ def can_group(net: nn.Module) -> bool:
     (concatenate, shuffle, attend) where no leaf shows it.
     """
     leaves = [m for m in net.modules() if not list(m.children())]
+    named = [m for _, m in net.named_modules(remove_duplicate=False) if isinstance(m, _WEIGHTED)]
     held = [p for leaf in leaves for p in leaf.parameters(recurse=False)]
     # By exact type, because a subclass may have a forward of its own; and each weight is in one
     # place, because twins of weights that are shared would not share them.
     return (
         bool(getattr(net, "stackable", False))
         and len(held) == len(list(net.named_parameters(remove_duplicate=False)))
+        and len(named) == len(set(named))
         and all(type(leaf) in (*_WEIGHTED, *_CHANNELWISE) for leaf in leaves)
         and all(getattr(leaf, "padding_mode", "zeros") == "zeros" for leaf in leaves)
     )
@@ -338,12 +335,14 @@ def _folded(module: nn.Module) -> nn.Module:
 
     In every ``nn.Sequential`` a convolution followed by batch norm becomes one convolution.
     """
-    children = list(module.named_children())
+    # Not ``named_children``, which leaves out what is None and what has been named before.
+    children = list(module._modules.items())
     if not children:
         return module
     twin = copy.copy(module)
-    twin._modules = {name: _folded(child) for name, child in children}
-    if isinstance(module, nn.Sequential):
+    twin._modules = {name: None if child is None else _folded(child) for name, child in children}
+    # By exact type: a subclass may have a forward of its own.
+    if type(module) is nn.Sequential:
         for (name, conv), (following, norm) in pairwise(children):
             foldable = isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
             if isinstance(conv, GroupedConv2d) and foldable:

@@ -29,12 +29,21 @@ def fits(size: int, limit_gb: float = 0.0, device: torch.device | None = None) -
         device: Where; default main memory.
     """
     if device is not None and device.type == "cuda":
-        return size <= SHARE * torch.cuda.mem_get_info(device)[0]
+        return size <= SHARE * free_memory(device)
     return size <= (limit_gb * 1e9 if limit_gb > 0 else SHARE * free_memory())
 
 
-def free_memory() -> int:
-    """Return the main memory that is free, in bytes, as far as the system tells."""
+def free_memory(device: torch.device | None = None) -> int:
+    """Return the memory that is free, in bytes, as far as the system tells.
+
+    Args:
+        device: A GPU, of which a process may have a share only; default main memory.
+    """
+    if device is not None and device.type == "cuda":
+        index = device.index  # None is the current one
+        free, total = torch.cuda.mem_get_info(index)
+        own = torch.cuda.get_per_process_memory_fraction(index) * total
+        return int(min(free, own - torch.cuda.memory_allocated(index)))
     try:
         # Linux: free pages alone would leave out what only caches files.
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -26,6 +26,7 @@ from automix.stacking import stack
 from automix.training.epoch_log import EpochLog
 from automix.training.feeding import Batch, Feeder
 from automix.training.lanes import Seat
+from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
 
 FUSED = frozenset({"adam", "adamw", "momentum", "nesterov", "sgd"})
@@ -123,7 +124,7 @@ class Cohort:
         """Take one optimizer step for every member."""
         b, k = batch.targets.shape[:2]
         images = batch.images.detach().requires_grad_(batch.wants_slopes)
-        with self._autocast():
+        with autocast(self._settings.precision, self._device):
             logits = self._stack(images)
         each = F.cross_entropy(
             logits.float().flatten(0, 1), batch.targets.flatten(0, 1), reduction="none"
@@ -138,18 +139,13 @@ class Cohort:
         if images.grad is not None:
             self._feeder.keep(images.grad)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self._settings.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
-
     # Measuring -----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def logits(self, images: Tensor | Split) -> Tensor:
         """Return every member's logits, (b, k, classes) float32, for the same images."""
         evaluate = self._stack.evaluator()
-        with self._autocast():
+        with autocast(self._settings.precision, self._device):
             parts = [
                 evaluate(part.to(self._device)[:, None]).float()
                 for part in images.split(self._images_at_once())
@@ -162,7 +158,7 @@ class Cohort:
         log = log or EpochLog(len(self._seats), self._device)
         evaluate, labels = self._stack.evaluator(), self._seen_labels()
         first = self._seats[0].data
-        with self._autocast():
+        with autocast(self._settings.precision, self._device):
             logits = torch.cat([evaluate(images).float() for images in self._seen_images()])
         log.count(slice(None), len(first.seen), (1, 0))
         losses, right, confidence = graded(logits, labels)
@@ -185,8 +181,10 @@ class Cohort:
 
     def _images_at_once(self) -> int:
         # Larger pieces cost several times more per image on a CPU: their temporaries are mapped
-        # and unmapped at every layer.
-        return 128 if self._device.type == "cpu" else 2048
+        # and unmapped at every layer. A GPU wants much at once, of all members together.
+        if self._device.type == "cpu":
+            return 128
+        return max(self._settings.batch_size, 2048 // len(self._seats))
 
     def _seen_images(self) -> Iterator[Tensor]:
         """Yield probe and validation images, (b, j, c, h, w).

@@ -57,7 +57,7 @@ class Feeder:
             first.classes,
             first.trained,
         )
-        self._guide = Guide(seats, network, settings.saliency, self._shape[1:], device)
+        self._guide = Guide(seats, network, settings, self._shape[1:], device)
         self._piece = max(1, PIECE // (4 * int(np.prod(self._shape))) // size) * size
         self._buffers: tuple[Tensor, Tensor] | None = None
 
@@ -71,6 +71,11 @@ class Feeder:
         """
         plays, guide = self._plays(actions, epoch), self._guide
         asking = [play for play in plays if needs_classifier(play.action)]
+        remembered = [play for play in asking if guide.remembers(play)]
+        stepwise = [play for play in asking if not guide.remembers(play)]
+        ahead = [p for p in plays if not needs_classifier(p.action) or guide.remembers(p)]
+        reads = any(guide.reads_steps(play) for play in asking)
+        guide.begin()
         for lane in self.lanes:
             lane.start(epoch, self._settings, self._device)
         for start in range(0, self._trained, self._piece):
@@ -79,20 +84,16 @@ class Feeder:
             for lane in self.lanes:
                 lane.take(slice(start, start + count))
             parts = _parts(count, self._settings.batch_size)
-            if guide.remembers:
-                guide.refresh(asking, parts, updates, log)
-            for play in plays:
-                if guide.remembers or not needs_classifier(play.action):
-                    self._mix(play, slice(0, count), self._maps(play), images, targets, log)
+            guide.refresh(remembered, parts, updates, log)
+            for play in ahead:
+                self._mix(play, slice(0, count), self._maps(play), images, targets, log)
             for here in parts:
-                if asking and not guide.remembers:
-                    maps = guide.ask(asking, here, log)
-                    for play in asking:
-                        self._mix(play, here, maps[play.slots[0]], images, targets, log)
-                reads = any(guide.reads_steps(play) for play in asking)
+                maps = guide.ask(stepwise, here, log)
+                for play in stepwise:
+                    self._mix(play, here, maps[play.slots[0]], images, targets, log)
                 yield Batch(images[here], targets[here], reads)
                 updates += 1
-            guide.read(asking)
+            guide.read(remembered)
 
     def keep(self, slopes: Tensor) -> None:
         """Take the slopes (b, k, c, h, w) of the loss at a batch's images, where it wants them."""

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from automix.augment import augmented_maps, canonical_maps
 from automix.saliency import SALIENCY, ReadOff, normalised
-from automix.settings import SaliencySettings
+from automix.settings import TrainerSettings
 from automix.stacking import Stack, frozen_running_statistics, same_draws_afterwards
 from automix.training.epoch_log import EpochLog
 from automix.training.lanes import Play, Seat
+from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
 
 Rows = slice | np.ndarray
@@ -32,7 +33,7 @@ class Guide:
     Args:
         seats: The members; their banks are kept here.
         network: Their nets.
-        settings: How often and how closely they are asked.
+        settings: How often and how closely they are asked, and in which precision.
         size: (h, w) of the images.
         device: Where.
     """
@@ -41,21 +42,25 @@ class Guide:
         self,
         seats: Sequence[Seat],
         network: Stack,
-        settings: SaliencySettings,
+        settings: TrainerSettings,
         size: tuple[int, int],
         device: torch.device,
     ) -> None:
-        self._seats, self._stack, self._settings = seats, network, settings
+        self._seats, self._stack, self._settings = seats, network, settings.saliency
+        self._precision = settings.precision
         self._size, self._device = size, device
         self._slopes: list[Tensor] = []
 
-    @property
-    def remembers(self) -> bool:
-        """Whether maps outlive their batch; else the classifiers are asked at every step.
+    def begin(self) -> None:
+        """Begin an epoch; what is left of one that was broken off is forgotten."""
+        self._slopes.clear()
+
+    def remembers(self, play: Play) -> bool:
+        """Return whether a play's maps outlive their batch; else it is asked at every step.
 
         Images whose maps are remembered can be mixed ahead of the steps, many batches at once.
         """
-        return self._settings.refresh > 1 or self._settings.source == "step"
+        return self._settings.refresh > 1 or self.reads_steps(play)
 
     def ask(self, plays: Sequence[Play], here: Rows, log: EpochLog) -> dict[int, Tensor]:
         """Compute maps (b, h, w) of some images with the present classifiers, by member."""
@@ -81,6 +86,7 @@ class Guide:
 
         # A look at the images must leave no trace: not in the statistics, not in the dropout.
         with (
+            autocast(self._precision, self._device),
             frozen_running_statistics(self._stack.module()),
             same_draws_afterwards(self._device, enabled=self._stack.draws),
         ):

@@ -37,7 +37,7 @@ def largest_stack(
     # The forward pass keeps its activations, and the backward pass makes their slopes.
     each = BESIDE_ACTIVATIONS * weights + 2 * activations
     if device.type == "cuda":
-        return max(1, int(SHARE * torch.cuda.mem_get_info(device)[0] / each))
+        return max(1, int(SHARE * free_memory(device) / each))
     return max(1, int(min(SHARE * free_memory() / each, CACHE / activations)))
 
 

@@ -183,13 +183,14 @@ def test_settings_that_can_move_an_image_are_active(on):
     assert AugmentSettings(**on).active
 
 
-def test_many_images_are_moved_in_blocks_as_few_are(monkeypatch):
-    """Blocks of two and a last one of one, against all in one block, and one by one."""
+@pytest.mark.parametrize("at_once", [0, 1, 2, 3, 5, 9])
+def test_many_images_are_moved_in_blocks_as_few_are(monkeypatch, at_once):
+    """Also where the last block is shorter; memory that no block reaches keeps its -1."""
     images, views = numbered(5, 3, 6, 4), draw_views(5, CIFAR, generator(1))
-    largest = 3 * (6 + 2 * 4) * (4 + 2 * 4) * 4
-    for block in (1, largest, 2 * largest, 100 * largest):
-        monkeypatch.setattr(augment, "BLOCK", block)
-        assert torch.equal(augmented(images, views), augmented_slowly(images, views, [0.0] * 3))
+    assert abs(views.dy).max() == abs(views.dx).max() == 4
+    monkeypatch.setattr(augment, "BLOCK", at_once * 3 * (6 + 2 * 4) * (4 + 2 * 4) * 4)
+    moved = augmented(images, views, torch.full_like(images, -1))
+    assert torch.equal(moved, augmented_slowly(images, views, [0.0] * 3))
 
 
 def test_two_flips_are_none_and_a_flip_mirrors_rows():

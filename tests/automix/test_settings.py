@@ -36,9 +36,10 @@ def test_what_means_nothing_is_refused_by_name(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"refresh": 0}, "refresh is 0, wanted 1 or more"),
-        ({"refresh": -3}, "refresh is -3, wanted 1 or more"),
-        ({"scale": 0}, "scale is 0, wanted 1 or more"),
+        ({"refresh": 0}, "refresh is 0, wanted a whole number, 1 or more"),
+        ({"refresh": -3}, "refresh is -3, wanted a whole number, 1 or more"),
+        ({"scale": 1.5}, "scale is 1.5, wanted a whole number, 1 or more"),
+        ({"scale": 0}, "scale is 0, wanted a whole number, 1 or more"),
         ({"source": "PASS"}, "source is 'PASS', wanted 'pass' or 'step'"),
     ],
 )

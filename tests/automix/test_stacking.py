@@ -158,6 +158,16 @@ def test_a_frozen_pass_of_some_members_moves_no_statistics(net, kind):
     assert images.grad[:, 1].abs().sum() == 0
 
 
+@nets_of
+@pytest.mark.parametrize("chosen", [[0, 1, 2], [2, 0]])
+def test_no_gradient_of_a_look_reaches_the_weights_of_a_grouped_stack(net, chosen):
+    together, (images, _) = stacked(GroupedStack, different(net)), batch()
+    images.requires_grad_()
+    together.only(chosen, images[:, chosen]).square().sum().backward()
+    assert all(p.grad is None and p.requires_grad for p in together.module().parameters())
+    assert bool((images.grad[:, chosen].abs().amax((0, 2, 3, 4)) > 0).all())
+
+
 def test_a_member_that_breaks_down_breaks_down_alone():
     nets, (images, labels) = different(small_cnn), batch()
     together, sound = stacked(GroupedStack, nets), stacked(GroupedStack, nets)
@@ -482,27 +492,16 @@ def built(net):
     return build
 
 
-def defect(what):
-    """A fact that is not one yet; strict, so that the mark goes when the defect does."""
-    return pytest.mark.xfail(strict=True, reason=f"defect: {what}")
-
-
-TWICE = defect("_folded takes named_children, which tells of a module once")
-EMPTY = defect("_folded drops children that are None")
-FOLDS = defect("_folded folds in every subclass of Sequential, whatever its forward does")
-SHARES = defect("the first leaf is not the only one that sees the images")
-
-
 @pytest.mark.parametrize(
     ("net", "shown"),
     [
-        pytest.param(shared_activation, 1, marks=TWICE),
-        pytest.param(shared_activation, 4, marks=TWICE),
-        pytest.param(built(Sometimes), 4, marks=EMPTY),
-        pytest.param(built(Around), 4, marks=FOLDS),
-        pytest.param(built(NormFirst), 1, marks=SHARES),
+        (shared_activation, 1),
+        (shared_activation, 4),
+        (built(Sometimes), 4),
+        (built(Around), 4),
+        (built(NormFirst), 1),
         (built(NormFirst), 4),
-        pytest.param(built(Echo), 1, marks=SHARES),
+        (built(Echo), 1),
         (built(Echo), 4),
     ],
     ids=["twice-1", "twice-4", "empty", "own-forward", "norm-1", "norm-4", "echo-1", "echo-4"],
@@ -518,21 +517,19 @@ def test_whatever_is_grouped_is_evaluated_as_it_is_trained(net, shown):
         assert_close(logits[:, member], wanted, atol=1e-5, rtol=1e-4)
 
 
-@defect("can_group counts parameters, of which such a norm has none")
 def test_a_norm_without_weights_in_two_places_is_no_two_norms():
     """No parameter shows that it is shared, so that counting parameters does not."""
 
-    def net():
-        one = varied()
-        one.trunk.insert(2, nn.Conv2d(6, 12, 1))
-        one.trunk.insert(3, one.trunk[6])
-        one.trunk.insert(4, nn.Conv2d(12, 6, 1))
-        return one
-
-    together = stack([net() for _ in range(2)])
+    net = varied()
+    with borrowed_global_rng(0):
+        net.trunk.insert(2, nn.Conv2d(6, 12, 1))
+        net.trunk.insert(3, net.trunk[5])
+        net.trunk.insert(4, nn.Conv2d(12, 6, 1))
+    assert not can_group(net)
+    together = stack([net] * 2)
     together.module().eval()
     images = batch(5, 2)[0]
-    assert_close(together(images)[:, 0], net().eval()(images[:, 0]), atol=1e-5, rtol=1e-4)
+    assert_close(together(images)[:, 0], net.eval()(images[:, 0]), atol=1e-5, rtol=1e-4)
 
 
 # Parts ------------------------------------------------------------------------------------------

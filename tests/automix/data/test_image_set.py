@@ -114,6 +114,8 @@ def test_a_limit_replaces_the_quarter(monkeypatch):
 
 def test_a_gpu_has_its_own_quarter(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4000, 9000))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     assert memory.fits(1000, 1e-9, torch.device("cuda"))
     assert not memory.fits(1001, 1.0, torch.device("cuda"))
 
@@ -147,3 +149,12 @@ def test_a_set_of_one_class_is_refused():
 def test_a_class_of_the_test_part_alone_is_refused():
     with refused("numbers", "'odd'", "test part only"):
         image_set(labels=np.array([0, 0, 0, 0, 0, 1, 1]), test=np.array([4, 5, 6]))
+
+
+def test_a_process_with_a_share_of_a_gpu_has_no_more_than_that(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8000, 10_000))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 0.5)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
+    assert memory.free_memory(torch.device("cuda")) == 4000
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+    assert memory.free_memory(torch.device("cuda:1")) == 8000

@@ -110,7 +110,6 @@ def test_a_training_in_half_precision_learns():
     assert last.val_accuracy > first.val_accuracy + 0.2
 
 
-@pytest.mark.xfail(strict=True, reason="defect: Guide asks outside of Cohort._autocast")
 @pytest.mark.parametrize("refresh", [1, 2])
 @every_count
 def test_a_look_runs_in_half_precision_too(members, refresh):
