@@ -3,17 +3,19 @@
 What costs is memory: reading each image once more, or writing anything beside the result. So
 partners are read where they are if they are neighbours, and gathered a few at a time into memory
 that stays in the cache if not; masks that need more than that are made a few at a time as well.
+Boxes of short numbers need no mask at all: they are copied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from automix.masks import Constant, Mask
+from automix.masks import Boxes, Constant, Mask, as_tensor
 from automix.pairing import Pairs
 
 BLOCK = 1 << 20
@@ -38,12 +40,15 @@ def blend(images: Tensor, pairs: Pairs, mask: Mask, out: Tensor | None = None) -
     if len(mask) not in (1, len(images)):
         mask = mask[pairs.batch]
     if images.requires_grad:  # autograd takes no ``out``
-        partner = images[torch.from_numpy(pairs.partner).to(images.device)]
+        partner = images[as_tensor(pairs.partner, images.device)]
         mixed = torch.lerp(images, partner, mask.dense(images.device).to(images.dtype))
         return mixed if out is None else out.copy_(mixed)
     if out is None:
         out = torch.empty_like(images)
-    if pairs.neighbours and images.is_floating_point():
+    # A lerp of float32 is as fast as copies of large images, and faster than those of small ones.
+    if isinstance(mask, Boxes) and mask.on_host and images.is_cpu and images.element_size() < 4:
+        _paste(images, pairs.partner, mask, out)
+    elif pairs.neighbours and images.is_floating_point():
         _blend_neighbours(images, pairs.batch_size, mask, out)
     else:
         _blend_gathered(images, pairs.partner, mask, out)
@@ -55,6 +60,26 @@ def blend_rows(rows: Tensor, pairs: Pairs, lam: Tensor) -> Tensor:
     return blend(rows[:, :, None, None], pairs, Constant(1 - lam))[:, :, 0, 0]
 
 
+def _paste(images: Tensor, partner: np.ndarray, boxes: Boxes, out: Tensor) -> None:
+    """Copy each image, and its box from its partner while it is in the cache."""
+    n, (source, target) = len(images), (_as_ints(images), _as_ints(out))
+    corners = np.broadcast_to(np.hstack([boxes.first, boxes.end]), (n, 4)).tolist()
+    partners = partner.tolist()
+    step = max(1, BLOCK // (images.numel() // n * images.element_size()))
+    for start in range(0, n, step):
+        rows = range(start, min(start + step, n))
+        out[start : rows.stop].copy_(images[start : rows.stop])
+        for i in rows:
+            top, left, bottom, right = corners[i]
+            box = source[partners[i], :, top:bottom, left:right]
+            target[i, :, top:bottom, left:right] = box
+
+
+def _as_ints(images: Tensor) -> np.ndarray:
+    """Return the same memory in numpy, which has no bfloat16."""
+    return images.view(torch.uint8 if images.element_size() == 1 else torch.int16).numpy()
+
+
 def _blend_neighbours(images: Tensor, batch_size: int, mask: Mask, out: Tensor) -> None:
     """Blend each image with the one before it, the first of each batch with its last."""
     n = len(images)
@@ -64,9 +89,10 @@ def _blend_neighbours(images: Tensor, batch_size: int, mask: Mask, out: Tensor) 
         own = slice(start, min(start + step, n))
         torch.lerp(images[own], images[start - 1 : own.stop - 1], weight(own), out=out[own])
     full = n - n % batch_size
-    firsts = slice(0, full, batch_size)
-    lasts = images[batch_size - 1 : full : batch_size]
-    torch.lerp(images[firsts], lasts, weight(firsts), out=out[firsts])
+    if full:
+        firsts = slice(0, full, batch_size)
+        lasts = images[batch_size - 1 : full : batch_size]
+        torch.lerp(images[firsts], lasts, weight(firsts), out=out[firsts])
     if full < n:
         first = slice(full, full + 1)
         torch.lerp(images[first], images[n - 1 :], weight(first), out=out[first])
@@ -76,7 +102,7 @@ def _blend_gathered(images: Tensor, partner: np.ndarray, mask: Mask, out: Tensor
     """Blend with partners from anywhere."""
     n = len(images)
     weight, _ = _weights(mask, images)
-    index = torch.from_numpy(partner).to(images.device)
+    index = as_tensor(partner, images.device)
     step = _gathered_at_once(images)
     for start in range(0, n, step):
         own = slice(start, min(start + step, n))
@@ -88,14 +114,22 @@ def _blend_gathered(images: Tensor, partner: np.ndarray, mask: Mask, out: Tensor
         if images.is_floating_point():
             torch.lerp(images[own], theirs, weight(own), out=out[own])
         else:
-            mixed = torch.lerp(images[own].float(), theirs.float(), weight(own))
-            out[own].copy_(mixed.add_(0.5))  # the copy cuts off what is behind the point
+            mixed = images[own].float().lerp_(theirs.float(), weight(own)).add_(0.5)
+            # This cuts off what is behind the point. Straight into bytes it takes eight times as
+            # long: for those torch has no vectors.
+            out[own].copy_(mixed.short())
 
 
-def _weights(mask: Mask, images: Tensor) -> tuple[Callable[[slice], Tensor], int]:
-    """Return what gives the weights of some images, and for how many it should be asked at once."""
+def _weights(mask: Mask, images: Tensor) -> tuple[Callable[[slice], Any], int]:
+    """Return what gives the weights of some images, and for how many it should be asked at once.
+
+    Weights are a tensor, or a number if it is one for all.
+    """
     n = len(images)
     dtype = images.dtype if images.is_floating_point() else torch.float32
+    if isinstance(mask, Constant) and len(mask) == 1 and dtype in (torch.float32, torch.float64):
+        one = float(mask.weight[0])  # would not be rounded to half precision, as a tensor is
+        return (lambda rows: one), n
     if len(mask) > 1 and images.is_cpu and not isinstance(mask, Constant):
         step = max(1, BLOCK // (4 * images.shape[2] * images.shape[3]))
         if step < n:
@@ -108,5 +142,5 @@ def _gathered_at_once(images: Tensor) -> int:
     """Return how many partners are gathered at once; a single one is read where it is."""
     if not images.is_cpu:
         return len(images)
-    each = images.numel() // len(images) * images.element_size()
+    each = images.numel() // len(images) * max(4, images.element_size())
     return 1 if each >= BIG else max(1, BLOCK // each)

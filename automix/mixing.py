@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -220,18 +221,40 @@ def mix_targets(labels: Tensor, num_classes: int, pairs: Pairs, lam: Tensor) -> 
     """
     if labels.is_floating_point():
         return blend_rows(labels.float(), pairs, lam)
-    # Of classes, straight into zeros: each row gets lam at its own one, the rest at the partner's.
     if labels.is_cpu:
-        both, weights = np.empty((len(lam), 2), np.int64), np.empty((len(lam), 2), np.float32)
-        both[:, 0], weights[:, 0] = labels.numpy(), lam.cpu().numpy()
-        both[:, 1], weights[:, 1] = both[pairs.partner, 0], 1 - weights[:, 0]
-        columns, parts = torch.from_numpy(both), torch.from_numpy(weights)
-    else:
-        partner = as_tensor(pairs.partner, labels.device)
-        columns = torch.stack([labels, labels[partner]], 1).long()
-        parts = torch.stack([lam, 1 - lam], 1).to(labels.device)
+        own, share = labels.numpy(), lam.numpy(force=not lam.is_cpu)
+        return torch.from_numpy(_class_targets(own, num_classes, pairs.partner, share))
+    columns = torch.stack([labels, labels[as_tensor(pairs.partner, labels.device)]], 1).long()
+    parts = torch.stack([lam, 1 - lam], 1).to(labels.device)
     targets = torch.zeros(len(lam), num_classes, device=labels.device)
     return targets.scatter_add_(1, columns, parts)
+
+
+def _class_targets(
+    labels: np.ndarray, num_classes: int, partner: np.ndarray, lam: np.ndarray
+) -> np.ndarray:
+    """Return ``mix_targets`` of int classes on the host, (b, k) float32.
+
+    Straight into zeros: each row gets lam at its own class and the rest at the partner's.
+    """
+    own = labels.astype(np.int64, copy=False)
+    # One look for both ends: read without their sign, classes below 0 are the largest numbers.
+    if own.view(np.uint64).max(initial=0) >= num_classes:
+        raise RuntimeError(
+            f"labels are from {own.min()} to {own.max()}, wanted classes 0 to {num_classes - 1}"
+        )
+    targets = np.zeros((len(own), num_classes), np.float32)
+    # Places in the flat array cost half of pairs of row and column.
+    flat, rows = targets.reshape(-1), _row_starts(len(own), num_classes)
+    flat[rows + own] = lam
+    flat[rows + own[partner]] += 1 - lam
+    return targets
+
+
+@lru_cache(maxsize=16)
+def _row_starts(rows: int, columns: int) -> np.ndarray:
+    """Return where each row of a (rows, columns) array starts in memory, (rows,) int64."""
+    return np.arange(rows) * columns
 
 
 def _saliency_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -76,14 +77,24 @@ class Pairs:
 def pair_batches(n: int, batch_size: int, pairing: str, rng: np.random.Generator) -> Pairs:
     """Pair within each of the consecutive batches of ``n`` images."""
     entry = PAIRINGS.entry(pairing)
-    pair, neighbours = entry.value, bool(entry.tags.get("neighbours"))
+    if entry.tags.get("fixed"):
+        partner = _paired_alike(n, batch_size, entry.value).copy()
+    else:
+        partner = _paired(n, batch_size, entry.value, rng)
+    return Pairs(partner, batch_size, bool(entry.tags.get("neighbours")))
+
+
+@lru_cache(maxsize=16)
+def _paired_alike(n: int, batch_size: int, pair: Pairing) -> np.ndarray:
+    """Remember the partners of a pairing that draws nothing."""
+    return _paired(n, batch_size, pair, np.random.default_rng(0))
+
+
+def _paired(n: int, batch_size: int, pair: Pairing, rng: np.random.Generator) -> np.ndarray:
+    """Return each image's partner, (n,) int64."""
     if n <= batch_size:
-        return Pairs(pair(n, rng), batch_size, neighbours)
+        return pair(n, rng)
     starts = np.arange(0, n, batch_size)
     sizes = np.minimum(n - starts, batch_size).tolist()
-    if entry.tags.get("fixed"):  # the same for all batches but a smaller last one
-        parts = [pair(size, rng) for size in {batch_size: 0, sizes[-1]: 0}]
-        found = np.concatenate([np.tile(parts[0], n // batch_size), *parts[1:]])
-    else:
-        found = np.concatenate([pair(size, rng) for size in sizes])
-    return Pairs(found + np.repeat(starts, sizes), batch_size, neighbours)
+    found = np.concatenate([pair(size, rng) for size in sizes])
+    return found + np.repeat(starts, sizes)

@@ -510,6 +510,16 @@ def _realised_and_wanted(form: Form, ratio: float) -> tuple[Tensor, Tensor]:
     return 1 - area, 1 - requested
 
 
+def boxes_of_half_precision_are_those_of_full_precision(form: Form) -> None:
+    """Copied or blended, a pixel is one of the two."""
+    for pairing in ("roll", "derange"):
+        case = Case(form=form, b=9, size=(16, 24), pairing=pairing)
+        images = noise_images(case)
+        for dtype in (torch.bfloat16, torch.float16):
+            shown = mix(case, images.to(dtype)).images.float()
+            assert_same(shown, mix(case, images).images, f"{dtype}, {pairing}")
+
+
 def masks_made_in_blocks_are_those_made_at_once(form: Form) -> None:
     """Large images have their masks made a few at a time; in the end each has its own."""
     several_batches_are_the_batches_one_by_one(
@@ -622,6 +632,7 @@ LAWS: list[Law] = [
     (masks_vary_from_image_to_image, [form for form in MIXING if form != MIXUP]),
     (mixup_realises_what_was_wanted, [MIXUP]),
     (cutmix_loses_what_the_border_clips, [CUTMIX]),
+    (boxes_of_half_precision_are_those_of_full_precision, [CUTMIX, replace(CUTMIX, guided=True)]),
     (masks_made_in_blocks_are_those_made_at_once, [CUTMIX, RMIX]),
     (rmix_shares_alike_at_one_half_and_follows_the_ratio, [RMIX, replace(RMIX, guided=True)]),
 ]

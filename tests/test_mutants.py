@@ -38,8 +38,8 @@ MUTANTS = [
     Mutant(
         "lam and 1 - lam are swapped in the targets",
         MIXING,
-        "weights[:, 0] = labels.numpy(), lam.cpu().numpy()",
-        "weights[:, 0] = labels.numpy(), 1 - lam.cpu().numpy()",
+        "flat[rows + own] = lam\n    flat[rows + own[partner]] += 1 - lam",
+        "flat[rows + own] = 1 - lam\n    flat[rows + own[partner]] += lam",
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
@@ -59,8 +59,8 @@ MUTANTS = [
     Mutant(
         "the labels come from another partner than the pixels",
         MIXING,
-        "both[pairs.partner, 0]",
-        "both[np.roll(pairs.partner, 1), 0]",
+        "own[partner]",
+        "own[np.roll(partner, 1)]",
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
@@ -171,9 +171,9 @@ MUTANTS = [
     Mutant(
         "images are read as if they were contiguous",
         BLENDING,
-        "    index = torch.from_numpy(partner)",
+        "    index = as_tensor(partner, images.device)",
         "    images = images.as_strided(images.shape, torch.empty(images.shape).stride())\n"
-        "    index = torch.from_numpy(partner)",
+        "    index = as_tensor(partner, images.device)",
         contract.the_memory_layout_does_not_matter,
     ),
     Mutant(
@@ -249,15 +249,15 @@ MUTANTS = [
     Mutant(
         "height and width are swapped",
         CUTMIX,
-        "np.sqrt(share) * draw.size)",
-        "np.sqrt(share) * draw.size[::-1])",
+        "np.sqrt(share) * size)",
+        "np.sqrt(share) * size[::-1])",
         contract.cutmix_is_its_slow_twin,
     ),
     Mutant(
         "the box has the share as its side",
         CUTMIX,
-        "np.sqrt(share) * draw.size",
-        "share * draw.size",
+        "np.sqrt(share) * size",
+        "share * size",
         contract.cutmix_loses_what_the_border_clips,
     ),
     Mutant(
@@ -277,8 +277,8 @@ MUTANTS = [
     Mutant(
         "a share of 1 is a clipped box too",
         CUTMIX,
-        "(share >= 1.0)",
-        "(share > 1.0)",
+        "draw.share >= 1.0",
+        "draw.share > 1.0",
         contract.no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
     ),
     Mutant(
@@ -319,15 +319,15 @@ MUTANTS = [
     Mutant(
         "R-Mix gives the partner the cells where both agree",
         RMIX,
-        "(mine == theirs) * share[rows].reshape(-1, 1, 1) + (theirs & ~mine)",
-        "(mine == theirs) + 0 * share[rows].reshape(-1, 1, 1) + (theirs & ~mine)",
+        "(mine == theirs) * share[rows][:, None] + (theirs & ~mine)",
+        "(mine == theirs) + 0 * share[rows][:, None] + (theirs & ~mine)",
         contract.rmix_is_its_slow_twin,
     ),
     Mutant(
         "R-Mix shows the partner where the own image is salient",
         RMIX,
-        "(mine == theirs) * share[rows].reshape(-1, 1, 1) + (theirs & ~mine)",
-        "(mine == theirs) * share[rows].reshape(-1, 1, 1) + (mine & ~theirs)",
+        "(mine == theirs) * share[rows][:, None] + (theirs & ~mine)",
+        "(mine == theirs) * share[rows][:, None] + (mine & ~theirs)",
         contract.the_partner_shows_more_where_it_is_salient,
     ),
     Mutant(
@@ -347,8 +347,8 @@ MUTANTS = [
     Mutant(
         "R-Mix keeps the dull cells",
         RMIX,
-        "cells >= threshold[:, None, None]",
-        "cells <= threshold[:, None, None]",
+        "cells >= threshold[:, None]",
+        "cells <= threshold[:, None]",
         contract.the_partner_shows_more_where_it_is_salient,
     ),
     Mutant(
@@ -361,7 +361,7 @@ MUTANTS = [
     Mutant(
         "R-Mix has one threshold for the batch",
         RMIX,
-        "threshold[:, None, None]",
+        "threshold[:, None]",
         "threshold.mean()",
         contract.rmix_is_its_slow_twin,
     ),
@@ -396,30 +396,44 @@ MUTANTS = [
     Mutant(
         "a place of other strides is written as if it were contiguous",
         BLENDING,
-        "    if pairs.neighbours and",
+        "    # A lerp of float32",
         "    out = out.as_strided(out.shape, torch.empty(out.shape).stride())\n"
-        "    if pairs.neighbours and",
+        "    # A lerp of float32",
         contract.a_place_for_the_result_changes_nothing_else,
+    ),
+    Mutant(
+        "boxes of short numbers come from the image itself",
+        BLENDING,
+        "source[partners[i], :,",
+        "source[i, :,",
+        contract.boxes_of_half_precision_are_those_of_full_precision,
+    ),
+    Mutant(
+        "the first box of a block serves the whole block",
+        BLENDING,
+        "= corners[i]",
+        "= corners[start]",
+        contract.boxes_of_half_precision_are_those_of_full_precision,
     ),
     Mutant(
         "bytes are cut off instead of rounded",
         BLENDING,
-        "mixed.add_(0.5)",
-        "mixed",
+        ".add_(0.5)",
+        "",
         contract.bytes_are_rounded_to_the_nearest,
     ),
     Mutant(
-        "boxes are measured beyond the border",
+        "boxes are measured before they are cut off",
         MASKS,
-        "np.minimum(self.end, self.size) - np.maximum(self.first, 0)",
-        "self.end - self.first",
+        "sides = as_float(self.end - self.first)",
+        "sides = as_float(self.end + 1 * (self.end == self.size) - self.first)",
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
         "height and width of a box are swapped in its pixels",
         MASKS,
-        "inside[:, 0, :height, None]",
-        "inside[:, 1, :height, None]",
+        "inside[:, :1, :height, None]",
+        "inside[:, 1:, :height, None]",
         contract.pixels_and_targets_follow_mask_and_lam,
     ),
     Mutant(

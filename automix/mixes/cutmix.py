@@ -22,13 +22,13 @@ def cutmix(draw: Draw) -> Boxes:
     pixels, 0.30 at 32 and 0.23 at 8, where rounding down weighs more (the official code does the
     same). Guided, the centre is the partner's saliency peak.
     """
-    share = draw.share[:, None]
+    share, size = draw.share[:, None], np.array(draw.size)
     # An odd edge loses a pixel, as in the official code. A share of 1 takes the whole image, which
     # a box with a random centre would not: it reaches beyond the border from wherever it is.
-    half = (np.sqrt(share) * draw.size).astype(np.int64) // 2
-    half += (share >= 1.0) * half.dtype.type(max(draw.size))
+    half = (np.sqrt(share) * size).astype(np.int64) >> 1
+    half[draw.share >= 1.0] = max(draw.size)
     if draw.partner is None:
-        centre = (draw.rng.random((len(share), 2)) * draw.size).astype(np.int64)
+        centre = (draw.rng.random((len(share), 2)) * size).astype(np.int64)
         return Boxes(centre - half, centre + half, draw.size)
     peak = draw.partner.flatten(1).argmax(1)
     at = torch.stack([peak // draw.size[1], peak % draw.size[1]], 1)

@@ -42,37 +42,49 @@ def rmix(draw: Draw) -> Mask:
     percentile = draw.rng.integers(len(PERCENTILES), size=(2, u))  # of the image, of the partner
     grid_of = draw.rng.integers(len(GRIDS), size=u)
     share = draw.share if draw.own is None else as_tensor(draw.share, draw.own.device)
-    cells = share.reshape(u, 1, 1) * like(np.ones((finest, finest), np.float32), share)
+    cells = like(np.empty((u, finest * finest), np.float32), share)
     for number, grid in enumerate(GRIDS):
         chosen = np.flatnonzero(grid_of == number)
         if len(chosen) == 0:
             continue
         rows = like(chosen, share)
-        q = _quantiles(draw.ratio)[IMAGE_AND_PARTNER, percentile[:, chosen]]
+        drawn = IMAGE_AND_PARTNER, percentile[:, chosen]
         if draw.own is None or draw.partner is None:
-            mine, theirs = _random_cells(q, grid, draw.rng)
+            mine, theirs = _random_cells(_dropped(draw.ratio, grid)[drawn], grid, draw.rng)
         else:
+            q = _quantiles(draw.ratio)[drawn]
             mine = _salient_cells(draw.own[rows], q[0], grid)
             theirs = _salient_cells(draw.partner[rows], q[1], grid)
-        weight = (mine == theirs) * share[rows].reshape(-1, 1, 1) + (theirs & ~mine)
-        fine = np.arange(finest) * grid // finest
-        cells[rows] = weight if grid == finest else weight[:, fine][:, :, fine]
-    return Cells(cells, draw.size)
+        weight = (mine == theirs) * share[rows][:, None] + (theirs & ~mine)
+        cells[rows] = weight[:, _coarse(grid, finest)]
+    return Cells(cells.reshape(u, finest, finest), draw.size)
 
 
-def _random_cells(q: np.ndarray, grid: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (..., grid, grid) bool: as many random cells as lie above the q-th quantile."""
-    n = grid * grid
+def _random_cells(dropped: np.ndarray, grid: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (..., cells) bool: all but so many random cells."""
     # Sorting random numbers gives a random order of the cells, hence a random rank for each.
-    rank = rng.random((*q.shape, n), dtype=np.float32).argsort(-1)
-    return (rank >= np.ceil(q * (n - 1))[..., None]).reshape(*q.shape, grid, grid)
+    rank = rng.random((*dropped.shape, grid * grid), dtype=np.float32).argsort(-1)
+    return rank >= dropped[..., None]
+
+
+@lru_cache
+def _dropped(ratio: float, grid: int) -> np.ndarray:
+    """Return how many cells lie below each quantile, (2, 10) int64."""
+    return np.ceil(_quantiles(ratio) * (grid * grid - 1)).astype(np.int64)
 
 
 def _salient_cells(saliency: Tensor, q: np.ndarray, grid: int) -> Tensor:
-    """Return (u, grid, grid) bool: the cells at or above the q-th percentile of the saliency."""
-    cells = F.adaptive_avg_pool2d(saliency[:, None].float(), grid)[:, 0]
-    threshold = _row_quantile(cells.flatten(1), torch.from_numpy(q).to(cells))
-    return cells >= threshold[:, None, None]
+    """Return (u, cells) bool: the cells at or above the q-th percentile of the saliency."""
+    cells = F.adaptive_avg_pool2d(saliency[:, None].float(), grid).flatten(1)
+    threshold = _row_quantile(cells, torch.from_numpy(q).to(cells))
+    return cells >= threshold[:, None]
+
+
+@lru_cache
+def _coarse(grid: int, finest: int) -> np.ndarray:
+    """Return the cell of the grid, of ``grid`` a side, that each of the finest ones lies in."""
+    at = np.arange(finest) * grid // finest
+    return (at[:, None] * grid + at).ravel()
 
 
 @lru_cache

@@ -87,16 +87,25 @@ def test_a_blend_is_exact_where_the_mask_is_nothing_or_all(seed):
             assert torch.equal(mixed, torch.where(mask > 0, one[pairs.partner], one))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("pairing", list(PAIRINGS))
-@given(seed=SEEDS)
-def test_boxes_of_bytes_are_copies_of_bytes(pairing, seed):
-    images, rng = noise(seed, dtype=torch.uint8), generator(seed)
+@pytest.mark.parametrize("block", [1 << 20, 300], ids=["at once", "in blocks"])
+@given(seed=SEEDS, u=st.sampled_from([7, 2, 1]))
+def test_boxes_of_short_numbers_are_copies_of_them(dtype, pairing, block, seed, u):
+    """Of any bits, infinities and what is not a number among them."""
+    rng = generator(seed)
+    bits = torch.from_numpy(rng.integers(0, 256, (7, 2, 5, 3 * dtype.itemsize), dtype=np.uint8))
+    images = bits.view(dtype)
     pairs = pair_batches(7, 4, pairing, rng)
-    mask = masks("boxes", (5, 3), seed, u=7)
-    mixed = blending.blend(images, pairs, mask)
-    assert mixed.dtype == torch.uint8
+    mask = masks("boxes", (5, 3), seed, u=u)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        small_blocks(monkeypatch, block, 1 << 17)
+        mixed = blending.blend(images, pairs, mask)
+    assert mixed.dtype == dtype
+    mask = mask[pairs.batch] if u == 2 else mask
     partners = images[torch.from_numpy(pairs.partner)]
-    assert torch.equal(mixed, torch.where(mask.dense(CPU) > 0, partners, images))
+    wanted = torch.where(mask.dense(CPU) > 0, partners, images)
+    assert torch.equal(mixed.view(torch.uint8), wanted.view(torch.uint8))
 
 
 @pytest.mark.parametrize("pairing", list(PAIRINGS))
@@ -109,6 +118,18 @@ def test_blends_of_bytes_are_rounded_halves_up(pairing, seed, weight):
     own, mask = images.tolist(), [[weight] * 3] * 4
     for i, j in enumerate(pairs.partner.tolist()):
         assert mixed[i].tolist() == reference.blended_bytes(own[i], own[j], mask)
+
+
+@pytest.mark.parametrize("pairing", list(PAIRINGS))
+@given(seed=SEEDS, n=st.integers(1, 9))
+def test_one_weight_for_all_is_that_weight_for_each_bit_by_bit(pairing, seed, n):
+    """One is a number, many are a tensor, which has a kernel of its own."""
+    pairs = pair_batches(n, 4, pairing, generator(seed))
+    one = masks("constant", (5, 3), seed, u=1)
+    for dtype in (*FLOATS, torch.uint8):
+        images = noise(seed, (n, 2, 5, 3), dtype)
+        each = blending.blend(images, pairs, one[np.zeros(n, dtype=np.int64)])
+        assert torch.equal(blending.blend(images, pairs, one), each)
 
 
 def test_rows_of_probabilities_are_blended_as_images_are():

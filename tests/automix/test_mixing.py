@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from automix.actions import MixAction
 from automix.errors import ConfigError
-from automix.mixes.rmix import _quantiles, _random_cells, _row_quantile
+from automix.mixes.rmix import _dropped, _quantiles, _random_cells, _row_quantile
 from automix.mixing import MixSettings, as_targets, draw_share, mix_batch, mix_targets
 from automix.models import create_classifier
 from automix.pairing import Pairs, pair_batches
@@ -92,7 +92,7 @@ def test_classes_are_mixed_as_their_probabilities_are(seed, dtype):
     assert whole.unique().tolist() in ([0, 1], []), "the shares of one class sum to exactly 1"
 
 
-@pytest.mark.parametrize("wrong", [-1, 3])
+@pytest.mark.parametrize("wrong", [-1, 3, 255])
 def test_a_label_beyond_the_classes_is_an_error(wrong):
     labels, pairs = torch.tensor([0, wrong]), Pairs(np.array([1, 0]), 2, False)
     with pytest.raises(RuntimeError):
@@ -127,18 +127,16 @@ def test_percentiles_are_tilted_by_odds_and_one_half_keeps_them(ratio):
 
 @given(seed=SEEDS, grid=st.sampled_from([2, 4]))
 def test_as_many_random_cells_are_kept_as_lie_above_the_quantile(seed, grid):
-    q = _quantiles(0.3)
-    cells = _random_cells(q, grid, generator(seed))
-    assert cells.shape == (2, 10, grid, grid)
-    for kept, one in zip(cells.reshape(20, -1), q.ravel(), strict=True):
+    cells = _random_cells(_dropped(0.3, grid), grid, generator(seed))
+    assert cells.shape == (2, 10, grid * grid)
+    for kept, one in zip(cells.reshape(20, -1), _quantiles(0.3).ravel(), strict=True):
         values = list(range(grid * grid))
         threshold = rmix_reference.quantile(values, one)
         assert kept.sum() == sum(value >= threshold - 1e-9 for value in values)
 
 
 def test_every_random_cell_is_kept_alike():
-    q = np.full((1, 4000), 0.7)
-    share = _random_cells(q, 2, generator(0)).mean((0, 1))
+    share = _random_cells(np.full((1, 4000), 3), 2, generator(0)).mean((0, 1))
     assert abs(share - 0.25).max() < 0.03  # four standard deviations
 
 

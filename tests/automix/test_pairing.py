@@ -84,6 +84,14 @@ def test_images_are_paired_within_their_batch(name, n, batch_size, seed):
 
 
 @every_pairing
+def test_who_writes_to_pairs_changes_no_others(name):
+    first = pair_batches(6, 3, name, generator(0))
+    wanted = first.partner.tolist()
+    first.partner[:] = -1
+    assert pair_batches(6, 3, name, generator(0)).partner.tolist() == wanted
+
+
+@every_pairing
 @given(n=st.integers(1, 20), batch_size=st.integers(1, 25), seed=SEEDS)
 def test_only_neighbours_are_called_neighbours(name, n, batch_size, seed):
     pairs = pair_batches(n, batch_size, name, generator(seed))
