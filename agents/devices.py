@@ -46,7 +46,7 @@ def worker_count(settings: RunSettings, device: str) -> int:
 def stacked_groups(settings: RunSettings, device: str) -> int:
     """Return how many groups train together.
 
-    As many as asked for; else all of them on a GPU, and one on a CPU, where a group fills a stack.
+    As many as asked for; else all on a GPU, and one on a CPU, where larger stacks gain little.
 
     Raises:
         ConfigError: If the groups cannot be split so.

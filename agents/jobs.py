@@ -116,7 +116,7 @@ def seconds_per_epoch(settings: RunSettings, device: str) -> float:
     """
     world = ImageWorld(settings.task, settings.trainer, device)
     specs = [kind[0] for kind in held_out_specs(settings.compare, settings.task)]
-    members = settings.agent.group_size
+    members = settings.agent.group_size * stacked_groups(settings, device)
     times = [_epoch_seconds(world.start([spec] * members), settings) for spec in specs]
     return mean(times) / members / worker_count(settings, device)
 

@@ -25,8 +25,8 @@ class AgentSettings:
     group_size: int = 8
     """Trainings of each task that share initial weights, batches and mixing draws."""
     stacked_groups: int = 0
-    """Groups whose classifiers may share a stack; 0 is all of them on a GPU and one on a CPU, where
-    a group fills a stack. May change the last digits of a result."""
+    """Groups whose classifiers may share stacks; 0 is all of them on a GPU and one on a CPU, where
+    larger stacks gain little. May change the last digits of a result."""
     learning_rate: float = 3e-3
     learning_rate_end: float = 3e-4
     """The rate falls in a straight line from one to the other."""
@@ -105,7 +105,8 @@ class RunSettings:
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``."""
     workers: int = 0
-    """Processes that train classifiers; 0 takes one per core. Never changes a result."""
+    """Processes that train classifiers; 0 takes one per core, as far as there is
+    work for them, and one for a GPU. Never changes a result."""
     threads: int = 1
     """torch threads of each process on the CPU. More than 1 may change the last digits."""
     name: str = ""

@@ -18,9 +18,9 @@ MakeBlock = Callable[[], MixVectorEnv]
 class GroupVecEnv(VecEnv):
     """Blocks of groups side by side; environment ``b * n + e`` is environment e of block b.
 
-    Which worker holds a block changes speed only: each episode is drawn from the seed, the block's
-    number and the episode's. That is why blocks can be dealt out anew for every episode, by what
-    their tasks will cost.
+    Which worker holds a block changes speed only: each group's episode is drawn from the seed, the
+    group's number and the episode's. That is why blocks can be dealt out anew for every episode, by
+    what their tasks will cost.
 
     Args:
         make_block: Builds one block, which must not reset itself; called in the workers, so
@@ -39,8 +39,8 @@ class GroupVecEnv(VecEnv):
         self._held = dealt([1] * blocks, len(self._workers))
         for worker, held in zip(self._workers, self._held, strict=True):
             worker.submit(_prepare, make_block, held)
-        self._size, observation_space, action_space = self._results()[0]
-        super().__init__(self._size * blocks, observation_space, action_space)
+        self._size, self._group_size, *of_one = self._results()[0]
+        super().__init__(self._size * blocks, *of_one)
 
     def reset(self) -> np.ndarray:
         """Start a new episode in every block."""
@@ -50,7 +50,7 @@ class GroupVecEnv(VecEnv):
 
     def _start(self) -> np.ndarray:
         """Deal the blocks out and start an episode in each."""
-        seeds = [derived_seed(self._seed, "block", b, self._episode) for b in range(self._blocks)]
+        seeds = self._episode_seeds()
         self._episode += 1
         self._workers[0].submit(_costs, seeds)
         self._held = dealt(self._workers[0].result(), len(self._workers))
@@ -58,6 +58,13 @@ class GroupVecEnv(VecEnv):
             own = [(seeds[block], self._attributes[block]) for block in held]
             worker.submit(_reset, held, *map(list, zip(*own, strict=True)))
         return np.concatenate(self._in_order(self._results()))
+
+    def _episode_seeds(self) -> list[list[int]]:
+        """Return the seeds of the next episode, one an environment, block by block."""
+        groups = self._size * self._blocks // self._group_size
+        by_group = [derived_seed(self._seed, "group", g, self._episode) for g in range(groups)]
+        seeds = [seed for seed in by_group for _ in range(self._group_size)]
+        return [seeds[start : start + self._size] for start in range(0, len(seeds), self._size)]
 
     def step_async(self, actions: np.ndarray) -> None:
         """Start one epoch in every block."""
@@ -161,20 +168,26 @@ def dealt(costs: Sequence[float], hands: int) -> list[list[int]]:
     return [sorted(hand) for hand in held]
 
 
-def _prepare(state: State, make_block: MakeBlock, blocks: Sequence[int]) -> tuple[int, Any, Any]:
+def _prepare(
+    state: State, make_block: MakeBlock, blocks: Sequence[int]
+) -> tuple[int, int, Any, Any]:
     state["make"], state["blocks"] = make_block, {block: make_block() for block in blocks}
     first = state["blocks"][blocks[0]]
-    return first.num_envs, first.single_observation_space, first.single_action_space
+    spaces = first.single_observation_space, first.single_action_space
+    return first.num_envs, first.group_size, *spaces
 
 
-def _costs(state: State, seeds: Sequence[int]) -> list[int]:
-    """Return what the episodes of some seeds cost, in training images."""
+def _costs(state: State, seeds: Sequence[list[int]]) -> list[int]:
+    """Return what the episodes of some blocks' seeds cost, in training images."""
     any_block = next(iter(state["blocks"].values()))
-    return [any_block.drawn_images(seed) for seed in seeds]
+    return [any_block.drawn_images(own) for own in seeds]
 
 
 def _reset(
-    state: State, blocks: Sequence[int], seeds: Sequence[int], attributes: Sequence[dict[str, Any]]
+    state: State,
+    blocks: Sequence[int],
+    seeds: Sequence[list[int]],
+    attributes: Sequence[dict[str, Any]],
 ) -> list[np.ndarray]:
     """Start an episode of each of the blocks that this worker holds from now on."""
     # Those that another worker holds now are dropped, and with them their classifiers.

@@ -225,8 +225,10 @@ class Population:
             limit = self._stack_limit or largest_stack(
                 nets[first.form, group[0][1]], first, self.settings, self._device
             )
-            for start in range(0, len(group), limit):
-                part = group[start : start + limit]
+            # As few stacks as there must be, and these about equal: a small rest would be slow.
+            size = -(-len(group) // -(-len(group) // limit))
+            for start in range(0, len(group), size):
+                part = group[start : start + size]
                 cohort = self._cohort(part, nets, states)
                 places.update({m: (cohort, slot) for slot, (m, _) in enumerate(part)})
         return places

@@ -157,6 +157,7 @@ class GroupedStack:
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         self.members = len(nets)
         self._net = _grouped([copy.deepcopy(nets[0]), *nets[1:]])
+        self._folded: nn.Module | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (b, k, c, h, w) to logits (b, k, classes)."""
@@ -180,7 +181,12 @@ class GroupedStack:
     def evaluator(self) -> Callable[[Tensor], Tensor]:
         """Return the nets in evaluation mode, with batch norm folded into the convolutions."""
         self._net.eval()
-        net = _folded(self._net)
+        if self._folded is None:
+            self._folded = _folded(self._net)
+        net = self._folded
+        for module in net.modules():
+            if isinstance(module, _FoldedConv2d):
+                module.fold()
 
         def evaluate(images: Tensor) -> Tensor:
             b, j, *shape = images.shape
@@ -352,11 +358,15 @@ def _folded(module: nn.Module) -> nn.Module:
 
 
 class _FoldedConv2d(nn.Module):
-    """A convolution and the batch norm behind it, with the running statistics of this moment."""
+    """A convolution and the batch norm behind it, as they were when ``fold`` was called."""
 
     def __init__(self, conv: GroupedConv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
-        self._conv = [conv]  # in a list, so that its weights are not taken for this module's own
+        self._layers = (conv, norm)  # in a tuple, so that their weights are not taken for its own
+
+    def fold(self) -> None:
+        """Take over the present weights and running statistics."""
+        conv, norm = self._layers
         self._weights = fuse_conv_bn_weights(
             conv.weight,
             conv.bias,
@@ -368,7 +378,7 @@ class _FoldedConv2d(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._conv[0].convolved(images, *self._weights)
+        return self._layers[0].convolved(images, *self._weights)
 
 
 def same_draws_afterwards(

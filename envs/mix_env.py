@@ -117,6 +117,7 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         game = self._table.games[0]
         self.group_size, self.num_envs = group_size, groups * group_size
         self._specs: list[TaskSpec] = []
+        self._rngs: list[np.random.Generator] = []
         self.single_action_space = game.action_space
         self.single_observation_space = game.observation_space
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -125,14 +126,22 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draw one task for each group; of a list of seeds the first counts."""
-        first = seed[0] if isinstance(seed, list) else seed
-        super().reset(seed=first)
+        """Draw one task for each group.
+
+        Of a list of seeds, one an environment, the first of each group counts; from one seed,
+        environment i gets ``seed + i``, as gymnasium does. Without any the draws go on.
+        """
+        if isinstance(seed, int):
+            seed = [seed + env for env in range(self.num_envs)]
+        if seed is not None or not self._rngs:
+            super().reset(seed=seed[0] if seed else None)
+            firsts = (seed or [None] * self.num_envs)[:: self.group_size]
+            self._rngs = [np_random(first)[0] for first in firsts]
         observations = self._start()
         return observations, {"task": _columns([asdict(spec) for spec in self._specs])}
 
     def _start(self) -> np.ndarray:
-        drawn = [draw_start(self._table.world, self.np_random) for _ in self._table.games]
+        drawn = [draw_start(self._table.world, rng) for rng in self._rngs]
         specs, seeds = zip(*drawn, strict=True)
         self._specs = [spec for spec in specs for _ in range(self.group_size)]
         return self._table.reset(specs, seeds)
@@ -159,14 +168,13 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         """Size and noise of the task that each environment plays; empty before ``reset``."""
         return [spec.kind for spec in self._specs]
 
-    def drawn_images(self, seed: int) -> int:
-        """Return how many training images the tasks have that ``reset(seed=seed)`` would draw.
+    def drawn_images(self, seeds: Sequence[int]) -> int:
+        """Return how many training images the tasks have that ``reset(seed=seeds)`` would draw.
 
         What an episode will cost is about proportional to it, so that work can be dealt out.
         """
-        rng, _ = np_random(seed)
-        world = self._table.world
-        return sum(world.train_size(draw_start(world, rng)[0]) for _ in self._table.games)
+        world, rngs = self._table.world, [np_random(s)[0] for s in seeds[:: self.group_size]]
+        return sum(world.train_size(draw_start(world, rng)[0]) for rng in rngs)
 
     def action_masks(self) -> np.ndarray:
         """Return which actions are offered to each member, (k, entries)."""

@@ -15,8 +15,8 @@ UNKNOWN = 4 * 10**9
 """Bytes taken to be free where the system does not say."""
 
 PIECE = 2**26
-"""Bytes of float images that are handled in one go. Part of what a result depends on, once a set is
-larger: mixing draws its numbers piece by piece. So it is fixed, whatever memory there is."""
+"""Bytes of float images that are read in one go. The scale of large images is taken from one such
+piece, so that results hang on it: it is fixed, whatever memory there is."""
 
 
 def fits(size: int, limit_gb: float = 0.0, device: torch.device | None = None) -> bool:

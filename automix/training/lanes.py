@@ -46,7 +46,8 @@ class Lane:
         """Draw the order of an epoch."""
         n = len(self.data.train)
         self._order = generator(self.seed, "order", epoch).permutation(n)[: self.data.trained]
-        self._view_rng = generator(self.seed, "augment", epoch)
+        if settings.augment.active:
+            self._view_rng = generator(self.seed, "augment", epoch)
         self._augment, self._device = settings.augment, device
 
     def take(self, piece: slice) -> None:

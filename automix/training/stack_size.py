@@ -19,7 +19,7 @@ SHARE = 0.5
 BESIDE_ACTIVATIONS = 4
 """Copies of the weights that a training holds: themselves, gradients, two of the optimizer."""
 
-CACHE = 8 * 2**20
+CACHE = 10 * 2**20
 """Bytes of activations that a stack on a CPU may have. Beyond it, the caches miss, and each net
 costs more than it would in a smaller stack (results/performance.md)."""
 

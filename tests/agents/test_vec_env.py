@@ -368,6 +368,16 @@ def test_a_block_may_hold_several_groups():
         assert_array_equal(one, other)
 
 
+def test_groups_draw_the_same_however_they_are_put_into_blocks():
+    """Beside that, only the order of sums in a larger stack can differ."""
+    alone, in_pairs = (uneven(inline(2), blocks=b, groups=g) for b, g in ((6, 1), (3, 2)))
+    for _ in range(2):
+        np.testing.assert_allclose(alone.reset(), in_pairs.reset(), rtol=1e-4, atol=1e-5)
+        kinds = [kinds[0] for kinds in alone.get_attr("task_kinds")]
+        blocks = in_pairs.get_attr("task_kinds")
+        assert kinds == [of_block[env % (2 * SIZE)] for env, of_block in enumerate(blocks)]
+
+
 def test_every_episode_has_a_seed_of_its_own_whatever_was_played_before():
     """An episode that is broken off changes nothing in the next one."""
     env, other = uneven(inline(2)), uneven(inline(2))

@@ -162,7 +162,8 @@ def test_those_of_one_form_sit_together_and_those_who_share_batches_side_by_side
 
 def test_a_limit_cuts_the_stacks():
     assert seated(everyone(2)[0]) == [[0, 3], [1, 5], [2], [4, 6]]
-    assert seated(everyone(4)[0]) == [[0, 3, 1, 5], [2], [4, 6]]
+    assert seated(everyone(3)[0]) == [[0, 3, 1], [2], [5, 4, 6]]
+    assert seated(everyone(4)[0]) == [[0, 3, 1], [2], [5, 4, 6]], "not four and two"
     assert seated(everyone(1)[0]) == [[member] for member in range(len(WHO))]
 
 

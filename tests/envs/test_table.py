@@ -140,10 +140,10 @@ def test_members_of_a_group_share_a_task_and_groups_do_not():
 def test_groups_of_an_environment_are_a_table_of_what_it_draws():
     env = SurrogateVectorEnv(2, 3, worlds.settings(), groups=3)
     observations, info = env.reset(seed=4)
-    rng = np.random.default_rng(4)
     world = SurrogateWorld(3)
     specs, seeds = [], []
-    for _ in range(3):
+    for first in (4, 6, 8):  # environment i is seeded with 4 + i, and a group by its first
+        rng = np.random.default_rng(first)
         specs.append(world.draw(rng))
         seeds.append(int(rng.integers(2**31)))
     assert info["task"]["seed"].tolist() == [spec.seed for spec in specs for _ in range(2)]
@@ -164,11 +164,12 @@ def test_what_an_episode_will_cost_is_known_before_it_starts(groups):
     """And asking draws nothing: the episode is the one that it would have been."""
     env, unasked = real_groups(groups), real_groups(groups)
     for seed in range(4):
-        images = env.drawn_images(seed)
-        _, info = env.reset(seed=seed)
+        seeds = list(range(seed, seed + env.num_envs))
+        images = env.drawn_images(seeds)
+        _, info = env.reset(seed=seeds)
         assert images == info["task"]["train_size"][::2].sum()
         assert_array_equal(info["task"]["seed"], unasked.reset(seed=seed)[1]["task"]["seed"])
-    costs = [env.drawn_images(seed) for seed in range(30)]
+    costs = [env.drawn_images(list(range(s, s + env.num_envs))) for s in range(30)]
     assert set(costs) <= {40 * groups + 20 * large for large in range(groups + 1)}
     assert len(set(costs)) > 1
 
