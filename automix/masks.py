@@ -207,7 +207,9 @@ def as_mask(weight: Mask | Array) -> Mask:
 def as_tensor(values: Array, device: torch.device) -> Tensor:
     """Return ``values`` on a device; on the CPU without a copy."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-    return tensor if tensor.is_cpu and device.type == "cpu" else tensor.to(device)
+    if device.type == "cpu":
+        return tensor.cpu()
+    return tensor.to(device, non_blocking=True)
 
 
 def as_float(values: Array) -> Array:
@@ -217,7 +219,7 @@ def as_float(values: Array) -> Array:
 
 def like(host: np.ndarray, other: Array) -> Array:
     """Return a host array as what can be computed with ``other``: itself, or a tensor there."""
-    return host if isinstance(other, np.ndarray) else torch.from_numpy(host).to(other.device)
+    return host if isinstance(other, np.ndarray) else as_tensor(host, other.device)
 
 
 @lru_cache

@@ -247,6 +247,8 @@ class LoopedStack:
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
         """Run some members."""
+        if len(chosen) == 1:
+            return self._nets[chosen[0]](images[:, 0])[:, None]
         logits = []
         for i, member in enumerate(chosen):
             # Every member draws the same dropout, whoever else is there; the last one moves on.

@@ -25,7 +25,6 @@ class EpochLog:
         """Samples sent backward."""
         self._members = members
         self._losses: list[Tensor] = []
-        self._sizes: list[int] = []
         self._shares: list[tuple[Sequence[int], Tensor]] = []
 
     def count(self, members: Sequence[int] | slice, samples: int, passes: tuple[int, int]) -> None:
@@ -37,21 +36,19 @@ class EpochLog:
         """Note the own shares (b,) of a batch that some members trained on."""
         self._shares.append((members, len(lam) - lam.sum()))
 
-    def stepped(self, losses: Tensor, images: int) -> None:
-        """Note the mean losses (k,) of a batch that every member trained on."""
+    def stepped(self, losses: Tensor) -> None:
+        """Note the losses (b, k) of a batch that every member trained on."""
         self._losses.append(losses)
-        self._sizes.append(images)
 
     def columns(self) -> dict[str, Tensor]:
         """Return the means over the epoch, (k,) each; zeros before the first step."""
         if not self._losses:
             nothing = torch.zeros_like(self.gradient_squares)
             return dict.fromkeys(("mixed_loss", "partner_share", "gradient_norm"), nothing)
-        images = sum(self._sizes)
-        sizes = torch.tensor(self._sizes, dtype=torch.float32).to(self._losses[0].device)
+        losses = torch.cat(self._losses)
         return {
-            "mixed_loss": sizes @ torch.stack(self._losses) / images,
-            "partner_share": self._partner_share() / images,
+            "mixed_loss": losses.mean(0),
+            "partner_share": self._partner_share() / len(losses),
             "gradient_norm": self.gradient_squares.sqrt(),
         }
 

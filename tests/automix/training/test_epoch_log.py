@@ -28,10 +28,10 @@ def test_means_are_over_images_not_over_batches():
     """Two batches of 3 and 1 images; member 1 is told of its shares with 0, then alone."""
     log = EpochLog(2, CPU)
     log.mixed([0, 1], torch.tensor([1.0, 0.5, 0.0]))
-    log.stepped(torch.tensor([1.0, 2.0]), 3)
+    log.stepped(torch.tensor([[0.0, 2.0], [1.0, 2.0], [2.0, 2.0]]))
     log.mixed([1], torch.tensor([0.25]))
     log.mixed([0], torch.tensor([1.0]))
-    log.stepped(torch.tensor([5.0, 6.0]), 1)
+    log.stepped(torch.tensor([[5.0, 6.0]]))
     log.gradient_squares = torch.tensor([4.0, 9.0])
     columns = log.columns()
     assert columns["mixed_loss"].tolist() == [(3 * 1 + 5) / 4, (3 * 2 + 6) / 4]
@@ -53,8 +53,8 @@ def test_one_member_that_is_not_a_number_leaves_the_others_sums_alone():
     log = EpochLog(2, CPU)
     log.mixed([0], torch.tensor([0.5, 0.5]))
     log.mixed([1], torch.tensor([0.0, 0.0]))
-    log.stepped(torch.tensor([math.nan, 1.0]), 2)
-    log.stepped(torch.tensor([math.inf, 3.0]), 2)
+    log.stepped(torch.tensor([[math.nan, 1.0], [0.0, 1.0]]))
+    log.stepped(torch.tensor([[math.inf, 3.0], [0.0, 3.0]]))
     columns = log.columns()
     assert columns["mixed_loss"][1] == 2
     assert math.isnan(columns["mixed_loss"][0])
@@ -74,9 +74,9 @@ def test_any_epoch_is_that_of_a_slow_twin(seed, members, batches):
                 log.mixed(part, torch.from_numpy(lam).float())
             for member in part:
                 shares[member] += sum(1 - one for one in lam)
-        loss = rng.random(members)
-        log.stepped(torch.from_numpy(loss).float(), b)
-        losses, images = losses + loss * b, images + b
+        loss = rng.random((b, members))
+        log.stepped(torch.from_numpy(loss).float())
+        losses, images = losses + loss.sum(0), images + b
     columns = log.columns()
     np.testing.assert_allclose(columns["mixed_loss"].numpy(), losses / images, rtol=1e-5)
     np.testing.assert_allclose(columns["partner_share"].numpy(), shares / images, atol=1e-6)
