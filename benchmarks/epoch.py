@@ -59,7 +59,7 @@ GRADIENT = {
 }
 """The forms of gradient saliency, the papers' first."""
 
-CHEAP = "every 2nd step, half size"
+CHEAP = "every 4th step"
 """The form that is meant to meet the target."""
 
 

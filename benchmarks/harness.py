@@ -76,7 +76,7 @@ class Target:
         measured = f"{cell(figures[worst])} {unit}".strip()
         if len(figures) > 1:
             measured += f" at worst ({worst}); {within} of {len(figures)} meet it"
-        return cls(what, wanted, measured, within == len(figures))
+        return cls(what, wanted, measured, bool(within == len(figures)))
 
 
 @dataclass(frozen=True, kw_only=True)
