@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 from automix.actions import PLAIN, MixAction
 from automix.augment import AugmentSettings, canonical_maps, draw_views
-from automix.errors import ConfigError
 from automix.mixing import MixSettings, mix_batch
 from automix.models import create_classifier
 from automix.population import Population
@@ -487,17 +486,3 @@ def test_a_look_leaves_no_trace_in_the_training(settings, model, provider, monke
             passes = {"forward_passes": 0, "backward_passes": 0}
             one, other = (dataclasses.replace(record, **passes) for record in (one, other))
             assert one == other
-
-
-@pytest.mark.parametrize(
-    ("changes", "names"),
-    [
-        ({"refresh": 0}, "trainer.saliency.refresh is 0, wanted a whole number, 1 or more"),
-        ({"scale": 0}, "trainer.saliency.scale is 0, wanted a whole number, 1 or more"),
-        ({"source": "steps"}, "trainer.saliency.source is 'steps', wanted 'pass' or 'step'"),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(changes, names):
-    with pytest.raises(ConfigError) as error:
-        looking(**changes)
-    assert error.value.message == names
