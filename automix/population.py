@@ -23,6 +23,9 @@ from automix.training.lanes import Seat
 from automix.training.stack_size import largest_stack
 from automix.training.task_tensors import TaskTensors
 
+Nets = dict[tuple[object, ...], nn.Module]
+"""Initial nets, by form of the training and seed."""
+
 Snapshot = dict[str, Any]
 """``{"members": [...]}``, a ``MemberState`` for each."""
 
@@ -205,33 +208,51 @@ class Population:
         self, members: Sequence[int], seeds: Sequence[int], states: dict[int, MemberState]
     ) -> dict[int, tuple[Cohort, int]]:
         """Stack members, fresh or from their states; return where each of them is."""
-        nets: dict[tuple[object, ...], nn.Module] = {}
-        alike: dict[tuple[object, ...], list[tuple[int, int]]] = {}
-        for member, seed in zip(members, seeds, strict=True):
-            data, state = self._data[member], states.get(member)
+        who = list(zip(members, seeds, strict=True))
+        nets: Nets = {}
+        for member, seed in who:
+            data = self._data[member]
             if (data.form, seed) not in nets:
                 nets[data.form, seed] = self._net(data, seed)
-            net = nets[data.form, seed]
-            epoch = state["epoch"] if state else 0
-            # What cannot be stacked gains nothing from company, and draws dropout by its own seed.
-            apart = () if can_group(net) else (id(data), seed)
-            alike.setdefault((data.form, epoch, *apart), []).append((member, seed))
         places = {}
-        for group in alike.values():
-            # Those who share batches become neighbours.
-            order = list(dict.fromkeys((id(self._data[m]), seed) for m, seed in group))
-            group.sort(key=lambda who: order.index((id(self._data[who[0]]), who[1])))
-            first = self._data[group[0][0]]
-            limit = self._stack_limit or largest_stack(
-                nets[first.form, group[0][1]], first, self.settings, self._device
-            )
-            # As few stacks as there must be, and these about equal: a small rest would be slow.
-            size = -(-len(group) // -(-len(group) // limit))
+        for group in self._alike(who, nets, states):
+            size = self._stack_size(group, nets)
             for start in range(0, len(group), size):
                 part = group[start : start + size]
                 cohort = self._cohort(part, nets, states)
                 places.update({m: (cohort, slot) for slot, (m, _) in enumerate(part)})
         return places
+
+    def _alike(
+        self, who: Sequence[tuple[int, int]], nets: Nets, states: dict[int, MemberState]
+    ) -> list[list[tuple[int, int]]]:
+        """Sort members and their seeds into groups that can be stacked."""
+        alike: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+        for member, seed in who:
+            data, state = self._data[member], states.get(member)
+            epoch = state["epoch"] if state else 0
+            # What cannot be stacked gains nothing from company, and draws dropout by its own seed.
+            apart = () if can_group(nets[data.form, seed]) else (id(data), seed)
+            alike.setdefault((data.form, epoch, *apart), []).append((member, seed))
+        for group in alike.values():
+            # Those who share batches become neighbours.
+            order = list(dict.fromkeys((id(self._data[m]), seed) for m, seed in group))
+            group.sort(key=lambda one: order.index((id(self._data[one[0]]), one[1])))
+        return list(alike.values())
+
+    def _stack_size(self, group: Sequence[tuple[int, int]], nets: Nets) -> int:
+        """Return the size of a group's stacks: as few as there must be, and about equal.
+
+        A small rest would be slow. One alone needs no look at the net, which large nets feel.
+        """
+        if len(group) == 1:
+            return 1
+        member, seed = group[0]
+        data = self._data[member]
+        limit = self._stack_limit or largest_stack(
+            nets[data.form, seed], data, self.settings, self._device
+        )
+        return -(-len(group) // -(-len(group) // limit))
 
     def _net(self, data: TaskTensors, seed: int) -> nn.Module:
         return create_classifier(
@@ -244,7 +265,7 @@ class Population:
     def _cohort(
         self,
         part: Sequence[tuple[int, int]],
-        nets: dict[tuple[object, ...], nn.Module],
+        nets: Nets,
         states: dict[int, MemberState],
     ) -> Cohort:
         seats = [Seat(self._data[member], seed) for member, seed in part]

@@ -1,4 +1,4 @@
-"""How the cost of an epoch grows with batch, image and training set.
+"""How the cost of a training grows with batch, image, training set and epochs.
 
 python -m benchmarks.growth
 """
@@ -25,17 +25,18 @@ CURVES = {
     "batch": (16, 32, 64, 128, 256),
     "px": (8, 16, 32, 64),
     "training images": (128, 256, 512, 1024),
+    "epochs": (1, 2, 4, 8),
 }
-POINT = {"batch": 64, "px": 16, "training images": 256}
+POINT = {"batch": 64, "px": 16, "training images": 256, "epochs": 1}
 """What stays when another grows."""
 
 
 def run(seconds: float) -> Section:
-    """Time one epoch along each curve; all points take turns."""
+    """Time epochs along each curve; all points take turns."""
     keep_memory()
     points = [(what, value) for what, values in CURVES.items() for value in values]
     with threads(1):
-        took = interleaved({point: _epoch(*point) for point in points}, seconds, at_least=3)
+        took = interleaved({point: _epochs(*point) for point in points}, seconds, at_least=3)
     rows = []
     for what, values in CURVES.items():
         first = took[what, values[0]]
@@ -54,7 +55,7 @@ def run(seconds: float) -> Section:
             )
     return Section(
         title="Growth",
-        about=f"One epoch of small_cnn_w16 under {ACTION}, measuring of 64 images included, one "
+        about=f"Epochs of small_cnn_w16 under {ACTION}, measuring of 64 images included, one "
         "thread. Power: p of cost ~ size ** p from the first row of the curve on.",
         columns=("grows", "to", "ms", "times the first", "power"),
         rows=rows,
@@ -64,12 +65,12 @@ def run(seconds: float) -> Section:
     )
 
 
-def _epoch(what: str, value: int) -> Callable[[], object]:
+def _epochs(what: str, value: int) -> Callable[[], object]:
     at = POINT | {what: value}
     settings = replace(ENDLESS, model="small_cnn_w16", batch_size=at["batch"], probe_size=32)
     trainer = Trainer(noise_task(at["px"], 3, at["training images"], 32), settings)
     trainer.reset(0)
-    return lambda: trainer.run_epoch(ACTION)
+    return lambda: [trainer.run_epoch(ACTION) for _ in range(at["epochs"])]
 
 
 if __name__ == "__main__":

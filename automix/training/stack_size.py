@@ -20,8 +20,8 @@ BESIDE_ACTIVATIONS = 4
 """Copies of the weights that a training holds: themselves, gradients, two of the optimizer."""
 
 CACHE = 10 * 2**20
-"""Bytes of activations that a stack on a CPU may have. Beyond it, the caches miss, and each net
-costs more than it would in a smaller stack (results/performance.md)."""
+"""Bytes of activations that a stack on a CPU may have. Larger ones hold more and were not faster
+(results/tried.md)."""
 
 
 def largest_stack(
