@@ -7,6 +7,7 @@ every difference is paired. The test split is read once, after the last epoch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +29,7 @@ from automix.settings import TrainerSettings
 from envs.codec import ActionCodec, ActionSettings
 from envs.game import EnvSettings, Game, ImageWorld
 from envs.observations import Observer
+from envs.rewards import RewardSettings
 
 Trial = dict[str, Any]
 
@@ -72,10 +74,10 @@ def play_group(
         for contestant in contestants
     ]
     observations = game.reset(spec, derived_seed(spec.seed, "trial", spec.kind))
-    finished = False
-    while not finished:
-        turn = game.play([p.act(o) for p, o in zip(players, observations, strict=True)])
-        observations, finished = turn.observations, turn.finished
+    for epoch in range(trainer.epochs):
+        due = epoch % env.epochs_per_action == 0
+        actions = [p.act(o, due) for p, o in zip(players, observations, strict=True)]
+        observations = game.play(actions, epochs=1).observations
     population = game.training
     assert isinstance(population, Population)
     scores = test_scores(population)
@@ -210,7 +212,7 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
                 "the contestant 'agent' has no policy",
                 "give one with policy=runs/<name>/export, or name others in compare.contestants",
             )
-        return EnvSettings(actions=offered.actions, observations=offered.observations)
+        return replace(offered, reward=RewardSettings())
     form = policy.form
     try:
         actions = ActionSettings(
@@ -229,7 +231,11 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
             f"{list(form.observation_sizes)}, here they have {list(sizes)}",
             "use the version of automix that it was exported with; policy.json names it",
         )
-    return EnvSettings(actions=actions, observations=form.observations)
+    return EnvSettings(
+        actions=actions,
+        observations=form.observations,
+        epochs_per_action=form.epochs_per_action,
+    )
 
 
 @lru_cache(maxsize=1)

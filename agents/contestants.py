@@ -49,12 +49,17 @@ class Player:
         self._contestant, self._menu, self._policy = contestant, menu, policy
         self._rng = generator(seed, "player", contestant.name)
 
-    def act(self, observation: np.ndarray) -> MixAction:
-        """Choose for one observation (d,), whose first entry is progress."""
+    def act(self, observation: np.ndarray, due: bool = True) -> MixAction:
+        """Choose for one observation (d,), whose first entry is progress.
+
+        A policy that was learned with several epochs to an action is asked when one is due.
+        """
         name = self._contestant.name
         if self._contestant.kind == "agent":
             assert self._policy is not None
-            return self._policy.action(observation)
+            if due:
+                self._last = self._policy.action(observation)
+            return self._last
         if name.startswith(f"{FIXED}:"):
             return MixAction.parse(name.partition(":")[2])
         return SCHEDULES[name](progress_of(observation), menu=self._menu, rng=self._rng)

@@ -38,6 +38,7 @@ def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
         saliency=list(actions.saliency),
         space=actions.space,
         choices=[str(action) for action in codec.choices],
+        epochs_per_action=settings.env.epochs_per_action,
     )
     cost = {"classifier_epochs": learned.classifier_epochs, "passes": learned.passes}
     return MixPolicy(form, policy_layers(learned.agent), about(settings) | {"learning": cost})

@@ -91,7 +91,7 @@ def check(settings: RunSettings, learns: bool) -> str:
     elif "agent" not in settings.compare.contestants:
         raise ConfigError("compare.contestants lacks 'agent'", "train compares what it has learned")
     else:
-        updates_of(settings.agent, settings.trainer.epochs)
+        updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))
     AGENTS.entry(settings.agent.name)
     menu = ActionCodec(settings.env.actions).choices
     contestants_of(settings.compare.contestants, menu)

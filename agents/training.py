@@ -50,7 +50,7 @@ def learn(
     settings: RunSettings, workers: Sequence[Worker], device: str, directory: RunDirectory
 ) -> Learned:
     """Learn a policy and append one record per update to ``metrics.jsonl``."""
-    budget = settings.trainer.epochs
+    budget = settings.env.steps(settings.trainer.epochs)
     updates = updates_of(settings.agent, budget)
     start = time.monotonic()
     stacked = stacked_groups(settings, device)
@@ -78,7 +78,7 @@ def learn(
         agent=agent,
         updates=updates,
         episodes=recorder.episodes,
-        classifier_epochs=agent.num_timesteps,
+        classifier_epochs=agent.num_timesteps // budget * settings.trainer.epochs,
         passes=recorder.passes,
         wall_s=time.monotonic() - start,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 LOSS_CAP = 20.0
@@ -30,17 +31,56 @@ class EpochMetrics:
     gradient_norm: float
     """Euclidean norm of the parameter gradient at the epoch's last batch."""
     mixed_loss: float
-    """Mean loss over the epoch's mixed batches: what the optimizer saw."""
+    """Mean loss over the mixed batches since the record before: what the optimizer saw."""
     partner_share: float
-    """Mean of 1 - lam over the epoch's images, after rounding and clipping."""
+    """Mean of 1 - lam over the images of that time, after rounding and clipping."""
     lr: float
     """Learning rate at the epoch's end."""
     forward_passes: int
-    """Samples sent forward this epoch: training, saliency and measuring."""
+    """Samples sent forward since the record before: training, saliency and measuring."""
     backward_passes: int
-    """Samples sent backward this epoch: training and saliency."""
+    """Samples sent backward since the record before: training and saliency."""
     diverged: bool
     """Whether a loss stopped being finite; the other fields then hold the worst values."""
+    val_calibrated_loss: float | None = None
+    """After the last epoch: validation loss in nats at the best temperature (``calibrated_loss``).
+    Before it, None: it takes some passes over the logits."""
+
+
+NEWTON_STEPS = 8
+
+
+def calibrated_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy at the temperature that makes it least.
+
+    Mixing makes nets less sure of themselves, right or wrong, and the plain loss takes it for
+    knowledge. With one temperature fitted to each net (Guo et al. 2017, section 4.2, on these
+    logits themselves) that is gone, and what remains tells accuracies apart better than the share
+    of right answers does, which counts an answer as right or wrong however close it was.
+
+    Args:
+        logits: (b, k, classes).
+        labels: (b, k) int64.
+
+    Returns:
+        (k,) float32, in nats.
+    """
+    by_class = logits.float().permute(2, 0, 1).contiguous()
+    scores = by_class - by_class.max(0).values
+    own = scores.gather(0, labels[None])[0].mean(0)
+    # The loss is convex in the inverse temperature. Newton steps are taken on its logarithm, at
+    # most 1 each, so that they stay above 0 and cannot run away where all answers are right.
+    log_inverse = torch.zeros_like(own)
+    for _ in range(NEWTON_STEPS):
+        inverse = log_inverse.exp()
+        weights = (scores * inverse).softmax(0)
+        first = (weights * scores).sum(0)
+        spread = ((weights * scores.square()).sum(0) - first.square()).mean(0)
+        slope = (first.mean(0) - own) * inverse
+        curvature = spread * inverse.square() + slope.abs()
+        log_inverse -= (slope / curvature.clamp_min(1e-12)).clamp(-1.0, 1.0)
+    inverse = log_inverse.exp()
+    return (scores * inverse).logsumexp(0).mean(0) - inverse * own
 
 
 def graded(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -42,6 +42,8 @@ class PolicyForm:
     """``factored`` or ``flat``, as in the environment."""
     choices: Sequence[str]
     """The flat list, as ``method@ratio+saliency``."""
+    epochs_per_action: int = 1
+    """Epochs that a choice is played for, until the policy is asked again."""
 
 
 class MixPolicy:
@@ -161,7 +163,7 @@ def save_policy(folder: Path, policy: MixPolicy) -> None:
         tensors[f"layers.{number}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
     weights = save(tensors)
     write_atomically(folder / "policy.safetensors", lambda path: _write_bytes(path, weights))
-    form = {k: list(v) if not isinstance(v, str) else v for k, v in asdict(policy.form).items()}
+    form = {k: v if isinstance(v, str | int) else list(v) for k, v in asdict(policy.form).items()}
     write_json(
         folder / "policy.json",
         {

@@ -27,6 +27,19 @@ class EnvSettings:
     actions: ActionSettings = field(default_factory=ActionSettings)
     observations: Sequence[str] = DEFAULT_OBSERVATIONS
     reward: RewardSettings = field(default_factory=RewardSettings)
+    epochs_per_action: int = 1
+    """Epochs that each action is played for; the last of an episode may be cut short. Above 1 there
+    are fewer decisions, each with more effect, and fewer measurements to pay for."""
+
+    def __post_init__(self) -> None:
+        if self.epochs_per_action < 1:
+            raise ConfigError(
+                f"env.epochs_per_action is {self.epochs_per_action}, wanted 1 or more"
+            )
+
+    def steps(self, budget: int) -> int:
+        """Return how many actions an episode of so many epochs takes."""
+        return -(-budget // self.epochs_per_action)
 
 
 class Training(Protocol):
@@ -36,8 +49,8 @@ class Training(Protocol):
         """Start afresh, each from its seed; equal seeds and tasks differ in their actions only."""
         ...
 
-    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
-        """Play one action each."""
+    def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
+        """Play one action each, for one epoch or some."""
         ...
 
 
@@ -171,11 +184,12 @@ class Game:
         self.training = self.world.start([spec] * self.trainings)
         return self.opened(spec, self.training.reset([seed] * self.trainings))
 
-    def play(self, actions: Sequence[MixAction]) -> Turn:
-        """Train every member for one epoch under its action."""
+    def play(self, actions: Sequence[MixAction], epochs: int | None = None) -> Turn:
+        """Train every member under its action, for as many epochs as one is played or as given."""
         if self.training is None:
             raise ConfigError("step was called before reset", "call env.reset() first")
-        return self.told(actions, self.training.run_epoch(self.orders(actions)))
+        records = self.training.run_epoch(self.orders(actions), epochs or self.due)
+        return self.told(actions, records)
 
     # What a table of several groups, which train together, plays with each of them:
 
@@ -187,6 +201,12 @@ class Game:
         self._last: list[MixAction | None] = [None] * self.members
         return self._observe()
 
+    @property
+    def due(self) -> int:
+        """How many epochs the next action is played for."""
+        left = self.world.budget - self._history[0][-1].epoch
+        return min(self.settings.epochs_per_action, left)
+
     def orders(self, actions: Sequence[MixAction]) -> list[MixAction]:
         """Return what each training is to play, the hidden one included."""
         return [*actions, *[self._reference] * self._hidden]
@@ -195,11 +215,12 @@ class Game:
         """Take the records of an epoch that was trained under these actions."""
         played = [action.resolved() for action in actions]
         resting = np.array([h[-1].diverged for h in self._history])
+        epochs = metrics[0].epoch - self._history[0][-1].epoch
         for history, record in zip(self._history, metrics, strict=True):
             history.append(record)
         self._last = list(played)
         for plays, action in zip(self.plays, played, strict=True):
-            plays.append(str(action))
+            plays += [str(action)] * epochs
         finished = metrics[0].epoch >= self.world.budget
         return Turn(
             observations=self._observe(),
@@ -230,7 +251,7 @@ class Game:
             [
                 self.observer(
                     View(
-                        history=self._history[m],
+                        history=self._seen(self._history[m]),
                         last_action=self._last[m],
                         budget=self.world.budget,
                         train_size=self._train_size,
@@ -241,6 +262,11 @@ class Game:
                 for m in range(self.members)
             ]
         )
+
+    def _seen(self, history: Sequence[EpochMetrics]) -> list[EpochMetrics]:
+        """Leave out what lies between two actions: who plays epoch by epoch sees no more."""
+        every = self.settings.epochs_per_action
+        return [record for record in history[:-1] if record.epoch % every == 0] + [history[-1]]
 
 
 class Table:
@@ -266,14 +292,15 @@ class Table:
         opened = zip(self.games, specs, records, strict=True)
         return np.concatenate([game.opened(spec, own) for game, spec, own in opened])
 
-    def play(self, actions: Sequence[MixAction]) -> list[Turn]:
-        """Train every member of every game for one epoch under its action."""
+    def play(self, actions: Sequence[MixAction], epochs: int | None = None) -> list[Turn]:
+        """Train every member of every game under its action, as ``Game.play`` does."""
         if self._training is None:
             raise ConfigError("step was called before reset", "call env.reset() first")
         k = self.games[0].members
         dealt = [list(actions[start : start + k]) for start in range(0, len(actions), k)]
         orders = [game.orders(own) for game, own in zip(self.games, dealt, strict=True)]
-        records = self._by_game(self._training.run_epoch([a for own in orders for a in own]))
+        ordered = [action for own in orders for action in own]
+        records = self._by_game(self._training.run_epoch(ordered, epochs or self.games[0].due))
         return [g.told(a, r) for g, a, r in zip(self.games, dealt, records, strict=True)]
 
     def _by_game(self, records: Sequence[EpochMetrics]) -> list[Sequence[EpochMetrics]]:

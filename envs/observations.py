@@ -177,6 +177,38 @@ def last_saliency(view: View) -> list[float]:
     return [float(provider == used) for provider in view.codec.settings.saliency]
 
 
+HISTORY = 4
+"""Records before the newest that a history shows."""
+
+
+def _earlier(view: View) -> list[EpochMetrics]:
+    """Return the records before the newest, latest first; the first stands for those before it."""
+    records = view.history[-2::-1] or view.history
+    return [records[min(back, len(records) - 1)] for back in range(HISTORY)]
+
+
+def _history(low: float, high: float) -> dict[str, object]:
+    return {"low": low, "high": high, "size": lambda codec: HISTORY}
+
+
+@OBSERVATIONS.register("val_accuracy_history", **_history(0, 1))
+def val_accuracy_history(view: View) -> list[float]:
+    """Validation accuracy at the four measurements before, latest first."""
+    return [record.val_accuracy for record in _earlier(view)]
+
+
+@OBSERVATIONS.register("val_loss_history", **_history(*LOSS_RANGE))
+def val_loss_history(view: View) -> list[float]:
+    """Validation loss at the four measurements before, latest first, in units of log(classes)."""
+    return [view.nats(record.val_loss) for record in _earlier(view)]
+
+
+@OBSERVATIONS.register("train_loss_history", **_history(*LOSS_RANGE))
+def train_loss_history(view: View) -> list[float]:
+    """Loss on the clean probe at the four measurements before, in units of log(classes)."""
+    return [view.nats(record.train_loss) for record in _earlier(view)]
+
+
 DEFAULT_OBSERVATIONS = (
     "progress",
     "train_loss",

@@ -75,6 +75,20 @@ def final_accuracy(
     return after.val_accuracy if finished else 0.0
 
 
+@REWARDS.register("final_calibrated")
+def final_calibrated(
+    before: EpochMetrics, after: EpochMetrics, finished: bool, num_classes: int
+) -> float:
+    """After the last epoch, the geometric mean of the right classes' calibrated probabilities.
+
+    ``exp(-loss)`` at the temperature that suits each classifier best, in [0, 1]: close to the
+    accuracy in value, and with less noise from which images the validation split holds. 0 before.
+    """
+    if not finished or after.val_calibrated_loss is None:
+        return 0.0
+    return math.exp(-after.val_calibrated_loss)
+
+
 @REWARDS.register("final_loss")
 def final_loss(
     before: EpochMetrics, after: EpochMetrics, finished: bool, num_classes: int

@@ -47,13 +47,14 @@ class SurrogateTraining:
         self._accuracy = np.full(len(self._noise), 1 / CLASSES)
         return [self._record(PLAIN, *of) for of in zip(self._accuracy, self._noise, strict=True)]
 
-    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
+    def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
         """Add each action's gain."""
-        progress = self._epoch / self.budget
         played = list(zip(actions, self._noise, strict=True))
-        gains = [gain(action, noise, progress, self.budget) for action, noise in played]
-        self._accuracy = self._accuracy + np.array(gains)
-        self._epoch += 1
+        for _ in range(epochs):
+            progress = self._epoch / self.budget
+            gains = [gain(action, noise, progress, self.budget) for action, noise in played]
+            self._accuracy = self._accuracy + np.array(gains)
+            self._epoch += 1
         return [
             self._record(action, accuracy, noise)
             for (action, noise), accuracy in zip(played, self._accuracy, strict=True)

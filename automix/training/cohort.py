@@ -19,7 +19,7 @@ from torch import Tensor
 from automix.actions import MixAction
 from automix.data.image_set import Split
 from automix.errors import ConfigError
-from automix.metrics import LOSS_CAP, EpochMetrics, graded
+from automix.metrics import LOSS_CAP, EpochMetrics, calibrated_loss, graded
 from automix.seeding import borrowed_global_rng, derived_seed
 from automix.settings import TrainerSettings
 from automix.stacking import stack
@@ -102,17 +102,21 @@ class Cohort:
 
     # Training ------------------------------------------------------------------------------------
 
-    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
-        """Train every member for one epoch under its action."""
+    def run_epochs(self, actions: Sequence[MixAction], epochs: int) -> list[EpochMetrics]:
+        """Train every member for some epochs under its action; measure after the last."""
         log = EpochLog(len(self._seats), self._device)
+        for _ in range(epochs):
+            self._run_epoch(actions, log)
+        log.gradient_squares = self._stack.member_squares()
+        return self.measure(log)
+
+    def _run_epoch(self, actions: Sequence[MixAction], log: EpochLog) -> None:
         with self._private_draws():
             self._net.train()
             for batch in self._feeder.batches(actions, self.epoch, self._updates, log):
                 self._step(batch, log)
-        log.gradient_squares = self._stack.member_squares()
         log.count(slice(None), self._seats[0].data.trained, (1, 1))
         self.epoch += 1
-        return self.measure(log)
 
     def _private_draws(self) -> AbstractContextManager[None]:
         """Lend nets that draw, for dropout, a private state of the global generator."""
@@ -171,6 +175,8 @@ class Cohort:
             "val_confidence": confidence[val].mean(0),
             **log.columns(),
         }
+        if self.epoch == self._settings.epochs:
+            columns["val_calibrated_loss"] = calibrated_loss(logits[val], labels[val])
         rows = torch.stack(list(columns.values()), 1).cpu().double().numpy()
         for seat, sound in zip(self._seats, np.isfinite(rows).all(1), strict=True):
             seat.diverged |= not sound
@@ -205,9 +211,7 @@ class Cohort:
     def _record(self, values: dict[str, float], slot: int, log: EpochLog) -> EpochMetrics:
         diverged = self._seats[slot].diverged
         if diverged:
-            values = {name: 0.0 for name in values} | {
-                name: LOSS_CAP for name in ("train_loss", "val_loss", "mixed_loss")
-            }
+            values = {name: LOSS_CAP if "loss" in name else 0.0 for name in values}
         return EpochMetrics(
             epoch=self.epoch,
             lr=float(self._optimizer.param_groups[0]["lr"]),

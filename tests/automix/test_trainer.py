@@ -64,7 +64,7 @@ def play(trainer, plays, seed=0):
 
 
 def numbers(record):
-    return np.array([float(value) for value in dataclasses.astuple(record)])
+    return np.array([float(value or 0) for value in dataclasses.astuple(record)])
 
 
 def assert_close_records(got, wanted, tolerance=2e-3):

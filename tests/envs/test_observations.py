@@ -158,6 +158,9 @@ WANTED = {
     "last_ratio": 0.25,
     "last_method": [0, 0, 1, 0],
     "last_saliency": [0, 0, 1],
+    "val_accuracy_history": [0.75] * 4,
+    "val_loss_history": [0.7] * 4,
+    "train_loss_history": [0.6] * 4,
 }
 """By hand, for NOW after BEFORE, with cutmix@0.25+spectral."""
 
@@ -166,6 +169,13 @@ WANTED = {
 def test_each_observation_is_what_its_first_line_says(name):
     got = see(name, [BEFORE, NOW], MixAction("cutmix", 0.25, "spectral"))
     assert_allclose(got, WANTED[name], rtol=1e-9)
+
+
+def test_a_history_goes_back_from_the_newest_but_one_to_the_first():
+    shown = [worlds.record(epoch, val_accuracy=epoch / 10) for epoch in range(7)]
+    for count, wanted in ((7, [5, 4, 3, 2]), (4, [2, 1, 0, 0]), (2, [0] * 4), (1, [0] * 4)):
+        got = see("val_accuracy_history", shown[:count])
+        assert_allclose(got, np.array(wanted) / 10)
 
 
 def test_at_the_start_nothing_has_changed_and_nothing_was_played():

@@ -24,6 +24,7 @@ TOTALS = {
     "accuracy_gain": lambda first, last: last.val_accuracy - first.val_accuracy,
     "loss_gain": lambda first, last: (first.val_loss - last.val_loss) / math.log(10),
     "final_accuracy": lambda first, last: last.val_accuracy,
+    "final_calibrated": lambda first, last: math.exp(-last.val_calibrated_loss),
     "final_loss": lambda first, last: -last.val_loss / math.log(10),
 }
 """What an episode earns in all, by hand."""
@@ -51,7 +52,7 @@ share = st.floats(0, 1)
 @given(values=st.lists(st.tuples(share, st.floats(0, 5)), min_size=2, max_size=6))
 def test_an_episodes_rewards_add_up_to_what_its_end_gained(name, values):
     history: list[EpochMetrics] = [
-        worlds.record(epoch, val_accuracy=accuracy, val_loss=loss)
+        worlds.record(epoch, val_accuracy=accuracy, val_loss=loss, val_calibrated_loss=loss / 2)
         for epoch, (accuracy, loss) in enumerate(values)
     ]
     steps = list(pairwise(history))
@@ -64,7 +65,7 @@ def test_an_episodes_rewards_add_up_to_what_its_end_gained(name, values):
 
 def test_final_rewards_are_nothing_before_the_end():
     before, after = worlds.record(0), worlds.record(1, val_accuracy=0.9, val_loss=0.1)
-    for name in ("final_accuracy", "final_loss"):
+    for name in ("final_accuracy", "final_calibrated", "final_loss"):
         assert REWARDS[name](before, after, False, 10) == 0.0
 
 

@@ -67,9 +67,9 @@ class ScriptedTraining:
         self._epoch = 0
         return self._records()
 
-    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
+    def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
         assert len(actions) == len(self._curves)
-        self._epoch += 1
+        self._epoch += epochs
         return self._records()
 
     def _records(self) -> list[EpochMetrics]:

@@ -81,7 +81,7 @@ def assert_close(got: EpochMetrics, wanted: EpochMetrics, tolerance: float = 2e-
         found = getattr(got, name)
         if "accuracy" in name:
             assert abs(found - value) < FLIPS, (name, found, value)
-        elif isinstance(value, bool | int):
+        elif value is None or isinstance(value, bool | int):
             assert found == value, (name, found, value)
         else:
             np.testing.assert_allclose(found, value, tolerance, tolerance, err_msg=name)
