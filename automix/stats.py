@@ -42,6 +42,15 @@ def mean(scores: np.ndarray) -> np.ndarray:
     return np.asarray(scores.mean((-2, -1)))
 
 
+def ratio(pairs: np.ndarray) -> np.ndarray:
+    """Mean of the first column over mean of the second, (..., kinds, seeds, 2) -> (...).
+
+    The second is taken to be above zero: a resample where it is not counts as a huge ratio.
+    """
+    first, second = np.moveaxis(pairs.mean((-3, -2)), -1, 0)
+    return np.asarray(first / np.maximum(second, 1e-6))
+
+
 def stratified_bootstrap(
     scores: np.ndarray, statistic: Statistic, *, resamples: int, seed: int
 ) -> Interval:
@@ -51,17 +60,43 @@ def stratified_bootstrap(
     speaks of these kinds and not of others.
 
     Args:
-        scores: (kinds, seeds).
-        statistic: Of (..., kinds, seeds).
+        scores: (kinds, seeds), or (kinds, seeds, columns) for columns that belong together.
+        statistic: Of (..., kinds, seeds) or (..., kinds, seeds, columns).
         resamples: Bootstrap draws.
         seed: Of the draws.
     """
     rng = generator(seed, "bootstrap")
-    kinds, seeds = scores.shape
+    kinds, seeds = scores.shape[:2]
     drawn = rng.integers(seeds, size=(resamples, kinds, seeds))
-    values = statistic(np.take_along_axis(scores[None], drawn, axis=2))
+    values = statistic(scores[np.arange(kinds)[:, None], drawn])
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(float(statistic(scores[None])[0]), float(low), float(high))
+
+
+def cluster_bootstrap(
+    scores: np.ndarray, statistic: Statistic, *, resamples: int, seed: int
+) -> Interval:
+    """Return a statistic of the tasks' mean scores with its percentile interval.
+
+    Whole tasks are drawn with replacement, so the interval speaks of the family that they were
+    drawn from. The trainings of a task are one cluster: more of them make its mean less noisy,
+    and do not count as more tasks.
+
+    Args:
+        scores: (tasks, trainings), or (tasks, trainings, columns).
+        statistic: As ``stratified_bootstrap`` takes it; it sees one kind, with a seed a task.
+        resamples: Bootstrap draws.
+        seed: Of the draws.
+    """
+    return stratified_bootstrap(scores.mean(1)[None], statistic, resamples=resamples, seed=seed)
+
+
+def bootstrap(
+    scores: np.ndarray, statistic: Statistic, *, whole_tasks: bool, resamples: int, seed: int
+) -> Interval:
+    """Return ``cluster_bootstrap`` for tasks drawn from a family, else ``stratified_bootstrap``."""
+    resample = cluster_bootstrap if whole_tasks else stratified_bootstrap
+    return resample(scores, statistic, resamples=resamples, seed=seed)
 
 
 def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -79,3 +114,7 @@ def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
 def smallest_p(seeds: int) -> float:
     """Return the smallest two-sided p that a paired sign-flip test over that many pairs gives."""
     return float(2.0 ** (1 - seeds))
+
+
+FEWEST_PAIRS = 6
+"""Pairs below which ``smallest_p`` is 0.05 or more: whatever they show, it can be chance."""

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from automix.seeding import generator
 from automix.stats import (
+    FEWEST_PAIRS,
     Interval,
+    bootstrap,
+    cluster_bootstrap,
     iqm,
     mean,
     probability_of_improvement,
+    ratio,
     smallest_p,
     stratified_bootstrap,
 )
@@ -84,6 +89,43 @@ def test_a_seed_fixes_the_interval():
     assert first.value == other.value
 
 
+@pytest.mark.parametrize("statistic", [iqm, mean])
+def test_whole_tasks_are_drawn_again_as_a_slow_loop_does(statistic):
+    scores = np.random.default_rng(4).random((7, 3))
+    fast = cluster_bootstrap(scores, statistic, resamples=50, seed=9)
+    drawn = generator(9, "bootstrap").integers(7, size=(50, 1, 7))
+    values = []
+    for resample in drawn[:, 0]:
+        means = sorted(sum(scores[task]) / 3 for task in resample)
+        # Of seven, a quarter is one whole value at each end.
+        values.append(np.mean(means[1:-1] if statistic is iqm else means))
+    means = sorted(scores.mean(1))
+    assert fast.value == pytest.approx(np.mean(means[1:-1] if statistic is iqm else means))
+    assert_allclose(fast.bounds, np.quantile(values, [0.025, 0.975]))
+    again = bootstrap(scores, statistic, whole_tasks=True, resamples=50, seed=9)
+    assert again == fast
+
+
+def test_more_trainings_of_a_task_do_not_count_as_more_tasks():
+    scores = np.random.default_rng(5).random((12, 1))
+    once = cluster_bootstrap(scores, mean, resamples=200, seed=0)
+    often = cluster_bootstrap(np.repeat(scores, 8, axis=1), mean, resamples=200, seed=0)
+    assert_allclose(often.bounds, once.bounds)
+    # Resampling trainings of fixed tasks would call the very same scores certain.
+    fixed = bootstrap(np.repeat(scores, 8, axis=1), mean, whole_tasks=False, resamples=200, seed=0)
+    assert_allclose(fixed.low, fixed.high)
+    assert often.high - often.low > 0.05
+
+
+def test_a_ratio_is_of_means_and_its_parts_are_drawn_together():
+    ours = np.random.default_rng(6).random((40, 2)) + 0.5
+    pairs = np.stack([ours, 4 * ours], axis=-1)
+    interval = cluster_bootstrap(pairs, ratio, resamples=100, seed=0)
+    assert_allclose([interval.value, *interval.bounds], 0.25)
+    pairs = np.array([[[1.0, 3.0]], [[2.0, 1.0]]])
+    assert cluster_bootstrap(pairs, ratio, resamples=100, seed=0).value == pytest.approx(3 / 4)
+
+
 def test_an_interval_gives_its_bounds():
     assert Interval(0.5, 0.4, 0.7).bounds == [0.4, 0.7]
 
@@ -112,3 +154,7 @@ def test_the_probability_of_improvement_counts_pairs_of_the_same_kind(ours, thei
 @pytest.mark.parametrize(("n", "p"), [(4, 0.125), (5, 0.0625), (6, 0.03125), (10, 0.001953125)])
 def test_few_pairs_cannot_reach_a_small_p(n, p):
     assert smallest_p(n) == p
+
+
+def test_fewer_pairs_than_the_fewest_can_never_tell():
+    assert smallest_p(FEWEST_PAIRS) < 0.05 <= smallest_p(FEWEST_PAIRS - 1)
