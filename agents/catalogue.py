@@ -17,6 +17,7 @@ from automix.models import SMALL_NETS
 from automix.pairing import PAIRINGS
 from automix.registry import Registry
 from automix.saliency import SALIENCY
+from automix.shipped import shipped, summary_of
 from envs import ENV_IDS, OBSERVATIONS, REWARDS
 
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -56,6 +57,10 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
     ]
     everything["environments"] = [
         {"name": name, "summary": entry, "facts": {}} for name, entry in ENV_IDS.items()
+    ]
+    everything["policies"] = [
+        {"name": name, "summary": summary_of(folder), "facts": {}}
+        for name, folder in shipped().items()
     ]
     everything["configs"] = [
         {"name": f"{group}={option}", "summary": "", "facts": {}}

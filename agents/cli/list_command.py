@@ -12,7 +12,7 @@ from agents.cli.options import as_json, print_json, verbosity
 @as_json
 @verbosity
 def command(what: str | None, as_json: bool) -> None:
-    """List mixes, saliency, labels, datasets, models, schedules, observations, rewards, agents.
+    """List what has a name: mixes, saliency, labels, datasets, models, schedules, policies ...
 
     \b
     python run.py list
