@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from agents.draws import check_range, drawn_specs
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.errors import ConfigError
 from automix.settings import TrainerSettings
@@ -70,18 +71,32 @@ class CompareSettings:
         "alternating",
         "fixed",
     )
-    """Names of schedules, ``agent``, ``fixed:<method>@<ratio>[+<saliency>]``; ``fixed`` alone
-    stands for every fixed choice that the agent has."""
+    """Names of schedules, controls and contestants that train by themselves, ``agent``,
+    ``fixed:<method>@<ratio>[+<saliency>]``; ``fixed`` alone stands for every fixed choice that the
+    agent has."""
     kinds: Sequence[str] = ()
     """Kinds of held-out task as ``<train size>@<label noise>``; empty takes every pair of the
-    family."""
+    family. Not used with ``draws``."""
+    draws: int = 0
+    """Held-out tasks drawn from the range of the family's sizes and noise levels, none of them a
+    value that is trained on; 0 plays ``kinds``."""
     seeds: int = 12
-    """Held-out draws of each kind, each with its own images, wrong labels, weights and batches."""
+    """Without ``draws``: held-out tasks of each kind, each with its own images, wrong labels,
+    weights and batches. With them: trainings of each drawn task, with weights, batches and mixing
+    draws of their own; 2 or more for an oracle that does not pick by luck."""
+    validation_draws: int = 0
+    """Tasks drawn as ``draws`` are, with seeds of their own, that only fixed choices play, to pick
+    the best by validation accuracy; 0 picks by validation accuracy on the compared tasks."""
+    search_epochs: int = 0
+    """Classifier epochs that each control may spend; 0 gives as many as the agent's learning
+    took."""
     resamples: int = 4000
     """Bootstrap resamples for an interval."""
 
     def __post_init__(self) -> None:
-        _at_least(self, "compare", "seeds", 2)
+        _at_least(self, "compare", "seeds", 1)
+        for name in ("draws", "validation_draws", "search_epochs"):
+            _at_least(self, "compare", name, 0)
         _at_least(self, "compare", "resamples", 100)
         if not self.contestants:
             raise ConfigError("compare.contestants is empty, wanted one name or more")
@@ -112,7 +127,8 @@ class RunSettings:
     name: str = ""
     """Run directory under ``runs/``; empty makes one from task, agent, seed and time."""
     policy: str = ""
-    """An exported policy (folder) that stands for ``agent`` in ``compare`` and ``evaluate``."""
+    """An exported policy that stands for ``agent`` in ``compare`` and ``evaluate``: a folder, or
+    the name of one that ``list policies`` shows."""
 
     def __post_init__(self) -> None:
         _at_least(self, "", "seed", 0)
@@ -123,6 +139,8 @@ class RunSettings:
                 f"name is {self.name!r}, wanted one folder name without slashes",
                 "to write elsewhere, give --run-dir",
             )
+        if self.compare.draws or self.compare.validation_draws:
+            check_range(self.task)
 
 
 def parse_kind(text: str) -> tuple[int, float]:
@@ -144,7 +162,9 @@ def parse_kind(text: str) -> tuple[int, float]:
 
 
 def held_out_specs(compare: CompareSettings, task: FamilySettings) -> list[list[TaskSpec]]:
-    """Return the held-out tasks, one list per kind, seeds in order."""
+    """Return the held-out tasks, one list per kind, seeds in order; a drawn task is by itself."""
+    if compare.draws:
+        return [[spec] for spec in drawn_specs(task, compare.draws, HELD_OUT)]
     pairs = [parse_kind(kind) for kind in compare.kinds] or [
         (size, noise) for size in task.train_sizes for noise in task.label_noise
     ]
@@ -158,8 +178,25 @@ def held_out_specs(compare: CompareSettings, task: FamilySettings) -> list[list[
     ]
 
 
+def sample_specs(compare: CompareSettings, task: FamilySettings) -> list[TaskSpec]:
+    """Return held-out tasks to check and time: one of each kind, or draws of three sizes."""
+    specs = [kind[0] for kind in held_out_specs(compare, task)]
+    if not compare.draws:
+        return specs
+    by_size = sorted(specs, key=lambda spec: spec.train_size)
+    return list(dict.fromkeys([by_size[0], by_size[len(by_size) // 2], by_size[-1]]))
+
+
+def validation_specs(compare: CompareSettings, task: FamilySettings) -> list[TaskSpec]:
+    """Return the tasks that only fixed choices play, to pick the best of them."""
+    return drawn_specs(task, compare.validation_draws, VALIDATION)
+
+
 HELD_OUT = 2**31
 """Seeds from here on are for evaluation: an episode's own are drawn from below."""
+
+VALIDATION = 2**32
+"""Seeds from here on are for picking the best fixed choice; held-out ones are below."""
 
 
 def _at_least(settings: object, section: str, name: str, least: float) -> None:
