@@ -1,4 +1,4 @@
-"""Play contestants against each other on held-out tasks, and say what the difference is worth.
+"""Play contestants against each other on held-out tasks.
 
 All contestants meet the same tasks with the same initial weights, batches and mixing draws, so
 every difference is paired. The test split is read once, after the last epoch.
@@ -6,51 +6,128 @@ every difference is paired. The test split is read once, after the last epoch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from agents.contestants import Contestant, contestants_of
+from agents.controls import Found
+from agents.draws import cell_of
+from agents.own_training import OWN_TRAINING
 from agents.progress import progress
 from agents.settings import RunSettings, held_out_specs
 from agents.workers import State, Worker, map_in_order
-from automix import stats
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.errors import ConfigError, DataError
-from automix.evaluation import test_scores
+from automix.evaluation import TestScores, test_scores
 from automix.metrics import EpochMetrics
 from automix.policy import MixPolicy
 from automix.population import Population
 from automix.seeding import derived_seed
 from automix.settings import TrainerSettings
 from envs.codec import ActionCodec, ActionSettings
-from envs.game import EnvSettings, Game, ImageWorld
+from envs.game import EnvSettings, ImageWorld, Table
 from envs.observations import Observer
 from envs.rewards import RewardSettings
 
 Trial = dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """One task that contestants meet.
+
+    Attributes:
+        spec: The task.
+        task: What trials call it: its kind, or the cell that a drawn task is shown in.
+        trainings: How often each contestant trains it, each time with other initial weights,
+            batches and mixing draws.
+        scored: Whether the test split is read in the end.
+    """
+
+    spec: TaskSpec
+    task: str
+    trainings: int = 1
+    scored: bool = True
+
+    def seed(self, purpose: str, training: int) -> int:
+        """Return the seed of one training for a purpose."""
+        # The first is named as where there is one only, so that more add to it.
+        repeat = (training,) if training else ()
+        return derived_seed(self.spec.seed, purpose, self.spec.kind, *repeat)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """One training at its end, before it is written down."""
+
+    contestant: Contestant
+    training: int
+    score: TestScores | None
+    history: Sequence[EpochMetrics]
+    mixes: Sequence[str]
+    seen: Sequence[np.ndarray]
+
+
 def compare(
-    settings: RunSettings, workers: Sequence[Worker], device: str, policy: MixPolicy | None
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    policy: MixPolicy | None,
+    found: Mapping[str, Found] | None = None,
 ) -> list[Trial]:
     """Play every contestant on every held-out task; return one record a trial.
+
+    Args:
+        settings: Of the run.
+        workers: Share the tasks.
+        device: Where classifiers train.
+        policy: Plays as ``agent``.
+        found: What the controls among the contestants found.
 
     Raises:
         AutomixError: As ``env_of`` does.
     """
-    menu = ActionCodec(settings.env.actions).choices
-    contestants = contestants_of(settings.compare.contestants, menu)
     env = env_of(policy, settings)
-    specs = [spec for kind in held_out_specs(settings.compare, settings.task) for spec in kind]
-    items = [
-        (settings.task, settings.trainer, env, device, contestants, policy, spec, settings.env)
-        for spec in specs
+    menu = ActionCodec(env.actions).choices
+    contestants = contestants_of(settings.compare.contestants, menu, found)
+    matches = matches_of(settings)
+    return play_matches(matches, contestants, env, settings, workers, device, policy)
+
+
+def matches_of(settings: RunSettings) -> list[Match]:
+    """Return what is compared on."""
+    drawn = settings.compare.draws > 0
+    return [
+        Match(
+            spec=spec,
+            task=cell_of(spec, settings.task) if drawn else spec.kind,
+            trainings=settings.compare.seeds if drawn else 1,
+        )
+        for kind in held_out_specs(settings.compare, settings.task)
+        for spec in kind
     ]
-    with progress("comparing", len(items)) as tick:
+
+
+def play_matches(
+    matches: Sequence[Match],
+    contestants: Sequence[Contestant],
+    env: EnvSettings,
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    policy: MixPolicy | None = None,
+    what: str = "comparing",
+) -> list[Trial]:
+    """Share matches out to the workers; return their trials in the order of the matches."""
+    items = [
+        (settings.task, settings.trainer, env, device, contestants, policy, match)
+        for match in matches
+    ]
+    with progress(what, len(items)) as tick:
         groups = map_in_order(workers, play_group, items, tick)
     return [trial for group in groups for trial in group]
 
@@ -63,146 +140,98 @@ def play_group(
     device: str,
     contestants: Sequence[Contestant],
     policy: MixPolicy | None,
-    spec: TaskSpec,
-    offered: EnvSettings,
+    match: Match,
 ) -> list[Trial]:
-    """Train one classifier per contestant on one task, side by side, and score them."""
-    game = Game(_world(task, trainer, device), env, len(contestants))
-    menu = ActionCodec(offered.actions).choices
-    players = [
-        contestant.player(menu, policy, derived_seed(spec.seed, "players", spec.kind))
-        for contestant in contestants
-    ]
-    observations = game.reset(spec, derived_seed(spec.seed, "trial", spec.kind))
-    for epoch in range(trainer.epochs):
+    """Train a task's classifiers for each contestant, side by side, and score them."""
+    world = _world(task, trainer, device)
+    together = [contestant for contestant in contestants if contestant.kind != "own"]
+    ended = [*_play_together(world, env, together, policy, match)] if together else []
+    for contestant in contestants:
+        if contestant.kind == "own":
+            ended += _train_alone(world, contestant, match)
+    place = {contestant.name: number for number, contestant in enumerate(contestants)}
+    ended.sort(key=lambda end: (end.training, place[end.contestant.name]))
+    return [_trial(end, match) for end in ended]
+
+
+def _play_together(
+    world: ImageWorld,
+    env: EnvSettings,
+    contestants: Sequence[Contestant],
+    policy: MixPolicy | None,
+    match: Match,
+) -> Iterator[_Ended]:
+    """Train for all who choose epoch by epoch: a game for each training, at one table."""
+    table = Table(world, env, len(contestants), match.trainings)
+    menu = ActionCodec(env.actions).choices
+    who = [(c, training) for training in range(match.trainings) for c in contestants]
+    players = [c.player(menu, policy, match.seed("players", training)) for c, training in who]
+    seeds = [match.seed("trial", training) for training in range(match.trainings)]
+    observations = table.reset([match.spec] * match.trainings, seeds)
+    seen: list[list[np.ndarray]] = [[] for _ in who]
+    for epoch in range(world.budget):
         due = epoch % env.epochs_per_action == 0
+        if due:
+            for own, observation in zip(seen, observations, strict=True):
+                own.append(observation)
         actions = [p.act(o, due) for p, o in zip(players, observations, strict=True)]
-        observations = game.play(actions, epochs=1).observations
-    population = game.training
+        turns = table.play(actions, epochs=1)
+        observations = np.concatenate([turn.observations for turn in turns])
+    scores = _scores(table.training, match)
+    histories = [history for game in table.games for history in game.histories]
+    plays = [mixes for game in table.games for mixes in game.plays]
+    for m, (contestant, training) in enumerate(who):
+        yield _Ended(contestant, training, scores[m], histories[m], plays[m], seen[m])
+
+
+def _train_alone(world: ImageWorld, contestant: Contestant, match: Match) -> Iterator[_Ended]:
+    """Let a contestant train by itself, from the seeds that all others have."""
+    train = OWN_TRAINING[contestant.name]
+    for training in range(match.trainings):
+        done = train(world, match.spec, match.seed("trial", training))
+        (score,) = _scores(done.population, match)
+        yield _Ended(contestant, training, score, done.history, done.mixes, ())
+
+
+def _scores(population: Any, match: Match) -> Sequence[TestScores | None]:
     assert isinstance(population, Population)
-    scores = test_scores(population)
-    return [
-        {
-            "contestant": contestant.name,
-            "kind": contestant.kind,
-            "task": spec.kind,
-            "seed": spec.seed,
-            "test_accuracy": scores[m].accuracy,
-            "test_ece": scores[m].calibration_error,
-            **_course(game.histories[m], game.plays[m]),
-        }
-        for m, contestant in enumerate(contestants)
-    ]
+    return test_scores(population) if match.scored else [None] * population.members
 
 
-def _course(history: Sequence[EpochMetrics], mixes: Sequence[str]) -> dict[str, Any]:
-    """Return what a training looked like from the inside."""
-    return {
+def _trial(end: _Ended, match: Match) -> Trial:
+    """Return the record of one training."""
+    history = end.history
+    trial = {
+        "contestant": end.contestant.name,
+        "kind": end.contestant.kind,
+        "task": match.task,
+        "train_size": match.spec.train_size,
+        "label_noise": match.spec.label_noise,
+        "seed": match.spec.seed,
+        "training": end.training,
         "val_accuracy": history[-1].val_accuracy,
-        "mixes": list(mixes),
+        "mixes": list(end.mixes),
         "val_curve": [round(m.val_accuracy, 6) for m in history],
         "partner_share": [round(m.partner_share, 6) for m in history[1:]],
         "forward_passes": sum(m.forward_passes for m in history),
         "backward_passes": sum(m.backward_passes for m in history),
         "diverged": history[-1].diverged,
     }
-
-
-def summarise(
-    trials: Sequence[Trial], settings: RunSettings, epochs_learning: int = 0, passes: int = 0
-) -> dict[str, Any]:
-    """Turn trials into the table: score and interval of each, and the agent's paired differences.
-
-    Args:
-        trials: As ``compare`` returns them.
-        settings: Resamples and seed of the bootstrap; epochs of a training.
-        epochs_learning: Classifier epochs that the agent's learning cost.
-        passes: Forward and backward passes of the same.
-    """
-    names = list(dict.fromkeys(trial["contestant"] for trial in trials))
-    tasks = list(dict.fromkeys(trial["task"] for trial in trials))
-    scores = {name: score_table(trials, name, tasks) for name in names}
-    rows = [
-        _row(name, tasks, scores[name], [t for t in trials if t["contestant"] == name], settings)
-        for name in names
-    ]
-    for row in rows:
-        if row["kind"] == "agent":
-            row["epochs_spent"] += epochs_learning
-            row["passes"] += passes
-    fixed = [row for row in rows if row["kind"] == "fixed"]
-    return {
-        "unit": "test accuracy",
-        "tasks": tasks,
-        "seeds": sorted({trial["seed"] for trial in trials}),
-        "contestants": sorted(rows, key=lambda row: -row["iqm"]),
-        "best_fixed": max(fixed, key=lambda row: row["val_accuracy"])["name"] if fixed else None,
-        "agent_minus": {
-            name: _difference(scores["agent"], scores[name], settings)
-            for name in names
-            if "agent" in scores and name != "agent"
-        },
-    }
-
-
-def score_table(
-    trials: Sequence[Trial], name: str, tasks: Sequence[str], key: str = "test_accuracy"
-) -> np.ndarray:
-    """Return one contestant's scores, (kinds, seeds), in the order of the trials."""
-    return np.array(
-        [
-            [t[key] for t in trials if t["contestant"] == name and t["task"] == task]
-            for task in tasks
-        ]
-    )
-
-
-def _row(
-    name: str,
-    tasks: Sequence[str],
-    scores: np.ndarray,
-    trials: Sequence[Trial],
-    settings: RunSettings,
-) -> dict[str, Any]:
-    interval = _bootstrap(scores, stats.iqm, settings)
-    return {
-        "name": name,
-        "kind": trials[0]["kind"],
-        "iqm": interval.value,
-        "ci95": interval.bounds,
-        "mean": float(scores.mean()),
-        "n": int(scores.size),
-        "by_task": dict(zip(tasks, scores.mean(1).tolist(), strict=True)),
-        "val_accuracy": float(np.mean([t["val_accuracy"] for t in trials])),
-        "ece": float(np.mean([t["test_ece"] for t in trials])),
-        "diverged": sum(t["diverged"] for t in trials),
-        "epochs_spent": int(scores.size) * settings.trainer.epochs,
-        "passes": sum(t["forward_passes"] + t["backward_passes"] for t in trials),
-    }
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray, settings: RunSettings) -> dict[str, Any]:
-    interval = _bootstrap(ours - theirs, stats.mean, settings)
-    return {
-        "mean": interval.value,
-        "ci95": interval.bounds,
-        "p_improvement": stats.probability_of_improvement(ours, theirs),
-    }
-
-
-def _bootstrap(
-    scores: np.ndarray, statistic: stats.Statistic, settings: RunSettings
-) -> stats.Interval:
-    return stats.stratified_bootstrap(
-        scores, statistic, resamples=settings.compare.resamples, seed=settings.seed
-    )
+    if end.score is not None:
+        trial["test_accuracy"] = end.score.accuracy
+        trial["test_ece"] = end.score.calibration_error
+    if end.contestant.kind == "agent":
+        # What its choices can be explained by.
+        trial["observations"] = [[round(float(x), 6) for x in row] for row in end.seen]
+    return trial
 
 
 def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
     """Return the interface that a policy was learned with, or the one that is offered.
 
     Raises:
-        ConfigError: If ``agent`` is to play and there is no policy.
+        ConfigError: If ``agent`` is to play and there is no policy, or if the policy was learned
+            with other actions than the settings offer.
         DataError: If this version does not know the policy's observations or actions.
     """
     offered = settings.env
@@ -231,11 +260,47 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
             f"{list(form.observation_sizes)}, here they have {list(sizes)}",
             "use the version of automix that it was exported with; policy.json names it",
         )
+    _refuse_other_actions(actions, offered.actions)
     return EnvSettings(
         actions=actions,
         observations=form.observations,
         epochs_per_action=form.epochs_per_action,
     )
+
+
+def _refuse_other_actions(learned: ActionSettings, offered: ActionSettings) -> None:
+    """Refuse actions that somebody offers and that a policy was not learned with.
+
+    The default stands for nothing in particular: then the policy's own menu is played.
+    """
+    names = ("methods", "ratios", "saliency")
+    differences = [
+        f"{name} it {difference}"
+        for name in names
+        if (difference := _difference(getattr(learned, name), getattr(offered, name)))
+    ]
+    untold = all(getattr(offered, name) == getattr(ActionSettings(), name) for name in names)
+    if differences and not untold:
+        fitting = " ".join(f"env.actions.{n}={_as_override(getattr(learned, n))}" for n in names)
+        raise ConfigError(
+            f"the policy was learned with other actions than env.actions offers: in "
+            f"{'; in '.join(differences)}",
+            f"set {fitting}, or leave env.actions out",
+        )
+
+
+def _difference(learned: Sequence[Any], offered: Sequence[Any]) -> str:
+    """Return which entries one has more than the other, in words."""
+    more = [str(value) for value in learned if value not in offered]
+    less = [str(value) for value in offered if value not in learned]
+    parts = [f"has {', '.join(more)} more"] if more else []
+    parts += [f"lacks {', '.join(less)}"] if less else []
+    return " and ".join(parts)
+
+
+def _as_override(values: Sequence[Any]) -> str:
+    # YAML reads a bare off as false.
+    return f"[{','.join(repr(v) if v == 'off' else str(v) for v in values)}]"
 
 
 @lru_cache(maxsize=1)

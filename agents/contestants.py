@@ -1,20 +1,23 @@
-"""Everybody who can play: the agent, hand-designed schedules, fixed choices."""
+"""Everybody who can play: the agent, schedules by hand or from a search, fixed choices, others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from agents.controls import CONTROLS, Found
+from agents.own_training import OWN_TRAINING
 from agents.schedules import SCHEDULES, progress_of
 from automix.actions import MixAction
 from automix.errors import ConfigError, did_you_mean
 from automix.policy import MixPolicy
+from automix.schedule import MixSchedule
 from automix.seeding import generator
 
-Kind = Literal["agent", "fixed", "random", "schedule"]
+Kind = Literal["agent", "fixed", "random", "schedule", "control", "own"]
 
 FIXED = "fixed"
 
@@ -24,12 +27,15 @@ class Contestant:
     """One who decides, by name; rebuilt in every worker.
 
     Attributes:
-        name: ``agent``, a schedule, or ``fixed:<method>@<ratio>[+<saliency>]``.
+        name: ``agent``, a schedule, a control, one with a training of its own, or
+            ``fixed:<method>@<ratio>[+<saliency>]``.
         kind: What reports group it by.
+        found: The schedule that a control found.
     """
 
     name: str
     kind: Kind
+    found: tuple[MixAction, ...] = ()
 
     def player(self, menu: Sequence[MixAction], policy: MixPolicy | None, seed: int) -> Player:
         """Return who plays one trial."""
@@ -62,25 +68,41 @@ class Player:
             return self._last
         if name.startswith(f"{FIXED}:"):
             return MixAction.parse(name.partition(":")[2])
+        if self._contestant.kind == "control":
+            return MixSchedule(self._contestant.found).at(progress_of(observation))
         return SCHEDULES[name](progress_of(observation), menu=self._menu, rng=self._rng)
 
 
-def contestants_of(names: Sequence[str], menu: Sequence[MixAction]) -> list[Contestant]:
+def contestants_of(
+    names: Sequence[str],
+    menu: Sequence[MixAction],
+    found: Mapping[str, Found] | None = None,
+) -> list[Contestant]:
     """Resolve names; ``fixed`` alone stands for every mix of the menu.
+
+    Args:
+        names: Of contestants.
+        menu: What ``fixed`` stands for.
+        found: What the controls among them found; needed to play, not to check names.
 
     Raises:
         ConfigError: If a name is unknown or comes twice.
     """
-    found: list[Contestant] = []
+    schedules = {name: tuple(one.schedule) for name, one in (found or {}).items()}
+    resolved: list[Contestant] = []
     for name in names:
         if name == FIXED:
-            found += [Contestant(f"{FIXED}:{action}", "fixed") for action in menu if action.mixes]
+            resolved += [
+                Contestant(f"{FIXED}:{action}", "fixed") for action in menu if action.mixes
+            ]
+        elif name in CONTROLS:
+            resolved.append(Contestant(name, "control", schedules.get(name, ())))
         else:
-            found.append(_contestant(name))
-    doubles = {c.name for c in found if [d.name for d in found].count(c.name) > 1}
+            resolved.append(_contestant(name))
+    doubles = {c.name for c in resolved if [d.name for d in resolved].count(c.name) > 1}
     if doubles:
         raise ConfigError(f"compare.contestants names {', '.join(sorted(doubles))} twice")
-    return found
+    return resolved
 
 
 def _contestant(name: str) -> Contestant:
@@ -89,8 +111,10 @@ def _contestant(name: str) -> Contestant:
     if name.startswith(f"{FIXED}:"):
         action = MixAction.parse(name.partition(":")[2])
         return Contestant(f"{FIXED}:{action}" if action.mixes else "none", "fixed")
+    if name in OWN_TRAINING:
+        return Contestant(name, "own")
     if name not in SCHEDULES:
-        known = ["agent", FIXED, *SCHEDULES]
+        known = ["agent", FIXED, *SCHEDULES, *CONTROLS, *OWN_TRAINING]
         raise ConfigError(
             f"{name!r} is not a contestant.{did_you_mean(name, known)}",
             f"known: {', '.join(known)}, fixed:<method>@<ratio>[+<saliency>]",

@@ -14,21 +14,25 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from agents.compare import Trial, compare, env_of, summarise
+from agents.compare import Trial, compare, env_of
 from agents.contestants import contestants_of
 from agents.devices import choose_device, stacked_groups, worker_count
 from agents.export import learning_cost, policy_of, schedule_of
 from agents.report import write_report
 from agents.rundir import RunDirectory, announce
 from agents.sb3 import AGENTS, updates_of
-from agents.settings import CompareSettings, RunSettings, held_out_specs
+from agents.search import search, search_epochs
+from agents.settings import CompareSettings, RunSettings, sample_specs
+from agents.summary import summarise
 from agents.training import Learned, learn
+from agents.validation import pick_fixed
 from agents.workers import Worker, start_workers
 from automix.errors import ConfigError
 from automix.files import write_atomically, write_json
-from automix.policy import load_policy, save_policy
+from automix.policy import MixPolicy, load_policy, save_policy
 from automix.population import Population
 from automix.schedule import save_schedule
+from automix.shipped import policy_folder
 from envs.codec import ActionCodec
 from envs.game import Game, ImageWorld
 
@@ -48,9 +52,8 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
         export = run.directory.path / "export"
         save_policy(export, policy)
         _save_agent(run.directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
-        trials = compare(settings, run.workers, run.device, policy)
+        trials, result = _contest(settings, run.workers, run.device, policy)
         save_schedule(export / "schedule.yaml", schedule_of(trials), policy.about)
-        result = summarise(trials, settings, *learning_cost(policy))
         result["learning"] = {
             "updates": learned.updates,
             "episodes": learned.episodes,
@@ -68,12 +71,43 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
     Returns:
         The content of ``result.json``.
     """
-    policy = load_policy(settings.policy) if settings.policy else None
+    policy = given_policy(settings)
+    settings = with_menu(settings, policy)
     with _run(settings, path, overwrite, learns=False) as run:
-        trials = compare(settings, run.workers, run.device, policy)
-        result = summarise(trials, settings, *learning_cost(policy)) | {"learning": None}
+        trials, result = _contest(settings, run.workers, run.device, policy)
+        result["learning"] = None
         _finish(run, trials, result)
     return result
+
+
+def given_policy(settings: RunSettings) -> MixPolicy | None:
+    """Read the policy that the settings name, if they do.
+
+    Raises:
+        AutomixError: If there is none of that name, or it cannot be read.
+    """
+    return load_policy(policy_folder(settings.policy)) if settings.policy else None
+
+
+def with_menu(settings: RunSettings, policy: MixPolicy | None) -> RunSettings:
+    """Give everybody the actions of the policy that plays, and ``config.yaml`` the truth.
+
+    Raises:
+        AutomixError: As ``env_of`` does.
+    """
+    actions = env_of(policy, settings).actions
+    return replace(settings, env=replace(settings.env, actions=actions))
+
+
+def _contest(
+    settings: RunSettings, workers: Sequence[Worker], device: str, policy: MixPolicy | None
+) -> tuple[list[Trial], dict[str, Any]]:
+    """Let the controls search, pick the best fixed choice, play all; return trials and result."""
+    cost = learning_cost(policy)
+    found = search(settings, workers, device, cost[0])
+    picked = pick_fixed(settings, env_of(policy, settings), workers, device)
+    trials = compare(settings, workers, device, policy, found)
+    return trials, summarise(trials, settings, *cost, found, picked)
 
 
 def check(settings: RunSettings, learns: bool) -> str:
@@ -87,20 +121,21 @@ def check(settings: RunSettings, learns: bool) -> str:
         AutomixError: If the images, the splits, the names or the device cannot be used.
     """
     if not learns:
-        env_of(load_policy(settings.policy) if settings.policy else None, settings)
+        policy = given_policy(settings)
+        settings = with_menu(settings, policy)
+        search_epochs(settings, learning_cost(policy)[0])
     elif "agent" not in settings.compare.contestants:
         raise ConfigError("compare.contestants lacks 'agent'", "train compares what it has learned")
     else:
         updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))
     AGENTS.entry(settings.agent.name)
-    menu = ActionCodec(settings.env.actions).choices
-    contestants_of(settings.compare.contestants, menu)
+    contestants_of(settings.compare.contestants, ActionCodec(settings.env.actions).choices)
     device = choose_device(settings.device)
     stacked_groups(settings, device)
     torch.set_num_threads(settings.threads)
     world = ImageWorld(settings.task, settings.trainer, device)
     Game(world, settings.env, settings.agent.group_size)
-    specs = [kind[0] for kind in held_out_specs(settings.compare, settings.task)]
+    specs = sample_specs(settings.compare, settings.task)
     for spec in specs:
         world.family.task(spec)
     # Two untrained classifiers tell of a model, optimizer or scheduler that does not fit.
@@ -115,7 +150,7 @@ def seconds_per_epoch(settings: RunSettings, device: str) -> float:
     length, if nothing else keeps the cores busy.
     """
     world = ImageWorld(settings.task, settings.trainer, device)
-    specs = [kind[0] for kind in held_out_specs(settings.compare, settings.task)]
+    specs = sample_specs(settings.compare, settings.task)
     members = settings.agent.group_size * stacked_groups(settings, device)
     times = [_epoch_seconds(world.start([spec] * members), settings) for spec in specs]
     return mean(times) / members / worker_count(settings, device)
@@ -206,19 +241,19 @@ def without_agent(settings: RunSettings) -> RunSettings:
     return replace(settings, compare=replace(settings.compare, contestants=rest))
 
 
-def evaluate(settings: RunSettings, contestant: str, policy_folder: str) -> dict[str, Any]:
+def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, Any]:
     """Score one contestant on the held-out tasks; writes nothing.
 
     Args:
         settings: Tasks, trainer and seeds.
         contestant: A name; ``agent`` stands for the policy.
-        policy_folder: An export folder, or empty.
+        policy: An export folder, the name of a policy that comes along, or empty.
     """
-    compared = replace(settings.compare, contestants=(contestant,))
-    settings = replace(settings, compare=compared, policy=policy_folder)
-    policy = load_policy(policy_folder) if policy_folder else None
+    compared = replace(settings.compare, contestants=(contestant,), validation_draws=0)
+    settings = replace(settings, compare=compared, policy=policy)
+    learned = given_policy(settings)
+    settings = with_menu(settings, learned)
     device = check(settings, learns=False)
     count = worker_count(settings, device)
     with start_workers(count, settings.threads, device) as workers:
-        trials = compare(settings, workers, device, policy)
-    return summarise(trials, settings, *learning_cost(policy))
+        return _contest(settings, workers, device, learned)[1]

@@ -284,6 +284,11 @@ class Table:
         self.games = [Game(world, settings, members) for _ in range(games)]
         self._training: Training | None = None
 
+    @property
+    def training(self) -> Training | None:
+        """The trainings of all games, after ``reset``."""
+        return self._training
+
     def reset(self, specs: Sequence[TaskSpec], seeds: Sequence[int]) -> np.ndarray:
         """Start a task in each game; return the first observations, (games * k, d)."""
         size = self.games[0].trainings

@@ -10,7 +10,7 @@ from agents.cli.options import as_json, overrides, print_json, verbosity
 
 
 @click.command("evaluate")
-@click.argument("who", metavar="EXPORT_DIR|CONTESTANT")
+@click.argument("who", metavar="EXPORT_DIR|POLICY|CONTESTANT")
 @overrides
 @as_json
 @verbosity
@@ -24,9 +24,10 @@ def command(who: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from agents.cli.tables import print_result
     from agents.config import load_settings
     from agents.jobs import evaluate
+    from automix.shipped import shipped
 
     folder = Path(who) / "export" if (Path(who) / "export").is_dir() else Path(who)
-    policy = str(folder) if folder.is_dir() else ""
+    policy = str(folder) if folder.is_dir() else who if who in shipped() else ""
     result = evaluate(load_settings(overrides), "agent" if policy else who, policy)
     if as_json:
         print_json(result)

@@ -8,24 +8,36 @@ from pathlib import Path
 import click
 
 from agents.cli.options import print_json
+from agents.compare import matches_of
 from agents.contestants import contestants_of
 from agents.devices import worker_count
-from agents.jobs import seconds_per_epoch
+from agents.export import learning_cost
+from agents.jobs import given_policy, seconds_per_epoch, with_menu
 from agents.rundir import plain
 from agents.sb3 import updates_of
-from agents.settings import RunSettings, held_out_specs
+from agents.search import search_epochs, searching
+from agents.settings import RunSettings
 from envs.codec import ActionCodec
 
 
 def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, learns: bool) -> None:
     """Print what would be done and what it costs in classifier epochs and minutes."""
     budget, agent = settings.trainer.epochs, settings.agent
+    policy = None if learns else given_policy(settings)
+    settings = settings if learns else with_menu(settings, policy)
     menu = ActionCodec(settings.env.actions).choices
     contestants = contestants_of(settings.compare.contestants, menu)
-    kinds = held_out_specs(settings.compare, settings.task)
-    trials = len(contestants) * sum(len(kind) for kind in kinds)
+    matches = matches_of(settings)
+    trials = len(contestants) * sum(match.trainings for match in matches)
     updates = updates_of(agent, budget) if learns else 0
     episodes = updates * agent.groups * agent.group_size
+    fixed = sum(contestant.kind == "fixed" for contestant in contestants)
+    validating = settings.compare.validation_draws * fixed
+    learning = episodes * budget or learning_cost(policy)[0]
+    searches = search_epochs(settings, learning) * len(searching(settings))
+    epochs = {"learning": episodes * budget, "comparing": trials * budget}
+    epochs |= {"validating": validating * budget} if validating else {}
+    epochs |= {"searching": searches} if searches else {}
     plan = {
         "run_dir": str(path.absolute()),
         "device": device,
@@ -34,12 +46,10 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
         "updates": updates,
         "episodes": episodes,
         "contestants": [contestant.name for contestant in contestants],
-        "held_out_tasks": [kind[0].kind for kind in kinds],
+        "held_out_tasks": list(dict.fromkeys(match.spec.kind for match in matches)),
         "trials": trials,
-        "classifier_epochs": {"learning": episodes * budget, "comparing": trials * budget},
-        "minutes_about": round(
-            seconds_per_epoch(settings, device) * (episodes + trials) * budget / 60, 1
-        ),
+        "classifier_epochs": epochs,
+        "minutes_about": round(seconds_per_epoch(settings, device) * sum(epochs.values()) / 60, 1),
     }
     if as_json:
         print_json({"plan": plan, "config": plain(asdict(settings))})

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from automix.stats import smallest_p
+from automix.stats import FEWEST_PAIRS
 
 WIDTH = 118
 """Columns where no terminal says; logs and pipes."""
@@ -48,10 +48,18 @@ def print_result(result: dict[str, Any]) -> None:
         rows.append([*cells, f"{row['epochs_spent']:,}"])
     columns = ["contestant", "IQM % [95 %]", *[_short(task) for task in tasks]]
     columns += ["agent minus it", "P"] if differences else []
+    print_table(_title(result), [*columns, "epochs"], rows)
+    for line in (_legend(result), _verdict(result), _oracle(result)):
+        if line:
+            console().print(line, highlight=False, soft_wrap=True)
+
+
+def _title(result: dict[str, Any]) -> str:
     kinds, seeds = len(result["tasks"]), len(result["seeds"])
-    title = f"{result['unit']} on held-out tasks, kinds x seeds = {kinds} x {seeds}, paired"
-    print_table(title, [*columns, "epochs"], rows)
-    console().print(_legend(result), highlight=False, soft_wrap=True)
+    scope = f"kinds x seeds = {kinds} x {seeds}"
+    if result["draws"]:
+        scope = f"drawn tasks x trainings = {result['draws']} x {result['trainings']}"
+    return f"{result['unit']} on held-out tasks, {scope}, paired"
 
 
 def _legend(result: dict[str, Any]) -> str:
@@ -64,19 +72,62 @@ def _legend(result: dict[str, Any]) -> str:
         )
     words.append("epochs: classifier epochs spent, learning included.")
     if result["best_fixed"]:
-        words.append(f"Best fixed choice by validation accuracy: {result['best_fixed']}.")
-    seeds = len(result["seeds"])
-    if smallest_p(seeds) > 0.05:
-        words.append(f"{seeds} seeds are too few for a paired test to reach p = 0.05.")
+        tasks = result["best_fixed_picked"]["tasks"]
+        where = f" on {tasks} other tasks" if tasks else ""
+        words.append(f"Best fixed choice by validation accuracy{where}: {result['best_fixed']}.")
     return " ".join(words)
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    """Return whom the agent does not beat, or that nobody can tell."""
+    if not result["enough"]:
+        pairs = f"{result['draws']} drawn tasks"
+        pairs = pairs if result["draws"] else f"{len(result['seeds'])} seeds"
+        return (
+            f"No difference can be told: {pairs} are too few for a paired test to reach p = 0.05, "
+            f"{FEWEST_PAIRS} or more are needed."
+        )
+    if not result["agent_minus"]:
+        return ""
+    if not result["not_beaten"]:
+        return "The agent beats every other contestant: all intervals are above zero."
+    return f"The agent does not beat: {', '.join(result['not_beaten'])}."
+
+
+def _oracle(result: dict[str, Any]) -> str:
+    """Return the regrets to the best fixed choice of each task, in one line."""
+    oracle = result["oracle"]
+    if not oracle:
+        return ""
+    parts = [
+        f"{name}: {_regrets(oracle[key], result['best_fixed'])}"
+        for key, name in (
+            ("cross_fitted", "picked on a task's other trainings"),
+            ("hindsight", "picked in hindsight, so by luck too"),
+        )
+        if oracle[key]
+    ]
+    return f"Regret to each task's best of {oracle['choices']} fixed choices; {'; '.join(parts)}."
+
+
+def _regrets(form: dict[str, Any], best: str) -> str:
+    named = [(name, form["regret"][name]) for name in ("agent", best) if name in form["regret"]]
+    words = [f"{name} {_signed(value)}" for name, value in named]
+    if form["ratio"]:
+        low, high = form["ratio"]["ci95"]
+        words.append(f"ratio {form['ratio']['mean']:.2f} [{low:.2f}, {high:.2f}]")
+    return ", ".join(words)
 
 
 def _difference(difference: dict[str, Any] | None) -> list[str]:
     if difference is None:
         return ["", ""]
-    low, high = difference["ci95"]
-    text = f"{100 * difference['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return [text, f"{difference['p_improvement']:.2f}"]
+    return [_signed(difference), f"{difference['p_improvement']:.2f}"]
+
+
+def _signed(value: dict[str, Any]) -> str:
+    low, high = value["ci95"]
+    return f"{100 * value['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _short(task: str) -> str:

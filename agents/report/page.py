@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from agents.controls import CONTROLS
+from agents.own_training import OWN_TRAINING
 from agents.report import figures, words
 from agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
 from agents.report.figures import Line, Panel
@@ -108,7 +110,14 @@ def _texts(run: Run, view: View) -> dict[str, Any]:
         "settings": words.settings_table(run.config),
         "machine": words.settings_table(run.machine),
         "resamples": words.resamples(run),
-        "contestants": _summaries(SCHEDULES, (c.name for c in run.contestants)),
+        "cell_size": words.cell_size(run),
+        "oracle": words.oracle(run),
+        "found": words.found(run),
+        "contestants": [
+            summary
+            for registry in (SCHEDULES, CONTROLS, OWN_TRAINING)
+            for summary in _summaries(registry, [c.name for c in run.contestants])
+        ],
         "methods": _summaries(MIXES, run.setting("env", "actions", "methods") or []),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,31 @@ class Difference:
     low: float
     high: float
     p_improvement: float
+    told: bool = True
+    """Whether there are pairs enough to tell a difference at all."""
+
+
+@dataclass(frozen=True)
+class Regret:
+    """Mean distance to each task's best fixed choice, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Regrets to the best fixed choice of each task."""
+
+    choices: int
+    """How many fixed choices it picks from."""
+    hindsight: Mapping[str, Regret]
+    """By contestant; the oracle is picked and scored on the same trainings."""
+    cross_fitted: Mapping[str, Regret]
+    """Picked on a task's other trainings; empty where there are none."""
+    ratio: Regret | None
+    """The agent's regret over the best fixed choice's: cross-fitted, else in hindsight."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,8 @@ class Trial:
     contestant: str
     task: str
     seed: int
+    training: int
+    """Number among the trainings of one drawn task; 0 where each task is trained once."""
     test_accuracy: float
     mixes: Sequence[str]
     """As ``MixAction`` writes them, one per epoch."""
@@ -101,6 +128,13 @@ class Run:
     agent_minus: Mapping[str, Difference]
     best_fixed: str | None
     """The fixed choice with the highest validation accuracy."""
+    validation_tasks: int
+    """Tasks that it was picked on; 0 for the compared ones."""
+    draws: int
+    """Held-out tasks drawn from the family, shown in cells; 0 where there are seeds of kinds."""
+    oracle: Oracle | None
+    found: Mapping[str, Sequence[str]]
+    """The schedule that each control found."""
     tasks: Sequence[str]
     seeds: Sequence[int]
     wall_s: float
@@ -114,14 +148,23 @@ class Run:
         """Return the contestant of that name, if it took part."""
         return next((c for c in self.contestants if c.name == name), None)
 
-    def scores(self, contestant: str) -> np.ndarray:
-        """Return test accuracies, (tasks, seeds)."""
-        return np.array(
-            [
-                [trial.test_accuracy for trial in self.trials[contestant, task]]
-                for task in self.tasks
-            ]
-        )
+    def scores(self, contestant: str, task: str | None = None) -> np.ndarray:
+        """Return test accuracies of all tasks or of one kind or cell.
+
+        Returns:
+            (kinds, seeds), or (draws, trainings) where tasks were drawn.
+        """
+        rows: dict[object, list[float]] = {}
+        for name in self.tasks if task is None else [task]:
+            for trial in self.trials[contestant, name]:
+                row = trial.seed if self.draws else name
+                rows.setdefault(row, []).append(trial.test_accuracy)
+        return np.array(list(rows.values()))
+
+    @property
+    def pairs(self) -> int:
+        """How many independent pairs each comparison rests on."""
+        return self.draws or len(self.seeds)
 
     def setting(self, *path: str) -> Any:
         """Return one value of the configuration, or None where there is none."""
@@ -153,6 +196,10 @@ def read_run(run_dir: Path) -> Run:
             for name in result.reader("agent_minus").content
         },
         best_fixed=result.content.get("best_fixed"),
+        validation_tasks=_validation_tasks(result),
+        draws=int(result.number("draws", 0)),
+        oracle=_oracle(result.reader("oracle")) if result.content.get("oracle") else None,
+        found=_found(result),
         tasks=[str(task) for task in result.sequence("tasks")],
         seeds=[int(seed) for seed in result.numbers("seeds")],
         wall_s=result.number("wall_s"),
@@ -269,15 +316,63 @@ def _check_fit(run: Run, run_dir: Path) -> None:
                     f"{run_dir}/result.json: {contestant.name}: by_task lacks {task!r}", AGAIN
                 )
             trials = run.trials.get((contestant.name, task), [])
-            if [t.seed for t in trials] != sorted(run.seeds):
+            if not run.draws and [t.seed for t in trials] != sorted(run.seeds):
                 raise DataError(
                     f"{where}: {contestant.name} has {len(trials)} trials on {task!r}, "
                     f"wanted one for each of the {len(run.seeds)} seeds of result.json",
                     AGAIN,
                 )
+        if run.draws:
+            _check_draws(run, contestant.name, where)
     epochs = {len(trial.mixes) for trials in run.trials.values() for trial in trials}
     if len(epochs) > 1:
         raise DataError(f"{where}: trials have {sorted(epochs)} epochs, wanted one number", AGAIN)
+
+
+def _check_draws(run: Run, name: str, where: Path) -> None:
+    """Check that a contestant trained each drawn task equally often, once or more."""
+    tasks = [run.trials.get((name, task), []) for task in run.tasks]
+    each = Counter(trial.seed for trials in tasks for trial in trials)
+    if sorted(each) != sorted(run.seeds) or len(set(each.values())) > 1:
+        raise DataError(
+            f"{where}: {name} has {each.total()} trials of {len(each)} tasks, wanted equally many "
+            f"of each of the {len(run.seeds)} tasks of result.json",
+            AGAIN,
+        )
+
+
+def _validation_tasks(result: Reader) -> int:
+    picked = result.content.get("best_fixed_picked")
+    return int(result.reader("best_fixed_picked").number("tasks")) if picked else 0
+
+
+def _found(result: Reader) -> dict[str, list[str]]:
+    if not result.content.get("found"):
+        return {}
+    found = result.reader("found")
+    return {name: [str(mix) for mix in found.sequence(name)] for name in found.content}
+
+
+def _oracle(reader: Reader) -> Oracle:
+    hindsight = reader.reader("hindsight")
+    fair = reader.reader("cross_fitted") if reader.content.get("cross_fitted") else None
+    main = fair or hindsight
+    return Oracle(
+        choices=int(reader.number("choices")),
+        hindsight=_regrets(hindsight),
+        cross_fitted=_regrets(fair) if fair else {},
+        ratio=_regret(main.reader("ratio")) if main.content.get("ratio") else None,
+    )
+
+
+def _regrets(form: Reader) -> dict[str, Regret]:
+    regret = form.reader("regret")
+    return {name: _regret(regret.reader(name)) for name in regret.content}
+
+
+def _regret(reader: Reader) -> Regret:
+    low, high = reader.interval("ci95")
+    return Regret(reader.number("mean"), low, high)
 
 
 def _contestant(reader: Reader) -> Contestant:
@@ -314,6 +409,7 @@ def _trial(reader: Reader) -> Trial:
         contestant=reader.text("contestant"),
         task=reader.text("task"),
         seed=int(reader.number("seed")),
+        training=int(reader.number("training", 0)),
         test_accuracy=reader.number("test_accuracy"),
         mixes=[str(mix) for mix in reader.sequence("mixes")],
         val_curve=reader.numbers("val_curve"),
@@ -332,7 +428,7 @@ def _trial(reader: Reader) -> Trial:
 def _grouped(trials: Sequence[Trial]) -> dict[tuple[str, str], list[Trial]]:
     """Group by contestant and kind of task, each in order of seeds."""
     groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
-    for trial in sorted(trials, key=lambda trial: trial.seed):
+    for trial in sorted(trials, key=lambda trial: (trial.seed, trial.training)):
         groups[trial.contestant, trial.task].append(trial)
     return dict(groups)
 

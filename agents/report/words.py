@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
 import yaml
 
-from agents.report.run_files import Contestant, Difference, Run
+from agents.report.run_files import Contestant, Difference, Regret, Run
 from automix import stats
 
 MINUS = "\N{MINUS SIGN}"
@@ -18,9 +19,6 @@ DASH = "\N{EN DASH}"
 
 Relation = Literal["beats", "loses to", "is not told apart from"]
 RELATIONS = ("beats", "loses to", "is not told apart from")
-
-MOST_NAMES = 6
-"""Contestants listed in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ def view_of(run: Run) -> View:
     """Return whose differences to show."""
     agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
     if agent is not None:
-        return View(agent, run.agent_minus)
+        told = not too_few(run)
+        return View(agent, {name: replace(d, told=told) for name, d in run.agent_minus.items()})
     if run.best_fixed is None:
         return View(None, {})
     ours = run.scores(run.best_fixed)
@@ -54,12 +53,17 @@ def view_of(run: Run) -> View:
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, run: Run) -> Difference:
-    """Return the paired difference of two tables of scores, each (kinds, seeds)."""
-    interval = stats.stratified_bootstrap(
-        ours - theirs, stats.mean, resamples=resamples(run), seed=int(run.setting("seed") or 0)
+    """Return the paired difference of two tables of scores, as ``Run.scores`` gives them."""
+    interval = stats.bootstrap(
+        ours - theirs,
+        stats.mean,
+        whole_tasks=run.draws > 0,
+        resamples=resamples(run),
+        seed=int(run.setting("seed") or 0),
     )
     chance = stats.probability_of_improvement(ours, theirs)
-    return Difference(interval.value, interval.low, interval.high, chance)
+    told = not too_few(run, len(ours) if run.draws else None)
+    return Difference(interval.value, interval.low, interval.high, chance, told)
 
 
 def resamples(run: Run) -> int:
@@ -69,9 +73,9 @@ def resamples(run: Run) -> int:
 
 def relation(value: Difference) -> Relation:
     """Say what an interval allows to say."""
-    if value.low > 0:
+    if value.low > 0 and value.told:
         return "beats"
-    return "loses to" if value.high < 0 else "is not told apart from"
+    return "loses to" if value.high < 0 and value.told else "is not told apart from"
 
 
 def verdict(run: Run, view: View) -> str:
@@ -90,18 +94,26 @@ def verdict(run: Run, view: View) -> str:
     if not clauses:
         return f"{start}{_capital(subject)} played against nobody."
     doubt = (
-        f" A hint, not a result: {len(run.seeds)} seeds are too few." if too_few_seeds(run) else ""
+        f" No difference can be told: {_pairs(run)} are too few, {stats.FEWEST_PAIRS} or more are "
+        "needed."
+        if too_few(run)
+        else ""
     )
     return f"{start}{_capital(subject)} {'; it '.join(clauses)}.{doubt}"
 
 
-def too_few_seeds(run: Run) -> bool:
-    """Return whether no outcome whatever could be significant at 0.05."""
-    return stats.smallest_p(len(run.seeds)) >= 0.05
+def too_few(run: Run, pairs: int | None = None) -> bool:
+    """Return whether no outcome of so many pairs, default all, could be significant at 0.05."""
+    return (run.pairs if pairs is None else pairs) < stats.FEWEST_PAIRS
+
+
+def _pairs(run: Run) -> str:
+    """Return how many pairs there are, in words."""
+    return f"{run.pairs} drawn {_plural('task', run.pairs)}" if run.draws else f"{run.pairs} seeds"
 
 
 def tally(view: View) -> str:
-    """Count wins, losses and undecided comparisons, and name those that are not wins."""
+    """Count wins, losses and undecided comparisons, and name all that are not wins."""
     groups: dict[str, list[str]] = {}
     for name, value in view.minus.items():
         groups.setdefault(relation(value), []).append(short(name))
@@ -110,7 +122,7 @@ def tally(view: View) -> str:
     parts = []
     for verb in RELATIONS:
         names = groups.get(verb, [])
-        known = f" ({', '.join(names)})" if verb != "beats" and len(names) <= MOST_NAMES else ""
+        known = f" ({', '.join(names)})" if verb != "beats" else ""
         parts += [f"{verb} {len(names)}{known}"] if names else []
     return f"Of all {len(view.minus)} others it {_listed(parts)}."
 
@@ -126,10 +138,8 @@ def rivals_by_task(run: Run, view: View) -> list[str]:
 def by_task(run: Run, view: View, rival: str) -> list[Difference]:
     """Return the subject minus one rival, for each kind of task."""
     assert view.subject is not None
-    ours, theirs = run.scores(view.subject), run.scores(rival)
-    return [
-        difference(ours[row : row + 1], theirs[row : row + 1], run) for row in range(len(run.tasks))
-    ]
+    pairs = [(run.scores(view.subject, task), run.scores(rival, task)) for task in run.tasks]
+    return [difference(ours, theirs, run) for ours, theirs in pairs]
 
 
 def where(run: Run, view: View) -> str:
@@ -143,12 +153,20 @@ def where(run: Run, view: View) -> str:
         for verb, word in zip(RELATIONS, ("ahead", "behind", "undecided"), strict=True)
         if verb in relations
     ]
-    return f"Kind by kind against {short(rivals[0])} it is {_listed(parts)} of {len(run.tasks)}."
+    each = "Cell by cell" if run.draws else "Kind by kind"
+    return f"{each} against {short(rivals[0])} it is {_listed(parts)} of {len(run.tasks)}."
 
 
 def scope(run: Run) -> str:
     """Say what the numbers are means of."""
     kinds, seeds = len(run.tasks), len(run.seeds)
+    if run.draws:
+        trainings = run.contestants[0].n
+        return (
+            f"{run.draws} drawn held-out {_plural('task', run.draws)} \N{MULTIPLICATION SIGN} "
+            f"{trainings // run.draws} {_plural('training', trainings // run.draws)} "
+            f"({seed_range(run.seeds)}) = {trainings} {_plural('training', trainings)} each"
+        )
     return (
         f"{kinds} {_plural('kind', kinds)} of held-out task \N{MULTIPLICATION SIGN} {seeds} "
         f"{_plural('seed', seeds)} ({seed_range(run.seeds)}) = "
@@ -159,11 +177,11 @@ def scope(run: Run) -> str:
 def warnings(run: Run) -> list[str]:
     """Return what the reader must know before believing the numbers."""
     found = []
-    if too_few_seeds(run):
-        smallest = stats.smallest_p(len(run.seeds))
+    if too_few(run):
+        smallest = stats.smallest_p(run.pairs)
         found.append(
-            f"With {len(run.seeds)} seeds a paired sign-flip test over seeds cannot give a p below "
-            f"{smallest:.3g}: significance at 0.05 takes 6 or more."
+            f"With {_pairs(run)} a paired sign-flip test over them cannot give a p below "
+            f"{smallest:.3g}: significance at 0.05 takes {stats.FEWEST_PAIRS} or more."
         )
     broken = [f"{short(c.name)} {c.diverged}" for c in run.contestants if c.diverged]
     if broken:
@@ -171,6 +189,55 @@ def warnings(run: Run) -> list[str]:
             f"Trainings that diverged, out of {run.contestants[0].n} each: {', '.join(broken)}."
         )
     return found
+
+
+def cell_size(run: Run) -> str:
+    """Return how many trainings a contestant has on each kind of task, or in each cell."""
+    sizes = sorted({len(run.trials[run.contestants[0].name, task]) for task in run.tasks})
+    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+
+
+def oracle(run: Run) -> list[str]:
+    """Say how far the agent and the best fixed choice are from each task's best fixed choice."""
+    if run.oracle is None:
+        return []
+    intro = (
+        f"Regret: how much better the best of {run.oracle.choices} fixed choices of each single "
+        "task is."
+    )
+    if not run.oracle.cross_fitted:
+        luck = "Picked and scored on the same trainings, so that it is too large by luck"
+        return [f"{intro} {luck}: {_regrets(run, run.oracle.hindsight)}{_share(run)}."]
+    fair = f"Picked on a task's other trainings: {_regrets(run, run.oracle.cross_fitted)}"
+    luck = "Picked in hindsight, on the same trainings, it is too large by luck"
+    return [f"{intro} {fair}{_share(run)}.", f"{luck}: {_regrets(run, run.oracle.hindsight)}."]
+
+
+def _regrets(run: Run, regrets: Mapping[str, Regret]) -> str:
+    subjects = [c.name for c in run.contestants if c.kind == "agent" or c.name == run.best_fixed]
+    return ", ".join(
+        f"{called(name, run)} {points(regrets[name].mean)} "
+        f"[{points(regrets[name].low)}, {points(regrets[name].high)}] points"
+        for name in sorted(subjects, key=lambda name: name == run.best_fixed)
+    )
+
+
+def _share(run: Run) -> str:
+    ratio = run.oracle and run.oracle.ratio
+    if not ratio:
+        return ""
+    return f"; the one is {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] of the other"
+
+
+def found(run: Run) -> list[tuple[str, str]]:
+    """Return what each control found, runs of equal choices gathered."""
+    return [
+        (
+            name,
+            ", ".join(f"{mix} \N{MULTIPLICATION SIGN} {len([*same])}" for mix, same in groupby(f)),
+        )
+        for name, f in run.found.items()
+    ]
 
 
 def short(name: str) -> str:

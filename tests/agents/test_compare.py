@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from agents.compare import compare, env_of, play_group, score_table, summarise
+from agents.compare import Match, compare, env_of, play_group
 from agents.contestants import Contestant, contestants_of
-from agents.jobs import run_compare
+from agents.jobs import run_compare, with_menu
 from agents.schedules import SCHEDULES
 from agents.settings import HELD_OUT, CompareSettings, RunSettings
+from agents.summary import score_table, summarise
 from agents.workers import InlineWorker
 from automix.actions import MixAction
 from automix.data.tasks import TaskSpec
 from automix.errors import ConfigError, DataError
 from automix.policy import MixPolicy, PolicyForm
 from automix.trainer import TrainerSettings
-from envs import ActionCodec, ActionSettings, EnvSettings, Game
+from envs import ActionCodec, ActionSettings, EnvSettings
+from envs.game import Table
 from tests.agents import tiny_run
 
 MENU = ActionCodec(ActionSettings()).choices
@@ -125,8 +127,7 @@ def play(*asked: str, **changes: Any) -> dict[str, dict[str, Any]]:
         "cpu",
         contestants_of(asked, MENU),
         None,
-        spec,
-        EnvSettings(),
+        Match(spec=spec, task=spec.kind),
     )
     return {trial["contestant"]: trial for trial in trials}
 
@@ -189,13 +190,13 @@ def test_trials_come_kind_by_kind_and_seed_by_seed():
 def test_every_held_out_task_has_weights_batches_and_draws_of_its_own(monkeypatch):
     """Seeds are shared by the contestants of a task, and by nobody else."""
     seeds = []
-    reset = Game.reset
+    reset = Table.reset
 
-    def watched(game: Game, spec: TaskSpec, seed: int) -> np.ndarray:
-        seeds.append(seed)
-        return reset(game, spec, seed)
+    def watched(table: Table, specs: list[TaskSpec], own: list[int]) -> np.ndarray:
+        seeds.extend(own)
+        return reset(table, specs, own)
 
-    monkeypatch.setattr(Game, "reset", watched)
+    monkeypatch.setattr(Table, "reset", watched)
     settings = tiny_run.settings("compare.contestants=[none,random]")
     for _ in range(2):
         compare(settings, [InlineWorker()], "cpu", None)
@@ -234,6 +235,54 @@ def test_a_policy_plays_through_the_interface_it_was_learned_with():
     trials = compare(settings, [InlineWorker()], "cpu", policy)
     agents = [trial for trial in trials if trial["contestant"] == "agent"]
     assert [trial["mixes"] for trial in agents] == [["mixup@0.5"] * 2] * 4
+    # Progress and one-hot last method, before each of two epochs; nobody else's are kept.
+    assert [t["observations"] for t in agents] == [[[0.0, 0.0, 0.0], [0.5, 0.0, 1.0]]] * 4
+    assert all("observations" not in t for t in trials if t["contestant"] == "none")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("env.actions.methods=[none,cutmix,rmix]", "env.actions.ratios=[0.5]"),
+            "in methods it has mixup more and lacks cutmix, rmix",
+        ),
+        (
+            ("env.actions.methods=[none,mixup]", "env.actions.ratios=[0.25,0.5]"),
+            "in ratios it lacks 0.25",
+        ),
+        (
+            (
+                "env.actions.methods=[none,mixup]",
+                "env.actions.ratios=[0.5]",
+                "env.actions.saliency=['off',spectral]",
+            ),
+            "in saliency it lacks spectral",
+        ),
+    ],
+)
+def test_a_policy_of_other_actions_than_are_offered_is_refused_by_their_names(words, told):
+    policy = policy_that_sees(["progress", "last_method"], [1, 2])
+    with pytest.raises(ConfigError, match=told) as error:
+        env_of(policy, tiny_run.settings(*words))
+    fitting = error.value.hint.removeprefix("set ").rpartition(", or")[0]
+    assert fitting == (
+        "env.actions.methods=[none,mixup] env.actions.ratios=[0.5] env.actions.saliency=['off']"
+    )
+    assert env_of(policy, tiny_run.settings(*fitting.split())).actions.methods == ["none", "mixup"]
+
+
+def test_where_nothing_is_offered_everybody_plays_with_the_policys_actions():
+    settings = tiny_run.settings("compare.contestants=[agent,fixed]")
+    policy = policy_that_sees(["progress", "last_method"], [1, 2])
+    assert list(with_menu(settings, policy).env.actions.methods) == ["none", "mixup"]
+    trials = compare(
+        replace(settings, compare=replace(settings.compare, kinds=("40@0.0",), seeds=1)),
+        [InlineWorker()],
+        "cpu",
+        policy,
+    )
+    assert [trial["contestant"] for trial in trials] == ["agent", "fixed:mixup@0.5"]
 
 
 @pytest.mark.parametrize(
@@ -346,5 +395,5 @@ def test_without_an_agent_there_are_no_differences():
 
 
 def test_a_table_of_scores_is_kinds_by_seeds():
-    assert_allclose(score_table(TRIALS, "agent", ["easy", "hard"]), SCORES["agent"])
-    assert_allclose(score_table(TRIALS, "ramp", ["hard"], key="test_ece"), [[0.1, 0.1]])
+    assert_allclose(score_table(TRIALS, "agent"), SCORES["agent"])
+    assert_allclose(score_table(TRIALS, "ramp", key="test_ece"), [[0.1, 0.1]] * 2)
