@@ -24,13 +24,13 @@ class Picked:
         name: Of the contestant.
         tasks: Validation tasks that it was picked on; 0 for the compared tasks themselves.
         classifier_epochs: What picking cost, beyond the comparison.
-        val_accuracy: Mean validation accuracy of each fixed choice on those tasks.
+        by_contestant: Mean validation accuracy of each fixed choice on those tasks.
     """
 
     name: str
     tasks: int
     classifier_epochs: int
-    val_accuracy: Mapping[str, float]
+    by_contestant: Mapping[str, float]
 
 
 def summarise(

@@ -39,5 +39,5 @@ def pick_fixed(
         name=max(accuracy, key=lambda name: accuracy[name]),
         tasks=len(specs),
         classifier_epochs=len(trials) * settings.trainer.epochs,
-        val_accuracy=accuracy,
+        by_contestant=accuracy,
     )

@@ -272,8 +272,8 @@ def test_the_best_fixed_choice_is_picked_on_tasks_of_its_own_without_the_test_sp
     )
     picked = pick_fixed(settings, EnvSettings(), [InlineWorker()], "cpu")
     assert [match.spec.seed for match in played] == [VALIDATION + i for i in range(3)]
-    assert {*picked.val_accuracy} == {"none", "fixed:mixup@0.25"}
-    assert picked.val_accuracy[picked.name] == max(picked.val_accuracy.values())
+    assert {*picked.by_contestant} == {"none", "fixed:mixup@0.25"}
+    assert picked.by_contestant[picked.name] == max(picked.by_contestant.values())
     assert (picked.tasks, picked.classifier_epochs) == (3, 3 * 2 * 2)
     assert pick_fixed(drawn(), EnvSettings(), [InlineWorker()], "cpu") is None
 
