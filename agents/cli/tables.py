@@ -81,10 +81,10 @@ def _legend(result: dict[str, Any]) -> str:
 def _verdict(result: dict[str, Any]) -> str:
     """Return whom the agent does not beat, or that nobody can tell."""
     if not result["enough"]:
-        pairs = f"{result['draws']} drawn tasks"
-        pairs = pairs if result["draws"] else f"{len(result['seeds'])} seeds"
+        drawn = result["draws"]
+        pairs = f"{drawn} drawn task(s)" if drawn else f"{len(result['seeds'])} seed(s)"
         return (
-            f"No difference can be told: {pairs} are too few for a paired test to reach p = 0.05, "
+            f"No difference can be told from {pairs}: for a paired test to reach p = 0.05, "
             f"{FEWEST_PAIRS} or more are needed."
         )
     if not result["agent_minus"]:

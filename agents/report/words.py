@@ -94,8 +94,7 @@ def verdict(run: Run, view: View) -> str:
     if not clauses:
         return f"{start}{_capital(subject)} played against nobody."
     doubt = (
-        f" No difference can be told: {_pairs(run)} are too few, {stats.FEWEST_PAIRS} or more are "
-        "needed."
+        f" No difference can be told from {_pairs(run)}: {stats.FEWEST_PAIRS} or more are needed."
         if too_few(run)
         else ""
     )
@@ -109,7 +108,7 @@ def too_few(run: Run, pairs: int | None = None) -> bool:
 
 def _pairs(run: Run) -> str:
     """Return how many pairs there are, in words."""
-    return f"{run.pairs} drawn {_plural('task', run.pairs)}" if run.draws else f"{run.pairs} seeds"
+    return f"{run.pairs} {_plural('drawn task' if run.draws else 'seed', run.pairs)}"
 
 
 def tally(view: View) -> str:
@@ -219,6 +218,7 @@ def _regrets(run: Run, regrets: Mapping[str, Regret]) -> str:
         f"{called(name, run)} {points(regrets[name].mean)} "
         f"[{points(regrets[name].low)}, {points(regrets[name].high)}] points"
         for name in sorted(subjects, key=lambda name: name == run.best_fixed)
+        if name in regrets
     )
 
 

@@ -213,7 +213,7 @@ def test_in_training_the_search_lasts_as_long_as_the_learning_did(found_by, tmp_
     assert result["enough"] is False
     assert {*result["not_beaten"]} == {"none", "seeker"}
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "No difference can be told: 1 drawn task" in page
+    assert "No difference can be told from 1 drawn task: 6" in page
     assert "6 or more are needed" in page
 
 

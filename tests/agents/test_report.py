@@ -304,7 +304,7 @@ def test_too_few_seeds_for_significance_are_admitted(tmp_path, seeds, warned):
     run = make_run(tmp_path / "run", sizes=(100,), noise=(0.0,), seeds=seeds, updates=2)
     page = page_of(run)
     assert ("cannot give a p below 0.0625" in page.text) == warned
-    too_few = "No difference can be told: 5 seeds are too few, 6 or more are needed."
+    too_few = "No difference can be told from 5 seeds: 6 or more are needed."
     assert page.verdict.endswith(too_few) == warned
     assert (not warned) or "beats" not in page.verdict
 
