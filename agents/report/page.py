@@ -13,6 +13,7 @@ from agents.own_training import OWN_TRAINING
 from agents.report import figures, words
 from agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
 from agents.report.figures import Line, Panel
+from agents.report.learned import Learned, importance_picture, learned_of
 from agents.report.run_files import Run
 from agents.report.words import View
 from agents.schedules import SCHEDULES
@@ -33,10 +34,11 @@ class Drawings:
     learning_by_kind: Sequence[Panel] = field(default_factory=list)
     diagnostics: Sequence[Panel] = field(default_factory=list)
     training: Sequence[Panel] = field(default_factory=list)
+    importance: Picture | None = None
 
     def all(self) -> list[Picture]:
         """Return every picture once."""
-        single = [self.scores, self.differences, self.learning]
+        single = [self.scores, self.differences, self.learning, self.importance]
         panels = (
             self.by_task,
             self.played,
@@ -53,9 +55,10 @@ class Drawings:
 def render(run: Run) -> tuple[str, list[Picture]]:
     """Return the page and its pictures."""
     view = words.view_of(run)
+    explained = learned_of(run)
     palette = figures.palette_of(run)
     with page_style():
-        drawings = _draw(run, view, Painter(palette))
+        drawings = _draw(run, view, explained, Painter(palette))
     environment = Environment(
         loader=PackageLoader("agents", "templates"),
         autoescape=True,
@@ -67,8 +70,10 @@ def render(run: Run) -> tuple[str, list[Picture]]:
         run=run,
         view=view,
         drawings=drawings,
+        learned=explained,
+        swatches={mix: _swatch(mix, palette) for mix in palette.mixes},
         colours=palette.variables(),
-        mixes=_mix_legend(palette.mixes, palette),
+        mixes=_mix_legend(palette),
         lines=[_line_legend(line, palette) for line in figures.lines_of(run, palette)],
         half_window=figures.half_window(len(run.updates)),
         **_texts(run, view),
@@ -76,7 +81,7 @@ def render(run: Run) -> tuple[str, list[Picture]]:
     return page, drawings.all()
 
 
-def _draw(run: Run, view: View, painter: Painter) -> Drawings:
+def _draw(run: Run, view: View, explained: Learned | None, painter: Painter) -> Drawings:
     agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
     learned = bool(run.updates)
     return Drawings(
@@ -89,6 +94,7 @@ def _draw(run: Run, view: View, painter: Painter) -> Drawings:
         learning_by_kind=figures.learning_curves(run, painter) if learned else [],
         diagnostics=figures.diagnostics(run, painter) if learned else [],
         training=figures.training_curves(run, painter),
+        importance=importance_picture(explained.bars, painter) if explained else None,
     )
 
 
@@ -129,23 +135,23 @@ def _summaries(registry: Registry[Any], names: Iterable[str]) -> list[tuple[str,
     ]
 
 
-def _mix_legend(mixes: Sequence[str], palette: Palette) -> list[dict[str, Any]]:
-    variables = {pair[0]: name for name, pair in palette.variables().items()}
+def _mix_legend(palette: Palette) -> list[dict[str, Any]]:
     return [
-        {
-            "method": method,
-            "entries": [
-                {
-                    "text": mix.partition("@")[2],
-                    "colour": variables[palette.look(mix).colour],
-                    "opacity": f"{palette.look(mix).opacity:.2f}",
-                    "hatch": HATCHES.index(palette.look(mix).hatch),
-                }
-                for mix in group
-            ],
-        }
+        {"method": method, "entries": [_swatch(mix, palette) for mix in group]}
         for method, group in figures.legend(palette).items()
     ]
+
+
+def _swatch(mix: str, palette: Palette) -> dict[str, Any]:
+    """Return how the page shows the look of a mix."""
+    variables = {pair[0]: name for name, pair in palette.variables().items()}
+    look = palette.look(mix)
+    return {
+        "text": mix.partition("@")[2],
+        "colour": variables[look.colour],
+        "opacity": f"{look.opacity:.2f}",
+        "hatch": HATCHES.index(look.hatch),
+    }
 
 
 def _line_legend(line: Line, palette: Palette) -> dict[str, str]:

@@ -143,6 +143,8 @@ class Run:
     """By contestant and kind of task."""
     updates: Sequence[Update]
     """Empty if the run learned nothing."""
+    explanation: Mapping[str, Any] | None = None
+    """As ``agents.explain`` wrote it; runs of earlier versions have none."""
 
     def contestant(self, name: str) -> Contestant | None:
         """Return the contestant of that name, if it took part."""
@@ -206,6 +208,9 @@ def read_run(run_dir: Path) -> Run:
         learning=_numbers(result.reader("learning")) if learning is not None else None,
         trials=_grouped(_lines(run_dir / "trials.jsonl", _trial)),
         updates=_updates(run_dir / "metrics.jsonl"),
+        explanation=result.reader("explanation").content
+        if "explanation" in result.content
+        else None,
     )
     _check_fit(run, run_dir)
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from agents.report import words, write_report
+from agents.report.learned import learned_of
 from agents.report.run_files import read_run
 from agents.rundir import RunDirectory
 from agents.settings import CompareSettings, RunSettings
@@ -380,7 +382,7 @@ def test_figures_of_an_earlier_report_go_and_other_files_stay(run):
 def test_a_run_without_agent_measures_the_best_fixed_choice(tmp_path):
     page = page_of(make_run(tmp_path / "run", contestants=("none", "random")))
     assert page.verdict.startswith("No agent played. The best fixed choice (")
-    assert "What was learned" not in page.text
+    assert "What the agent learned" not in page.text
     assert "Learning curve" not in page.text
 
 
@@ -395,7 +397,7 @@ def test_an_agent_that_learned_elsewhere_is_shown_without_learning_curves(run):
     (run / "metrics.jsonl").unlink()
     edit(run, lambda result: result.update(learning=None))
     page = page_of(run)
-    assert "What was learned" in page.text
+    assert "What the agent learned" in page.text
     assert "Learning curve" not in page.text
 
 
@@ -493,3 +495,150 @@ def test_drawing_neither_reads_nor_moves_the_callers_matplotlib(index, run):
 def test_importing_the_report_does_not_import_matplotlib():
     code = "import sys, agents.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+EXPLANATION = {
+    "trials": 24,
+    "states": 192,
+    "importance": {
+        "states": 192,
+        "repeats": 5,
+        "observations": [
+            {"observation": "progress", "changed": 0.412, "std": 0.02},
+            {"observation": "val_loss", "changed": 0.07, "std": 0.01},
+            {"observation": "last_method", "changed": 0.0, "std": 0.0},
+        ],
+    },
+    "rule": {
+        "observations": ["progress", "val_loss", "last_method"],
+        "observation_sizes": [1, 1, 4],
+        "parts": {"last_method": ["none", "mixup", "cutmix", "rmix"]},
+        "epochs": 8,
+        "nodes": [
+            {"observation": "progress", "part": 0, "threshold": 0.55, "low": 1, "high": 2},
+            {"choice": "cutmix@0.5", "share": 0.625, "fidelity": 0.97},
+            {"observation": "last_method", "part": 3, "threshold": 0.5, "low": 3, "high": 4},
+            {"choice": "none", "share": 0.3, "fidelity": 0.8},
+            {"choice": "rmix@0.5", "share": 0.0, "fidelity": None},
+        ],
+        "fitted": {"trials": 12, "states": 96},
+        "held_out": {"trials": 12, "states": 96},
+        "fidelity": 0.913,
+        "ci95": [0.87, 0.95],
+        "majority": {"choice": "cutmix@0.5", "fidelity": 0.61},
+        "by_epoch": 0.88,
+    },
+}
+
+
+def explained(run, change=lambda explanation: None):
+    """Put an explanation into a run."""
+    explanation = copy.deepcopy(EXPLANATION)
+    change(explanation)
+    edit(run, lambda result: result.update(explanation=explanation))
+    return run
+
+
+def test_the_rule_and_what_it_depends_on_are_told_in_words(run):
+    page = page_of(explained(run))
+    text = " ".join(page.text.split())
+    assert "depends most on the share of epochs done (41 %) and validation loss (7 %)" in text
+    assert "1 of the 3 change less than 1 % each" in text
+    assert "if at most 55 % of the epochs are done (epoch 1 to 5 of 8): play cutmix@0.5" in text
+    assert "if the last method was rmix: play rmix@0.5 no held-out epoch comes here" in text
+    assert "otherwise: play none 30 % of epochs, agrees in 80 %" in text
+    assert "what the agent chose before 91 % [95 % interval 87 % to 95 %] of 96 epochs" in text
+    assert "agrees in 61 %; the most frequent choice of each epoch" in text
+    assert (run / "report" / "importance.svg").is_file()
+    assert any("progress 41 %, val_loss 7 %, last_method 0 %" in label for label in page.labels)
+    assert page.tags["figcaption"] == page.tags["figure"]
+
+
+def test_what_is_played_is_a_table_too(trained, index):
+    plays = [json.loads(line) for line in (trained / "trials.jsonl").read_text().splitlines()]
+    plays = [t for t in plays if t["contestant"] == "agent" and t["task"] == "100 images, 0% noise"]
+    first = [trial["mixes"][0] for trial in plays]
+    mix, count = Counter(first).most_common(1)[0]
+    cells = [cell.strip() for cell in Page(index).cells]
+    row = cells.index("most frequent mix") + 4
+    assert cells[row] == "100 images, 0% noise"
+    assert cells[row + 2] == mix
+    if cells[row + 1] == "1":  # this epoch alone, so its own numbers
+        assert cells[row + 3] == f"{100 * count / len(plays):.0f} %"
+        assert cells[row + 4] == f"{np.mean([_ratio(mix) for mix in first]):.2f}"
+
+
+def test_epochs_with_the_same_mix_are_one_line(run):
+    path = run / "trials.jsonl"
+    trials = [json.loads(line) for line in path.read_text().splitlines()]
+    for trial in trials:
+        if trial["contestant"] == "agent":
+            trial["mixes"] = ["cutmix@0.5"] * 5 + ["none"] * 3
+            trial["partner_share"] = [0.4] * 5 + [0.0] * 3
+            if trial["seed"] == HELD_OUT:  # one of six begins without
+                trial["mixes"][0] = "none"
+    path.write_text("\n".join(json.dumps(trial) for trial in trials))
+    found = learned_of(read_run(run))
+    task, stretches = found.plays[0]
+    assert task == "100 images, 0% noise"
+    rows = [(s.epochs, s.mix, s.share, s.ratio, s.realised) for s in stretches]
+    assert rows == [
+        (f"1{words.DASH}5", "cutmix@0.5", "97 %", "0.48", "0.40"),
+        (f"6{words.DASH}8", "none", "100 %", "0.00", "0.00"),
+    ]
+
+
+def test_runs_without_an_explanation_show_the_rest(trained, index):
+    assert "explanation" not in json.loads((trained / "result.json").read_text())
+    text = Page(index).text
+    assert "What the agent learned" in text
+    assert "As a rule" not in text
+    assert "What its choice depends on" not in text
+
+
+@pytest.mark.parametrize("reason", ["importance", "all"])
+def test_what_is_not_available_is_said_or_left_out(run, reason):
+    def change(explanation):
+        if reason == "all":
+            explanation.clear()
+            explanation["unavailable"] = "fewer than two trials"
+        else:
+            explanation["importance"] = {"unavailable": "its choice depends on earlier epochs too"}
+
+    text = page_of(explained(run, change)).text
+    assert ("Not available: its choice depends on earlier epochs too." in text) == (reason != "all")
+    assert ("Its choices as a rule" in text) == (reason != "all")
+    assert not (run / "report" / "importance.svg").exists()
+
+
+def test_a_hostile_observation_is_shown_and_not_obeyed(run):
+    name = "</text><script>alert('&')</script>"
+
+    def change(explanation):
+        explanation["importance"]["observations"][0]["observation"] = name
+        explanation["rule"]["nodes"][0]["observation"] = name
+        explanation["rule"]["observations"][0] = name
+        explanation["rule"]["parts"]["last_method"][3] = "<img src=x>"
+
+    page = page_of(explained(run, change))
+    assert not {"script", "img"} & set(page.tags)
+    assert f"if {name} is at most 0.55" in page.text
+    assert "if the last method was <img src=x>" in page.text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda e: e["rule"]["nodes"][1].update(choice="<b>"), "explanation: rule.*'<b>'"),
+        (lambda e: e["rule"]["nodes"][0].update(low=0), "leads to 0"),
+        (lambda e: e["rule"].pop("fidelity"), "rule: fidelity is missing"),
+        (lambda e: e["rule"].update(parts=[]), "explanation: rule: parts"),
+        (lambda e: e["rule"]["parts"].update(last_method=7), "parts.last_method"),
+        (lambda e: e["rule"]["majority"].pop("choice"), "majority: choice is missing"),
+        (lambda e: e["importance"]["observations"][0].update(changed="much"), "changed is 'much'"),
+        (lambda e: e.pop("importance"), "importance is missing"),
+    ],
+)
+def test_a_damaged_explanation_is_explained(run, change, says):
+    with pytest.raises(DataError, match=says):
+        write_report(explained(run, change))

@@ -1,0 +1,210 @@
+"""What the agent learned, for a person: its play as a table, what it looks at, and its rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from agents.report.drawing import INK, MUTED, Margins, Painter, Picture, parse_mix
+from agents.report.rule_words import Line, called, fidelity_sentences, rule_lines, used_observations
+from agents.report.run_files import Reader, Run, Trial
+from automix.errors import DataError
+from automix.rule import rule_of
+from envs.observations import OBSERVATIONS
+
+WIDTH, ROW = 410.0, 20.0
+"""Pixels of the picture, and of one of its rows; as in the other plots with names at the left."""
+
+MOST_NAMED = 3
+"""Observations named in a sentence as those that matter most."""
+
+SMALL = 0.01
+"""Share of changed choices below which an observation hardly matters."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Epochs in a row with the same most frequent mix on one kind of task."""
+
+    epochs: str
+    mix: str
+    share: str
+    """In how many of the trainings it is played, mean over the epochs."""
+    ratio: str
+    """Mean wanted ratio, whatever is played."""
+    realised: str
+    """Mean realised partner share."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """How much one observation matters."""
+
+    observation: str
+    changed: float
+    """Share of choices that change when it is permuted."""
+    std: float
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The content of the section beyond its strips."""
+
+    plays: Sequence[tuple[str, Sequence[Stretch]]]
+    bars: Sequence[Bar] = field(default_factory=list)
+    bars_text: str = ""
+    rule: Sequence[Line] = field(default_factory=list)
+    rule_text: Sequence[str] = field(default_factory=list)
+    glossary: Sequence[tuple[str, str]] = field(default_factory=list)
+    """The observations that the rule asks for, or that matter most, and what they are."""
+
+
+def learned_of(run: Run) -> Learned | None:
+    """Return what the section says; None if no agent played.
+
+    Raises:
+        DataError: If the explanation in ``result.json`` is damaged.
+    """
+    agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
+    if agent is None:
+        return None
+    plays = [(task, _stretches(run.trials[agent, task])) for task in run.tasks]
+    if run.explanation is None:
+        return Learned(plays)
+    found = Reader(f"{run.name}/result.json: explanation", run.explanation)
+    if "unavailable" in found.content:
+        return Learned(plays)
+    importance, rule = found.reader("importance"), found.reader("rule")
+    bars = _bars(importance)
+    _check_rule(rule)
+    asked = used_observations(rule_of(rule.content, rule.where))
+    matter = [bar.observation for bar in bars[:MOST_NAMED] if bar.changed >= SMALL]
+    return Learned(
+        plays,
+        bars,
+        importance_text(importance, bars),
+        rule_lines(rule.content, rule.where),
+        fidelity_sentences(rule.content),
+        _glossary(dict.fromkeys([*asked, *matter])),
+    )
+
+
+def importance_picture(bars: Sequence[Bar], painter: Painter) -> Picture | None:
+    """Draw how many choices change when each observation is permuted."""
+    if not bars:
+        return None
+    rows = np.arange(len(bars))
+    values = np.array([100 * bar.changed for bar in bars])
+    spreads = np.array([100 * bar.std for bar in bars])
+    right = max(1.0, float((values + spreads).max()))
+
+    def paint(axes: Axes) -> None:
+        axes.barh(rows, values, height=0.62, color=INK)
+        axes.hlines(rows, values - spreads, values + spreads, MUTED, linewidth=1.6)
+        for row, (value, spread) in enumerate(zip(values, spreads, strict=True)):
+            axes.text(value + spread + 0.02 * right, row, _percent(value / 100), va="center")
+        axes.set_yticks(rows, [bar.observation for bar in bars])
+        for label in axes.get_yticklabels():
+            label.set_color(INK)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.set_xlim(0, 1.2 * right)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("choices that change, %")
+
+    told = ", ".join(f"{bar.observation} {_percent(bar.changed)}" for bar in bars)
+    label = f"Choices of the agent that change when one observation is shuffled: {told}"
+    left = min(240.0, 14 + 6.6 * max(len(bar.observation) for bar in bars))
+    return painter.draw(
+        "importance",
+        label,
+        (WIDTH, ROW * len(bars) + 52),
+        paint,
+        Margins(left=left, bottom=44, top=8),
+    )
+
+
+def importance_text(importance: Reader, bars: Sequence[Bar]) -> str:
+    """Say which observations matter, or why nobody knows."""
+    if not bars:
+        return f"Not available: {importance.text('unavailable')}."
+    strong = [bar for bar in bars if bar.changed >= SMALL]
+    if not strong:
+        return "Its choice hardly depends on any single observation."
+    named = [f"{called(bar.observation)} ({_percent(bar.changed)})" for bar in strong[:MOST_NAMED]]
+    weak = len(bars) - len(strong)
+    ending = f"; {weak} of the {len(bars)} change less than 1 % each" if weak else ""
+    return (
+        f"Its choice depends most on {_listed(named)}: in brackets, how many of its choices change "
+        f"when this is taken from another epoch or training{ending}."
+    )
+
+
+def _bars(importance: Reader) -> list[Bar]:
+    if "unavailable" in importance.content:
+        return []
+    return [
+        Bar(row.text("observation"), row.number("changed"), row.number("std"))
+        for row in importance.readers("observations")
+    ]
+
+
+def _check_rule(rule: Reader) -> None:
+    """Check what the sentences about the rule need."""
+    rule.number("fidelity")
+    rule.interval("ci95")
+    rule.number("by_epoch")
+    rule.number("epochs")
+    rule.reader("majority").text("choice")
+    rule.reader("majority").number("fidelity")
+    for half in ("fitted", "held_out"):
+        rule.reader(half).number("trials")
+        rule.reader(half).number("states")
+    for name, parts in rule.reader("parts").content.items():
+        if not isinstance(parts, list):
+            raise DataError(f"{rule.where}: parts.{name} is not a list")
+
+
+def _glossary(names: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(n, OBSERVATIONS.entry(n).summary) for n in names if n in OBSERVATIONS]
+
+
+def _stretches(trials: Sequence[Trial]) -> list[Stretch]:
+    """Gather epochs whose most frequent mix is the same."""
+    counts = [Counter(epoch) for epoch in zip(*(t.mixes for t in trials), strict=True)]
+    usual = [epoch.most_common(1)[0][0] for epoch in counts]
+    starts = [e for e in range(len(usual)) if e == 0 or usual[e] != usual[e - 1]]
+    return [
+        _stretch(first, end, usual[first], counts, trials)
+        for first, end in zip(starts, [*starts[1:], len(usual)], strict=True)
+    ]
+
+
+def _stretch(
+    first: int, end: int, mix: str, counts: Sequence[Counter[str]], trials: Sequence[Trial]
+) -> Stretch:
+    share = np.mean([counts[epoch][mix] / len(trials) for epoch in range(first, end)])
+    ratio = np.mean([parse_mix(mix)[1] for trial in trials for mix in trial.mixes[first:end]])
+    realised = np.mean([trial.partner_share[first:end] for trial in trials])
+    return Stretch(
+        str(end) if end == first + 1 else f"{first + 1}\N{EN DASH}{end}",
+        mix,
+        _percent(float(share)),
+        f"{ratio:.2f}",
+        f"{realised:.2f}",
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
