@@ -169,6 +169,8 @@ class _Asked:
 
 def _importance(policy: MixPolicy, states: States, seed: int) -> dict[str, Any]:
     """Return how many choices change when one observation is permuted among the states."""
+    if getattr(policy, "recurrent", False):
+        return {"unavailable": "the policy remembers earlier epochs, so no state alone decides"}
     # Late: a second that commands which explain nothing need not wait for.
     from sklearn.inspection import permutation_importance
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from automix.rule import Leaf, Rule, Split, rule_of
@@ -106,7 +106,7 @@ def fidelity_sentences(content: Mapping[str, Any]) -> list[str]:
     low, high = content["ci95"]
     return [
         f"On {held_out['trials']} held-out trainings that it was not fitted to, the rule chooses "
-        f"what the agent chose before {_share(content['fidelity'])} "
+        f"what the agent chose in {_share(content['fidelity'])} "
         f"[95 % interval {_share(low)} to {_share(high)}] of {held_out['states']} epochs.",
         f"Always {usual['choice']}, the agent's most frequent choice, agrees in "
         f"{_share(usual['fidelity'])}; the most frequent choice of each epoch, whatever the "
@@ -138,33 +138,50 @@ def _flat(lines: Sequence[Line], indent: str) -> Iterator[str]:
 
 
 def _lines(rule: Rule, place: int, content: Mapping[str, Any]) -> list[Line]:
+    """Return a node and all below it; an answer comes before a further question."""
     node = rule.nodes[place]
     if isinstance(node, Leaf):
         return [Line(f"play {node.choice}", str(node.choice), _note(node))]
     low, high = _lines(rule, node.low, content), _lines(rule, node.high, content)
-    names = content.get("parts", {}).get(node.observation)
-    if names is not None and node.part < len(names):
-        question = f"if {called(node.observation)} was {names[node.part]}"
-        return [Line(question, below=high), Line("otherwise", below=low)]
-    return [Line(_question(node, content), below=low), Line("otherwise", below=high)]
+    # "was cutmix" before "was not cutmix", unless an answer can come first.
+    named = _part(node, content) is not None
+    high_first = len(high) < len(low) or (named and len(high) == len(low))
+    then, other = (high, low) if high_first else (low, high)
+    return [Line(f"if {_condition(node, content, high_first)}", below=then), *_otherwise(other)]
 
 
-def _question(node: Split, content: Mapping[str, Any]) -> str:
+def _otherwise(lines: list[Line]) -> list[Line]:
+    """Return the other branch: without a further indent where it goes on asking."""
+    if lines[0].mix is not None:
+        return [Line("otherwise", below=lines)]
+    return [replace(lines[0], text=f"otherwise, {lines[0].text}"), *lines[1:]]
+
+
+def _condition(node: Split, content: Mapping[str, Any], above: bool) -> str:
+    """Say what a number is like on one side of a threshold."""
     name, write = UNITS.get(node.observation, (called(node.observation), _plain))
+    part = _part(node, content)
+    if part is not None:
+        return f"{name} was {part}" if above else f"{name} was not {part}"
     if node.observation == "progress":
-        return _early(node.threshold, int(content.get("epochs", 0)))
+        return _when(node.threshold, int(content.get("epochs", 0)), above)
     number = f" [{node.part}]" if _size(node.observation, content) > 1 else ""
-    return f"if {name}{number} is at most {write(node.threshold)}"
+    return f"{name}{number} is {'above' if above else 'at most'} {write(node.threshold)}"
 
 
-def _early(threshold: float, epochs: int) -> str:
-    """Say up to which epoch a branch is taken."""
-    share = f"if at most {_percent(threshold)} of the epochs are done"
-    if not epochs:
-        return share
-    # Small sums of rounding in progress, a float32, must not move the last epoch.
+def _part(node: Split, content: Mapping[str, Any]) -> str | None:
+    """Return what an entry of a one-hot stands for."""
+    names = content.get("parts", {}).get(node.observation, [])
+    return str(names[node.part]) if node.part < len(names) else None
+
+
+def _when(threshold: float, epochs: int, late: bool) -> str:
+    """Say in which epochs a branch is taken."""
+    text = f"{'more than' if late else 'at most'} {_percent(threshold)} of the epochs are done"
+    # Progress is a float32: its rounding must not move the last epoch.
     last = min(epochs, int(threshold * epochs + 1e-6) + 1)
-    return f"{share} (epoch 1 to {last} of {epochs})"
+    first, end = (last + 1, epochs) if late else (1, last)
+    return f"{text} (epoch {first} to {end} of {epochs})" if first <= end else text
 
 
 def _size(observation: str, content: Mapping[str, Any]) -> int:
@@ -181,4 +198,5 @@ def _note(leaf: Leaf) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    """Return a share in per cent; all is only said of all."""
+    return "over 99 %" if 0.995 <= value < 1 else f"{100 * value:.0f} %"

@@ -149,6 +149,18 @@ def test_a_policy_that_remembers_has_no_importance_but_a_rule():
     assert found["rule"]["fidelity"] < 1
 
 
+def test_a_recurrent_policy_is_not_asked_about_single_states():
+    class Remembers(Obeys):
+        recurrent = True
+
+        def action(self, observation):
+            raise ValueError
+
+    found = explain(Remembers(lambda o: "none"), trials_of(CLOCK), seed=0)
+    assert "remembers earlier epochs" in found["importance"]["unavailable"]
+    assert found["rule"]["fidelity"] == 1.0
+
+
 def test_a_policy_that_is_a_tree_is_found_again(tree):
     found = tree["rule"]
     splits = {n["observation"]: n["threshold"] for n in found["nodes"] if "threshold" in n}
@@ -268,8 +280,8 @@ def test_a_rule_is_told_in_units(export):
     assert "if at most 42 % of the epochs are done (epoch 1 to 9 of 20):" in text
     assert "    if validation loss is at most 0.8" in text
     assert "        play mixup@0.5   [" in text
-    assert "if training minus validation accuracy is at most +1" in text
-    assert text.count("otherwise:") == 3
+    assert "otherwise, if training minus validation accuracy is at most +1" in text
+    assert text.count("otherwise") == 3
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -278,6 +290,31 @@ def test_a_one_hot_is_told_by_the_name_of_its_number():
     text = rule_text(explain(policy, trials_of(policy), seed=0)["rule"])
     assert "if the last method was cutmix:\n    play none" in text
     assert "otherwise:\n    play cutmix@0.5" in text
+
+
+def test_an_answer_comes_before_a_further_question():
+    """However the tree is turned: what is asked later is indented less often so."""
+    content = {
+        "observations": ["progress"],
+        "observation_sizes": [1],
+        "parts": {},
+        "epochs": 10,
+        "nodes": [
+            {"observation": "progress", "part": 0, "threshold": 0.5, "low": 1, "high": 4},
+            {"observation": "progress", "part": 0, "threshold": 0.25, "low": 2, "high": 3},
+            {"choice": "none"},
+            {"choice": "mixup@0.5"},
+            {"choice": "cutmix@0.5"},
+        ],
+    }
+    assert [(line.text, line.below[0].text) for line in rule_lines(content)] == [
+        ("if more than 50 % of the epochs are done (epoch 7 to 10 of 10)", "play cutmix@0.5"),
+        (
+            "otherwise, if at most 25 % of the epochs are done (epoch 1 to 3 of 10)",
+            "play none",
+        ),
+        ("otherwise", "play mixup@0.5"),
+    ]
 
 
 def test_a_vector_entry_after_another_vector_is_asked_at_its_own_place():

@@ -545,9 +545,11 @@ def test_the_rule_and_what_it_depends_on_are_told_in_words(run):
     assert "depends most on the share of epochs done (41 %) and validation loss (7 %)" in text
     assert "1 of the 3 change less than 1 % each" in text
     assert "if at most 55 % of the epochs are done (epoch 1 to 5 of 8): play cutmix@0.5" in text
-    assert "if the last method was rmix: play rmix@0.5 no held-out epoch comes here" in text
+    assert (
+        "otherwise, if the last method was rmix: play rmix@0.5 no held-out epoch comes here" in text
+    )
     assert "otherwise: play none 30 % of epochs, agrees in 80 %" in text
-    assert "what the agent chose before 91 % [95 % interval 87 % to 95 %] of 96 epochs" in text
+    assert "what the agent chose in 91 % [95 % interval 87 % to 95 %] of 96 epochs" in text
     assert "agrees in 61 %; the most frequent choice of each epoch" in text
     assert (run / "report" / "importance.svg").is_file()
     assert any("progress 41 %, val_loss 7 %, last_method 0 %" in label for label in page.labels)
