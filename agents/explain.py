@@ -72,7 +72,7 @@ def explain(policy: MixPolicy, trials: Sequence[Mapping[str, Any]], seed: int) -
     Args:
         policy: Whose choices they are.
         trials: As ``play_group`` returns them; those of the agent hold ``observations``, one
-            vector for each entry of ``mixes``.
+            vector for each choice, so for every ``epochs_per_action``-th entry of ``mixes``.
         seed: Of the permutations, of the halves and of the tree.
 
     Returns:
@@ -80,8 +80,8 @@ def explain(policy: MixPolicy, trials: Sequence[Mapping[str, Any]], seed: int) -
         says why there is nothing to explain.
     """
     seen = [t for t in trials if t["contestant"] == AGENT and t.get("observations")]
-    if len(seen) < 2:
-        return {"unavailable": "fewer than two trials of the agent with its observations"}
+    if len({(trial["task"], trial["seed"]) for trial in seen}) < 2:
+        return {"unavailable": "the agent was not seen on two tasks, with its observations"}
     states = _states(seen, policy.form)
     fitted = _half(seen, seed)[states.trials]
     return {
@@ -112,13 +112,15 @@ def write_rule(folder: Path, explanation: Explanation, about: Mapping[str, Any])
 
 
 def _states(trials: Sequence[Mapping[str, Any]], form: PolicyForm) -> States:
-    lengths = [len(trial["mixes"]) for trial in trials]
-    choices = [_on_menu(mix, form) for trial in trials for mix in trial["mixes"]]
+    every = form.epochs_per_action
+    asked = [trial["mixes"][::every] for trial in trials]
+    choices = [_on_menu(mix, form) for mixes in asked for mix in mixes]
+    lengths = [len(mixes) for mixes in asked]
     return States(
         np.concatenate([np.asarray(t["observations"], dtype=np.float32) for t in trials]),
         np.array(choices),
         np.repeat(np.arange(len(trials)), lengths),
-        np.concatenate([np.arange(length) for length in lengths]),
+        np.concatenate([every * np.arange(length) for length in lengths]),
     )
 
 
@@ -132,12 +134,15 @@ def _on_menu(mix: str, form: PolicyForm) -> str:
 
 
 def _half(trials: Sequence[Mapping[str, Any]], seed: int) -> np.ndarray:
-    """Return for each trial whether the rule is fitted to it; kinds of task are shared evenly."""
-    order = generator(seed, "explain", "halves").permutation(len(trials))
-    by_kind = sorted(order, key=lambda place: str(trials[place]["task"]))
-    fitted = np.zeros(len(trials), dtype=bool)
-    fitted[by_kind[::2]] = True
-    return fitted
+    """Return for each trial whether the rule is fitted to it.
+
+    Kinds of task are shared evenly, and all trainings of one task are in the same half.
+    """
+    of_trial = [(str(trial["task"]), trial["seed"]) for trial in trials]
+    tasks = list(dict.fromkeys(of_trial))
+    order = generator(seed, "explain", "halves").permutation(len(tasks))
+    fitted = set(sorted((tasks[place] for place in order), key=lambda task: task[0])[::2])
+    return np.array([task in fitted for task in of_trial])
 
 
 class _Asked:

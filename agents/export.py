@@ -23,6 +23,8 @@ from envs.codec import ActionCodec
 from envs.observations import Observer
 
 FILES = ("policy.json", "policy.safetensors", "schedule.yaml")
+RULE_FILES = ("rule.json", "rule.txt")
+"""What the policy does, in a few lines; written once it has played."""
 
 
 def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
@@ -104,6 +106,7 @@ def copy_export(run: Path, out: Path) -> list[Path]:
         )
     load_policy(source)
     load_schedule(source)
-    for name in FILES:
+    names = [*FILES, *(name for name in RULE_FILES if (source / name).is_file())]
+    for name in names:
         write_atomically(out / name, partial(shutil.copyfile, source / name))
-    return [out / name for name in FILES]
+    return [out / name for name in names]

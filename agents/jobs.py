@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from agents.compare import Trial, compare, env_of
 from agents.contestants import contestants_of
 from agents.devices import choose_device, stacked_groups, worker_count
+from agents.explain import explain, write_rule
 from agents.export import learning_cost, policy_of, schedule_of
 from agents.report import write_report
 from agents.rundir import RunDirectory, announce
@@ -54,6 +55,7 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
         _save_agent(run.directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
         trials, result = _contest(settings, run.workers, run.device, policy)
         save_schedule(export / "schedule.yaml", schedule_of(trials), policy.about)
+        write_rule(export, result["explanation"], policy.about)
         result["learning"] = {
             "updates": learned.updates,
             "episodes": learned.episodes,
@@ -107,7 +109,10 @@ def _contest(
     found = search(settings, workers, device, cost[0])
     picked = pick_fixed(settings, env_of(policy, settings), workers, device)
     trials = compare(settings, workers, device, policy, found)
-    return trials, summarise(trials, settings, *cost, found, picked)
+    result = summarise(trials, settings, *cost, found, picked)
+    if policy:
+        result["explanation"] = explain(policy, trials, settings.seed)
+    return trials, result
 
 
 def check(settings: RunSettings, learns: bool) -> str:

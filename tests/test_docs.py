@@ -66,12 +66,12 @@ TINY = (
     "compare.kinds=['60@0.0']",
     "compare.seeds=2",
     "compare.resamples=100",
-    "compare.contestants=[agent,none]",
+    "compare.contestants=[agent,none,fixed:mixup@0.5]",
     "workers=1",
     "device=cpu",
 )
 
-BY_DATA = {"by_kind", "play", "by_task", "agent_minus"}
+BY_DATA = {"by_kind", "play", "by_task", "agent_minus", "by_contestant", "regret", "found"}
 """What has names of tasks, mixes or contestants for keys."""
 
 
