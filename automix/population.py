@@ -179,6 +179,16 @@ class Population:
         found = {key: cohort.logits(images) for key, cohort in wanted.items()}
         return torch.stack([found[id(cohort)][:, slot] for cohort, slot in places], 1)
 
+    def alone(self) -> Cohort:
+        """Return the training of the only member, for who takes it batch by batch.
+
+        Raises:
+            ConfigError: If there are more members, or before ``reset``.
+        """
+        if self.members != 1:
+            raise ConfigError(f"{self.members} members cannot be taken batch by batch, wanted one")
+        return self._begun()[0][0]
+
     # State ---------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:

@@ -38,8 +38,17 @@ def rmix(draw: Draw) -> Mask:
     """
     if draw.ratio in (0.0, 1.0):  # one of the two keeps every cell, the other none
         return Constant(draw.share)
+    return at_percentiles(draw, draw.rng.integers(len(PERCENTILES), size=(2, len(draw.share))))
+
+
+def at_percentiles(draw: Draw, percentile: np.ndarray) -> Mask:
+    """Build R-Mix's masks for percentiles that somebody chose (RL-Mix), or drew.
+
+    Args:
+        draw: As ``rmix`` gets it, with a ratio above 0 and below 1.
+        percentile: (2, u) int: which of ``PERCENTILES`` for each image, and for its partner.
+    """
     u, finest = len(draw.share), GRIDS[-1]
-    percentile = draw.rng.integers(len(PERCENTILES), size=(2, u))  # of the image, of the partner
     grid_of = draw.rng.integers(len(GRIDS), size=u)
     share = draw.share if draw.own is None else as_tensor(draw.share, draw.own.device)
     cells = like(np.empty((u, finest * finest), np.float32), share)

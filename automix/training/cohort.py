@@ -22,10 +22,10 @@ from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP, EpochMetrics, calibrated_loss, graded
 from automix.seeding import borrowed_global_rng, derived_seed
 from automix.settings import TrainerSettings
-from automix.stacking import stack
+from automix.stacking import frozen_running_statistics, same_draws_afterwards, stack
 from automix.training.epoch_log import EpochLog
 from automix.training.feeding import Batch, Feeder
-from automix.training.lanes import Seat
+from automix.training.lanes import Lane, Seat
 from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
 
@@ -107,16 +107,27 @@ class Cohort:
         log = EpochLog(len(self._seats), self._device)
         for _ in range(epochs):
             self._run_epoch(actions, log)
-        log.gradient_squares = self._stack.member_squares()
-        return self.measure(log)
+        return self._close(log)
 
     def _run_epoch(self, actions: Sequence[MixAction], log: EpochLog) -> None:
         with self._private_draws():
             self._net.train()
             for batch in self._feeder.batches(actions, self.epoch, self._updates, log):
                 self._step(batch, log)
+        self._count_epoch(log)
+
+    def close_epoch(self, log: EpochLog) -> list[EpochMetrics]:
+        """Count an epoch whose batches have all been stepped; measure and make the records."""
+        self._count_epoch(log)
+        return self._close(log)
+
+    def _count_epoch(self, log: EpochLog) -> None:
         log.count(slice(None), self._seats[0].data.trained, (1, 1))
         self.epoch += 1
+
+    def _close(self, log: EpochLog) -> list[EpochMetrics]:
+        log.gradient_squares = self._stack.member_squares()
+        return self.measure(log)
 
     def _private_draws(self) -> AbstractContextManager[None]:
         """Lend nets that draw, for dropout, a private state of the global generator."""
@@ -125,7 +136,17 @@ class Cohort:
         return borrowed_global_rng(derived_seed(self._seats[0].seed, "dropout", self.epoch))
 
     def _step(self, batch: Batch, log: EpochLog) -> None:
-        """Take one optimizer step for every member."""
+        """Take a step, and keep the slopes of those whose maps are read off it."""
+        slopes = self.step(batch, log)
+        if slopes is not None:
+            self._feeder.keep(slopes)
+
+    def step(self, batch: Batch, log: EpochLog) -> Tensor | None:
+        """Take one optimizer step for every member, in training mode.
+
+        Returns:
+            The slopes (b, k, c, h, w) of the loss at the images, if the batch wants them.
+        """
         b, k = batch.targets.shape[:2]
         images = batch.images.detach().requires_grad_(batch.wants_slopes)
         with autocast(self._settings.precision, self._device):
@@ -140,8 +161,33 @@ class Cohort:
         self._updates += 1
         self._scheduler.step_update(self._updates)
         log.stepped(each.detach().view(b, k))
-        if images.grad is not None:
-            self._feeder.keep(images.grad)
+        return images.grad
+
+    # Batch by batch, by somebody else's choice ---------------------------------------------------
+
+    @property
+    def draws(self) -> bool:
+        """Whether the nets may draw while they train (dropout), from the global generator."""
+        return self._stack.draws
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """Where batches come from: the members that share task and seed."""
+        return self._feeder.lanes
+
+    def classify(self, slot: int, images: Tensor) -> Tensor:
+        """Return a member's logits (b, classes) float32 for (b, c, h, w), in training mode.
+
+        A look: it leaves no trace in running statistics and dropout, and no gradient need reach
+        the weights.
+        """
+        self._net.train()
+        with (
+            autocast(self._settings.precision, self._device),
+            frozen_running_statistics(self._net),
+            same_draws_afterwards(self._device, enabled=self._stack.draws),
+        ):
+            return self._stack.only([slot], images[:, None])[:, 0].float()
 
     # Measuring -----------------------------------------------------------------------------------
 
