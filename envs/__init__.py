@@ -1,6 +1,7 @@
 """The game: gymnasium environments around the training of an image classifier.
 
-Importing this package registers ``automix/Mix-v0`` and ``automix/Surrogate-v0``.
+Importing this package registers ``automix/Mix-v0``, ``automix/Surrogate-v0`` and
+``automix/RLMix-v0``.
 """
 
 from gymnasium.envs.registration import register, registry
@@ -15,6 +16,7 @@ from envs.surrogate import SurrogateMixEnv, SurrogateVectorEnv, SurrogateWorld
 ENV_IDS = {
     "automix/Mix-v0": "envs.mix_env:MixEnv",
     "automix/Surrogate-v0": "envs.surrogate:SurrogateMixEnv",
+    "automix/RLMix-v0": "envs.rlmix:RLMixEnv",
 }
 
 for _id, _entry in ENV_IDS.items():
