@@ -1,4 +1,4 @@
-"""Contestants that bring a training of their own, because they do not choose epoch by epoch.
+"""Contestants that bring a training of their own, one file each: they do not choose by the epoch.
 
 Most contestants answer an observation with a mix action, and ``Game`` trains for all of them at
 once. One that decides at another pace (RL-Mix: at every batch) trains its classifier itself and
@@ -32,4 +32,4 @@ class Trained:
 TrainOne = Callable[[ImageWorld, TaskSpec, int], Trained]
 """(world, task, seed) -> training; equal arguments give equal trainings."""
 
-OWN_TRAINING: Registry[TrainOne] = Registry("contestant that trains by itself")
+OWN_TRAINING: Registry[TrainOne] = Registry("contestant that trains by itself", __name__)
