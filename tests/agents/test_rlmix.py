@@ -230,11 +230,11 @@ class Guess(gymnasium.Env):
 
 @pytest.mark.learning
 def test_it_learns_which_choice_an_image_wants(monkeypatch):
-    monkeypatch.setattr("agents.own_training.rlmix.LEARNING_RATE", 3e-3)
+    monkeypatch.setattr("agents.own_training.rlmix.LEARNING_RATE", 1e-2)
     env = Guess()
     with borrowed_global_rng(0):
-        agent = ppo(env, 128, 0)
-        agent.learn(256 * 8)
+        agent = ppo(env, 64, 0)
+        agent.learn(128 * 4)
     seen, _ = env.reset(seed=1)
     rewards = []
     for _ in range(50):
