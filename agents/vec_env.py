@@ -209,7 +209,7 @@ def _step_block(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
     """Step one block and turn gymnasium's dict of arrays into SB3's list of dicts."""
     kinds = block.task_kinds
-    observations, rewards, ended, _, infos = block.step(actions)
+    observations, rewards, ended, truncated, infos = block.step(actions)
     metrics = infos["metrics"]
     passes = metrics["forward_passes"] + metrics["backward_passes"]
     told = [
@@ -222,7 +222,10 @@ def _step_block(
         }
         for env in range(block.num_envs)
     ]
-    return observations, rewards, ended, told
+    for env in np.flatnonzero(truncated):
+        told[env]["TimeLimit.truncated"] = True
+        told[env]["terminal_observation"] = infos["final_obs"][env]
+    return observations, rewards, ended | truncated, told
 
 
 def _get(state: State, block: int, name: str) -> Any:

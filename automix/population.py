@@ -206,6 +206,17 @@ class Population:
         places = self._seat(range(self.members), seeds, states)
         self._places = [places[member] for member in range(self.members)]
 
+    def fork(self, donors: Sequence[int]) -> None:
+        """Let every member go on from the state of its donor, which may be itself.
+
+        Raises:
+            ConfigError: If there is not one donor for each member.
+        """
+        if len(donors) != self.members:
+            raise ConfigError(f"{len(donors)} donors for {self.members} members, wanted one each")
+        states = [self._state(donor) for donor in self._chosen(donors)]
+        self.restore({"members": states})
+
     def _state(self, member: int) -> MemberState:
         cohort, slot = self._begun()[member]
         return cohort.state(slot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from automix.metrics import EpochMetrics
 from automix.population import Population
 from automix.settings import TrainerSettings
 from envs.codec import ActionCodec, ActionSettings
+from envs.forking import Fork, draw_fork
 from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
 from envs.rewards import REWARDS, RewardSettings
 
@@ -30,6 +31,9 @@ class EnvSettings:
     epochs_per_action: int = 1
     """Epochs that each action is played for; the last of an episode may be cut short. Above 1 there
     are fewer decisions, each with more effect, and fewer measurements to pay for."""
+    fork: bool = False
+    """Whether every group goes on from one of its members' states once an episode, at an action
+    that is drawn (``envs.forking``). The vectorised form only."""
 
     def __post_init__(self) -> None:
         if self.epochs_per_action < 1:
@@ -51,6 +55,10 @@ class Training(Protocol):
 
     def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
         """Play one action each, for one epoch or some."""
+        ...
+
+    def fork(self, donors: Sequence[int]) -> None:
+        """Let every member go on from the state of its donor, which may be itself."""
         ...
 
 
@@ -131,6 +139,10 @@ class Turn:
     """Whether the budget is spent."""
     played: list[MixAction]
     metrics: list[EpochMetrics]
+    truncated: np.ndarray
+    """(k,) bool: whose episode ended here because its group forked."""
+    next_observations: np.ndarray
+    """(k, d) float32: what the next actions answer; after a fork, of the donor's training."""
 
 
 class Game:
@@ -222,13 +234,24 @@ class Game:
         for plays, action in zip(self.plays, played, strict=True):
             plays += [str(action)] * epochs
         finished = metrics[0].epoch >= self.world.budget
+        observations = self._observe()
         return Turn(
-            observations=self._observe(),
+            observations=observations,
+            truncated=np.zeros(self.members, dtype=bool),
+            next_observations=observations,
             rewards=self._rewards(finished, resting),
             finished=finished,
             played=played,
             metrics=list(metrics[: self.members]),
         )
+
+    def forked(self, turn: Turn, donor: int) -> Turn:
+        """Let all members go on as the donor does; return what they are told of it."""
+        for of_members in (self._history, self.plays):
+            of_members[: self.members] = [list(of_members[donor]) for _ in range(self.members)]
+        self._last = [self._last[donor]] * self.members
+        others = np.arange(self.members) != donor
+        return replace(turn, truncated=others, next_observations=self._observe())
 
     def _rewards(self, finished: bool, resting: np.ndarray) -> np.ndarray:
         settings = self.settings.reward
@@ -283,6 +306,7 @@ class Table:
         self.world = world
         self.games = [Game(world, settings, members) for _ in range(games)]
         self._training: Training | None = None
+        self._forks: list[Fork | None] = []
 
     @property
     def training(self) -> Training | None:
@@ -294,6 +318,7 @@ class Table:
         size = self.games[0].trainings
         self._training = self.world.start([spec for spec in specs for _ in range(size)])
         records = self._by_game(self._training.reset([s for s in seeds for _ in range(size)]))
+        self._forks = [self._draw_fork(seed) for seed in seeds]
         opened = zip(self.games, specs, records, strict=True)
         return np.concatenate([game.opened(spec, own) for game, spec, own in opened])
 
@@ -306,7 +331,32 @@ class Table:
         orders = [game.orders(own) for game, own in zip(self.games, dealt, strict=True)]
         ordered = [action for own in orders for action in own]
         records = self._by_game(self._training.run_epoch(ordered, epochs or self.games[0].due))
-        return [g.told(a, r) for g, a, r in zip(self.games, dealt, records, strict=True)]
+        turns = [g.told(a, r) for g, a, r in zip(self.games, dealt, records, strict=True)]
+        return self._forked(turns)
+
+    def _draw_fork(self, seed: int) -> Fork | None:
+        game, settings = self.games[0], self.games[0].settings
+        if not settings.fork:
+            return None
+        return draw_fork(seed, self.world.budget, settings.epochs_per_action, game.members)
+
+    def _forked(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Fork the games whose turn it is; one whose donor has diverged goes on as it was."""
+        size, told = self.games[0].trainings, list(turns)
+        donors = list(range(size * len(turns)))
+        for number, (game, fork, turn) in enumerate(
+            zip(self.games, self._forks, turns, strict=True)
+        ):
+            if fork is None or turn.metrics[0].epoch != fork.epoch:
+                continue
+            if turn.metrics[fork.donor].diverged:
+                continue
+            first = number * size
+            donors[first : first + game.members] = [first + fork.donor] * game.members
+            told[number] = game.forked(turn, fork.donor)
+        if self._training is not None and donors != list(range(len(donors))):
+            self._training.fork(donors)
+        return told
 
     def _by_game(self, records: Sequence[EpochMetrics]) -> list[Sequence[EpochMetrics]]:
         size = self.games[0].trainings

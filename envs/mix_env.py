@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from automix.data.tasks import FamilySettings, TaskSpec
+from automix.errors import ConfigError
 from automix.settings import TrainerSettings
 from envs.game import EnvSettings, Game, ImageWorld, Table, Turn, World
 
@@ -63,7 +64,13 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     metadata = {"render_modes": []}  # noqa: RUF012 (gymnasium's form)
 
     def __init__(self, world: World | None = None, settings: EnvSettings | None = None) -> None:
-        self._game = Game(world or image_world(), settings or EnvSettings(), members=1)
+        settings = settings or EnvSettings()
+        if settings.fork:
+            raise ConfigError(
+                "env.fork is true, and one episode alone has none to share its state with",
+                "use the vectorised form, or env.fork=false",
+            )
+        self._game = Game(world or image_world(), settings, members=1)
         self.action_space = self._game.action_space
         self.observation_space = self._game.observation_space
 
@@ -93,7 +100,8 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
     What differs between the members of a group is what their actions did, and nothing else: the
     group's mean is a baseline for each of them. Environment ``g * group_size + m`` is member m of
     group g. All end together and start again in the same step (``info["final_obs"]``), unless
-    ``autoreset_mode`` says otherwise; one that diverged rests, with reward 0, until then.
+    ``autoreset_mode`` says otherwise; one that diverged rests, with reward 0, until then. With
+    ``EnvSettings.fork`` all but one member of each group are *truncated* once on the way.
 
     Args:
         group_size: Episodes side by side.
@@ -153,15 +161,19 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         codec = self._table.games[0].codec
         turns = self._table.play([codec.decode(action) for action in actions])
         infos = _columns([member_info(t, m) for t in turns for m in range(self.group_size)])
-        observations = np.concatenate([turn.observations for turn in turns])
+        last = np.concatenate([turn.observations for turn in turns])
+        observations = np.concatenate([turn.next_observations for turn in turns])
+        truncated = np.concatenate([turn.truncated for turn in turns])
         finished = turns[0].finished
+        if truncated.any():
+            infos["final_obs"], infos["_final_obs"] = last, truncated
         if finished and self._resets:
             infos["final_obs"] = observations
             infos["_final_obs"] = np.ones(self.num_envs, dtype=bool)
             observations = self._start()
         ended = np.full(self.num_envs, finished)
         rewards = np.concatenate([turn.rewards for turn in turns])
-        return observations, rewards, ended, np.zeros_like(ended), infos
+        return observations, rewards, ended, truncated, infos
 
     @property
     def task_kinds(self) -> list[str]:

@@ -60,6 +60,10 @@ class SurrogateTraining:
             for (action, noise), accuracy in zip(played, self._accuracy, strict=True)
         ]
 
+    def fork(self, donors: Sequence[int]) -> None:
+        """Let every member go on from its donor's accuracy."""
+        self._accuracy = self._accuracy[list(donors)]
+
     def _record(self, action: MixAction, accuracy: float, noise: float) -> EpochMetrics:
         loss = math.log(CLASSES) * (1 - accuracy)
         seen = accuracy * (1 - noise)

@@ -72,6 +72,9 @@ class ScriptedTraining:
         self._epoch += epochs
         return self._records()
 
+    def fork(self, donors: Sequence[int]) -> None:
+        self._curves = self._curves[list(donors)]
+
     def _records(self) -> list[EpochMetrics]:
         return [_scripted(self._epoch, value) for value in self._curves[:, self._epoch]]
 
