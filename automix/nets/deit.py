@@ -1,0 +1,44 @@
+"""DeiT-S for small images: timm's vision transformer with patches of 4 pixels.
+
+Touvron et al. 2021, arXiv:2012.12877, table 1 (384 wide, 12 blocks, 6 heads) without the
+distillation token; 32 pixels make 64 patches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.models import register_model
+from timm.models.vision_transformer import VisionTransformer
+
+from automix.errors import ConfigError
+
+PATCH = 4
+
+
+@register_model
+def deit_small_patch4_32(
+    pretrained: bool = False,
+    num_classes: int = 100,
+    in_chans: int = 3,
+    img_size: int | tuple[int, int] = 32,
+    **_: Any,
+) -> VisionTransformer:
+    """21.4 M weights: DeiT-S for sides that are multiples of 4, 32 by default."""
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if height % PATCH or width % PATCH:
+        raise ConfigError(
+            f"trainer.model is deit_small_patch4_32 and the images have {height} x {width} "
+            f"pixels, wanted multiples of {PATCH}",
+            "set task.image_size for sets that can be resized, or take another net",
+        )
+    return VisionTransformer(
+        img_size=(height, width),
+        patch_size=PATCH,
+        embed_dim=384,
+        depth=12,
+        num_heads=6,
+        drop_path_rate=0.1,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )
