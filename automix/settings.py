@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -53,6 +55,42 @@ class SaliencySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OneCycleSettings:
+    """The course of ``trainer.sched=onecycle``, in the words of torch's ``OneCycleLR``.
+
+    ``trainer.lr`` is the highest rate; warm-up, smallest rate and momentum of the trainer are not
+    read.
+    """
+
+    pct_start: float = 0.3
+    """Share of the steps in which the rate rises, in (0, 1)."""
+    div_factor: float = 25.0
+    """The first rate is the highest divided by this."""
+    final_div_factor: float = 1e4
+    """The last rate is the first divided by this."""
+    base_momentum: float = 0.85
+    """Momentum, or Adam's first beta, where the rate is highest."""
+    max_momentum: float = 0.95
+    """The same at both ends; equal to the other, momentum rests."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pct_start < 1:
+            raise ConfigError(
+                f"trainer.onecycle.pct_start is {self.pct_start}, wanted a share between 0 and 1"
+            )
+        for name in ("div_factor", "final_div_factor"):
+            if not 1 <= getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"trainer.onecycle.{name} is {getattr(self, name)}, wanted 1 or more"
+                )
+        if not 0 <= self.base_momentum <= self.max_momentum < 1:
+            raise ConfigError(
+                f"trainer.onecycle has base_momentum {self.base_momentum} and max_momentum "
+                f"{self.max_momentum}, wanted the first at most the second, from 0 to below 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
     """How a classifier is trained; timm's names."""
 
@@ -67,9 +105,14 @@ class TrainerSettings:
     weight_decay: float = 1e-4
     momentum: float = 0.9
     sched: str = "cosine"
-    """A timm scheduler, stepped once per batch."""
+    """A timm scheduler, stepped once per batch, or ``onecycle``."""
     warmup_epochs: int = 3
     min_lr: float = 1e-5
+    decay_milestones: Sequence[int] = (150, 225)
+    """Epochs after which ``multistep`` lowers the rate, rising."""
+    decay_rate: float = 0.1
+    """What ``multistep`` and ``step`` multiply the rate with; the power of ``poly``."""
+    onecycle: OneCycleSettings = field(default_factory=OneCycleSettings)
     label_smoothing: float = 0.0
     """In [0, 1); applied before mixing."""
     probe_size: int = 200
@@ -92,6 +135,13 @@ class TrainerSettings:
         for name in ("lr", "weight_decay", "momentum", "min_lr", "warmup_epochs"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"trainer.{name} is {getattr(self, name)}, wanted 0 or more")
+        if not 0 < self.decay_rate < math.inf:
+            raise ConfigError(f"trainer.decay_rate is {self.decay_rate}, wanted a number above 0")
+        milestones = list(self.decay_milestones)
+        if not milestones or milestones[0] < 1 or milestones != sorted(set(milestones)):
+            raise ConfigError(
+                f"trainer.decay_milestones is {milestones}, wanted rising epochs of 1 or more"
+            )
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(
                 f"trainer.label_smoothing is {self.label_smoothing}, wanted 0 to below 1"

@@ -13,7 +13,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
 from torch import Tensor
 
 from automix.actions import MixAction
@@ -26,6 +25,7 @@ from automix.stacking import frozen_running_statistics, same_draws_afterwards, s
 from automix.training.epoch_log import EpochLog
 from automix.training.feeding import Batch, Feeder
 from automix.training.lanes import Lane, Seat
+from automix.training.learning_rate import scheduler_of
 from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
 
@@ -79,26 +79,8 @@ class Cohort:
             )
         except ValueError as error:
             raise ConfigError(f"trainer.opt is {settings.opt!r}: {error}") from None
-        scheduler = None
-        if settings.sched != "plateau":  # waits for a metric, epoch by epoch
-            with contextlib.suppress(ValueError):
-                scheduler, _ = create_scheduler_v2(
-                    self._optimizer,
-                    sched=settings.sched,
-                    num_epochs=settings.epochs,
-                    warmup_epochs=settings.warmup_epochs,
-                    warmup_prefix=False,
-                    min_lr=settings.min_lr,
-                    step_on_epochs=False,
-                    updates_per_epoch=-(-self._seats[0].data.trained // settings.batch_size),
-                )
-        if scheduler is None:
-            raise ConfigError(
-                f"trainer.sched is {settings.sched!r}, wanted a timm scheduler that can step "
-                "with every batch",
-                "for example cosine, step or poly",
-            )
-        self._scheduler = scheduler
+        updates_per_epoch = -(-self._seats[0].data.trained // settings.batch_size)
+        self._scheduler = scheduler_of(self._optimizer, settings, updates_per_epoch)
 
     # Training ------------------------------------------------------------------------------------
 
