@@ -16,7 +16,9 @@ MAX_RATIO = 0.5
 """Beyond it the partner would be the main content: a smaller ratio with the names swapped."""
 
 _FORM = re.compile(
-    r"(?P<method>[a-z0-9_]+)(@(?P<ratio>[0-9.]+(e-[0-9]+)?))?(\+(?P<saliency>[a-z0-9_]+))?"
+    r"(?P<method>[a-z0-9_]+)"
+    r"(@(?P<ratio>[0-9.]+(e-[0-9]+)?)(p(?P<probability>[0-9.]+(e-[0-9]+)?))?)?"
+    r"(\+(?P<saliency>[a-z0-9_]+))?"
 )
 
 
@@ -28,14 +30,19 @@ class MixAction:
         method: A name in ``automix.mixes.MIXES``.
         ratio: Wanted mean share of the partner, ``E[1 - lam]``, in [0, 0.5]; 0 mixes nothing.
         saliency: ``"off"`` or a name in ``automix.saliency.SALIENCY``.
+        mix_probability: Share of batches that are mixed at all, above 0 and at most 1; the others
+            are trained on as they are. It multiplies the trainer's own
+            (``MixSettings.mix_probability``). A property of single published recipes, such as
+            CutMix with p = 0.5: no policy chooses it.
 
     Raises:
-        ConfigError: If a name is unknown or the ratio is out of range.
+        ConfigError: If a name is unknown, or the ratio or the probability is out of range.
     """
 
     method: str
     ratio: float
     saliency: str = OFF
+    mix_probability: float = 1.0
 
     def __post_init__(self) -> None:
         entry = MIXES.entry(self.method)
@@ -43,6 +50,12 @@ class MixAction:
             raise ConfigError(
                 f"the ratio of {self.method} is {self.ratio}, wanted 0 to {MAX_RATIO}",
                 "ratio is the wanted mean share of the partner image",
+            )
+        if not 0.0 < self.mix_probability <= 1.0:
+            raise ConfigError(
+                f"the mix probability of {self.method} is {self.mix_probability}, "
+                "wanted above 0, at most 1",
+                "it is the share of batches that are mixed; use none to mix no batch",
             )
         if self.saliency != OFF:
             SALIENCY.entry(self.saliency)
@@ -65,11 +78,12 @@ class MixAction:
         return self if self.mixes else PLAIN
 
     def __str__(self) -> str:
-        """Return ``method``, ``method@ratio`` or ``method@ratio+saliency``."""
+        """Return ``none`` or ``method@ratio[p<mix probability>][+saliency]``."""
         if not self.mixes:
             return "none"
+        applied = "" if self.mix_probability == 1.0 else f"p{self.mix_probability:g}"
         guide = "" if self.saliency == OFF else f"+{self.saliency}"
-        return f"{self.method}@{self.ratio:g}{guide}"
+        return f"{self.method}@{self.ratio:g}{applied}{guide}"
 
     @classmethod
     def parse(cls, text: str) -> MixAction:
@@ -82,15 +96,21 @@ class MixAction:
         if found is None:
             raise ConfigError(
                 f"{text!r} is not a mix action, wanted method@ratio or method@ratio+saliency",
-                "for example cutmix@0.5 or rmix@0.5+gradient",
+                "for example cutmix@0.5, rmix@0.5+gradient, or cutmix@0.5p0.5 for half the batches",
             )
         method = found["method"]
         default = 0.0 if method == "none" else MAX_RATIO
-        try:
-            ratio = float(found["ratio"]) if found["ratio"] else default
-        except ValueError:
-            raise ConfigError(f"{text!r}: the ratio {found['ratio']!r} is not a number") from None
-        return cls(method, ratio, found["saliency"] or OFF).resolved()
+        ratio = _number(text, "ratio", found["ratio"]) if found["ratio"] else default
+        applied = found["probability"]
+        probability = _number(text, "mix probability", applied) if applied else 1.0
+        return cls(method, ratio, found["saliency"] or OFF, probability).resolved()
+
+
+def _number(text: str, what: str, digits: str) -> float:
+    try:
+        return float(digits)
+    except ValueError:
+        raise ConfigError(f"{text!r}: the {what} {digits!r} is not a number") from None
 
 
 def nearest_action(method: str, ratio: float, saliency: str) -> MixAction:

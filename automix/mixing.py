@@ -41,7 +41,7 @@ class MixSettings:
     label_rule: str = "area"
     """A name in ``automix.labels.LABEL_RULES``."""
     mix_probability: float = 1.0
-    """Share of batches that are mixed at all, in [0, 1]."""
+    """Share of batches that are mixed at all, in [0, 1]; an action's own multiplies it."""
 
     def __post_init__(self) -> None:
         if not 0 < self.concentration < float("inf"):
@@ -166,8 +166,9 @@ def mix_batch(
             saliency = _saliency_of(action, images, targets, classifier)
         draw = _guided(draw, saliency.detach(), pairs)
     mask, share = as_mask(MIXES[action.method](draw)), draw.share
-    if settings.mix_probability < 1:
-        played = _played(len(share), pairs, rng, settings.mix_probability)
+    probability = settings.mix_probability * action.mix_probability
+    if probability < 1:
+        played = _played(len(share), pairs, rng, probability)
         mask, share = mask.only(played), share * played
     lam = _lam(LABEL_RULES[settings.label_rule](mask, share), pairs, images.device)
     if action.mixes:

@@ -158,10 +158,14 @@ def load_schedule(path: str | Path) -> MixSchedule:
 
 
 def _table(actions: Sequence[MixAction]) -> list[dict[str, Any]]:
-    return [
-        {"epoch": epoch, "method": a.method, "ratio": a.ratio, "saliency": a.saliency}
-        for epoch, a in enumerate(actions)
-    ]
+    return [{"epoch": epoch} | _row(action) for epoch, action in enumerate(actions)]
+
+
+def _row(action: MixAction) -> dict[str, Any]:
+    row = {"method": action.method, "ratio": action.ratio, "saliency": action.saliency}
+    # Only where it says something: files of actions that mix every batch stay as they are.
+    applied = action.mix_probability
+    return row if applied == 1.0 else row | {"mix_probability": applied}
 
 
 def _actions(rows: Any, where: str) -> list[MixAction]:
@@ -172,7 +176,8 @@ def _actions(rows: Any, where: str) -> list[MixAction]:
         try:
             # YAML reads a bare off as False.
             saliency = OFF if row["saliency"] is False else _text(row["saliency"])
-            actions.append(MixAction(_text(row["method"]), float(row["ratio"]), saliency))
+            applied = float(row.get("mix_probability", 1.0))
+            actions.append(MixAction(_text(row["method"]), float(row["ratio"]), saliency, applied))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where}[{number}] is not an action: {error}") from None
         except ConfigError as error:

@@ -245,3 +245,29 @@ def test_settings_reach_the_draws():
     narrow = replace(case.settings, concentration=500.0)
     lam = mix(case, noise_images(case), settings=narrow).lam
     assert float((lam - 0.5).abs().max()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "together"), [(0.5, 1.0, 0.5), (1.0, 0.5, 0.5), (0.5, 0.5, 0.25)]
+)
+def test_the_probabilities_of_action_and_settings_multiply(own, settings, together):
+    images, labels = torch.rand(40, 1, 6, 6), torch.arange(40) % 4
+
+    def mixed(action: MixAction, probability: float):
+        return mix_batch(
+            images,
+            labels,
+            action,
+            num_classes=4,
+            rng=generator(3, "probability"),
+            settings=MixSettings(mix_probability=probability),
+            batch_size=2,
+        )
+
+    got = mixed(MixAction("mixup", 0.5, mix_probability=own), settings)
+    wanted = mixed(MixAction("mixup", 0.5), together)
+    assert torch.equal(got.images, wanted.images)
+    assert torch.equal(got.targets, wanted.targets)
+    share = float((got.lam.view(20, 2) < 1).any(1).float().mean())
+    assert share == pytest.approx(together, abs=0.25)
+    assert 0 < share < 1

@@ -44,6 +44,13 @@ def test_the_file_is_a_table_that_a_person_can_read(path):
     assert path.read_text(encoding="utf-8").startswith("# ")
 
 
+def test_a_mix_probability_is_written_where_it_says_something(tmp_path):
+    actions = [MixAction("cutmix", 0.5), MixAction("cutmix", 0.5, mix_probability=0.25)]
+    save_schedule(tmp_path / "schedule.yaml", MixSchedule(actions), {})
+    assert load_schedule(tmp_path).actions == actions
+    assert (tmp_path / "schedule.yaml").read_text().count("mix_probability") == 1
+
+
 def test_off_needs_no_quotes_though_yaml_takes_it_for_a_truth_value(tmp_path):
     text = "format: 1\nschedule: [{method: cutmix, ratio: 0.5, saliency: off}]"
     (tmp_path / "schedule.yaml").write_text(text, encoding="utf-8")

@@ -454,6 +454,22 @@ def test_mixing_settings_reach_the_batches(digits_task):
     assert record.partner_share == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_member_may_mix_some_batches_only_while_its_neighbours_mix_all(digits_task):
+    half = MixAction("mixup", 0.5, mix_probability=0.5)
+    actions = [MixAction("mixup", 0.5), half, PLAIN]
+    together = Population([digits_task] * 3, tiny.trainer_settings(batch_size=4))
+    together.reset([0] * 3)
+    shares = [record.partner_share for record in together.run_epoch(actions)]
+    assert shares[0] == pytest.approx(0.5, abs=0.15)
+    assert 0.1 < shares[1] < shares[0] - 0.1
+    assert shares[2] == 0
+    alone = play(trainer_of(digits_task, batch_size=4), [half])[1]
+    assert alone.partner_share == pytest.approx(shares[1], rel=1e-6)
+    setting = MixSettings(mix_probability=0.5)
+    same = play(trainer_of(digits_task, batch_size=4, mix=setting), [MixAction("mixup", 0.5)])[1]
+    assert same == alone
+
+
 def test_the_learning_rate_warms_up_and_anneals_to_its_least(digits_task):
     rates = [r.lr for r in play(trainer_of(digits_task, lr=0.2, min_lr=1e-4), [PLAIN] * 4)]
     assert rates[0] < 1e-4
