@@ -14,6 +14,9 @@ from automix.population import Population
 
 CALIBRATION_BINS = 15
 
+TOP = 5
+"""Guesses that ``top5_accuracy`` allows."""
+
 
 @dataclass(frozen=True)
 class TestScores:
@@ -23,6 +26,9 @@ class TestScores:
     """Share of right answers, in [0, 1]."""
     calibration_error: float
     """Expected calibration error, 15 bins, in [0, 1]."""
+    top5_accuracy: float | None = None
+    """Share of images whose class is among the five likeliest, in [0, 1]; None where there are no
+    more than five classes."""
 
 
 def test_scores(population: Population) -> list[TestScores]:
@@ -41,10 +47,13 @@ def test_scores(population: Population) -> list[TestScores]:
 
 
 def _scores(logits: torch.Tensor, labels: torch.Tensor) -> TestScores:
-    if not torch.isfinite(logits).all():
-        return TestScores(0.0, 1.0)
     classes = logits.shape[1]
+    if not torch.isfinite(logits).all():
+        return TestScores(0.0, 1.0, 0.0 if classes > TOP else None)
     probabilities = logits.softmax(1)
     accuracy = multiclass_accuracy(probabilities, labels, classes, average="micro")
     error = multiclass_calibration_error(probabilities, labels, classes, CALIBRATION_BINS)
-    return TestScores(float(accuracy), float(error))
+    if classes <= TOP:
+        return TestScores(float(accuracy), float(error))
+    top = multiclass_accuracy(probabilities, labels, classes, average="micro", top_k=TOP)
+    return TestScores(float(accuracy), float(error), float(top))

@@ -48,6 +48,9 @@ def test_accuracy_and_calibration_error_are_those_of_counting():
         accuracy, error = by_hand(logits[:, member].softmax(1).numpy(), labels)
         assert score.accuracy == pytest.approx(accuracy, abs=1e-6)
         assert score.calibration_error == pytest.approx(error, abs=1e-4)
+        top5 = logits[:, member].numpy().argsort(1)[:, -5:] == labels[:, None]
+        assert score.top5_accuracy == pytest.approx(top5.any(1).mean(), abs=1e-6)
+        assert score.accuracy < score.top5_accuracy < 1.0
         assert 0.1 < score.accuracy < 1.0
 
 
@@ -94,7 +97,21 @@ def test_a_diverged_training_knows_nothing():
     diverged = population(lr=1e30, warmup_epochs=0)
     metrics = diverged.run_epoch([PLAIN, MixAction("mixup", 0.5)])
     assert all(record.diverged for record in metrics)
-    assert scores_of(diverged) == [Scores(0.0, 1.0)] * 2
+    assert scores_of(diverged) == [Scores(0.0, 1.0, 0.0)] * 2
+
+
+@pytest.mark.parametrize(("classes", "has"), [(3, False), (5, False), (6, True)])
+def test_five_guesses_say_something_of_more_than_five_classes_only(classes, has):
+    """At the start and after a divergence alike."""
+    task = tiny.fake_task((1, 8, 8), classes=classes)
+    for lr, accuracy in ((0.01, None), (1e30, 0.0)):
+        settings = tiny.trainer_settings(epochs=2, lr=lr, warmup_epochs=0, batch_size=6)
+        training = Population([task], settings)
+        training.reset([1])
+        training.run_epoch([PLAIN])
+        (score,) = scores_of(training)
+        assert (score.top5_accuracy is not None) == has
+        assert accuracy is None or score.top5_accuracy in (accuracy, None)
 
 
 def test_training_never_reads_what_evaluation_reads():
