@@ -220,6 +220,7 @@ def _trial(end: _Ended, match: Match) -> Trial:
     if end.score is not None:
         trial["test_accuracy"] = end.score.accuracy
         trial["test_ece"] = end.score.calibration_error
+        trial["test_top5"] = end.score.top5_accuracy
     if end.contestant.kind == "agent":
         # What its choices can be explained by.
         trial["observations"] = [[round(float(x), 6) for x in row] for row in end.seen]

@@ -38,6 +38,11 @@ def load_settings(words: Sequence[str]) -> RunSettings:
     return build(RunSettings, composed(words))
 
 
+def sets(words: Sequence[str], key: str) -> bool:
+    """Return whether the words themselves set a key, rather than a file that they choose."""
+    return any(override.key_or_group == key for override in _parsed(words))
+
+
 def composed(words: Sequence[str]) -> dict[str, Any]:
     """Return the composed configuration as plain values."""
     with _hydra():
@@ -111,7 +116,7 @@ def _check_override(override: Override, word: str) -> None:
     options = groups()
     value = override.value()
     if key in options:
-        if value is not None and value not in options[key]:
+        if value not in options[key]:  # nor is null one: a group is left out by not naming it
             raise ConfigError(
                 f"{word!r}: there is no {key} {str(value)!r}."
                 f"{did_you_mean(str(value), options[key])}",

@@ -19,11 +19,12 @@ from agents.contestants import contestants_of
 from agents.devices import choose_device, stacked_groups, worker_count
 from agents.explain import explain, write_rule
 from agents.export import learning_cost, policy_of, schedule_of
+from agents.published import published_figures
 from agents.report import write_report
 from agents.rundir import RunDirectory, announce
 from agents.sb3 import AGENTS, updates_of
 from agents.search import search, search_epochs
-from agents.settings import CompareSettings, RunSettings, sample_specs
+from agents.settings import RunSettings, sample_specs
 from agents.summary import summarise
 from agents.training import Learned, learn
 from agents.validation import pick_fixed
@@ -179,6 +180,7 @@ def _epoch_seconds(population: Population, settings: RunSettings) -> float:
 class _Run:
     """What a job works with while it runs."""
 
+    settings: RunSettings
     directory: RunDirectory
     workers: Sequence[Worker]
     device: str
@@ -195,7 +197,7 @@ def _run(settings: RunSettings, path: Path, overwrite: bool, learns: bool) -> It
     announce(path, f"python run.py report {path}   (once it has finished)")
     count = worker_count(settings, device)
     with _told(directory), start_workers(count, settings.threads, device) as workers:
-        yield _Run(directory, workers, device, start)
+        yield _Run(settings, directory, workers, device, start)
 
 
 @contextmanager
@@ -223,6 +225,8 @@ def _finish(run: _Run, trials: Sequence[Trial], result: dict[str, Any]) -> None:
     """Write trials, result and report."""
     directory = run.directory
     directory.write_lines("trials.jsonl", list(trials))
+    settings = run.settings
+    result["published"] = published_figures(settings.published, settings.trainer.model)
     result["wall_s"] = round(time.monotonic() - run.start, 1)
     write_json(directory.path / "result.json", result)
     write_report(directory.path)
@@ -237,10 +241,10 @@ def _save_agent(path: Path, learned: Learned) -> None:
     write_atomically(path, lambda temporary: save_file(tensors, temporary))
 
 
-def without_agent(settings: RunSettings) -> RunSettings:
-    """Leave ``agent`` out of the default contestants where no policy is given."""
+def without_agent(settings: RunSettings, named: bool) -> RunSettings:
+    """Leave ``agent`` out where no policy is given, unless the user named the contestants."""
     names = settings.compare.contestants
-    if settings.policy or names != CompareSettings().contestants:
+    if settings.policy or named:
         return settings
     rest = tuple(name for name in names if name != "agent")
     return replace(settings, compare=replace(settings.compare, contestants=rest))

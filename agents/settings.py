@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agents.draws import check_range, drawn_specs
+from agents.published import check_name
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.errors import ConfigError
 from automix.settings import TrainerSettings
@@ -129,11 +130,14 @@ class RunSettings:
     policy: str = ""
     """An exported policy that stands for ``agent`` in ``compare`` and ``evaluate``: a folder, or
     the name of one that ``list policies`` shows."""
+    published: str = ""
+    """Published figures to print beside ours: a name in ``agents/published.yaml``."""
 
     def __post_init__(self) -> None:
         _at_least(self, "", "seed", 0)
         _at_least(self, "", "workers", 0)
         _at_least(self, "", "threads", 1)
+        check_name(self.published)
         if self.name and (self.name.startswith(".") or "/" in self.name or "\\" in self.name):
             raise ConfigError(
                 f"name is {self.name!r}, wanted one folder name without slashes",

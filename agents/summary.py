@@ -131,10 +131,17 @@ def _row(
         },
         "val_accuracy": float(np.mean([t["val_accuracy"] for t in trials])),
         "ece": float(np.mean([t["test_ece"] for t in trials])),
+        "top5": _mean_top5(trials),
         "diverged": sum(t["diverged"] for t in trials),
         "epochs_spent": int(scores.size) * settings.trainer.epochs,
         "passes": sum(t["forward_passes"] + t["backward_passes"] for t in trials),
     }
+
+
+def _mean_top5(trials: Sequence[Trial]) -> float | None:
+    """Return the mean top-5 accuracy; None where there are too few classes for one."""
+    values = [t["test_top5"] for t in trials]
+    return None if None in values else float(np.mean(values))
 
 
 def _charge(

@@ -21,11 +21,11 @@ def command(
     python run.py compare compare.contestants=[none,random,fixed:cutmix@0.5]
     """  # noqa: D301 (click reads the control character)
     from agents.cli.runs import carry_out
-    from agents.config import load_settings
+    from agents.config import load_settings, sets
     from agents.jobs import without_agent
 
     carry_out(
-        without_agent(load_settings(overrides)),
+        without_agent(load_settings(overrides), named=sets(overrides, "compare.contestants")),
         run_dir,
         learns=False,
         overwrite=overwrite,

@@ -35,21 +35,27 @@ def print_table(
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Print the comparison, best first, with the agent's paired differences."""
+    """Print the comparison, best first, with the agent's paired differences.
+
+    Published figures stand beside the contestants that play the same, where the run names some.
+    """
     # On a narrow terminal the kinds of task go; the report has them.
     tasks = result["tasks"] if console().width >= WIDTH else []
-    differences = result["agent_minus"]
+    differences, published = result["agent_minus"], result.get("published")
+    theirs = {figure["contestant"]: figure for figure in published["figures"]} if published else {}
     rows = []
     for row in result["contestants"]:
         cells = [row["name"], f"{_percent(row['iqm'])} {_interval(row['ci95'])}"]
         cells += [_percent(row["by_task"][task]) for task in tasks]
         if differences:
             cells += _difference(differences.get(row["name"]))
-        rows.append([*cells, f"{row['epochs_spent']:,}"])
+        cells.append(f"{row['epochs_spent']:,}")
+        rows.append([*cells, _published(theirs.get(row["name"]))] if theirs else cells)
     columns = ["contestant", "IQM % [95 %]", *[_short(task) for task in tasks]]
     columns += ["agent minus it", "P"] if differences else []
-    print_table(_title(result), [*columns, "epochs"], rows)
-    for line in (_legend(result), _verdict(result), _oracle(result)):
+    columns += ["epochs", "published"] if theirs else ["epochs"]
+    print_table(_title(result), columns, rows)
+    for line in (_legend(result), _footnote(result), _verdict(result), _oracle(result)):
         if line:
             console().print(line, highlight=False, soft_wrap=True)
 
@@ -60,6 +66,36 @@ def _title(result: dict[str, Any]) -> str:
     if result["draws"]:
         scope = f"drawn tasks x trainings = {result['draws']} x {result['trainings']}"
     return f"{result['unit']} on held-out tasks, {scope}, paired"
+
+
+def _footnote(result: dict[str, Any]) -> str:
+    """Return what was published, by whom, and what keeps it from being the same experiment."""
+    published = result.get("published")
+    if not published:
+        return ""
+    if not published["figures"]:
+        return f"No figures of {published['net']} are published under {published['name']!r}."
+    figures, playing = published["figures"], {row["name"] for row in result["contestants"]}
+    others = [figure for figure in figures if figure["contestant"] not in playing]
+    words = [f"published: top-1 % of {published['net']}. {published['title']}."]
+    words.append(published["differs"])
+    if others:
+        rest = ", ".join(f"{figure['method']} {_published(figure)}" for figure in others)
+        words.append(f"Not played here: {rest}.")
+    if not all(figure["verified"] for figure in figures):
+        words.append(f"{UNVERIFIED}: unverified, from memory.")
+    sources = dict.fromkeys(figure["source"] for figure in figures)
+    return " ".join([*words, f"Sources: {'; '.join(sources)}."])
+
+
+UNVERIFIED = "?"
+"""Stands behind a figure that nobody here has read at its source."""
+
+
+def _published(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return ""
+    return f"{figure['top1']:.2f}" + ("" if figure["verified"] else UNVERIFIED)
 
 
 def _legend(result: dict[str, Any]) -> str:

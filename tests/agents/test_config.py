@@ -11,7 +11,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from agents.config import CONFIGS, composed, groups, keys, load_settings
+from agents.config import CONFIGS, composed, groups, keys, load_settings, sets
 from agents.rundir import plain
 from agents.schema import build, schema_of
 from agents.settings import RunSettings
@@ -28,11 +28,32 @@ def test_every_options_file_composes_and_builds(group, option):
     settings = load_settings([f"{group}={option}", *NEEDS.get(option, [])])
     written = yaml.safe_load((CONFIGS / group / f"{option}.yaml").read_text(encoding="utf-8"))
     built = plain(asdict(settings))
+    written.pop("defaults", None)  # files that it stands on
     # Each value of the file has arrived; a later group may have the last word on none of them.
     for section, values in written.items():
-        for key, value in values.items():
-            got = built[section][key]
-            assert got == value or (isinstance(value, dict) and value.items() <= got.items())
+        assert holds(built[section], values), section
+
+
+def holds(got, wanted) -> bool:
+    """Return whether every value of a tree is in another one."""
+    if isinstance(wanted, dict):
+        return all(holds(got[key], value) for key, value in wanted.items())
+    return got == (float(wanted) if isinstance(got, float) else wanted)
+
+
+def test_an_experiment_stands_on_its_task_and_words_have_the_last_word():
+    assert load_settings([]).published == ""
+    settings = load_settings(["trainer.epochs=2", "experiment=tiny_imagenet_rmix"])
+    assert settings.task.image_size == 64
+    assert (settings.trainer.epochs, settings.trainer.sched) == (2, "onecycle")
+    assert load_settings(["experiment=cifar100_rmix", "task=npz"]).task.dataset == "npz"
+
+
+def test_it_is_known_which_keys_the_words_themselves_set():
+    words = ["experiment=cifar100_rmix", "compare.contestants=[none]"]
+    assert sets(words, "compare.contestants")
+    assert not sets(words[:1], "compare.contestants")
+    assert not sets(words, "compare.seeds")
 
 
 def test_every_yaml_file_opens_with_what_it_is_for():
@@ -145,7 +166,11 @@ REFUSED = {
     "seed=???": "seed",
     "task._target_=os.system": "no key 'task._target_'",
     "hydra.run.dir=x": "no key 'hydra.run.dir'",
-    "experiment=x": "no key 'experiment'",
+    "experiment=x": "there is no experiment 'x'",
+    "experiment=null": "there is no experiment 'None'",
+    "published=cifar": "published is 'cifar', which is no set of figures. .*'cifar100'",
+    "trainer.onecycle.pct_start=2": "trainer.onecycle.pct_start is 2.0",
+    "trainer.decay_milestones=[9,3]": "trainer.decay_milestones is .*rising",
     "seed=-1": "seed is -1, wanted 0 or more",
     "workers=-1": "workers is -1, wanted 0 or more",
     "threads=0": "threads is 0, wanted 1 or more",
