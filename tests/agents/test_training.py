@@ -335,13 +335,13 @@ def test_the_test_split_is_read_once_a_trial_after_the_last_epoch(tmp_path, monk
 
 
 def test_a_comparison_without_a_policy_leaves_the_agent_out_of_the_default_field():
-    everybody = without_agent(RunSettings())
+    everybody = without_agent(RunSettings(), named=False)
     assert "agent" not in everybody.compare.contestants
     assert "none" in everybody.compare.contestants
     named = tiny_run.settings()
-    assert without_agent(named) is named
+    assert without_agent(named, named=True) is named
     given = RunSettings(policy="runs/x/export")
-    assert without_agent(given) is given
+    assert without_agent(given, named=False) is given
 
 
 def test_a_reward_that_is_not_finite_is_told_with_environment_and_step(tmp_path, monkeypatch):
