@@ -1,5 +1,173 @@
 """Where searches for a schedule play trainings, on tasks that the agent could have met too.
 
 A lab counts what it plays: searching at equal compute means as many classifier epochs as the agent
-spent on learning.
+spent on learning. Only validation accuracy comes out of it; the test split is never read here.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from agents.workers import State, Worker, map_in_order
+from automix.actions import MixAction
+from automix.data.tasks import TaskSpec
+from automix.schedule import MixSchedule
+from envs.game import World
+from envs.mix_env import draw_start
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training is before anything is decided."""
+
+    spec: TaskSpec
+    seed: int
+    """Of weights, batches and mixing draws: trainings of one start differ in their actions only."""
+
+
+@dataclass(frozen=True)
+class WorldMaker:
+    """How to build a world; small, so that it travels to workers, and the world stays there."""
+
+    make: Callable[..., World]
+    """Importable by name, such as ``envs.game.ImageWorld``."""
+    arguments: tuple[Any, ...]
+    """Hashable, as frozen settings are."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How a lab's work may be spread; changes results in last digits at most."""
+
+    together: int = 32
+    """Trainings that are held in memory at once, by each worker."""
+    device: str = "cpu"
+
+
+class Lab:
+    """What a search may use, and what it has used.
+
+    Args:
+        worlds: Where tasks and trainings come from.
+        menu: The agent's choices, each once.
+        seed: Of this search: of the tasks that it draws, and of its own draws.
+        workers: Who trains.
+        shares: How the work is spread.
+        on_epochs: Told how many classifier epochs more are spent.
+
+    Attributes:
+        menu: The agent's choices.
+        budget: Epochs of one training.
+        rng: Generator of this search.
+        epochs: Classifier epochs spent so far.
+        passes: Samples sent forward and backward through classifiers so far.
+    """
+
+    def __init__(
+        self,
+        worlds: WorldMaker,
+        menu: Sequence[MixAction],
+        seed: int,
+        workers: Sequence[Worker],
+        shares: Shares | None = None,
+        on_epochs: Callable[[int], None] = lambda epochs: None,
+    ) -> None:
+        self.worlds, self.menu, self.seed = worlds, tuple(menu), seed
+        self.rng = np.random.default_rng(seed)
+        self.shares = shares or Shares()
+        self.workers = workers
+        self._world = world_of(worlds)
+        self.budget = self._world.budget
+        self.epochs = self.passes = 0
+        self._on_epochs = on_epochs
+
+    def draw(self, count: int) -> list[Start]:
+        """Draw starts as the agent's environment does."""
+        return [Start(*draw_start(self._world, self.rng)) for _ in range(count)]
+
+    def play(self, starts: Sequence[Start], schedules: Sequence[Sequence[MixAction]]) -> np.ndarray:
+        """Train once for every start and schedule.
+
+        Args:
+            starts: n of them.
+            schedules: k of them, open loop: entry ``int(progress * len(schedule))`` is played.
+
+        Returns:
+            (n, k) float64 final validation accuracies in [0, 1]; 0 where a training diverged.
+        """
+        pairs = [(start, schedule) for start in starts for schedule in schedules]
+        alone = self.play_each([start for start, _ in pairs], [own for _, own in pairs])
+        return alone.reshape(len(starts), len(schedules))
+
+    def play_each(
+        self, starts: Sequence[Start], schedules: Sequence[Sequence[MixAction]]
+    ) -> np.ndarray:
+        """Train once for every pair of a start and its own schedule; return (n,) as ``play`` does.
+
+        What has equally many images is trained together, whoever the start belongs to: a few
+        trainings at a time are two to three times slower.
+        """
+        blocks = self._blocks([start.spec for start in starts])
+        items = [
+            (self.worlds, [starts[i] for i in block], [tuple(schedules[i]) for i in block])
+            for block in blocks
+        ]
+        finals = np.zeros(len(starts))
+        for block, (accuracies, passes) in zip(
+            blocks, map_in_order(self.workers, play_block, items), strict=True
+        ):
+            finals[block] = accuracies
+            self.count(len(block) * self.budget, passes)
+        return finals
+
+    def count(self, epochs: int, passes: int) -> None:
+        """Add to what is spent, also for trainings that were played elsewhere."""
+        self.epochs += epochs
+        self.passes += passes
+        self._on_epochs(epochs)
+
+    def _blocks(self, specs: Sequence[TaskSpec]) -> list[list[int]]:
+        """Return positions that train together, those that take longest first."""
+        sizes = [self._world.train_size(spec) for spec in specs]
+        order = sorted(range(len(specs)), key=lambda i: -sizes[i])
+        blocks = []
+        for _, same in groupby(order, key=lambda i: sizes[i]):
+            group = list(same)
+            # In equal parts: a small rest would be slow.
+            parts = -(-len(group) // self.shares.together)
+            blocks += [part.tolist() for part in np.array_split(group, parts)]
+        return blocks
+
+
+def play_block(
+    state: State,
+    worlds: WorldMaker,
+    starts: Sequence[Start],
+    schedules: Sequence[Sequence[MixAction]],
+) -> tuple[list[float], int]:
+    """Train one classifier for each start and schedule, side by side; importable by name.
+
+    Returns:
+        Final validation accuracies, and samples sent forward and backward.
+    """
+    world = world_of(worlds)
+    training = world.start([start.spec for start in starts])
+    records = training.reset([start.seed for start in starts])
+    passes = sum(r.forward_passes + r.backward_passes for r in records)
+    courses = [MixSchedule(schedule) for schedule in schedules]
+    for epoch in range(world.budget):
+        records = training.run_epoch([course.at(epoch / world.budget) for course in courses])
+        passes += sum(r.forward_passes + r.backward_passes for r in records)
+    return [0.0 if r.diverged else r.val_accuracy for r in records], passes
+
+
+@lru_cache(maxsize=1)
+def world_of(worlds: WorldMaker) -> World:
+    """Return the world of this process; building it reads the images."""
+    return worlds.make(*worlds.arguments)

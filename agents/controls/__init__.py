@@ -1,6 +1,9 @@
 """Ways to find a schedule without an agent, given as many classifier epochs as the agent had.
 
-To add one, write a file here.
+To add one, write a file here. A control has the signature ``control(lab, epochs) -> Found``: it
+plays trainings in the lab, spends at most the classifier epochs that it is given, and judges by
+validation accuracy alone. The tag ``least`` tells how many trainings it needs to say anything, of
+a menu of so many choices.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 
 from agents.lab import Lab
 from automix.actions import MixAction
+from automix.errors import ConfigError
 from automix.registry import Registry
 
 
@@ -28,4 +32,26 @@ class Found:
 Control = Callable[[Lab, int], Found]
 """(lab, classifier epochs it may spend) -> schedule."""
 
-CONTROLS: Registry[Control] = Registry("control")
+CONTROLS: Registry[Control] = Registry("control", __name__)
+
+
+def trainings_within(name: str, lab: Lab, epochs: int) -> int:
+    """Return how many whole trainings a control may play.
+
+    Raises:
+        ConfigError: If they are too few for it; the smallest useful number is named.
+    """
+    least: Callable[[int], int] = CONTROLS.entry(name).tags["least"]  # type: ignore[assignment]
+    needed = least(len(lab.menu)) * lab.budget
+    if epochs < needed:
+        raise ConfigError(
+            f"the control {name!r} may spend {epochs} classifier epochs, wanted {needed} or more",
+            f"with {len(lab.menu)} choices and {lab.budget} epochs a training, {needed} is one "
+            "round of it",
+        )
+    return epochs // lab.budget
+
+
+def found(lab: Lab, schedule: Sequence[MixAction]) -> Found:
+    """Return a schedule with what the lab has spent on finding it."""
+    return Found(tuple(schedule), lab.epochs, lab.passes)

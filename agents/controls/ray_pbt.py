@@ -1,0 +1,211 @@
+"""Population Based Training with Ray Tune, its schedule replayed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agents.controls import CONTROLS, Found, found, trainings_within
+from agents.controls.strain import Strain
+from agents.lab import Lab, Start
+from agents.workers import keep_memory
+from automix.actions import MixAction
+from automix.errors import AutomixError, ResourceError
+from automix.seeding import borrowed_global_rng
+
+TRIALS = 16
+"""The population; more where there are epochs for more tasks than a trial may hold."""
+DECISIONS = 10
+"""Times in a training that the weak may copy the strong, about."""
+METRIC = "val_accuracy"
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be switched off
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search, and Ray with it
+}
+
+
+@CONTROLS.register("pbt", least=lambda choices: TRIALS)
+def pbt(lab: Lab, epochs: int) -> Found:
+    """Train a population whose weak copy the strong and change action; replay the best's history.
+
+    A trial trains one classifier on each of several tasks, the same for all trials, all under the
+    trial's action, and is judged by their mean validation accuracy. Ten times in a training the
+    worst quarter takes over weights and history of the best and moves to a neighbouring action of
+    the menu, or to any other. Jaderberg et al., "Population Based Training of Neural Networks"
+    (2017), as Ho et al., "Population Based Augmentation" (2019), use it for augmentation. The
+    algorithm is Ray Tune's.
+
+    What is left of the epochs is less than one more task for all trials, or one more trial.
+    """
+    trainings = trainings_within("pbt", lab, epochs)
+    tasks = min(trainings // TRIALS, lab.shares.together)
+    played = _best_history(lab, lab.draw(tasks), trainings // tasks)
+    return found(lab, [MixAction.parse(action) for action in played])
+
+
+def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
+    """Return what the winner of one population has played, epoch by epoch."""
+    from ray import tune
+
+    interval = math.ceil(lab.budget / DECISIONS)
+    actors = len(lab.workers)
+    gpu = {"gpu": 1 / actors} if lab.shares.device.startswith("cuda") else {}
+    trainable = tune.with_resources(_trainable(lab, starts, interval), {"cpu": 1, **gpu})
+    choices = list(range(len(lab.menu)))
+    # Ray explores with the global generators: lend it private ones.
+    with _ray(actors) as folder, borrowed_global_rng(lab.seed):
+        results = tune.Tuner(
+            trainable,
+            param_space={"action": tune.choice(choices)},
+            tune_config=tune.TuneConfig(
+                metric=METRIC,
+                mode="max",
+                num_samples=trials,
+                search_alg=_every_choice_first(choices, trials),
+                scheduler=_scheduler(choices),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(folder),
+                stop={"training_iteration": math.ceil(lab.budget / interval)},
+                callbacks=[_counter(lab)],
+                # Copying reads the last but one at most; older ones only fill the disk.
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
+                failure_config=tune.FailureConfig(fail_fast=True),
+                verbose=0,
+            ),
+        ).fit()
+    if results.num_errors:
+        raise AutomixError(f"a trial of population based training failed: {results.errors[0]}")
+    best: list[str] = results.get_best_result().metrics["played"]
+    return best
+
+
+def _scheduler(choices: Sequence[int]) -> Any:
+    """Return Ray's PBT; all trials wait for each other, so that few processes can hold many."""
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    return PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=1,
+        hyperparam_mutations={"action": list(choices)},
+        quantile_fraction=0.25,
+        resample_probability=0.25,
+        log_config=False,
+        synch=True,
+    )
+
+
+def _every_choice_first(choices: Sequence[int], trials: int) -> Any:
+    """Return a searcher that starts equally many trials with each choice."""
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    points = [{"action": choices[trial % len(choices)]} for trial in range(trials)]
+    return BasicVariantGenerator(points_to_evaluate=points)
+
+
+def _trainable(lab: Lab, starts: Sequence[Start], interval: int) -> type:
+    """Return the class of a trial; Ray sends it to its processes by value."""
+    from ray import tune
+
+    worlds, menu, budget = lab.worlds, lab.menu, lab.budget
+
+    class Trial(tune.Trainable):  # type: ignore[misc]
+        """A strain in Ray's hands."""
+
+        def setup(self, config: Mapping[str, Any]) -> None:
+            import torch
+
+            keep_memory()
+            torch.set_num_threads(1)
+            self._strain = Strain(worlds, starts)
+
+        def reset_config(self, new_config: Mapping[str, Any]) -> bool:
+            self._strain.begin()
+            return True
+
+        def step(self) -> dict[str, Any]:
+            epochs = min(interval, budget - len(self._strain.played))
+            accuracy, passes = self._strain.train(menu[self.config["action"]], epochs)
+            return {
+                METRIC: accuracy,
+                "epochs": epochs * len(starts),
+                "passes": passes,
+                "played": list(self._strain.played),
+            }
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            self._strain.save(Path(checkpoint_dir))
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            self._strain.load(Path(checkpoint))
+
+    return Trial
+
+
+def _counter(lab: Lab) -> Any:
+    """Return a callback that counts what trials spend."""
+    from ray import tune
+
+    class Counter(tune.Callback):  # type: ignore[misc]
+        """Adds every result to the lab."""
+
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: Mapping[str, Any], **info: Any
+        ) -> None:
+            lab.count(result["epochs"], result["passes"])
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            # Ray notes its settings on disk and never reads them here: the lab stays out of it.
+            return tune.Callback, ()
+
+    return Counter()
+
+
+@contextmanager
+def _ray(processes: int) -> Iterator[Path]:
+    """Start Ray on this machine alone, and leave nothing of it behind; yield a folder to use."""
+    before = dict(os.environ)
+    os.environ.update(QUIET)  # read when ray is imported, started, and by its processes
+    import ray
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True) as folder:
+            try:
+                _start(processes, folder)
+                yield Path(folder) / "tune"
+            finally:
+                ray.shutdown()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _start(processes: int, folder: str) -> None:
+    import ray
+
+    try:
+        ray.init(
+            num_cpus=processes,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=2**27,  # results are a few numbers
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
+    except Exception as error:  # Ray raises this very class where it gives up waiting
+        raise ResourceError(
+            f"Ray did not start: {' '.join(str(error).split())}",
+            "it waits half a minute: try again when the machine is less busy, or leave out 'pbt'",
+        ) from error

@@ -1,0 +1,57 @@
+"""Run controls, each with as many classifier epochs as the agent had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.controls import CONTROLS, Found, trainings_within
+from agents.lab import Lab, Shares, WorldMaker
+from agents.progress import progress
+from agents.settings import RunSettings
+from agents.workers import Worker
+from automix.seeding import derived_seed
+from envs.codec import ActionCodec
+from envs.game import ImageWorld
+
+TOGETHER = 32
+"""Trainings that a process on a CPU holds at once: larger stacks are no faster."""
+
+
+def search(
+    names: Sequence[str],
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    epochs: int,
+) -> dict[str, Found]:
+    """Return what each named control finds.
+
+    Args:
+        names: Of ``CONTROLS``.
+        settings: The task family and the menu that the agent had.
+        workers: Who trains; how many there are does not change what is found.
+        device: Where.
+        epochs: Classifier epochs that each may spend.
+
+    Raises:
+        ConfigError: If a name is unknown, or the epochs are too few for one of them.
+    """
+    worlds = WorldMaker(ImageWorld, (settings.task, settings.trainer, device))
+    menu = ActionCodec(settings.env.actions).choices
+    shares = Shares(_together(settings, device), device)
+    seeds = {name: derived_seed(settings.seed, "control", name) for name in names}
+    for name in names:
+        # Before the first of them spends minutes.
+        trainings_within(name, Lab(worlds, menu, seeds[name], workers), epochs)
+    results = {}
+    for name in names:
+        with progress(f"searching, {name}", epochs) as tick:
+            lab = Lab(worlds, menu, seeds[name], workers, shares, tick)
+            results[name] = CONTROLS[name](lab, epochs)
+    return results
+
+
+def _together(settings: RunSettings, device: str) -> int:
+    """Return how many trainings may be held at once: no more than the agent held."""
+    agents = settings.agent.groups * settings.agent.group_size
+    return agents if device.startswith("cuda") else min(TOGETHER, agents)
