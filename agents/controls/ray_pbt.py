@@ -87,8 +87,8 @@ def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
         ).fit()
     if results.num_errors:
         raise AutomixError(f"a trial of population based training failed: {results.errors[0]}")
-    best: list[str] = results.get_best_result().metrics["played"]
-    return best
+    best: Any = results.get_best_result()
+    return list(best.metrics["played"])
 
 
 def _scheduler(choices: Sequence[int]) -> Any:
@@ -120,7 +120,7 @@ def _trainable(lab: Lab, starts: Sequence[Start], interval: int) -> type:
 
     worlds, menu, budget = lab.worlds, lab.menu, lab.budget
 
-    class Trial(tune.Trainable):  # type: ignore[misc]
+    class Trial(tune.Trainable):
         """A strain in Ray's hands."""
 
         def setup(self, config: Mapping[str, Any]) -> None:
@@ -157,7 +157,7 @@ def _counter(lab: Lab) -> Any:
     """Return a callback that counts what trials spend."""
     from ray import tune
 
-    class Counter(tune.Callback):  # type: ignore[misc]
+    class Counter(tune.Callback):
         """Adds every result to the lab."""
 
         def on_trial_result(
