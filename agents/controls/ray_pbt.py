@@ -17,7 +17,7 @@ from agents.lab import Lab, Start
 from agents.workers import keep_memory
 from automix.actions import MixAction
 from automix.errors import AutomixError, ResourceError
-from automix.seeding import borrowed_global_rng
+from automix.seeding import borrowed_global_rng, derived_seed
 
 TRIALS = 16
 """The population; more where there are epochs for more tasks than a trial may hold."""
@@ -62,7 +62,7 @@ def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
     gpu = {"gpu": 1 / actors} if lab.shares.device.startswith("cuda") else {}
     trainable = tune.with_resources(_trainable(lab, starts, interval), {"cpu": 1, **gpu})
     choices = list(range(len(lab.menu)))
-    # Ray explores with the global generators: lend it private ones.
+    # Ray shuffles its work with the global generators: lend it private ones.
     with _ray(actors) as folder, borrowed_global_rng(lab.seed):
         results = tune.Tuner(
             trainable,
@@ -72,7 +72,7 @@ def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
                 mode="max",
                 num_samples=trials,
                 search_alg=_every_choice_first(choices, trials),
-                scheduler=_scheduler(choices),
+                scheduler=_scheduler(choices, lab.seed),
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -91,11 +91,19 @@ def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
     return list(best.metrics["played"])
 
 
-def _scheduler(choices: Sequence[int]) -> Any:
+def _scheduler(choices: Sequence[int], seed: int) -> Any:
     """Return Ray's PBT; all trials wait for each other, so that few processes can hold many."""
     from ray.tune.schedulers import PopulationBasedTraining
 
-    return PopulationBasedTraining(
+    class Seeded(PopulationBasedTraining):
+        """Explores with draws of its own: how often the rest of Ray draws is a matter of time."""
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
+            done = result["training_iteration"]
+            with borrowed_global_rng(derived_seed(seed, "perturbation", done)):
+                return super().on_trial_result(tune_controller, trial, result)
+
+    return Seeded(
         time_attr="training_iteration",
         perturbation_interval=1,
         hyperparam_mutations={"action": list(choices)},
@@ -148,7 +156,7 @@ def _trainable(lab: Lab, starts: Sequence[Start], interval: int) -> type:
             self._strain.save(Path(checkpoint_dir))
 
         def load_checkpoint(self, checkpoint: Any) -> None:
-            self._strain.load(Path(checkpoint))
+            self._strain.resume(Path(checkpoint))
 
     return Trial
 

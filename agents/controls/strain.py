@@ -62,7 +62,7 @@ class Strain:
         save_snapshot(folder, self._population.snapshot())
         write_text(folder / HISTORY, json.dumps(self.played))
 
-    def load(self, folder: Path) -> None:
+    def resume(self, folder: Path) -> None:
         """Go on from what another strain of the same starts wrote."""
         self._population.restore(load_snapshot(folder))
         self.played = list(read_json(folder / HISTORY))

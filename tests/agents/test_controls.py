@@ -314,7 +314,7 @@ def test_a_strain_takes_over_weights_and_history(tmp_path):
     strong.train(NONE, 1)
     weak.train(CUTMIX, 1)
     strong.save(tmp_path)
-    weak.load(tmp_path)
+    weak.resume(tmp_path)
     assert weak.train(CUTMIX, 1) == strong.train(CUTMIX, 1)
     assert weak.played == strong.played == ["none", "cutmix@0.5"]
     fresh = Strain(images(), starts)
