@@ -18,11 +18,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from automix.actions import MixAction, nearest_action
+from automix.boxed import from_numbers, numbers_of
 from automix.errors import AutomixError, DataError
 from automix.files import read_json, short, write_atomically, write_json
+from automix.policy_net import Layer, Memory, PolicyNet, State
 
 FORMAT = 1
-ACTIVATION = "tanh"
+SPACES = ("factored", "flat", "box")
 LARGEST_WEIGHTS = 64 * 2**20
 """Bytes; a policy is some ten thousand numbers, so more is not a policy."""
 
@@ -39,7 +41,7 @@ class PolicyForm:
     ratios: Sequence[float]
     saliency: Sequence[str]
     space: str
-    """``factored`` or ``flat``, as in the environment."""
+    """``factored``, ``flat`` or ``box``, as in the environment."""
     choices: Sequence[str]
     """The flat list, as ``method@ratio+saliency``."""
     epochs_per_action: int = 1
@@ -51,33 +53,38 @@ class MixPolicy:
 
     Args:
         form: Its interface.
-        layers: Weights (out, in) and biases (out,) float32; tanh between layers.
+        net: From observations to the numbers behind an action; or only its layers, weights
+            (out, in) and biases (out,) float32, with tanh between them and logits at the end.
         about: Where it comes from: task, model, budget, versions.
     """
 
     def __init__(
-        self,
-        form: PolicyForm,
-        layers: Sequence[tuple[np.ndarray, np.ndarray]],
-        about: Mapping[str, Any],
+        self, form: PolicyForm, net: PolicyNet | Sequence[Layer], about: Mapping[str, Any]
     ) -> None:
-        self.form, self.layers, self.about = form, list(layers), dict(about)
-        self._check()
+        self.form, self.about = form, dict(about)
+        self.net = net if isinstance(net, PolicyNet) else PolicyNet(layers=list(net))
+        self._check_form()
+        self.net.check(sum(form.observation_sizes), sum(self._sizes()))
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """Weights and biases, first to last."""
+        return self.net.layers
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it remembers what it has seen in an episode."""
+        return self.net.memory is not None
 
     def logits(self, observations: np.ndarray) -> np.ndarray:
-        """Return the scores of all choices, (n, outputs), for observations (n, d)."""
-        hidden = np.atleast_2d(observations).astype(np.float32)
-        for number, (weight, bias) in enumerate(self.layers):
-            hidden = hidden @ weight.T + bias
-            if number < len(self.layers) - 1:
-                hidden = np.tanh(hidden)
-        return hidden
+        """Return the net's numbers, (n, outputs), for first observations (n, d) of episodes."""
+        return self.net(np.atleast_2d(observations))[0]
 
     def predict(
         self,
         observation: np.ndarray,
-        state: Any = None,
-        episode_start: Any = None,
+        state: State | None = None,
+        episode_start: np.ndarray | None = None,
         deterministic: bool = True,
         rng: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, Any]:
@@ -85,60 +92,70 @@ class MixPolicy:
 
         Args:
             observation: As the environment gives it.
-            state: Passed through.
-            episode_start: Ignored.
+            state: What a recurrent policy returned for the observations before.
+            episode_start: (n,) bool; where true, a recurrent policy forgets its state.
             deterministic: The likeliest action; otherwise one drawn with ``rng``.
             rng: Needed for drawing.
         """
-        scores = self.logits(observation)
+        scores, kept = self.net(np.atleast_2d(observation), state, episode_start)
         if not deterministic:
-            if rng is None:
-                raise ValueError("drawing an action needs rng, a numpy Generator")
-            # The largest of scores with Gumbel noise is a draw from their softmax.
-            scores = scores + rng.gumbel(size=scores.shape)
-        ends = np.cumsum(self._sizes())[:-1]
-        picked = np.stack([part.argmax(1) for part in np.split(scores, ends, axis=1)], 1)
-        actions = picked[:, 0] if self.form.space == "flat" else picked
+            scores = scores + self._noise(scores, rng)
+        if self.form.space == "box":
+            actions = scores
+        else:
+            ends = np.cumsum(self._sizes())[:-1]
+            picked = np.stack([part.argmax(1) for part in np.split(scores, ends, axis=1)], 1)
+            actions = picked[:, 0] if self.form.space == "flat" else picked
+        state = kept if self.recurrent else state
         return (actions[0] if np.ndim(observation) == 1 else actions), state
 
     def action(self, observation: np.ndarray) -> MixAction:
-        """Return the likeliest mix for one observation (d,)."""
-        sample, _ = self.predict(observation)
-        if self.form.space == "flat":
-            return MixAction.parse(self.form.choices[int(sample)])
+        """Return the likeliest mix for one observation (d,).
+
+        Raises:
+            ValueError: If the policy is recurrent: ask its ``player()``.
+        """
+        if self.recurrent:
+            raise ValueError("this policy remembers the episode: ask policy.player().action(...)")
+        return self.player().action(observation)
+
+    def player(self) -> PolicyPlayer:
+        """Return the policy at the start of one episode."""
+        return PolicyPlayer(self)
+
+    def mix_of(self, sample: np.ndarray) -> MixAction:
+        """Return the mix that one sample of the action space stands for."""
+        form = self.form
+        if form.space == "flat":
+            return MixAction.parse(form.choices[int(sample)])
+        if form.space == "box":
+            return from_numbers(sample, form.methods, form.ratios, form.saliency)
         m, r, s = sample
-        return nearest_action(self.form.methods[m], self.form.ratios[r], self.form.saliency[s])
+        return nearest_action(form.methods[m], form.ratios[r], form.saliency[s])
+
+    def _noise(self, scores: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        if self.net.output != "logits":
+            raise ValueError(f"this policy has no probabilities to draw from: {self.net.output}")
+        if rng is None:
+            raise ValueError("drawing an action needs rng, a numpy Generator")
+        # The largest of scores with Gumbel noise is a draw from their softmax.
+        return rng.gumbel(size=scores.shape)
 
     def _sizes(self) -> list[int]:
         form = self.form
         if form.space == "flat":
             return [len(form.choices)]
+        if form.space == "box":
+            return [numbers_of(form.methods, form.saliency)]
         return [len(form.methods), len(form.ratios), len(form.saliency)]
-
-    def _check(self) -> None:
-        self._check_form()
-        if not self.layers:
-            raise DataError("policy: no layers")
-        widths = [sum(self.form.observation_sizes), *(w.shape[0] for w, _ in self.layers)]
-        for number, (weight, bias) in enumerate(self.layers):
-            if (
-                weight.shape != (widths[number + 1], widths[number])
-                or bias.shape != weight.shape[:1]
-            ):
-                raise DataError(
-                    f"policy: layer {number} is {weight.shape}, wanted {widths[number]} inputs"
-                )
-            if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-                raise DataError(f"policy: layer {number} holds numbers that are not finite")
-        if widths[-1] != sum(self._sizes()):
-            raise DataError(
-                f"policy: {widths[-1]} outputs, wanted {sum(self._sizes())} for its choices"
-            )
 
     def _check_form(self) -> None:
         form = self.form
-        if form.space not in ("factored", "flat"):
-            raise DataError(f"policy: space is {form.space!r}, wanted 'factored' or 'flat'")
+        if form.space not in SPACES:
+            known = ", ".join(map(repr, SPACES))
+            raise DataError(f"policy: space is {form.space!r}, wanted one of {known}")
+        if (form.space == "box") != (self.net.output in ("clip", "tanh")):
+            raise DataError(f"policy: output is {self.net.output!r}, but space is {form.space!r}")
         if len(form.observations) != len(form.observation_sizes):
             raise DataError(
                 f"policy: {len(form.observations)} observations, "
@@ -155,13 +172,33 @@ class MixPolicy:
             )
 
 
+class PolicyPlayer:
+    """A policy in one episode; it keeps what a recurrent one remembers.
+
+    Args:
+        policy: The policy.
+    """
+
+    def __init__(self, policy: MixPolicy) -> None:
+        self._policy = policy
+        self._state: State | None = None
+
+    def action(self, observation: np.ndarray) -> MixAction:
+        """Return the likeliest mix for the next observation (d,) of the episode."""
+        sample, self._state = self._policy.predict(observation, self._state)
+        return self._policy.mix_of(sample)
+
+
 def save_policy(folder: Path, policy: MixPolicy) -> None:
     """Write ``policy.safetensors`` and then ``policy.json``, which carries its hash."""
+    net = policy.net
     tensors = {}
-    for number, (weight, bias) in enumerate(policy.layers):
-        tensors[f"layers.{number}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
-        tensors[f"layers.{number}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
-    weights = save(tensors)
+    for number, (weight, bias) in enumerate(net.layers):
+        tensors[f"layers.{number}.weight"] = weight
+        tensors[f"layers.{number}.bias"] = bias
+    if net.memory is not None:
+        tensors |= {f"lstm.{name}": value for name, value in vars(net.memory).items()}
+    weights = save({k: np.ascontiguousarray(v, dtype=np.float32) for k, v in tensors.items()})
     write_atomically(folder / "policy.safetensors", lambda path: _write_bytes(path, weights))
     form = {k: v if isinstance(v, str | int) else list(v) for k, v in asdict(policy.form).items()}
     write_json(
@@ -170,8 +207,10 @@ def save_policy(folder: Path, policy: MixPolicy) -> None:
             "format": FORMAT,
             "about": policy.about,
             "form": form,
-            "layers": len(policy.layers),
-            "activation": ACTIVATION,
+            "layers": len(net.layers),
+            "activation": net.activation,
+            "output": net.output,
+            "recurrent": policy.recurrent,
             "sha256": hashlib.sha256(weights).hexdigest(),
         },
     )
@@ -189,21 +228,31 @@ def load_policy(folder: str | Path) -> MixPolicy:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = short(content.get("format") if isinstance(content, dict) else content)
         raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
-    if content.get("activation") != ACTIVATION:
-        got = short(content.get("activation"))
-        raise DataError(f"{path}: activation is {got}, wanted {ACTIVATION!r}")
     weights = _read_weights(folder / "policy.safetensors", str(content.get("sha256")))
     try:
         form = PolicyForm(**content["form"])
-        layers = [
-            (weights[f"layers.{n}.weight"], weights[f"layers.{n}.bias"])
-            for n in range(int(content["layers"]))
-        ]
-        return MixPolicy(form, layers, content.get("about") or {})
+        return MixPolicy(form, _net(content, weights), content.get("about") or {})
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{path} does not describe a policy: {error}") from None
     except AutomixError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from None
+
+
+def _net(content: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> PolicyNet:
+    """Put a net together; files of the first release tell neither output nor memory."""
+    layers = [
+        (weights[f"layers.{n}.weight"], weights[f"layers.{n}.bias"])
+        for n in range(int(content["layers"]))
+    ]
+    memory = None
+    if content.get("recurrent", False):
+        memory = Memory(*(weights[f"lstm.{name}"] for name in ("seen", "kept", "bias")))
+    return PolicyNet(
+        layers=layers,
+        activation=content["activation"],
+        output=content.get("output", "logits"),
+        memory=memory,
+    )
 
 
 def _read_weights(path: Path, digest: str) -> dict[str, np.ndarray]:

@@ -270,8 +270,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "policy.json does not describe a policy: .*layers.3",
     ),
     "another activation": (
-        lambda f: edit(f, lambda c: c.update(activation="relu")),
-        "policy.json: activation is 'relu', wanted 'tanh'",
+        lambda f: edit(f, lambda c: c.update(activation="gelu")),
+        "policy.json: policy: activation is 'gelu', wanted 'tanh' or 'relu'",
     ),
     "about is no table": (lambda f: edit(f, lambda c: c.update(about=[1])), "policy.json does not"),
     "a key too few": (form(lambda c: c.pop("ratios")), "policy.json does not describe .*ratios"),
@@ -310,8 +310,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "choices in numbers": (form(lambda c: c.update(choices=[1, 2])), "policy.json does not"),
     "an unknown space": (
-        form(lambda c: c.update(space="box")),
-        "policy.json: policy: space is 'box', wanted 'factored' or 'flat'",
+        form(lambda c: c.update(space="ball")),
+        "policy.json: policy: space is 'ball', wanted one of 'factored', 'flat', 'box'",
     ),
     "a size too few": (
         form(lambda c: c["observation_sizes"].pop()),
