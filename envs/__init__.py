@@ -12,6 +12,7 @@ from envs.mix_env import MixEnv, MixVectorEnv, image_world
 from envs.observations import OBSERVATIONS
 from envs.rewards import REWARDS, RewardSettings
 from envs.surrogate import SurrogateMixEnv, SurrogateVectorEnv, SurrogateWorld
+from envs.wrappers import BoxActions, FlatActions
 
 ENV_IDS = {
     "automix/Mix-v0": "envs.mix_env:MixEnv",
@@ -29,7 +30,9 @@ __all__ = [
     "REWARDS",
     "ActionCodec",
     "ActionSettings",
+    "BoxActions",
     "EnvSettings",
+    "FlatActions",
     "Game",
     "ImageWorld",
     "MixEnv",

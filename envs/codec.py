@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
 
 from automix.actions import OFF, PLAIN, MixAction, nearest_action
+from automix.boxed import from_numbers, numbers_of, to_numbers
 from automix.errors import ConfigError
 from automix.mixes import MIXES
 from automix.registry import Registry
 from automix.saliency import SALIENCY
+
+Space = Literal["factored", "flat", "box"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +29,10 @@ class ActionSettings:
     """Wanted partner shares, each in [0, 0.5]."""
     saliency: Sequence[str] = (OFF,)
     """``off`` and names of saliency providers."""
-    space: Literal["factored", "flat"] = "factored"
+    space: Space = "factored"
     """``factored`` is MultiDiscrete [method, ratio, saliency]; ``flat`` is one Discrete list of
-    the combinations that differ from each other."""
+    the combinations that differ from each other; ``box`` is numbers in [-1, 1], where the ratio is
+    any up to the largest (``automix.boxed``)."""
 
     def __post_init__(self) -> None:
         for name, values in (
@@ -48,8 +52,9 @@ class ActionSettings:
         for provider in self.saliency:
             if provider != OFF:
                 _check_name(SALIENCY, provider, "env.actions.saliency")
-        if self.space not in ("factored", "flat"):
-            raise ConfigError(f"env.actions.space is {self.space!r}, wanted 'factored' or 'flat'")
+        if self.space not in get_args(Space):
+            known = ", ".join(map(repr, get_args(Space)))
+            raise ConfigError(f"env.actions.space is {self.space!r}, wanted one of {known}")
 
 
 def _check_name(registry: Registry[Any], name: str, where: str) -> None:
@@ -68,7 +73,8 @@ class ActionCodec:
 
     Attributes:
         space: The gymnasium space.
-        choices: Every mix action that can be played, each once.
+        choices: Every mix action that the vocabulary names, each once. In the box it is the menu
+            of fixed choices and schedules; what is played may have any ratio between them.
     """
 
     def __init__(self, settings: ActionSettings) -> None:
@@ -77,9 +83,12 @@ class ActionCodec:
         found = dict.fromkeys(nearest_action(m, r, s) for m, r, s in every)
         # ``none`` comes first, whatever makes it; the sort keeps the order of the others.
         self.choices = tuple(sorted(found, key=lambda action: action != PLAIN))
-        self.space: spaces.MultiDiscrete | spaces.Discrete
+        self.space: spaces.MultiDiscrete | spaces.Discrete | spaces.Box
         if settings.space == "flat":
             self.space = spaces.Discrete(len(self.choices))
+        elif settings.space == "box":
+            size = numbers_of(settings.methods, settings.saliency)
+            self.space = spaces.Box(-1.0, 1.0, (size,), np.float32)
         else:
             self.space = spaces.MultiDiscrete(
                 [len(settings.methods), len(settings.ratios), len(settings.saliency)]
@@ -93,8 +102,11 @@ class ActionCodec:
         """
         if isinstance(self.space, spaces.Discrete):
             return self.choices[int(action)]
-        m, r, s = (int(i) for i in np.asarray(action).ravel())
         settings = self.settings
+        if isinstance(self.space, spaces.Box):
+            parts = settings.methods, settings.ratios, settings.saliency
+            return from_numbers(np.asarray(action).ravel(), *parts)
+        m, r, s = (int(i) for i in np.asarray(action).ravel())
         return nearest_action(settings.methods[m], settings.ratios[r], settings.saliency[s])
 
     def encode(self, action: MixAction) -> np.ndarray:
@@ -104,6 +116,9 @@ class ActionCodec:
             ConfigError: If the action is not on the menu.
         """
         action = action.resolved()
+        if isinstance(self.space, spaces.Box):
+            settings = self.settings
+            return to_numbers(action, settings.methods, settings.ratios, settings.saliency)
         if action not in self.choices:
             raise ConfigError(
                 f"{action} is not among the actions of this environment: "
@@ -120,7 +135,16 @@ class ActionCodec:
         )
 
     def masks(self) -> np.ndarray:
-        """Return which entries of the space are offered, flat, as sb3-contrib wants it."""
+        """Return which entries of the space are offered, flat, as sb3-contrib wants it.
+
+        Raises:
+            ConfigError: If the space has no entries: numbers of a box cannot be masked.
+        """
+        if isinstance(self.space, spaces.Box):
+            raise ConfigError(
+                "env.actions.space is 'box', whose numbers cannot be masked",
+                "use env.actions.space=flat or factored for a maskable agent",
+            )
         if isinstance(self.space, spaces.Discrete):
             return np.ones(int(self.space.n), dtype=bool)
         return np.ones(int(self.space.nvec.sum()), dtype=bool)

@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.errors import ConfigError
 from automix.settings import TrainerSettings
+from envs.codec import ActionCodec
 from envs.game import EnvSettings, Game, ImageWorld, Table, Turn, World
 
 DIGITS_FAMILY = FamilySettings(
@@ -40,7 +41,8 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     ## Action space
     ``MultiDiscrete([methods, ratios, saliency])``, or ``Discrete`` over the combinations that
-    differ. ``info["mix"]`` names what was really played.
+    differ, or a ``Box`` of numbers (``env.actions.space``; ``envs.wrappers`` turns the first into
+    the others). ``info["mix"]`` names what was really played.
 
     ## Observation space
     A ``Box`` of named scalars, ``progress`` first (``envs.observations``).
@@ -73,6 +75,11 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._game = Game(world or image_world(), settings, members=1)
         self.action_space = self._game.action_space
         self.observation_space = self._game.observation_space
+
+    @property
+    def codec(self) -> ActionCodec:
+        """What the actions mean."""
+        return self._game.codec
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
