@@ -7,7 +7,7 @@ from typing import Any
 import timm
 
 from agents.config import groups
-from agents.sb3 import AGENTS
+from agents.learners import AGENTS
 from agents.schedules import SCHEDULES
 from automix.data import DATASETS
 from automix.errors import ConfigError, did_you_mean

@@ -11,7 +11,8 @@ from typing import Any
 
 import automix
 from agents.compare import Trial
-from agents.sb3 import policy_layers
+from agents.learners import AGENTS
+from agents.policy_nets import TakeNet
 from agents.settings import RunSettings
 from agents.training import Learned
 from automix.actions import MixAction
@@ -42,8 +43,9 @@ def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
         choices=[str(action) for action in codec.choices],
         epochs_per_action=settings.env.epochs_per_action,
     )
+    take: TakeNet = AGENTS.entry(settings.agent.name).tags["net"]  # type: ignore[assignment]
     cost = {"classifier_epochs": learned.classifier_epochs, "passes": learned.passes}
-    return MixPolicy(form, policy_layers(learned.agent), about(settings) | {"learning": cost})
+    return MixPolicy(form, take(learned.agent), about(settings) | {"learning": cost})
 
 
 def learning_cost(policy: MixPolicy | None) -> tuple[int, int]:

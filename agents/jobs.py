@@ -19,10 +19,10 @@ from agents.contestants import contestants_of
 from agents.devices import choose_device, stacked_groups, worker_count
 from agents.explain import explain, write_rule
 from agents.export import learning_cost, policy_of, schedule_of
+from agents.learners import AGENTS, check_agent, updates_of
 from agents.published import published_figures
 from agents.report import write_report
 from agents.rundir import RunDirectory, announce
-from agents.sb3 import AGENTS, updates_of
 from agents.search import search, search_epochs
 from agents.settings import RunSettings, sample_specs
 from agents.summary import summarise
@@ -133,6 +133,7 @@ def check(settings: RunSettings, learns: bool) -> str:
     elif "agent" not in settings.compare.contestants:
         raise ConfigError("compare.contestants lacks 'agent'", "train compares what it has learned")
     else:
+        check_agent(settings.agent, settings.env.actions.space)
         updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))
     AGENTS.entry(settings.agent.name)
     contestants_of(settings.compare.contestants, ActionCodec(settings.env.actions).choices)

@@ -13,13 +13,32 @@ from automix.errors import ConfigError
 from automix.settings import TrainerSettings
 from envs.game import EnvSettings
 
+_COUNTS = (
+    *("total_timesteps", "groups", "group_size", "batch_size", "n_epochs", "lstm_hidden_size"),
+    *("n_steps", "buffer_size", "train_freq", "gradient_steps", "target_update_interval"),
+    *("n_quantiles", "policy_delay", "n_top"),
+)
+_SHARES = (
+    *("gamma", "gae_lambda", "tau"),
+    *("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"),
+)
+_ABOVE_0 = ("learning_rate", "clip_range", "max_grad_norm", "delta_std")
+_FROM_0 = (
+    *("learning_rate_end", "ent_coef", "vf_coef", "stacked_groups", "learning_starts"),
+    *("top_quantiles_to_drop_per_net", "action_noise", "target_policy_noise", "target_noise_clip"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings:
-    """A learner and how it is fed; hyper-parameters keep stable-baselines3's names."""
+    """A learner and how it is fed; hyper-parameters keep stable-baselines3's names.
+
+    Defaults are those of PPO where PPO has the setting; ``configs/agent`` has the other agents'.
+    What an agent does not use must stay at its default (``agents.learners.check_agent``).
+    """
 
     name: str = "ppo"
-    """A name in ``agents.sb3.AGENTS``."""
+    """A name in ``agents.learners.AGENTS``."""
     total_timesteps: int = 76_800
     """Classifier epochs played to learn; a whole number of updates is played."""
     groups: int = 8
@@ -41,16 +60,52 @@ class AgentSettings:
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
     net_arch: Sequence[int] = (64, 64)
+    lstm_hidden_size: int = 32
+    """RecurrentPPO: width of its memory."""
+    n_steps: int = 1
+    """A2C: epochs between two updates. With a replay buffer: epochs whose rewards are summed before
+    the rest of the return is estimated."""
+    buffer_size: int = 200_000
+    """Steps that are kept and learned from."""
+    learning_starts: int = 1280
+    """Steps that are played at random first."""
+    train_freq: int = 1
+    """Epochs, of all trainings side by side, between two bouts of learning."""
+    gradient_steps: int = 8
+    """Steps of the optimizer in a bout."""
+    tau: float = 0.02
+    """How far the target net follows at each of its updates."""
+    target_update_interval: int = 1
+    """DQN, QR-DQN: steps between updates of the target net, rounded to whole epochs of all
+    trainings, at least one."""
+    exploration_fraction: float = 0.6
+    """Share of learning over which random play falls to its end value."""
+    exploration_initial_eps: float = 1.0
+    exploration_final_eps: float = 0.05
+    n_quantiles: int = 25
+    """QR-DQN, TQC: of the return."""
+    top_quantiles_to_drop_per_net: int = 2
+    """TQC: guards against hoping too much."""
+    action_noise: float = 0.3
+    """TD3: standard deviation of what is added to its numbers in [-1, 1] to explore."""
+    policy_delay: int = 2
+    """TD3: updates of the critics between those of the actor."""
+    target_policy_noise: float = 0.2
+    target_noise_clip: float = 0.5
+    delta_std: float = 0.1
+    """ARS: standard deviation of the candidates' parameters around the policy's."""
+    n_top: int = 8
+    """ARS: pairs of candidates that count, the best ones; at most all."""
 
     def __post_init__(self) -> None:
-        for name in ("total_timesteps", "groups", "group_size", "batch_size", "n_epochs"):
+        for name in _COUNTS:
             _at_least(self, "agent", name, 1)
-        for name in ("gamma", "gae_lambda"):
+        for name in _SHARES:
             _between(self, "agent", name, 0.0, 1.0)
-        for name in ("learning_rate", "clip_range", "max_grad_norm"):
+        for name in _ABOVE_0:
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"agent.{name} is {getattr(self, name)}, wanted a number above 0")
-        for name in ("learning_rate_end", "ent_coef", "vf_coef", "stacked_groups"):
+        for name in _FROM_0:
             _at_least(self, "agent", name, 0)
         if not self.net_arch or min(self.net_arch) < 1:
             raise ConfigError(

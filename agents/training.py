@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents.devices import stacked_groups
+from agents.learners import AGENTS, check_agent, updates_of
 from agents.progress import Tick, progress
 from agents.rundir import RunDirectory
-from agents.sb3 import AGENTS, updates_of
 from agents.settings import RunSettings
 from agents.vec_env import GroupVecEnv
 from agents.workers import Worker
@@ -51,6 +52,7 @@ def learn(
 ) -> Learned:
     """Learn a policy and append one record per update to ``metrics.jsonl``."""
     budget = settings.env.steps(settings.trainer.epochs)
+    check_agent(settings.agent, settings.env.actions.space)
     updates = updates_of(settings.agent, budget)
     start = time.monotonic()
     stacked = stacked_groups(settings, device)
@@ -68,11 +70,12 @@ def learn(
     agent_seed = derived_seed(settings.seed, "agent")
     # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
     with borrowed_global_rng(agent_seed), progress("learning", updates) as tick:
-        agent = AGENTS[settings.agent.name](settings.agent, env, budget, agent_seed)
-        agent.set_logger(Logger(folder=None, output_formats=[]))
-        recorder = Recorder(directory, env.num_envs * budget, tick)
-        agent.learn(updates * env.num_envs * budget, callback=recorder)
-    recorder.record_update()
+        logger = Logger(folder=None, output_formats=[])
+        recorder = Recorder(env, directory, logger, tick)
+        agent = AGENTS[settings.agent.name](settings.agent, recorder, budget, agent_seed)
+        agent.set_logger(logger)
+        agent.learn(updates * env.num_envs * budget)
+    recorder.record_round()
     env.close()
     return Learned(
         agent=agent,
@@ -97,68 +100,95 @@ def make_mix_block(
     return MixVectorEnv(group_size, world, env, groups, AutoresetMode.DISABLED)
 
 
-class Recorder(BaseCallback):
-    """Writes what each round of episodes showed; nothing here depends on wall-clock time.
+FIGURES = {
+    "entropy": ("train/entropy_loss",),
+    "approx_kl": ("train/approx_kl",),
+    "explained_variance": ("train/explained_variance",),
+    "value_loss": ("train/value_loss", "train/critic_loss", "train/loss"),
+    "exploration_rate": ("rollout/exploration_rate",),
+}
+"""What a record tells of the agent, and where algorithms log it; none has all of it."""
+
+
+class Recorder(VecEnvWrapper):
+    """Stands between the agent and its environments and writes what each round of episodes showed.
+
+    A callback would see the steps of some algorithms only. Nothing written here depends on
+    wall-clock time.
 
     Args:
+        env: The environments; all their episodes start and end together.
         directory: Receives ``metrics.jsonl``.
-        rollout: Environment steps of a round.
+        logger: Of the agent.
         tick: Progress, once a round.
     """
 
-    def __init__(self, directory: RunDirectory, rollout: int, tick: Tick) -> None:
-        super().__init__()
-        self._directory, self._rollout, self._tick = directory, rollout, tick
+    def __init__(self, env: VecEnv, directory: RunDirectory, logger: Logger, tick: Tick) -> None:
+        super().__init__(env)
+        self._directory, self._logger, self._tick = directory, logger, tick
         self._round = Round()
         self._finished_round: Round | None = None
-        self._updates = 0
+        self._first: np.ndarray | None = None
+        self._rounds = self._steps = 0
         self.episodes = 0
         self.passes = 0
 
-    def _on_step(self) -> bool:
-        rewards, dones = self.locals["rewards"], self.locals["dones"]
+    def reset(self) -> np.ndarray:
+        """Start episodes; those that have just started by themselves are not thrown away."""
+        return self.venv.reset() if self._first is None else self._first  # type: ignore[return-value]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Start one epoch everywhere."""
+        # The update that follows a round has happened by now, so its figures are known.
+        self.record_round()
+        self._first = None
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Count what the epoch showed."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self._steps += self.num_envs
         if not np.isfinite(rewards).all():
             where = int(np.flatnonzero(~np.isfinite(rewards))[0])
             raise AutomixError(
-                f"the reward of environment {where} at step {self.num_timesteps} is not finite",
+                f"the reward of environment {where} at step {self._steps} is not finite",
                 "this is a defect of the reward: please report it with the run's config.yaml",
             )
-        for info, done in zip(self.locals["infos"], dones, strict=True):
+        for info, done in zip(infos, dones, strict=True):
             self._round.add(info, bool(done))
-        return True
+        if dones.all():
+            self._finished_round, self._round = self._round, Round()
+            self._first = observations  # type: ignore[assignment]
+        return observations, rewards, dones, infos
 
-    def _on_rollout_start(self) -> None:
-        # The update that follows a round has happened by now, so its figures are known.
-        self.record_update()
-
-    def _on_rollout_end(self) -> None:
-        self._finished_round, self._round = self._round, Round()
-
-    def record_update(self) -> None:
+    def record_round(self) -> None:
         """Write the record of the last round, if it has not been written."""
         done = self._finished_round
         if done is None:
             return
         self._finished_round = None
-        self._updates += 1
+        self._rounds += 1
         self.episodes += done.episodes
         self.passes += done.passes
-        values = self.model.logger.name_to_value
         record = {
-            "update": self._updates,
-            "timesteps": self._updates * self._rollout,
+            "update": self._rounds,
+            "timesteps": self._steps,
             "episodes": self.episodes,
-            "classifier_epochs": self._updates * self._rollout,
+            "classifier_epochs": self._steps,
             **done.summary(),
-            "agent": {
-                "entropy": -float(values["train/entropy_loss"]),
-                "approx_kl": float(values["train/approx_kl"]),
-                "explained_variance": _finite(values["train/explained_variance"]),
-                "value_loss": float(values["train/value_loss"]),
-            },
+            "agent": self._figures(),
         }
         self._directory.append("metrics.jsonl", record)
         self._tick(1, f"validation accuracy {record['val_accuracy']:.3f}")
+
+    def _figures(self) -> dict[str, float | None]:
+        logged = self._logger.name_to_value
+        found: dict[str, float | None] = {}
+        for name, keys in FIGURES.items():
+            value = next((logged[key] for key in keys if key in logged), None)
+            if value is not None:
+                found[name] = _finite(-value if name == "entropy" else value)
+        return found
 
 
 class Round:

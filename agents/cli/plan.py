@@ -13,8 +13,8 @@ from agents.contestants import contestants_of
 from agents.devices import worker_count
 from agents.export import learning_cost
 from agents.jobs import given_policy, seconds_per_epoch, with_menu
+from agents.learners import updates_of
 from agents.rundir import plain
-from agents.sb3 import updates_of
 from agents.search import search_epochs, searching
 from agents.settings import RunSettings
 from envs.codec import ActionCodec

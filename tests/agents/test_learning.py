@@ -9,7 +9,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.sb3 import AGENTS
+from agents.learners import AGENTS
 from agents.settings import AgentSettings
 from agents.vec_env import GroupVecEnv
 from agents.workers import InlineWorker

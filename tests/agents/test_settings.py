@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from agents.devices import choose_device, worker_count
-from agents.sb3 import AGENTS, falling, updates_of
+from agents.learners import AGENTS, updates_of
+from agents.sb3 import falling
 from agents.settings import (
     HELD_OUT,
     AgentSettings,

@@ -1,0 +1,30 @@
+"""A2C: advantage actor-critic (Mnih et al. 2016, arXiv:1602.01783)."""
+
+from __future__ import annotations
+
+from stable_baselines3 import A2C
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.learners import AGENTS
+from agents.policy_nets import actor_critic
+from agents.sb3 import GRADIENT, gradient
+from agents.settings import AgentSettings
+
+
+@AGENTS.register(
+    "a2c", spaces=("flat", "factored", "box"), uses=(*GRADIENT, "n_steps"), net=actor_critic
+)
+def a2c(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> A2C:
+    """Advantage actor-critic; one step of the optimizer after every ``n_steps`` epochs.
+
+    Advantages are normalised and Adam takes the place of RMSprop: with a few hundred steps in all,
+    neither the scale of the reward nor a slow start may cost any.
+    """
+    return A2C(
+        "MlpPolicy",
+        env,
+        n_steps=min(settings.n_steps, budget),
+        normalize_advantage=True,
+        use_rms_prop=False,
+        **gradient(settings, seed),
+    )
