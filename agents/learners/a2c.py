@@ -17,14 +17,12 @@ from agents.settings import AgentSettings
 def a2c(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> A2C:
     """Advantage actor-critic; one step of the optimizer after every ``n_steps`` epochs.
 
-    Advantages are normalised and Adam takes the place of RMSprop: with a few hundred steps in all,
-    neither the scale of the reward nor a slow start may cost any.
+    Adam takes the place of RMSprop, which starts slowly where there are a few hundred steps in all.
     """
     return A2C(
         "MlpPolicy",
         env,
         n_steps=min(settings.n_steps, budget),
-        normalize_advantage=True,
         use_rms_prop=False,
         **gradient(settings, seed),
     )

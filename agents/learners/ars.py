@@ -42,11 +42,13 @@ class GroupARS(ARS):
             policy.load_from_vector(weights.cpu().numpy())
         callback.on_rollout_start()
         returns, observations, ended = np.zeros(env.num_envs), env.reset(), False
-        while not ended:
-            observations, rewards, dones, _ = env.step(_actions(policies, observations))
-            self.num_timesteps += env.num_envs
-            callback.on_step()
-            returns, ended = returns + rewards, bool(dones.all())
+        # ARS switches gradients off, but classifiers may be training in this very process.
+        with torch.enable_grad():
+            while not ended:
+                observations, rewards, dones, _ = env.step(_actions(policies, observations))
+                self.num_timesteps += env.num_envs
+                callback.on_step()
+                returns, ended = returns + rewards, bool(dones.all())
         callback.on_rollout_end()
         return torch.as_tensor(returns.reshape(-1, len(policies)).mean(0), dtype=torch.float32)
 

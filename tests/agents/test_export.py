@@ -12,20 +12,19 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from numpy.testing import assert_allclose, assert_array_equal
-from stable_baselines3 import DQN
+from numpy.testing import assert_allclose
 
 from agents.export import copy_export, learning_cost, policy_of, schedule_of
-from agents.sb3 import AGENTS, policy_layers
+from agents.learners import AGENTS
 from agents.settings import RunSettings
 from agents.training import Learned
 from agents.vec_env import GroupVecEnv
 from agents.workers import InlineWorker
 from automix.actions import MixAction
-from automix.errors import ConfigError, DataError, ResourceError
+from automix.errors import DataError, ResourceError
 from automix.policy import load_policy, save_policy
 from automix.seeding import borrowed_global_rng
-from envs import SurrogateMixEnv, SurrogateVectorEnv
+from envs import SurrogateVectorEnv
 from tests.agents import tiny_run
 from tests.envs import worlds
 
@@ -45,25 +44,6 @@ def learned(name: str, space: str) -> tuple[Learned, RunSettings]:
 
 
 @pytest.mark.parametrize("space", worlds.SPACES)
-@pytest.mark.parametrize("name", list(AGENTS))
-def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
-    made, settings = learned(name, space)
-    save_policy(tmp_path, policy_of(made, settings))
-    agent = made.agent
-    policy = load_policy(tmp_path)
-    space_of = agent.observation_space
-    space_of.seed(0)
-    observations = np.stack([space_of.sample() for _ in range(200)])
-    wanted, _ = agent.predict(observations, deterministic=True)
-    got, _ = policy.predict(observations)
-    assert_array_equal(got, wanted)
-    assert len(np.unique(wanted, axis=0)) > 5, "an agent that always plays the same shows nothing"
-    codec = SurrogateMixEnv(4, settings.env)._game.codec
-    for row, action in zip(observations[:20], wanted, strict=False):
-        assert policy.action(row) == codec.decode(action)
-
-
-@pytest.mark.parametrize("space", worlds.SPACES)
 def test_drawn_actions_are_as_likely_as_the_agents(tmp_path, space):
     made, settings = learned("ppo", space)
     policy, agent = policy_of(made, settings), made.agent
@@ -77,13 +57,6 @@ def test_drawn_actions_are_as_likely_as_the_agents(tmp_path, space):
     column = drawn if space == "flat" else drawn[:, 0]
     got = np.bincount(column, minlength=len(probabilities)) / len(column)
     assert_allclose(got, probabilities, atol=0.03)
-
-
-def test_an_agent_without_a_policy_net_of_that_form_is_refused():
-    with borrowed_global_rng(0):
-        agent = DQN("MlpPolicy", SurrogateMixEnv(2, worlds.settings("flat")), buffer_size=10)
-    with pytest.raises(ConfigError, match="DQN has no policy net that can be exported"):
-        policy_layers(agent)
 
 
 def test_the_schedule_is_the_most_frequent_choice_of_each_epoch():

@@ -133,3 +133,54 @@ def test_an_action_off_the_menu_is_refused_by_name():
 def test_a_menu_that_cannot_be_played_is_refused(changes, told):
     with pytest.raises(ConfigError, match=told):
         ActionSettings(**changes)
+
+
+# The box ----------------------------------------------------------------------------------------
+
+
+@every_menu
+def test_every_choice_survives_the_way_through_the_box(menu):
+    codec = ActionCodec(replace(menu, space="box"))
+    for action in codec.choices:
+        numbers = codec.encode(action)
+        assert codec.space.contains(numbers)
+        assert codec.decode(numbers) == action
+
+
+@pytest.mark.parametrize(
+    ("numbers", "played"),
+    [
+        ([0.2, 0.1, -1, -1, 1], "none"),
+        ([0.1, 0.2, -1, -1, 1], "mixup@0.5"),
+        ([0.1, 0.2, -1, -1, 0], "mixup@0.25"),
+        ([-1, -1, -0.9, -1, 0.5], "cutmix@0.38"),  # 0.375, in hundredths
+        ([-1, -1, -1, 0.3, -1], "none"),  # no share of the partner
+        ([-1, -1, -1, 0.3, 7], "rmix@0.5"),
+    ],
+)
+def test_the_box_is_method_logits_and_a_ratio_that_need_not_be_on_the_menu(numbers, played):
+    codec = ActionCodec(ActionSettings(space="box"))
+    assert codec.space.shape == (5,)
+    assert str(codec.decode(np.array(numbers, dtype=np.float32))) == played
+
+
+def test_the_box_has_saliency_logits_where_there_is_a_choice():
+    codec = ActionCodec(replace(worlds.GUIDED, space="box"))
+    assert codec.space.shape == (4 + 1 + 3,)
+    numbers = np.array([-1, -1, 1, -1, 0, -0.5, -0.4, -0.6], dtype=np.float32)
+    assert str(codec.decode(numbers)) == "cutmix@0.25+gradient"
+
+
+def test_any_ratio_in_hundredths_can_be_encoded_for_the_box():
+    codec = ActionCodec(ActionSettings(space="box"))
+    for hundredths in range(1, 51):
+        action = MixAction("cutmix", hundredths / 100)
+        assert codec.decode(codec.encode(action)) == action
+
+
+@pytest.mark.parametrize("action", ["mixup@0.2", "cutmix@0.2+spectral", "cutmix@0.3"])
+def test_the_box_refuses_what_its_numbers_cannot_say(action):
+    codec = ActionCodec(ActionSettings(methods=("none", "cutmix"), ratios=(0.2,), space="box"))
+    with pytest.raises(ConfigError, match="cannot be played") as error:
+        codec.encode(MixAction.parse(action))
+    assert "env.actions" in error.value.hint
