@@ -22,7 +22,7 @@ from agents.vec_env import GroupVecEnv
 from agents.workers import InlineWorker
 from automix.actions import MixAction
 from automix.errors import DataError, ResourceError
-from automix.policy import load_policy, save_policy
+from automix.policy import save_policy
 from automix.seeding import borrowed_global_rng
 from envs import SurrogateVectorEnv
 from tests.agents import tiny_run
