@@ -31,8 +31,8 @@ def test_ppo_gets_more_than_half_way_from_the_best_constant_to_the_optimum(space
 @pytest.mark.learning
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0])
-@pytest.mark.parametrize("name", ["dqn", "sac"])
-def test_agents_with_a_buffer_get_there_too(name, seed):
+@pytest.mark.parametrize("name", ["dqn", "maskable_ppo", "qr_dqn", "recurrent_ppo", "sac", "tqc"])
+def test_most_others_get_there_too(name, seed):
     settings = surrogate_runs.settings_of(name)
     agent = surrogate_runs.learned(settings, BUDGET, ROUNDS, seed)
     assert surrogate_runs.value_of(agent, settings, BUDGET) > HALF_WAY
