@@ -52,7 +52,8 @@ class Player:
         policy: MixPolicy | None,
         seed: int,
     ) -> None:
-        self._contestant, self._menu, self._policy = contestant, menu, policy
+        self._contestant, self._menu = contestant, menu
+        self._policy = policy.player() if policy else None
         self._rng = generator(seed, "player", contestant.name)
 
     def act(self, observation: np.ndarray, due: bool = True) -> MixAction:

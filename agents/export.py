@@ -12,7 +12,7 @@ from typing import Any
 import automix
 from agents.compare import Trial
 from agents.learners import AGENTS
-from agents.policy_nets import TakeNet
+from agents.policy_nets import TakeNet, of_plain_observations
 from agents.settings import RunSettings
 from agents.training import Learned
 from automix.actions import MixAction
@@ -45,7 +45,8 @@ def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
     )
     take: TakeNet = AGENTS.entry(settings.agent.name).tags["net"]  # type: ignore[assignment]
     cost = {"classifier_epochs": learned.classifier_epochs, "passes": learned.passes}
-    return MixPolicy(form, take(learned.agent), about(settings) | {"learning": cost})
+    net = of_plain_observations(take(learned.agent), learned.agent)
+    return MixPolicy(form, net, about(settings) | {"learning": cost})
 
 
 def learning_cost(policy: MixPolicy | None) -> tuple[int, int]:

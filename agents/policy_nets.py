@@ -7,6 +7,7 @@ target nets, no spread of a distribution.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,25 @@ def linear(agent: BaseAlgorithm) -> PolicyNet:
     policy: Any = agent.policy
     output = "clip" if isinstance(agent.action_space, spaces.Box) else "values"
     return PolicyNet(layers=_layers([policy.action_net]), output=output)
+
+
+def of_plain_observations(net: PolicyNet, agent: BaseAlgorithm) -> PolicyNet:
+    """Fold the scaling of observations that an agent was learned with, if any, into its net."""
+    scaling = agent.get_vec_normalize_env()
+    if scaling is None:
+        return net
+    seen: Any = scaling.obs_rms
+    scale = 1 / np.sqrt(seen.var + scaling.epsilon)
+    if net.memory is not None:
+        weight, bias = _unscaled(net.memory.seen, net.memory.bias, seen.mean, scale)
+        return replace(net, memory=replace(net.memory, seen=weight, bias=bias))
+    return replace(net, layers=[_unscaled(*net.layers[0], seen.mean, scale), *net.layers[1:]])
+
+
+def _unscaled(weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Layer:
+    """Return the layer that does with x what this one does with ``(x - mean) * scale``."""
+    wide = weight.astype(np.float64) * scale
+    return wide.astype(np.float32), (bias - wide @ mean).astype(np.float32)
 
 
 def _layers(parts: Iterable[nn.Module]) -> list[Layer]:

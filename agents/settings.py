@@ -40,7 +40,8 @@ class AgentSettings:
     name: str = "ppo"
     """A name in ``agents.learners.AGENTS``."""
     total_timesteps: int = 76_800
-    """Classifier epochs played to learn; a whole number of updates is played."""
+    """Actions played to learn, each for ``env.epochs_per_action`` epochs; a whole number of updates
+    is played."""
     groups: int = 8
     """Tasks drawn for each update, side by side."""
     group_size: int = 8
@@ -48,6 +49,9 @@ class AgentSettings:
     stacked_groups: int = 0
     """Groups whose classifiers may share stacks; 0 is all of them on a GPU and one on a CPU, where
     larger stacks gain little. May change the last digits of a result."""
+    normalise: bool = False
+    """Whether observations and rewards are scaled by what has been seen of them
+    (stable-baselines3's ``VecNormalize``); the export takes it in."""
     learning_rate: float = 3e-3
     learning_rate_end: float = 3e-4
     """The rate falls in a straight line from one to the other."""

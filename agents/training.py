@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents.devices import stacked_groups
@@ -71,8 +71,9 @@ def learn(
     # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
     with borrowed_global_rng(agent_seed), progress("learning", updates) as tick:
         logger = Logger(folder=None, output_formats=[])
-        recorder = Recorder(env, directory, logger, tick)
-        agent = AGENTS[settings.agent.name](settings.agent, recorder, budget, agent_seed)
+        recorder = Recorder(env, settings.trainer.epochs, directory, logger, tick)
+        played = normalised(recorder) if settings.agent.normalise else recorder
+        agent = AGENTS[settings.agent.name](settings.agent, played, budget, agent_seed)
         agent.set_logger(logger)
         agent.learn(updates * env.num_envs * budget)
     recorder.record_round()
@@ -100,6 +101,13 @@ def make_mix_block(
     return MixVectorEnv(group_size, world, env, groups, AutoresetMode.DISABLED)
 
 
+def normalised(env: VecEnv) -> VecNormalize:
+    """Scale observations and rewards by what has been seen of them so far."""
+    # Nothing is cut off: the export folds the scaling of observations into the policy's first
+    # layer, which a bound could not be part of.
+    return VecNormalize(env, gamma=1.0, clip_obs=float("inf"), clip_reward=float("inf"))
+
+
 FIGURES = {
     "entropy": ("train/entropy_loss",),
     "approx_kl": ("train/approx_kl",),
@@ -118,14 +126,17 @@ class Recorder(VecEnvWrapper):
 
     Args:
         env: The environments; all their episodes start and end together.
+        epochs: Of an episode.
         directory: Receives ``metrics.jsonl``.
         logger: Of the agent.
         tick: Progress, once a round.
     """
 
-    def __init__(self, env: VecEnv, directory: RunDirectory, logger: Logger, tick: Tick) -> None:
+    def __init__(
+        self, env: VecEnv, epochs: int, directory: RunDirectory, logger: Logger, tick: Tick
+    ) -> None:
         super().__init__(env)
-        self._directory, self._logger, self._tick = directory, logger, tick
+        self._epochs, self._directory, self._logger, self._tick = epochs, directory, logger, tick
         self._round = Round()
         self._finished_round: Round | None = None
         self._first: np.ndarray | None = None
@@ -174,7 +185,7 @@ class Recorder(VecEnvWrapper):
             "update": self._rounds,
             "timesteps": self._steps,
             "episodes": self.episodes,
-            "classifier_epochs": self._steps,
+            "classifier_epochs": self.episodes * self._epochs,
             **done.summary(),
             "agent": self._figures(),
         }
@@ -209,7 +220,8 @@ class Round:
         """Count one step of one environment."""
         self._plays[info["task"]][info["mix"]] += 1
         self.passes += info["passes"]
-        if done:
+        # One that a fork cut short goes on as another's, and is counted at its end.
+        if done and not info.get("TimeLimit.truncated"):
             self._accuracies[info["task"]].append(info["val_accuracy"])
             self._diverged += info["diverged"]
 

@@ -247,8 +247,9 @@ class Game:
 
     def forked(self, turn: Turn, donor: int) -> Turn:
         """Let all members go on as the donor does; return what they are told of it."""
-        for of_members in (self._history, self.plays):
-            of_members[: self.members] = [list(of_members[donor]) for _ in range(self.members)]
+        everyone = range(self.members)
+        self._history[: self.members] = [list(self._history[donor]) for _ in everyone]
+        self.plays = [list(self.plays[donor]) for _ in everyone]
         self._last = [self._last[donor]] * self.members
         others = np.arange(self.members) != donor
         return replace(turn, truncated=others, next_observations=self._observe())

@@ -29,7 +29,7 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
     contestants = contestants_of(settings.compare.contestants, menu)
     matches = matches_of(settings)
     trials = len(contestants) * sum(match.trainings for match in matches)
-    updates = updates_of(agent, budget) if learns else 0
+    updates = updates_of(agent, settings.env.steps(budget)) if learns else 0
     episodes = updates * agent.groups * agent.group_size
     fixed = sum(contestant.kind == "fixed" for contestant in contestants)
     validating = settings.compare.validation_draws * fixed

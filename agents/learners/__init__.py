@@ -24,13 +24,13 @@ from automix.errors import ConfigError
 from automix.registry import Registry
 
 MakeAgent = Callable[[AgentSettings, VecEnv, int, int], BaseAlgorithm]
-"""(settings, environments, epochs of an episode, seed) -> algorithm."""
+"""(settings, environments, actions of an episode, seed) -> algorithm."""
 
 AGENTS: Registry[MakeAgent] = Registry("agent", __name__)
 
 EVERY_AGENT = (
     *("name", "total_timesteps", "groups", "group_size", "stacked_groups"),
-    *("learning_rate", "learning_rate_end"),
+    *("learning_rate", "learning_rate_end", "normalise"),
 )
 """Settings that every agent reads."""
 
@@ -73,13 +73,13 @@ def updates_of(settings: AgentSettings, budget: int) -> int:
 
     Args:
         settings: Of the agent.
-        budget: Epochs of an episode.
+        budget: Actions of an episode.
 
     Raises:
         ConfigError: If not even one, or none after which the agent learns.
     """
     rollout = settings.groups * settings.group_size * budget
-    round_of = f"{settings.groups} groups x {settings.group_size} trainings x {budget} epochs"
+    round_of = f"{settings.groups} groups x {settings.group_size} trainings x {budget} actions"
     given = f"agent.total_timesteps is {settings.total_timesteps}"
     if settings.total_timesteps < rollout:
         raise ConfigError(

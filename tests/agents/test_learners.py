@@ -222,6 +222,26 @@ def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
     assert isinstance(agent.action_space, spaces.Box) == (space == "box")
 
 
+@every_agent
+def test_an_export_takes_the_scaling_of_observations_in(tmp_path, name):
+    family = [word for word in tiny_run.WORDS if not word.startswith(("agent.", "env."))]
+    words = [*family, f"agent={name}", *surrogate_runs.tiny_words(name), "agent.normalise=true"]
+    settings = load_settings([*words, "agent.total_timesteps=16"])
+    made = learn(settings, [InlineWorker()], "cpu", RunDirectory.create(tmp_path, settings, False))
+    scaling = made.agent.get_vec_normalize_env()
+    assert scaling is not None
+    assert np.abs(scaling.obs_rms.mean).max() > 0.1
+    made.agent.observation_space.seed(1)
+    rows = np.stack([made.agent.observation_space.sample() for _ in range(200)])
+    starts = np.ones(len(rows), dtype=bool)
+    wanted, _ = made.agent.predict(scaling.normalize_obs(rows), None, starts, deterministic=True)
+    got, _ = policy_of(made, settings).predict(rows, None, starts)
+    # A choice that is nearly a tie may fall otherwise.
+    same = np.isclose(got, wanted, atol=1e-3).reshape(len(rows), -1).all(1)
+    assert same.mean() > 0.98
+    assert len(np.unique(np.round(wanted, 3), axis=0)) > 1
+
+
 def test_what_a_recurrent_policy_has_seen_changes_what_it_answers(tmp_path):
     settings = surrogate_runs.settings_of(
         "recurrent_ppo", *surrogate_runs.tiny_words("recurrent_ppo")
