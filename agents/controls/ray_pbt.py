@@ -86,7 +86,9 @@ def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
             ),
         ).fit()
     if results.num_errors:
-        raise AutomixError(f"a trial of population based training failed: {results.errors[0]}")
+        # Of a traceback from another process, the last line.
+        cause = str(results.errors[0]).strip().splitlines()[-1]
+        raise AutomixError(f"a trial of population based training failed: {cause}")
     best: Any = results.get_best_result()
     return list(best.metrics["played"])
 
@@ -182,7 +184,7 @@ def _counter(lab: Lab) -> Any:
 
 @contextmanager
 def _ray(processes: int) -> Iterator[Path]:
-    """Start Ray on this machine alone, and leave nothing of it behind; yield a folder to use."""
+    """Start a Ray of our own and leave nothing of it behind; yield a folder to use."""
     before = dict(os.environ)
     os.environ.update(QUIET)  # read when ray is imported, started, and by its processes
     import ray
@@ -209,7 +211,6 @@ def _start(processes: int, folder: str) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=2**27,  # results are a few numbers
-            _node_ip_address="127.0.0.1",
             _temp_dir=folder,
         )
     except Exception as error:  # Ray raises this very class where it gives up waiting
