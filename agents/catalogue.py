@@ -7,7 +7,9 @@ from typing import Any
 import timm
 
 from agents.config import groups
+from agents.controls import CONTROLS
 from agents.learners import AGENTS
+from agents.own_training import OWN_TRAINING
 from agents.schedules import SCHEDULES
 from automix.data import DATASETS
 from automix.errors import ConfigError, did_you_mean
@@ -30,6 +32,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "observations": OBSERVATIONS,
     "rewards": REWARDS,
     "agents": AGENTS,
+    "controls": CONTROLS,
+    "own_training": OWN_TRAINING,
 }
 
 

@@ -56,13 +56,13 @@ class States:
     """(n,) str: what it played, as ``MixAction`` writes it."""
     trials: np.ndarray
     """(n,) int: which trial a state is from."""
-    epochs: np.ndarray
-    """(n,) int from 0."""
+    places: np.ndarray
+    """(n,) int from 0: which of an episode's choices it was."""
 
     def where(self, mask: np.ndarray) -> States:
         """Return the states under a mask (n,)."""
         return States(
-            self.observations[mask], self.choices[mask], self.trials[mask], self.epochs[mask]
+            self.observations[mask], self.choices[mask], self.trials[mask], self.places[mask]
         )
 
 
@@ -120,7 +120,7 @@ def _states(trials: Sequence[Mapping[str, Any]], form: PolicyForm) -> States:
         np.concatenate([np.asarray(t["observations"], dtype=np.float32) for t in trials]),
         np.array(choices),
         np.repeat(np.arange(len(trials)), lengths),
-        np.concatenate([every * np.arange(length) for length in lengths]),
+        np.concatenate([np.arange(length) for length in lengths]),
     )
 
 
@@ -165,7 +165,8 @@ class _Asked:
         form = self.policy.form
         sources = np.repeat(rows, form.observation_sizes, axis=1)
         mixed = self.observations[sources, np.arange(sources.shape[1])]
-        return np.array([_on_menu(str(self.policy.action(one)), form) for one in mixed])
+        samples, _ = self.policy.predict(mixed)
+        return np.array([_on_menu(str(self.policy.mix_of(one)), form) for one in samples])
 
     def score(self, rows: np.ndarray, choices: np.ndarray) -> float:
         """Return the share of states in which the choice is the one given."""
@@ -223,14 +224,14 @@ def _distilled(form: PolicyForm, fitted: States, held_out: States, seed: int) ->
         "observations": list(form.observations),
         "observation_sizes": [int(size) for size in form.observation_sizes],
         "parts": _part_names(form),
-        "epochs": int(held_out.epochs.max()) + 1,
+        "epochs": (int(held_out.places.max()) + 1) * form.epochs_per_action,
         "nodes": [_plain(n, node, leaves, held_out, played) for n, node in enumerate(nodes)],
         "fitted": {"trials": len(set(fitted.trials)), "states": len(fitted.choices)},
         "held_out": {"trials": len(each), "states": len(held_out.choices)},
         "fidelity": interval.value,
         "ci95": interval.bounds,
         "majority": {"choice": usual, "fidelity": float(np.mean(held_out.choices == usual))},
-        "by_epoch": float(np.mean([by_epoch[e] for e in held_out.epochs] == held_out.choices)),
+        "by_epoch": float(np.mean([by_epoch[e] for e in held_out.places] == held_out.choices)),
     }
 
 
@@ -301,8 +302,8 @@ def _usual(choices: np.ndarray) -> str:
 
 def _by_epoch(states: States) -> list[str]:
     """Return the most frequent choice of each epoch: the copy that looks at the clock only."""
-    epochs = range(int(states.epochs.max()) + 1)
-    return [_usual(states.choices[states.epochs == epoch]) for epoch in epochs]
+    places = range(int(states.places.max()) + 1)
+    return [_usual(states.choices[states.places == place]) for place in places]
 
 
 def _fidelity_by_trial(states: States, played: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
         export = run.directory.path / "export"
         save_policy(export, policy)
         _save_agent(run.directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
-        trials, result = _contest(settings, run.workers, run.device, policy)
+        trials, result = _contest(settings, run.workers, run.device, policy, run.directory)
         save_schedule(export / "schedule.yaml", schedule_of(trials), policy.about)
         write_rule(export, result["explanation"], policy.about)
         result["learning"] = {
@@ -64,7 +64,7 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
             "passes": learned.passes,
             "wall_s": round(learned.wall_s, 1),
         }
-        _finish(run, trials, result)
+        _finish(run, result)
     return result
 
 
@@ -77,9 +77,9 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
     policy = given_policy(settings)
     settings = with_menu(settings, policy)
     with _run(settings, path, overwrite, learns=False) as run:
-        trials, result = _contest(settings, run.workers, run.device, policy)
+        _, result = _contest(settings, run.workers, run.device, policy, run.directory)
         result["learning"] = None
-        _finish(run, trials, result)
+        _finish(run, result)
     return result
 
 
@@ -103,13 +103,20 @@ def with_menu(settings: RunSettings, policy: MixPolicy | None) -> RunSettings:
 
 
 def _contest(
-    settings: RunSettings, workers: Sequence[Worker], device: str, policy: MixPolicy | None
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    policy: MixPolicy | None,
+    directory: RunDirectory | None = None,
 ) -> tuple[list[Trial], dict[str, Any]]:
     """Let the controls search, pick the best fixed choice, play all; return trials and result."""
     cost = learning_cost(policy)
     found = search(settings, workers, device, cost[0])
     picked = pick_fixed(settings, env_of(policy, settings), workers, device)
     trials = compare(settings, workers, device, policy, found)
+    if directory:
+        # Before anything is made of them: they took the longest.
+        directory.write_lines("trials.jsonl", trials)
     result = summarise(trials, settings, *cost, found, picked)
     if policy:
         result["explanation"] = explain(policy, trials, settings.seed)
@@ -222,10 +229,9 @@ def _told(directory: RunDirectory) -> Iterator[None]:
         handler.close()
 
 
-def _finish(run: _Run, trials: Sequence[Trial], result: dict[str, Any]) -> None:
-    """Write trials, result and report."""
+def _finish(run: _Run, result: dict[str, Any]) -> None:
+    """Write result and report."""
     directory = run.directory
-    directory.write_lines("trials.jsonl", list(trials))
     settings = run.settings
     result["published"] = published_figures(settings.published, settings.trainer.model)
     result["wall_s"] = round(time.monotonic() - run.start, 1)

@@ -1,7 +1,7 @@
 """Where searches for a schedule play trainings, on tasks that the agent could have met too.
 
 A lab counts what it plays: searching at equal compute means as many classifier epochs as the agent
-spent on learning. Only validation accuracy comes out of it; the test split is never read here.
+spent on learning, and judging by what the agent is paid for. The test split is never read here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from automix.data.tasks import TaskSpec
 from automix.schedule import MixSchedule
 from envs.game import World
 from envs.mix_env import draw_start
+from envs.rewards import REWARDS
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Lab:
         seed: Of this search: of the tasks that it draws, and of its own draws.
         workers: Who trains.
         shares: How the work is spread.
+        reward: What a training is judged by: the name of the agent's reward, for a whole episode.
         on_epochs: Told how many classifier epochs more are spent.
 
     Attributes:
@@ -76,12 +78,13 @@ class Lab:
         seed: int,
         workers: Sequence[Worker],
         shares: Shares | None = None,
+        reward: str = "final_accuracy",
         on_epochs: Callable[[int], None] = lambda epochs: None,
     ) -> None:
         self.worlds, self.menu, self.seed = worlds, tuple(menu), seed
         self.rng = np.random.default_rng(seed)
         self.shares = shares or Shares()
-        self.workers = workers
+        self.workers, self._reward = workers, reward
         self._world = world_of(worlds)
         self.budget = self._world.budget
         self.epochs = self.passes = 0
@@ -99,7 +102,8 @@ class Lab:
             schedules: k of them, open loop: entry ``int(progress * len(schedule))`` is played.
 
         Returns:
-            (n, k) float64 final validation accuracies in [0, 1]; 0 where a training diverged.
+            (n, k) float64: what each earned, unscaled. With ``final_accuracy`` the validation
+            accuracy after the last epoch, 0 where a training diverged.
         """
         pairs = [(start, schedule) for start in starts for schedule in schedules]
         alone = self.play_each([start for start, _ in pairs], [own for _, own in pairs])
@@ -115,16 +119,21 @@ class Lab:
         """
         blocks = self._blocks([start.spec for start in starts])
         items = [
-            (self.worlds, [starts[i] for i in block], [tuple(schedules[i]) for i in block])
+            (
+                self.worlds,
+                [starts[i] for i in block],
+                [tuple(schedules[i]) for i in block],
+                self._reward,
+            )
             for block in blocks
         ]
-        finals = np.zeros(len(starts))
-        for block, (accuracies, passes) in zip(
+        earned = np.zeros(len(starts))
+        for block, (scores, passes) in zip(
             blocks, map_in_order(self.workers, play_block, items), strict=True
         ):
-            finals[block] = accuracies
+            earned[block] = scores
             self.count(len(block) * self.budget, passes)
-        return finals
+        return earned
 
     def count(self, epochs: int, passes: int) -> None:
         """Add to what is spent, also for trainings that were played elsewhere."""
@@ -150,21 +159,31 @@ def play_block(
     worlds: WorldMaker,
     starts: Sequence[Start],
     schedules: Sequence[Sequence[MixAction]],
+    reward: str,
 ) -> tuple[list[float], int]:
     """Train one classifier for each start and schedule, side by side; importable by name.
 
     Returns:
-        Final validation accuracies, and samples sent forward and backward.
+        What each earned, and samples sent forward and backward.
     """
     world = world_of(worlds)
     training = world.start([start.spec for start in starts])
-    records = training.reset([start.seed for start in starts])
-    passes = sum(r.forward_passes + r.backward_passes for r in records)
+    first = last = training.reset([start.seed for start in starts])
+    passes = sum(r.forward_passes + r.backward_passes for r in first)
     courses = [MixSchedule(schedule) for schedule in schedules]
-    for epoch in range(world.budget):
-        records = training.run_epoch([course.at(epoch / world.budget) for course in courses])
-        passes += sum(r.forward_passes + r.backward_passes for r in records)
-    return [0.0 if r.diverged else r.val_accuracy for r in records], passes
+    orders = [
+        [course.at(epoch / world.budget) for course in courses] for epoch in range(world.budget)
+    ]
+    # Nobody looks until the end, so epochs of equal actions need one measurement together.
+    for actions, epochs in groupby(orders):
+        last = training.run_epoch(actions, len(list(epochs)))
+        passes += sum(r.forward_passes + r.backward_passes for r in last)
+    # Rewards for a gain add up to the gain of the whole episode.
+    paid = REWARDS[reward]
+    return [
+        paid(before, after, True, world.num_classes)
+        for before, after in zip(first, last, strict=True)
+    ], passes
 
 
 @lru_cache(maxsize=1)

@@ -21,6 +21,9 @@ from automix.seeding import borrowed_global_rng, derived_seed
 
 TRIALS = 16
 """The population; more where there are epochs for more tasks than a trial may hold."""
+TASKS = 128
+"""The most that a trial trains at once: each of its steps is some overhead of Ray's, and its
+classifiers stay in memory."""
 DECISIONS = 10
 """Times in a training that the weak may copy the strong, about."""
 METRIC = "val_accuracy"
@@ -48,7 +51,7 @@ def pbt(lab: Lab, epochs: int) -> Found:
     What is left of the epochs is less than one more task for all trials, or one more trial.
     """
     trainings = trainings_within("pbt", lab, epochs)
-    tasks = min(trainings // TRIALS, lab.shares.together)
+    tasks = min(trainings // TRIALS, TASKS)
     played = _best_history(lab, lab.draw(tasks), trainings // tasks)
     return found(lab, [MixAction.parse(action) for action in played])
 
@@ -189,6 +192,8 @@ def _ray(processes: int) -> Iterator[Path]:
     os.environ.update(QUIET)  # read when ray is imported, started, and by its processes
     import ray
 
+    # Two trials that share a checkpoint may both want to delete it: Tune logs that at length.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         with tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True) as folder:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from agents.controls import CONTROLS, Found, trainings_within
@@ -12,6 +13,8 @@ from agents.workers import Worker
 from automix.seeding import derived_seed
 from envs.codec import ActionCodec
 from envs.game import ImageWorld
+
+log = logging.getLogger("automix")
 
 TOGETHER = 32
 """Trainings that a process on a CPU holds at once: larger stacks are no faster."""
@@ -46,8 +49,11 @@ def search(
     results = {}
     for name in names:
         with progress(f"searching, {name}", epochs) as tick:
-            lab = Lab(worlds, menu, seeds[name], workers, shares, tick)
+            reward = settings.env.reward.name
+            lab = Lab(worlds, menu, seeds[name], workers, shares, reward, tick)
             results[name] = CONTROLS[name](lab, epochs)
+        # What minutes were spent on is on record, whatever comes after.
+        log.debug("%s found %s", name, ", ".join(map(str, results[name].schedule)))
     return results
 
 

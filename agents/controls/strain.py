@@ -50,10 +50,9 @@ class Strain:
         records = [] if self._begun else self._population.reset([s.seed for s in self._starts])
         self._begun = True
         passes = sum(r.forward_passes + r.backward_passes for r in records)
-        for _ in range(epochs):
-            records = self._population.run_epoch([action] * len(self._starts))
-            passes += sum(r.forward_passes + r.backward_passes for r in records)
-            self.played.append(str(action))
+        records = self._population.run_epoch([action] * len(self._starts), epochs)
+        passes += sum(r.forward_passes + r.backward_passes for r in records)
+        self.played += [str(action)] * epochs
         accuracies = [0.0 if r.diverged else r.val_accuracy for r in records]
         return float(np.mean(accuracies)), passes
 

@@ -21,7 +21,12 @@ class NoisyTraining(SurrogateTraining):
         self._rngs = [np.random.default_rng([seed, 1]) for seed in seeds]
         return super().reset(seeds)
 
-    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
+    def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
+        for _ in range(epochs):
+            records = self._run_one(actions)
+        return [replace(r, forward_passes=3 * epochs, backward_passes=2 * epochs) for r in records]
+
+    def _run_one(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
         records = super().run_epoch(actions)
         # What an action meets by chance is the same for all members of a start that play it.
         by_chance = [
@@ -30,7 +35,7 @@ class NoisyTraining(SurrogateTraining):
         ]
         self._accuracy = self._accuracy + np.array(by_chance)
         return [
-            replace(r, val_accuracy=r.val_accuracy + offset, forward_passes=3, backward_passes=2)
+            replace(r, val_accuracy=r.val_accuracy + offset)
             for r, offset in zip(records, self._offset, strict=True)
         ]
 
@@ -69,10 +74,11 @@ class NoisyWorld(SurrogateWorld):
 class FailingTraining(SurrogateTraining):
     """What plays CutMix diverges."""
 
-    def run_epoch(self, actions: Sequence[MixAction]) -> list[EpochMetrics]:
-        records = super().run_epoch(actions)
+    def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
+        records = super().run_epoch(actions, epochs)
         return [
-            replace(r, diverged=a.method == "cutmix") for r, a in zip(records, actions, strict=True)
+            replace(r, diverged=True, val_accuracy=0.0) if a.method == "cutmix" else r
+            for r, a in zip(records, actions, strict=True)
         ]
 
 

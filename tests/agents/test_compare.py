@@ -310,6 +310,7 @@ def trial(name: str, task: str, seed: int, test: float, val: float = 0.5) -> dic
         "seed": seed,
         "test_accuracy": test,
         "test_ece": 0.1,
+        "test_top5": None,
         "val_accuracy": val,
         "diverged": False,
         "forward_passes": 30,

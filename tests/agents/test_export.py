@@ -82,8 +82,9 @@ def test_the_schedule_is_the_most_frequent_choice_of_each_epoch():
 @pytest.mark.parametrize("source", ["", "export"])
 def test_an_export_is_copied_from_the_run_or_from_its_folder(run, tmp_path, source):
     written = copy_export(run / source, tmp_path / "a" / "b")
-    assert [path.name for path in written] == FILES
-    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == FILES
+    everything = sorted([*FILES, "rule.json", "rule.txt"])
+    assert sorted(path.name for path in written) == everything
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == everything
     for path in written:
         assert path.read_bytes() == (run / "export" / path.name).read_bytes()
 

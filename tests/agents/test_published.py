@@ -105,8 +105,13 @@ def row(name: str) -> dict:
 
 def printed(monkeypatch, capsys, published, names_: tuple[str, ...]) -> str:
     monkeypatch.setattr(tables, "console", lambda: tables.Console(width=300))
-    result = {"unit": "test accuracy", "tasks": [], "seeds": [1, 2], "agent_minus": {}}
-    result |= {"contestants": [row(name) for name in names_], "best_fixed": None}
+    result = {"unit": "test accuracy", "tasks": [], "seeds": [1, 2], "draws": 0, "agent_minus": {}}
+    result |= {
+        "contestants": [row(name) for name in names_],
+        "best_fixed": None,
+        "oracle": None,
+        "enough": True,
+    }
     tables.print_result(result if published is None else result | {"published": published})
     return capsys.readouterr().out
 

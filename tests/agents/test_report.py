@@ -95,6 +95,7 @@ def _trials(names, menu, size, noise, seed, epochs, rng):
             "seed": HELD_OUT + seed,
             "test_accuracy": float(end),
             "test_ece": float(0.05 + 0.3 * share.mean()),
+            "test_top5": None,
             "val_accuracy": float(curve[-1]),
             "mixes": mixes,
             "val_curve": curve.round(6).tolist(),
