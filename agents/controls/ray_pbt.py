@@ -24,7 +24,7 @@ TRIALS = 16
 TASKS = 128
 """The most that a trial trains at once: each of its steps is some overhead of Ray's, and its
 classifiers stay in memory."""
-DECISIONS = 10
+DECISIONS = 5
 """Times in a training that the weak may copy the strong, about."""
 METRIC = "val_accuracy"
 
@@ -42,7 +42,7 @@ def pbt(lab: Lab, epochs: int) -> Found:
     """Train a population whose weak copy the strong and change action; replay the best's history.
 
     A trial trains one classifier on each of several tasks, the same for all trials, all under the
-    trial's action, and is judged by their mean validation accuracy. Ten times in a training the
+    trial's action, and is judged by their mean validation accuracy. Five times in a training the
     worst quarter takes over weights and history of the best and moves to a neighbouring action of
     the menu, or to any other. Jaderberg et al., "Population Based Training of Neural Networks"
     (2017), as Ho et al., "Population Based Augmentation" (2019), use it for augmentation. The
