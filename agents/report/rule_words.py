@@ -107,11 +107,11 @@ def fidelity_sentences(content: Mapping[str, Any]) -> list[str]:
     return [
         f"On {held_out['trials']} held-out trainings that it was not fitted to, the rule chooses "
         f"what the agent chose in {_share(content['fidelity'])} "
-        f"[95 % interval {_share(low)} to {_share(high)}] of {held_out['states']} epochs.",
+        f"[95 % interval {_share(low)} to {_share(high)}] of {held_out['states']} choices.",
         f"Always {usual['choice']}, the agent's most frequent choice, agrees in "
         f"{_share(usual['fidelity'])}; the most frequent choice of each epoch, whatever the "
         f"training looks like, in {_share(content['by_epoch'])}.",
-        f"The rule was fitted to {fitted['states']} epochs of {fitted['trials']} other trainings. "
+        f"The rule was fitted to {fitted['states']} choices in {fitted['trials']} other trainings. "
         "Fidelity tells how well it copies the agent, not how well a training goes that obeys it.",
     ]
 
@@ -125,7 +125,7 @@ def rule_text(content: Mapping[str, Any]) -> str:
 
 
 LEGEND = (
-    "In brackets: in which share of the held-out epochs the rule comes to this line, and in which\n"
+    "In brackets: in which share of the held-out choices the rule comes to this line, and in which\n"
     "share of those the agent chose the same. Numbers are rounded here, not in rule.json."
 )
 
@@ -194,7 +194,7 @@ def _note(leaf: Leaf) -> str:
         return ""
     if leaf.fidelity is None:
         return "no held-out epoch comes here"
-    return f"{_share(leaf.share)} of epochs, agrees in {_share(leaf.fidelity)}"
+    return f"{_share(leaf.share)} of choices, agrees in {_share(leaf.fidelity)}"
 
 
 def _share(value: float) -> str:
