@@ -13,6 +13,8 @@ import torch.nn as nn
 from timm.models import register_model
 from torch import Tensor
 
+from automix.nets.pooled import PooledNet
+
 WIDTHS = (64, 128, 256, 512)
 DEPTH = 2
 """Blocks of each width."""
@@ -47,7 +49,7 @@ class PreActBlock(nn.Module):
         return self.branch(active) + own
 
 
-class PreActResNet18(nn.Module):
+class PreActResNet18(PooledNet):
     """Four pairs of blocks, the later ones each at half the size, global pooling, one layer.
 
     Args:
@@ -57,8 +59,6 @@ class PreActResNet18(nn.Module):
     """
 
     def __init__(self, stride: int = 1, num_classes: int = 100, in_chans: int = 3) -> None:
-        super().__init__()
-        self.num_classes, self.num_features = num_classes, WIDTHS[-1]
         layers: list[nn.Module] = [
             nn.Conv2d(in_chans, WIDTHS[0], 3, stride=stride, padding=1, bias=False)
         ]
@@ -68,25 +68,7 @@ class PreActResNet18(nn.Module):
                 step = 2 if number == 0 and width != WIDTHS[0] else 1
                 layers.append(PreActBlock(before, width, step))
                 before = width
-        self.features = nn.Sequential(*layers)
-        self.global_pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(WIDTHS[-1], num_classes)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Return the last feature map, (b, 512, h / 8, w / 8) at stride 1."""
-        return self.features(images)
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Return logits, (b, num_classes)."""
-        return self.fc(self.global_pool(features).flatten(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits, (b, num_classes), for images (b, in_chans, h, w)."""
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer, as timm's nets do."""
-        return self.fc
+        super().__init__(layers, WIDTHS[-1], num_classes)
 
 
 def _net(stride: int, num_classes: int = 100, in_chans: int = 3, **_: Any) -> PreActResNet18:

@@ -12,6 +12,8 @@ import torch.nn as nn
 from timm.models import register_model
 from torch import Tensor
 
+from automix.nets.pooled import PooledNet
+
 STEM = 64
 """Channels of the first convolution."""
 
@@ -58,7 +60,7 @@ class Bottleneck(nn.Module):
         return self.activate(self.branch(features) + own)
 
 
-class ResNeXt29(nn.Module):
+class ResNeXt29(PooledNet):
     """Three stages of bottlenecks, the later two each at half the size, global pooling, one layer.
 
     Args:
@@ -71,7 +73,6 @@ class ResNeXt29(nn.Module):
     def __init__(
         self, groups: int, base_width: int, num_classes: int = 100, in_chans: int = 3
     ) -> None:
-        super().__init__()
         layers: list[nn.Module] = [
             nn.Conv2d(in_chans, STEM, 3, padding=1, bias=False),
             nn.BatchNorm2d(STEM),
@@ -84,29 +85,10 @@ class ResNeXt29(nn.Module):
                 stride = 2 if stage > 0 and number == 0 else 1
                 layers.append(Bottleneck(before, width, outputs, groups, stride))
                 before = outputs
-        self.num_classes, self.num_features = num_classes, before
-        self.features = nn.Sequential(*layers)
-        self.global_pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(before, num_classes)
+        super().__init__(layers, before, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Return the last feature map, (b, 1024, h / 4, w / 4)."""
-        return self.features(images)
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Return logits, (b, num_classes)."""
-        return self.fc(self.global_pool(features).flatten(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits, (b, num_classes), for images (b, in_chans, h, w)."""
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer, as timm's nets do."""
-        return self.fc
 
 
 @register_model

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch.nn as nn
 from timm.models import register_model
-from torch import Tensor
+
+from automix.nets.pooled import PooledNet
 
 
-class SmallCNN(nn.Module):
-    """Three 3x3 convolutions with batch norm, two of them of stride 2, and global pooling.
+class SmallCNN(PooledNet):
+    """Three 3x3 convolutions with batch norm, two of them of stride 2: images from 4 pixels up.
 
     Args:
         width: Channels of the first layer; the next ones have 2 and 4 times as many.
@@ -22,32 +23,12 @@ class SmallCNN(nn.Module):
     """Every layer keeps channels apart or has a grouped twin; see ``automix.stacking``."""
 
     def __init__(self, width: int = 8, num_classes: int = 10, in_chans: int = 3) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.num_features = 4 * width
-        self.features = nn.Sequential(
+        layers = [
             *_block(in_chans, width, stride=1),
             *_block(width, 2 * width, stride=2),
             *_block(2 * width, 4 * width, stride=2),
-        )
-        self.global_pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(4 * width, num_classes)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Return the last feature map, (b, 4 * width, h / 4, w / 4)."""
-        return self.features(images)
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Return logits, (b, num_classes)."""
-        return self.fc(self.global_pool(features).flatten(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits, (b, num_classes), for images (b, in_chans, h, w), h and w at least 4."""
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer, as timm's nets do."""
-        return self.fc
+        ]
+        super().__init__(layers, 4 * width, num_classes)
 
 
 def _block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:

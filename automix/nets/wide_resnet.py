@@ -13,6 +13,8 @@ import torch.nn as nn
 from timm.models import register_model
 from torch import Tensor
 
+from automix.nets.pooled import PooledNet
+
 STEM = 16
 """Channels of the first convolution."""
 
@@ -46,7 +48,7 @@ class WideBlock(nn.Module):
         return self.branch(features) + own
 
 
-class WideResNet(nn.Module):
+class WideResNet(PooledNet):
     """Three groups of blocks, the later two each at half the size, global pooling, one layer.
 
     Args:
@@ -57,9 +59,7 @@ class WideResNet(nn.Module):
     """
 
     def __init__(self, depth: int, widen: int, num_classes: int = 100, in_chans: int = 3) -> None:
-        super().__init__()
         widths = [widen * STEM * 2**group for group in range(3)]
-        self.num_classes, self.num_features = num_classes, widths[-1]
         layers: list[nn.Module] = [nn.Conv2d(in_chans, STEM, 3, padding=1)]
         before = STEM
         for width in widths:
@@ -69,25 +69,7 @@ class WideResNet(nn.Module):
                 )
                 before = width
         layers += [nn.BatchNorm2d(before), nn.ReLU(inplace=True)]
-        self.features = nn.Sequential(*layers)
-        self.global_pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(before, num_classes)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Return the last feature map, (b, 64 * widen, h / 4, w / 4)."""
-        return self.features(images)
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Return logits, (b, num_classes)."""
-        return self.fc(self.global_pool(features).flatten(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits, (b, num_classes), for images (b, in_chans, h, w)."""
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer, as timm's nets do."""
-        return self.fc
+        super().__init__(layers, before, num_classes)
 
 
 def _net(depth: int, widen: int, num_classes: int = 100, in_chans: int = 3, **_: Any) -> WideResNet:
