@@ -125,8 +125,8 @@ def rule_text(content: Mapping[str, Any]) -> str:
 
 
 LEGEND = (
-    "In brackets: in which share of the held-out choices the rule comes to this line, and in which\n"
-    "share of those the agent chose the same. Numbers are rounded here, not in rule.json."
+    "In brackets: in which share of the held-out choices the rule comes to this line, and in\n"
+    "which share of those the agent chose the same. Numbers are rounded here, not in rule.json."
 )
 
 
