@@ -71,7 +71,7 @@ TINY = (
     "device=cpu",
 )
 
-BY_DATA = {"by_kind", "play", "by_task", "agent_minus", "by_contestant", "regret", "found"}
+BY_DATA = {"by_kind", "play", "by_task", "agent_minus", "by_contestant", "regret", "found", "parts"}
 """What has names of tasks, mixes or contestants for keys."""
 
 

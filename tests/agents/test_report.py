@@ -549,8 +549,8 @@ def test_the_rule_and_what_it_depends_on_are_told_in_words(run):
     assert (
         "otherwise, if the last method was rmix: play rmix@0.5 no held-out epoch comes here" in text
     )
-    assert "otherwise: play none 30 % of epochs, agrees in 80 %" in text
-    assert "what the agent chose in 91 % [95 % interval 87 % to 95 %] of 96 epochs" in text
+    assert "otherwise: play none 30 % of choices, agrees in 80 %" in text
+    assert "what the agent chose in 91 % [95 % interval 87 % to 95 %] of 96 choices" in text
     assert "agrees in 61 %; the most frequent choice of each epoch" in text
     assert (run / "report" / "importance.svg").is_file()
     assert any("progress 41 %, val_loss 7 %, last_method 0 %" in label for label in page.labels)

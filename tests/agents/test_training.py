@@ -98,10 +98,12 @@ def test_the_run_directory_has_its_layout(run):
         "export/policy.json",
         "export/policy.safetensors",
         "export/schedule.yaml",
+        "export/rule.json",
+        "export/rule.txt",
         "report/index.html",
     } <= found
     left = {name for name in found if not name.startswith("report/")}
-    assert len(left) == 12, sorted(left)
+    assert len(left) == 14, sorted(left)
     assert not [name for name in found if Path(name).name.startswith(".")], "a temporary file"
 
 
@@ -169,7 +171,7 @@ def test_the_result_has_the_form_that_others_read(run):
         assert row["epochs_spent"] == 4 * 2 + learning
     assert set(result["agent_minus"]) == set(CONTESTANTS) - {"agent"}
     for difference in result["agent_minus"].values():
-        assert set(difference) == {"mean", "ci95", "p_improvement"}
+        assert set(difference) == {"mean", "ci95", "p_improvement", "above_zero"}
         low, high = difference["ci95"]
         assert low <= difference["mean"] <= high
         assert 0 <= difference["p_improvement"] <= 1

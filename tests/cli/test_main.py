@@ -90,7 +90,7 @@ def test_nothing_at_all_shows_the_help(cli):
         (["train", "--dryrun"], "--dryrun"),
         (["train", "--run-dir"], "'--run-dir' requires an argument"),
         (["export", "somewhere"], "Missing option '--out'"),
-        (["evaluate"], "Missing argument 'EXPORT_DIR|CONTESTANT'"),
+        (["evaluate"], "Missing argument 'EXPORT_DIR|POLICY|CONTESTANT'"),
         (["list", "mixes", "more"], "unexpected extra argument"),
         (["--nope"], "--nope"),
     ],
@@ -169,7 +169,7 @@ def test_the_real_process_ends_with_the_same_codes(tmp_path):
     assert unknown.stdout == ""
     assert unknown.stderr.splitlines() == [
         "error: 'task=cifr10': there is no task 'cifr10'. Did you mean 'cifar10'?",
-        "hint: task: cifar10, cifar100, digits, folder, npz",
+        "hint: task: cifar10, cifar100, digits, folder, imagenet, npz, tiny_imagenet",
     ]
     missing = python(run, "report", "nowhere", cwd=tmp_path)
     assert missing.returncode == 3

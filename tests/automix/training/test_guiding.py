@@ -375,7 +375,9 @@ def test_reading_a_step_does_not_change_the_step():
         population_of(saliency=looking(refresh=100, source=source)) for source in ("pass", "step")
     )
     records = [population.run_epoch([GRADIENT])[0] for population in (once, read)]
-    assert dataclasses.astuple(records[0]) == pytest.approx(dataclasses.astuple(records[1]), 1e-4)
+    once_told, read_told = (dataclasses.asdict(record) for record in records)
+    assert once_told.pop("val_calibrated_loss") is None is read_told.pop("val_calibrated_loss")
+    assert once_told == pytest.approx(read_told, 1e-4)
     assert not torch.allclose(maps_of(once), maps_of(read), atol=1e-3)
 
 
