@@ -127,16 +127,20 @@ class Lab:
             )
             for block in blocks
         ]
+        # Told as they end; which one it was does not matter to the sum.
+        sizes = iter([len(block) * self.budget for block in blocks])
+        played = map_in_order(
+            self.workers, play_block, items, on_done=lambda: self._on_epochs(next(sizes))
+        )
         earned = np.zeros(len(starts))
-        for block, (scores, passes) in zip(
-            blocks, map_in_order(self.workers, play_block, items), strict=True
-        ):
+        for block, (scores, passes) in zip(blocks, played, strict=True):
             earned[block] = scores
-            self.count(len(block) * self.budget, passes)
+            self.epochs += len(block) * self.budget
+            self.passes += passes
         return earned
 
     def count(self, epochs: int, passes: int) -> None:
-        """Add to what is spent, also for trainings that were played elsewhere."""
+        """Add to what is spent: for trainings that were played elsewhere."""
         self.epochs += epochs
         self.passes += passes
         self._on_epochs(epochs)
