@@ -81,17 +81,18 @@ def updates_of(settings: AgentSettings, budget: int) -> int:
     rollout = settings.groups * settings.group_size * budget
     round_of = f"{settings.groups} groups x {settings.group_size} trainings x {budget} actions"
     given = f"agent.total_timesteps is {settings.total_timesteps}"
+    waits = settings.learning_starts if _waits(settings.name) else 0
+    least = (waits // rollout + 1) * rollout
     if settings.total_timesteps < rollout:
         raise ConfigError(
             f"{given}, below one update of {rollout} ({round_of})",
-            f"use agent.total_timesteps={rollout} or more, or smaller groups",
+            f"use agent.total_timesteps={least} or more, or smaller groups",
         )
     updates = settings.total_timesteps // rollout
-    waits = settings.learning_starts if _waits(settings.name) else 0
     if updates * rollout <= waits:
         raise ConfigError(
             f"{given}, but learning starts after {waits} and a round is {rollout} ({round_of})",
-            f"use agent.total_timesteps={(waits // rollout + 1) * rollout} or more, "
+            f"use agent.total_timesteps={least} or more, "
             "or a lower agent.learning_starts",
         )
     return updates

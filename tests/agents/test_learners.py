@@ -117,7 +117,7 @@ def test_a_setting_that_the_agent_uses_reaches_it(name, space):
         (
             ["agent=dqn", "agent.total_timesteps=9", "trainer.epochs=20"],
             "agent.total_timesteps is 9, below one update of 1280",
-            "total_timesteps=1280",
+            "total_timesteps=2560",
         ),
     ],
 )
