@@ -92,8 +92,7 @@ def updates_of(settings: AgentSettings, budget: int) -> int:
     if updates * rollout <= waits:
         raise ConfigError(
             f"{given}, but learning starts after {waits} and a round is {rollout} ({round_of})",
-            f"use agent.total_timesteps={least} or more, "
-            "or a lower agent.learning_starts",
+            f"use agent.total_timesteps={least} or more, or a lower agent.learning_starts",
         )
     return updates
 
