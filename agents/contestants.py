@@ -54,6 +54,7 @@ class Player:
     ) -> None:
         self._contestant, self._menu = contestant, menu
         self._policy = policy.player() if policy else None
+        self._found = MixSchedule(contestant.found) if contestant.found else None
         self._rng = generator(seed, "player", contestant.name)
 
     def act(self, observation: np.ndarray, due: bool = True) -> MixAction:
@@ -69,8 +70,8 @@ class Player:
             return self._last
         if name.startswith(f"{FIXED}:"):
             return MixAction.parse(name.partition(":")[2])
-        if self._contestant.kind == "control":
-            return MixSchedule(self._contestant.found).at(progress_of(observation))
+        if self._found:
+            return self._found.at(progress_of(observation))
         return SCHEDULES[name](progress_of(observation), menu=self._menu, rng=self._rng)
 
 

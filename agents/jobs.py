@@ -118,7 +118,7 @@ def _contest(
         # Before anything is made of them: they took the longest.
         directory.write_lines("trials.jsonl", trials)
     result = summarise(trials, settings, *cost, found, picked)
-    if policy:
+    if policy and directory:
         result["explanation"] = explain(policy, trials, settings.seed)
     return trials, result
 

@@ -32,7 +32,10 @@ EXPERIMENT = "experiment=digits_full"
 EPISODES = 3_840
 """Trainings to learn from, the same for every row."""
 TASKS = 60
-HISTORY = "val_accuracy_history,val_loss_history,train_loss_history"
+MORE_OBSERVATIONS = {
+    "history observed": ("val_accuracy_history", "val_loss_history", "train_loss_history")
+}
+"""What a row observes beside the rest; an override could only write the whole list anew."""
 
 VARIANTS: dict[str, list[str]] = {
     "as it is": [],
@@ -50,7 +53,7 @@ VARIANTS: dict[str, list[str]] = {
         "agent.group_size=1",
     ],
     "an action for each epoch": ["env.epochs_per_action=1", "agent.batch_size=640"],
-    "history observed": ["HISTORY"],
+    "history observed": [],
     "rewards and observations normalised": ["agent.normalise=true"],
     "groups forked once": ["env.fork=true"],
 }
@@ -58,11 +61,9 @@ VARIANTS: dict[str, list[str]] = {
 
 def settings_of(variant: str, seed: int, overrides: list[str]) -> RunSettings:
     """Return the settings of one row; equally many trainings whatever an action lasts."""
-    changes = [change for change in VARIANTS[variant] if change != "HISTORY"]
-    settings = load_settings([EXPERIMENT, f"seed={seed}", *changes, *overrides])
-    env = settings.env
-    if "HISTORY" in VARIANTS[variant]:
-        env = replace(env, observations=(*env.observations, *HISTORY.split(",")))
+    settings = load_settings([EXPERIMENT, f"seed={seed}", *VARIANTS[variant], *overrides])
+    seen = (*settings.env.observations, *MORE_OBSERVATIONS.get(variant, ()))
+    env = replace(settings.env, observations=seen)
     steps = EPISODES * env.steps(settings.trainer.epochs)
     return replace(settings, env=env, agent=replace(settings.agent, total_timesteps=steps))
 
