@@ -17,6 +17,7 @@ from torch import Tensor
 
 from automix.masks import Boxes, Constant, Mask, as_tensor
 from automix.pairing import Pairs
+from automix.recipes import Layers, Recipe, for_each
 
 BLOCK = 1 << 20
 """Bytes of partners, or of masks, that are made at a time on a CPU: what stays in its cache."""
@@ -53,6 +54,46 @@ def blend(images: Tensor, pairs: Pairs, mask: Mask, out: Tensor | None = None) -
     else:
         _blend_gathered(images, pairs.partner, mask, out)
     return out
+
+
+def blend_moved(images: Tensor, pairs: Pairs, recipe: Recipe, out: Tensor | None = None) -> Tensor:
+    """Blend what a recipe puts in the place of the images and of their partners; as ``blend``.
+
+    An image whose mask is empty stays as it is.
+    """
+    own = images if images.is_floating_point() else images.float()
+    mask = recipe.mask if len(recipe.mask) == len(images) else recipe.mask[pairs.batch]
+    partner = own[as_tensor(pairs.partner, images.device)]
+    mine, theirs = (
+        image if moved is None else for_each(moved, pairs)(own, partner)
+        for image, moved in ((own, recipe.own), (partner, recipe.partner))
+    )
+    weight = mask.dense(images.device).to(own.dtype)
+    mixed = torch.lerp(mine, theirs, weight)
+    if recipe.own is not None:
+        empty = (weight == 0).flatten(1).all(1)[:, None, None, None]
+        mixed = torch.where(empty, own, mixed)
+    return _as_images(mixed, images, out)
+
+
+def blend_layers(images: Tensor, layers: Layers, out: Tensor | None = None) -> Tensor:
+    """Return the weighted sum of the layers' images; ``out`` as in ``blend``."""
+    own = images if images.is_floating_point() else images.float()
+    sources = as_tensor(layers.sources, images.device)
+    mixed = layers.layer(0).dense(images.device).to(own.dtype) * own
+    for i in range(1, sources.shape[1]):
+        weight = layers.layer(i).dense(images.device).to(own.dtype)
+        mixed = mixed.addcmul(weight, own[sources[:, i]])
+    return _as_images(mixed, images, out)
+
+
+def _as_images(mixed: Tensor, images: Tensor, out: Tensor | None) -> Tensor:
+    """Return mixed images in the dtype of the images: bytes are rounded, halves up."""
+    if not images.is_floating_point():
+        mixed = mixed.add_(0.5).short()
+    if out is None and mixed.dtype == images.dtype:
+        return mixed
+    return (torch.empty_like(images) if out is None else out).copy_(mixed)
 
 
 def blend_rows(rows: Tensor, pairs: Pairs, lam: Tensor) -> Tensor:

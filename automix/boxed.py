@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.actions import MixAction, nearest_action
+from automix.actions import MixAction, index_of, nearest_action
 from automix.errors import ConfigError
 
 DIGITS = 2
@@ -50,10 +50,10 @@ def to_numbers(
         ConfigError: If no numbers play it.
     """
     action = action.resolved()
-    method = action.method if action.method in methods else methods[0]
+    method = index_of(action, methods) or 0
     guide = action.saliency if action.saliency in saliency else saliency[0]
     numbers = np.full(numbers_of(methods, saliency), -1.0, dtype=np.float32)
-    numbers[methods.index(method)] = 1.0
+    numbers[method] = 1.0
     if max(ratios) > 0:
         numbers[len(methods)] = min(2 * action.ratio / max(ratios) - 1, 1.0)
     if len(saliency) > 1:

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,14 +15,24 @@ import torch
 from torch import Tensor
 
 from automix.actions import OFF, MixAction
-from automix.blending import blend, blend_rows
+from automix.blending import blend, blend_layers, blend_moved
 from automix.errors import ConfigError
-from automix.labels import LABEL_RULES
-from automix.masks import Array, Mask, as_mask, as_tensor
+from automix.labels import LABEL_RULES, Shown, Weights, check_label_rule
+from automix.masks import Array, Mask, as_tensor
 from automix.mixes import MIXES, Draw
+from automix.options import configured, options_of
 from automix.pairing import PAIRINGS, Pairs, pair_batches
+from automix.recipes import Layers, Recipe, as_recipe
 from automix.saliency import SALIENCY, Classifier
 from automix.stacking import frozen_running_statistics
+from automix.targets import (
+    Revised,
+    as_targets,
+    layered_targets,
+    mix_targets,
+    revise,
+    weighed_targets,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +49,9 @@ class MixSettings:
     uniformly random cycle already, so that ``roll`` is ``derange`` in law and partners need not be
     gathered. Batches that are not shuffled want ``derange``."""
     label_rule: str = "area"
-    """A name in ``automix.labels.LABEL_RULES``."""
+    """A name in ``automix.labels.LABEL_RULES``, for actions that name none."""
+    options: Sequence[str] = ()
+    """``method.parameter=value``: what a method's paper leaves open, where not its default."""
     mix_probability: float = 1.0
     """Share of batches that are mixed at all, in [0, 1]; an action's own multiplies it."""
 
@@ -54,6 +66,8 @@ class MixSettings:
             raise ConfigError(f"share_per is {self.share_per!r}, wanted 'image' or 'batch'")
         PAIRINGS.entry(self.pairing)
         LABEL_RULES.entry(self.label_rule)
+        options_of(self.options)
+        object.__setattr__(self, "options", tuple(self.options))  # which can be looked up by
 
 
 DEFAULTS = MixSettings()
@@ -69,16 +83,31 @@ class Mixed:
     """(b, k) class probabilities."""
     lam: Tensor
     """(b,) float32: weight of the own label."""
-    masks: Mask
-    """What was drawn: one mask for each image, or one for each batch."""
-    pairs: Pairs
-    """Who was mixed with whom."""
+    shown: Shown
+    """What was drawn and what it shows."""
+    revised: Revised | None = None
+    """Makes the targets to train on, once the classifier has seen the mixed images, where the
+    label rule lets it have a say; ``targets`` are what they are without it."""
+
+    @property
+    def masks(self) -> Mask:
+        """What was drawn: one mask for each image, or one for each batch."""
+        return self.shown.mask
+
+    @property
+    def pairs(self) -> Pairs:
+        """Who was mixed with whom; of more than two images, who stood next."""
+        return self.shown.pairs
+
+    @property
+    def own_share(self) -> Tensor:
+        """(b,) float32: share of the image's own content; lam, under the label rule "area"."""
+        return _for_each(1 - self.shown.area, self.pairs, self.lam.device)
 
     @property
     def mask(self) -> Tensor:
         """(b, 1, h, w) or (b, 1, 1, 1) float32: the partner's weight per pixel; made anew."""
-        each = self.masks if len(self.masks) == len(self.lam) else self.masks[self.pairs.batch]
-        return each.dense(self.images.device)
+        return self.shown.masks.dense(self.images.device)
 
     @property
     def partner(self) -> Tensor:
@@ -99,20 +128,6 @@ def draw_share(
     return rng.beta(concentration * ratio, concentration * (1 - ratio), u).astype(np.float32)
 
 
-def as_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
-    """Return class probabilities, (b, k) float32, from int labels (b,) or from probabilities.
-
-    Smoothing gives each class ``smoothing / k`` of the mass. It comes before mixing; both are
-    linear, so the order would not matter.
-    """
-    if labels.is_floating_point():
-        targets = labels.float()
-    else:
-        targets = torch.zeros(len(labels), num_classes, device=labels.device)
-        targets.scatter_(1, labels.long()[:, None], 1.0)
-    return targets * (1 - smoothing) + smoothing / num_classes if smoothing else targets
-
-
 def mix_batch(
     images: Tensor,
     labels: Tensor,
@@ -130,52 +145,85 @@ def mix_batch(
 
     Args:
         images: (b, c, h, w) float in any range, or uint8, whose blends are rounded to the
-            nearest, halves up. Any memory format; not modified.
+            nearest, halves up; or point clouds (b, points, coordinates), for the methods that mix
+            them. Any memory format; not modified.
         labels: (b,) int classes or (b, k) class probabilities; not modified.
         action: What to do.
         num_classes: k.
         rng: Every draw comes from here.
-        saliency: (b, h, w) maps that sum to 1, for a guided action; an unguided one ignores them.
-            Computed by the action's provider if not given.
+        saliency: (b, h, w) maps that sum to 1, for an action that names a provider; others ignore
+            them. Computed by the provider if not given.
         classifier: images -> logits, for providers that need one.
         settings: How the action is carried out.
         batch_size: Images are paired within consecutive batches of this size; default all.
-        out: (b, c, h, w), dtype and device of images, any strides, not sharing memory with
-            images: the mixed images are written here and returned as ``Mixed.images``; by default
-            new memory, whose first touch can cost more than the mix.
+        out: As images, any strides, not sharing memory with them: the mixed images are written
+            here and returned as ``Mixed.images``; by default new memory, whose first touch can
+            cost more than the mix.
 
     Returns:
         New tensors, but for ``out``; for an action that mixes nothing and no ``out``, the images
         themselves.
 
     Raises:
-        ConfigError: If the saliency provider needs a classifier and none is given, or ``out`` is
-            not like the images.
+        ConfigError: If the method does not mix images of this form, the provider needs a
+            classifier and none is given, the label rule does not fit, or ``out`` is not like the
+            images.
     """
+    action = action.resolved()
+    _check(images, action, out)
+    if action.saliency != OFF and saliency is None:
+        saliency = _saliency_of(action, images, as_targets(labels, num_classes), classifier)
+    maps = saliency.detach() if saliency is not None and action.saliency != OFF else None
+    pairs = pair_batches(len(images), batch_size or len(images), settings.pairing, rng)
+    draw = _draw(action, images, pairs, rng, settings, maps)
+    found = configured(action.method, tuple(settings.options))(draw)
+    played = _played(len(draw.share), pairs, rng, settings.mix_probability * action.mix_probability)
+    if isinstance(found, Layers):
+        return _layered(images, labels, num_classes, found, draw, pairs, played, out)
+    recipe = as_recipe(found)
+    shown = _shown(recipe, draw, pairs, action, settings, maps, played)
+    mixed = _blended(images, action, recipe, shown, out)
+    rule = action.label_rule or settings.label_rule
+    return Mixed(mixed, *label(labels, num_classes, shown, rule))
+
+
+def label(
+    labels: Tensor, num_classes: int, shown: Shown, rule: str
+) -> tuple[Tensor, Tensor, Shown, Revised | None]:
+    """Make the targets of a mixed batch.
+
+    Returns:
+        Targets (b, k), weights of the own labels (b,), what was shown, and what makes the targets
+        anew once the classifier has seen the images: the last fields of ``Mixed``.
+    """
+    pairs, device, entry = shown.pairs, labels.device, LABEL_RULES.entry(rule)
+    if shown.keeps_label and not entry.tags.get("erasures"):
+        whole = torch.ones(len(labels), device=device)
+        return as_targets(labels, num_classes), whole, shown, None
+    told = entry.value(shown)
+    if not isinstance(told, Weights):
+        lam = _for_each(told, pairs, device)
+        return mix_targets(labels, num_classes, pairs, lam), lam, shown, None
+    targets = weighed_targets(labels, num_classes, pairs, told)
+    revised = told.revision and revise(told.revision, labels, num_classes, pairs)
+    return targets, told.own.to(device), shown, revised
+
+
+def _check(images: Tensor, action: MixAction, out: Tensor | None) -> None:
+    """Refuse what cannot be mixed as it is asked."""
     if out is not None and (out.shape != images.shape or out.dtype != images.dtype):
         raise ConfigError(
             f"out is {tuple(out.shape)} {out.dtype}, "
             f"wanted that of the images: {tuple(images.shape)} {images.dtype}"
         )
-    action = action.resolved()
-    pairs = pair_batches(len(images), batch_size or len(images), settings.pairing, rng)
-    draw = _draw(action, images, pairs, rng, settings)
-    if action.saliency != OFF:
-        if saliency is None:
-            targets = as_targets(labels, num_classes)
-            saliency = _saliency_of(action, images, targets, classifier)
-        draw = _guided(draw, saliency.detach(), pairs)
-    mask, share = as_mask(MIXES[action.method](draw)), draw.share
-    probability = settings.mix_probability * action.mix_probability
-    if probability < 1:
-        played = _played(len(share), pairs, rng, probability)
-        mask, share = mask.only(played), share * played
-    lam = _lam(LABEL_RULES[settings.label_rule](mask, share), pairs, images.device)
-    if action.mixes:
-        mixed = blend(images, pairs, mask, out)
-    else:
-        mixed = images if out is None else out.copy_(images)
-    return Mixed(mixed, mix_targets(labels, num_classes, pairs, lam), lam, mask, pairs)
+    points = bool(MIXES.entry(action.method).tags.get("points"))
+    if action.mixes and images.dim() != (3 if points else 4):
+        wanted = "point clouds (b, points, coordinates)" if points else "images (b, c, h, w)"
+        fits = [e.name for e in MIXES.entries() if bool(e.tags.get("points")) != points]
+        raise ConfigError(
+            f"{action.method} mixes {wanted}, got {tuple(images.shape)}",
+            f"for that shape: {', '.join(fits)}",
+        )
 
 
 def _draw(
@@ -184,78 +232,104 @@ def _draw(
     pairs: Pairs,
     rng: np.random.Generator,
     settings: MixSettings,
+    maps: Tensor | None,
 ) -> Draw:
-    """Draw the wanted partner shares, one an image or one a batch."""
+    """Draw the wanted partner shares, one an image or one a batch, and bring what guides."""
     u = pairs.batches if settings.share_per == "batch" else len(images)
     share = draw_share(action.ratio, u, rng, settings.concentration)
-    return Draw(share, (images.shape[2], images.shape[3]), action.ratio, rng)
+    size = (images.shape[1], 1) if images.dim() == 3 else (images.shape[2], images.shape[3])
+    draw = Draw(share, size, action.ratio, rng)
+    if maps is not None and action.guided:
+        # Maps make one mask for each image, whoever shares the wanted share.
+        partner = maps[as_tensor(pairs.partner, maps.device)]
+        draw = replace(draw, share=pairs.each(share), own=maps, partner=partner)
+    if MIXES.entry(action.method).tags.get("looks"):
+        pixels = images if images.is_floating_point() else images.float()
+        draw = replace(draw, share=pairs.each(share), images=pixels, pairs=pairs)
+    return draw
 
 
-def _guided(draw: Draw, saliency: Tensor, pairs: Pairs) -> Draw:
-    """Let saliency guide the masks: one for each image, whoever shares the wanted share."""
-    share = pairs.each(draw.share)
-    partner = saliency[as_tensor(pairs.partner, saliency.device)]
-    return replace(draw, share=share, own=saliency, partner=partner)
+def _shown(
+    recipe: Recipe,
+    draw: Draw,
+    pairs: Pairs,
+    action: MixAction,
+    settings: MixSettings,
+    maps: Tensor | None,
+    played: np.ndarray | None,
+) -> Shown:
+    """Put together what the label rule can know."""
+    mask, share = recipe.mask, draw.share
+    keeps_label = bool(MIXES.entry(action.method).tags.get("keeps_label"))
+    meets = pairs.partner != np.arange(len(pairs.partner))
+    if recipe.partner is not None and not keeps_label and not meets.all():
+        # An image alone stays as it is, which a partner that is moved first would not leave it.
+        if len(mask) != len(meets):
+            mask, share = mask[pairs.batch], pairs.each(share)
+        played = meets if played is None else pairs.each(played) & meets
+    if played is not None:
+        mask, share = mask.only(played), share * played
+    shown = Shown(mask, share, pairs, draw.rng, keeps_label)
+    rule = action.label_rule or settings.label_rule
+    if not action.mixes:
+        return shown
+    check_label_rule(rule, str(action), action.method, maps is not None)
+    if maps is None or not LABEL_RULES.entry(rule).tags.get("needs_maps"):
+        return shown
+    theirs = maps[as_tensor(pairs.partner, maps.device)]
+    mine = recipe.own.maps(maps, theirs) if recipe.own else maps
+    return replace(
+        shown, own=mine, partner=recipe.partner.maps(maps, theirs) if recipe.partner else theirs
+    )
 
 
-def _played(u: int, pairs: Pairs, rng: np.random.Generator, probability: float) -> np.ndarray:
-    """Draw which batches are mixed at all: (u,) bool, for each draw of a mask."""
+def _blended(
+    images: Tensor, action: MixAction, recipe: Recipe, shown: Shown, out: Tensor | None
+) -> Tensor:
+    if not action.mixes:
+        return images if out is None else out.copy_(images)
+    if recipe.own is None and recipe.partner is None:
+        return blend(images, shown.pairs, shown.mask, out)
+    return blend_moved(images, shown.pairs, replace(recipe, mask=shown.mask), out)
+
+
+def _layered(
+    images: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    layers: Layers,
+    draw: Draw,
+    pairs: Pairs,
+    played: np.ndarray | None,
+    out: Tensor | None,
+) -> Mixed:
+    """Blend more than two images, each labelled by what it shows."""
+    layers = layers if played is None else layers.only(played)
+    shown = Shown(layers.masks(), draw.share, pairs, draw.rng)
+    lam = _for_each(1 - shown.area, pairs, images.device)
+    targets = layered_targets(labels, num_classes, layers)
+    return Mixed(blend_layers(images, layers, out), targets, lam, shown)
+
+
+def _played(
+    u: int, pairs: Pairs, rng: np.random.Generator, probability: float
+) -> np.ndarray | None:
+    """Draw which batches are mixed at all: (u,) bool for each draw of a mask, or None for all."""
+    if probability == 1:
+        return None
     played = rng.random(pairs.batches) < probability
     return played if u == len(played) else pairs.each(played)
 
 
-def _lam(lam: Array, pairs: Pairs, device: torch.device) -> Tensor:
-    """Return lam for each image, (n,) on the images' device, from one for each draw of a mask."""
-    if isinstance(lam, np.ndarray):
-        return as_tensor(pairs.each(lam), device)
-    return lam if len(lam) == len(pairs.partner) else lam[as_tensor(pairs.batch, lam.device)]
-
-
-def mix_targets(labels: Tensor, num_classes: int, pairs: Pairs, lam: Tensor) -> Tensor:
-    """Return ``lam * own + (1 - lam) * partner`` of class probabilities, (b, k) float32.
-
-    Args:
-        labels: (b,) int classes or (b, k) class probabilities.
-        num_classes: k.
-        pairs: Who is mixed with whom.
-        lam: (b,) float32.
-    """
-    if labels.is_floating_point():
-        return blend_rows(labels.float(), pairs, lam)
-    if labels.is_cpu:
-        own, share = labels.numpy(), lam.numpy(force=not lam.is_cpu)
-        return torch.from_numpy(_class_targets(own, num_classes, pairs.partner, share))
-    columns = torch.stack([labels, labels[as_tensor(pairs.partner, labels.device)]], 1).long()
-    parts = torch.stack([lam, 1 - lam], 1).to(labels.device)
-    targets = torch.zeros(len(lam), num_classes, device=labels.device)
-    return targets.scatter_add_(1, columns, parts)
-
-
-def _class_targets(
-    labels: np.ndarray, num_classes: int, partner: np.ndarray, lam: np.ndarray
-) -> np.ndarray:
-    """Return ``mix_targets`` of int classes on the host, (b, k) float32.
-
-    Straight into zeros: each row gets lam at its own class and the rest at the partner's.
-    """
-    own = labels.astype(np.int64, copy=False)
-    # One look for both ends: read without their sign, classes below 0 are the largest numbers.
-    if own.view(np.uint64).max(initial=0) >= num_classes:
-        raise RuntimeError(
-            f"labels are from {own.min()} to {own.max()}, wanted classes 0 to {num_classes - 1}"
-        )
-    targets = np.zeros((len(own), num_classes), np.float32)
-    # Places in the flat array cost half of pairs of row and column.
-    flat, rows = targets.reshape(-1), _row_starts(len(own), num_classes)
-    flat[rows + own] = lam
-    flat[rows + own[partner]] += 1 - lam
-    return targets
-
-
-@lru_cache(maxsize=16)
-def _row_starts(rows: int, columns: int) -> np.ndarray:
-    """Return where each row of a (rows, columns) array starts in memory, (rows,) int64."""
-    return np.arange(rows) * columns
+def _for_each(values: Array, pairs: Pairs, device: torch.device) -> Tensor:
+    """Return values for each image, (n,) on a device, from one for each draw of a mask."""
+    if isinstance(values, np.ndarray):
+        return as_tensor(pairs.each(values), device)
+    return (
+        values
+        if len(values) == len(pairs.partner)
+        else values[as_tensor(pairs.batch, values.device)]
+    )
 
 
 def _saliency_of(

@@ -162,10 +162,17 @@ def _table(actions: Sequence[MixAction]) -> list[dict[str, Any]]:
 
 
 def _row(action: MixAction) -> dict[str, Any]:
-    row = {"method": action.method, "ratio": action.ratio, "saliency": action.saliency}
+    row: dict[str, Any] = {
+        "method": action.method,
+        "ratio": action.ratio,
+        "saliency": action.saliency,
+    }
     # Only where it says something: files of actions that mix every batch stay as they are.
-    applied = action.mix_probability
-    return row if applied == 1.0 else row | {"mix_probability": applied}
+    if action.mix_probability != 1.0:
+        row["mix_probability"] = action.mix_probability
+    if action.label_rule:
+        row["label_rule"] = action.label_rule
+    return row
 
 
 def _actions(rows: Any, where: str) -> list[MixAction]:
@@ -177,7 +184,8 @@ def _actions(rows: Any, where: str) -> list[MixAction]:
             # YAML reads a bare off as False.
             saliency = OFF if row["saliency"] is False else _text(row["saliency"])
             applied = float(row.get("mix_probability", 1.0))
-            actions.append(MixAction(_text(row["method"]), float(row["ratio"]), saliency, applied))
+            method, rule = _text(row["method"]), _text(row.get("label_rule", ""))
+            actions.append(MixAction(method, float(row["ratio"]), saliency, applied, rule))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where}[{number}] is not an action: {error}") from None
         except ConfigError as error:

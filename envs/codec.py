@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from gymnasium import spaces
 
-from automix.actions import OFF, PLAIN, MixAction, nearest_action
+from automix.actions import OFF, PLAIN, MixAction, form_of, nearest_action
 from automix.boxed import from_numbers, numbers_of, to_numbers
 from automix.errors import ConfigError
 from automix.mixes import MIXES
-from automix.registry import Registry
 from automix.saliency import SALIENCY
 
 Space = Literal["factored", "flat", "box"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class ActionSettings:
     """What a policy may choose from; the order is part of the policy and saved with it by name."""
 
     methods: Sequence[str] = ("none", "mixup", "cutmix", "rmix")
+    """Each ``method``, ``method+saliency``, ``method+saliency:label_rule``, or a published name
+    (``automix.presets``). Saliency that an entry brings is not chosen by ``saliency``."""
     ratios: Sequence[float] = (0.1, 0.25, 0.5)
     """Wanted partner shares, each in [0, 0.5]."""
     saliency: Sequence[str] = (OFF,)
@@ -44,23 +47,33 @@ class ActionSettings:
                 raise ConfigError(f"env.actions.{name} is empty, wanted one entry or more")
             if len(set(values)) != len(values):
                 raise ConfigError(f"env.actions.{name} names something twice: {list(values)}")
-        for method in self.methods:
-            _check_name(MIXES, method, "env.actions.methods")
+        for entry in self.methods:
+            _check_entry(entry)
         for ratio in self.ratios:
             if not 0 <= ratio <= 0.5:
                 raise ConfigError(f"env.actions.ratios holds {ratio}, wanted numbers from 0 to 0.5")
         for provider in self.saliency:
             if provider != OFF:
-                _check_name(SALIENCY, provider, "env.actions.saliency")
+                _say_where("env.actions.saliency", SALIENCY.entry, provider)
         if self.space not in get_args(Space):
             known = ", ".join(map(repr, get_args(Space)))
             raise ConfigError(f"env.actions.space is {self.space!r}, wanted one of {known}")
 
 
-def _check_name(registry: Registry[Any], name: str, where: str) -> None:
-    """Say which setting holds the unknown name."""
+def _check_entry(entry: str) -> None:
+    where = "env.actions.methods"
+    form = _say_where(where, form_of, entry)
+    if MIXES.entry(form.method).tags.get("points"):
+        raise ConfigError(
+            f"{where}: {form.method} mixes point clouds, and environments train on images",
+            "call it with mix_batch; cutmix is its form for images",
+        )
+
+
+def _say_where(where: str, look_up: Callable[[str], T], name: str) -> T:
+    """Look a name up; say which setting holds it if it is unknown."""
     try:
-        registry.entry(name)
+        return look_up(name)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error.message}", error.hint) from None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
 
-from automix.actions import MixAction
+from automix.actions import MixAction, index_of
 from automix.errors import ConfigError
 from automix.metrics import EpochMetrics
 from automix.registry import Registry
@@ -164,8 +164,9 @@ def last_ratio(view: View) -> float:
 @OBSERVATIONS.register("last_method", low=0, high=1, size=lambda codec: len(codec.settings.methods))
 def last_method(view: View) -> list[float]:
     """One-hot of the method played last, in the order of the vocabulary; zeros at the start."""
-    played = view.last_action.method if view.last_action else ""
-    return [float(method == played) for method in view.codec.settings.methods]
+    methods = view.codec.settings.methods
+    played = index_of(view.last_action, methods) if view.last_action else None
+    return [float(i == played) for i in range(len(methods))]
 
 
 @OBSERVATIONS.register(

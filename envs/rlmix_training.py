@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.blending import blend
-from automix.labels import LABEL_RULES
+from automix.labels import Shown
 from automix.masks import as_tensor
 from automix.metrics import EpochMetrics
 from automix.mixes import Draw
 from automix.mixes.rmix import at_percentiles
-from automix.mixing import draw_share, mix_targets
+from automix.mixing import draw_share, label
 from automix.pairing import pair_batches
 from automix.population import Population
 from automix.saliency.gradient import of_slopes
@@ -137,9 +137,8 @@ class BatchTraining:
         if settings.mix_probability < 1:
             played = np.full(b, rng.random() < settings.mix_probability)
             mask, share = mask.only(played), share * played
-        rule = LABEL_RULES[settings.label_rule]
-        lam = torch.as_tensor(rule(mask, share), device=self._device)
-        targets = mix_targets(lane.targets, lane.data.classes, pairs, lam)
+        shown = Shown(mask, share, pairs, rng, own=maps, partner=partners)
+        targets, lam, *_ = label(lane.targets, lane.data.classes, shown, settings.label_rule)
         return Batch(blend(lane.images, pairs, mask)[:, None], targets[:, None], True), lam
 
     def _private_draws(self, what: str) -> AbstractContextManager[None]:

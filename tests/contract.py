@@ -566,7 +566,7 @@ def rmix_is_its_slow_twin(form: Form) -> None:
     share = torch.from_numpy(draw_share(0.5, case.b, generator(0, "share")))
     mask = mask_of(case, share, 0.5)
     pixels = torch.lerp(images, partners, mask).tolist()
-    lam = LABEL_RULES["area"](as_mask(mask), share.numpy()).tolist()
+    lam = (1 - as_mask(mask).area()).tolist()
     own, partner = saliency_maps(case, 1).tolist(), saliency_maps(case, 2).tolist()
     drawn = set()
     for i, weight in enumerate(share.tolist()):

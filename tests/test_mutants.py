@@ -66,8 +66,8 @@ MUTANTS = [
     Mutant(
         "own and partner saliency are swapped",
         MIXING,
-        "own=saliency, partner=partner",
-        "own=partner, partner=saliency",
+        "own=maps, partner=partner",
+        "own=partner, partner=maps",
         contract.the_partner_shows_more_where_it_is_salient,
     ),
     Mutant(
@@ -122,8 +122,8 @@ MUTANTS = [
     Mutant(
         "lam is taken before batches are left out",
         MIXING,
-        "LABEL_RULES[settings.label_rule](mask, share)",
-        "1 - share",
+        "told = entry.value(shown)",
+        "told = 1 - shown.share",
         contract.pixels_and_targets_follow_mask_and_lam,
     ),
     Mutant(

@@ -1,24 +1,111 @@
-"""Label rules, one file each: which share of the target stays with the image's own label.
+"""Label rules, one file each: how much of the target each of the two labels gets.
 
 A rule has the signature::
 
-    rule(mask, share) -> ndarray or Tensor
+    rule(shown) -> Array or Weights
 
-    mask     the partner's weight that was really used, u masks (``automix.masks.Mask``):
-             ``mask.area()`` is their mean weight, (u,), ``mask.dense(device)`` their pixels
-    share    (u,) float32: the wanted partner share that the mask was made from
-    returns  lam, (u,) float32 in [0, 1]: the weight of the own label
+``shown`` is a ``Shown``: what was drawn and what the mixed image shows. An array is lam, (u,)
+float32 in [0, 1], one for each draw: the weight of the own label, the partner gets the rest.
+``Weights`` say more. What a rule may state in its tags:
+
+- ``needs_maps``: it weighs by saliency, so the action must name a provider;
+- ``erasures``: it has something to say about mixes that erase or restyle and show no other class
+  (tag ``keeps_label`` of the mix). Under any other rule those keep their label whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from torch import Tensor
 
+from automix.errors import ConfigError
 from automix.masks import Array, Mask
+from automix.mixes import MIXES
+from automix.pairing import Pairs
 from automix.registry import Registry
 
-LabelRule = Callable[[Mask, np.ndarray], Array]
+Revision = Callable[[Tensor, Tensor, slice], Tensor]
+"""``revision(own, partner, rows)``: from the probabilities that the classifier, seeing some of the
+mixed images, gives to their own labels (b,) and to their partners' (b,), to their lam (b,). The
+rows say which of the n images they are."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a rule can know: u draws for n images, where u is n or the number of batches."""
+
+    mask: Mask
+    """The partner's weight that was really used, u masks."""
+    share: np.ndarray
+    """(u,) float32: the wanted partner share that the mask was made from."""
+    pairs: Pairs
+    """Who was mixed with whom."""
+    rng: np.random.Generator
+    """Every draw of the rule comes from here."""
+    keeps_label: bool = False
+    """Whether the mask tells what was erased or restyled, rather than where another class is."""
+    own: Tensor | None = None
+    """(n, h, w) saliency maps of the images, lying as their pixels do in the mixed images; the
+    mass of what is cut away is missing. None unless the rule says ``needs_maps``."""
+    partner: Tensor | None = None
+    """The same of the partners."""
+
+    @property
+    def masks(self) -> Mask:
+        """N masks, one for each image."""
+        n = len(self.pairs.partner)
+        return self.mask if len(self.mask) == n else self.mask[self.pairs.batch]
+
+    @cached_property
+    def area(self) -> Array:
+        """(u,) float32: each mask's mean weight."""
+        return self.mask.area()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the labels of n images weigh."""
+
+    own: Tensor
+    """(n,) float32, 0 or more."""
+    partner: Tensor
+    """(n,) float32, 0 or more."""
+    spread: bool = False
+    """Whether what lacks to 1 goes to all other classes alike. If not, a target's sum may differ
+    from 1: it is then also the weight of the image in the loss."""
+    revision: Revision | None = None
+    """What lam becomes when the classifier has seen the mixed images, if it has a say."""
+
+
+LabelRule = Callable[[Shown], Array | Weights]
 
 LABEL_RULES: Registry[LabelRule] = Registry("label rule", __name__)
+
+
+def check_label_rule(rule: str, action: str, method: str, has_maps: bool) -> None:
+    """Refuse a rule that cannot work for an action.
+
+    Args:
+        rule: Its name.
+        action: The action in words.
+        method: Its mix method.
+        has_maps: Whether it names a saliency provider.
+
+    Raises:
+        ConfigError: If there is no such rule, or it does not fit the method.
+    """
+    tags, mix = LABEL_RULES.entry(rule).tags, MIXES.entry(method).tags
+    if tags.get("needs_maps") and not has_maps:
+        raise ConfigError(
+            f"label rule {rule!r} weighs labels by saliency, and {action} names none",
+            f"add a provider, for example {method}@0.5+gradient:{rule}, or use the rule 'area'",
+        )
+    if mix.get("layers") and rule != "area":
+        raise ConfigError(
+            f"label rule {rule!r} weighs two labels, and {method} shows more images than two",
+            "use the rule 'area' with it, or this rule with puzzlemix, which shows two",
+        )

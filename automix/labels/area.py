@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from automix.labels import LABEL_RULES
-from automix.masks import Array, Mask
+from automix.labels import LABEL_RULES, Shown
+from automix.masks import Array
 
 
 @LABEL_RULES.register("area")
-def area(mask: Mask, share: np.ndarray) -> Array:
+def area(shown: Shown) -> Array:
     """Weigh the own label by the mean weight of its pixels, after rounding and clipping."""
-    return 1 - mask.area()
+    return 1 - shown.area

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.labels import LABEL_RULES
-from automix.masks import Mask
+from automix.labels import LABEL_RULES, Shown
 
 
 @LABEL_RULES.register("requested")
-def requested(mask: Mask, share: np.ndarray) -> np.ndarray:
+def requested(shown: Shown) -> np.ndarray:
     """Weigh the own label by the drawn share, not corrected for clipped boxes.
 
     The CutMix paper's first form; users report that it can do better than the corrected label
     (pytorch-image-models issue 8).
     """
-    return 1 - share
+    return 1 - shown.share

@@ -2,14 +2,25 @@
 
 A mask function has the signature::
 
-    method(draw) -> Mask, Tensor or ndarray
+    method(draw) -> Mask, Tensor, ndarray, Recipe or Layers
 
 ``draw`` is a ``Draw``: what was wanted, and what to draw from. The mask is the partner's weight
 per pixel in [0, 1]: (u, 1, h, w) float32 for u draws, or what decides it (``automix.masks``: one
 ``Constant`` weight, ``Boxes``, ``Cells``), from which pixels are made only where they are blended.
+A method that moves images before they are blended returns a ``Recipe``, one that blends more than
+two ``Layers`` (``automix.recipes``).
 
-Whatever the draws, a share and ratio of 0 must give a mask of zeros and of 1 a mask of ones.
-The tag ``guided`` says that the method has a form guided by saliency.
+Whatever the draws, a share and ratio of 0 must give a mask of zeros and of 1 a mask of ones. What
+else a paper leaves open are keyword-only parameters with defaults, which
+``trainer.mix.options=["method.parameter=value"]`` sets.
+
+What a method states in its tags:
+
+- ``guided``: it has a form guided by saliency;
+- ``looks``: its masks depend on the images, which ``draw`` then brings, one draw an image;
+- ``keeps_label``: it shows no other class, so the label stays, unless the label rule knows better;
+- ``layers``: it returns ``Layers``;
+- ``points``: it mixes point clouds (b, points, coordinates), not images.
 """
 
 from __future__ import annotations
@@ -21,6 +32,8 @@ import numpy as np
 from torch import Tensor
 
 from automix.masks import Array, Mask
+from automix.pairing import Pairs
+from automix.recipes import Layers, Recipe
 from automix.registry import Registry
 
 
@@ -31,7 +44,7 @@ class Draw:
     share: np.ndarray
     """(u,) float32 in [0, 1]: wanted share of the partner."""
     size: tuple[int, int]
-    """(h, w) of the images."""
+    """(h, w) of the images; of point clouds (points, 1)."""
     ratio: float
     """The mean of the law that ``share`` was drawn from, in [0, 1]."""
     rng: np.random.Generator
@@ -40,8 +53,13 @@ class Draw:
     """(u, h, w) saliency maps of the images, which sum to 1, or None for the unguided form."""
     partner: Tensor | None = None
     """The same of the partners."""
+    images: Tensor | None = None
+    """(u, c, h, w) float: the images themselves, for methods with the tag ``looks``."""
+    pairs: Pairs | None = None
+    """Who meets whom, and in which batches, for the same."""
 
 
-MaskFunction = Callable[[Draw], Mask | Array]
+MaskFunction = Callable[..., Recipe | Layers | Mask | Array]
+"""Takes a ``Draw``, and settings by keyword."""
 
 MIXES: Registry[MaskFunction] = Registry("mix method", __name__)

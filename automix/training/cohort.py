@@ -133,8 +133,9 @@ class Cohort:
         images = batch.images.detach().requires_grad_(batch.wants_slopes)
         with autocast(self._settings.precision, self._device):
             logits = self._stack(images)
+        targets = _revised(batch, logits) if batch.revisions else batch.targets
         each = F.cross_entropy(
-            logits.float().flatten(0, 1), batch.targets.flatten(0, 1), reduction="none"
+            logits.float().flatten(0, 1), targets.flatten(0, 1), reduction="none"
         )
         self._optimizer.zero_grad()
         # The slope of each member's mean; taking means first would only lengthen the graph.
@@ -302,6 +303,15 @@ class Cohort:
                 for key, entry in state["optimizer"][name].items():
                     _put(self._optimizer.state[value], key, entry, value, rows)
         self._scheduler.step_update(self._updates)
+
+
+def _revised(batch: Batch, logits: Tensor) -> Tensor:
+    """Return the targets (b, k, classes) in which the classifiers have had their say."""
+    targets = batch.targets.clone()
+    for slots, revise in batch.revisions:
+        for slot in slots:
+            targets[:, slot] = revise(logits[:, slot])
+    return targets
 
 
 def _part(entry: Any, parameter: Tensor, rows: Any) -> Any:

@@ -32,9 +32,9 @@ class EpochLog:
         self.forward[members] += samples * passes[0]
         self.backward[members] += samples * passes[1]
 
-    def mixed(self, members: Sequence[int], lam: Tensor) -> None:
+    def mixed(self, members: Sequence[int], own_share: Tensor) -> None:
         """Note the own shares (b,) of a batch that some members trained on."""
-        self._shares.append((members, len(lam) - lam.sum()))
+        self._shares.append((members, len(own_share) - own_share.sum()))
 
     def stepped(self, losses: Tensor) -> None:
         """Note the losses (b, k) of a batch that every member trained on."""

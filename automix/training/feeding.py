@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from automix.mixing import mix_batch
 from automix.seeding import generator
 from automix.settings import TrainerSettings
 from automix.stacking import Stack
+from automix.targets import Revised
 from automix.training.epoch_log import EpochLog
 from automix.training.guiding import Guide
 from automix.training.lanes import Play, Seat, lanes_of, needs_classifier
@@ -34,6 +35,8 @@ class Batch:
     """(b, k, classes)."""
     wants_slopes: bool
     """Whether some maps are read off this step."""
+    revisions: Sequence[tuple[Sequence[int], Callable[[Tensor], Tensor]]] = ()
+    """Members, and what makes their targets (b, classes) of one's logits (b, classes)."""
 
 
 class Feeder:
@@ -91,7 +94,8 @@ class Feeder:
                 maps = guide.ask(stepwise, here, log)
                 for play in stepwise:
                     self._mix(play, here, maps[play.slots[0]], images, targets, log)
-                yield Batch(images[here], targets[here], reads)
+                revisions = _revisions(ahead, here) + _revisions(stepwise, slice(None))
+                yield Batch(images[here], targets[here], reads, revisions)
                 updates += 1
             guide.read(remembered)
 
@@ -161,7 +165,22 @@ class Feeder:
         targets[here, first] = play.mixed.targets
         for slot in others:
             images[here, slot], targets[here, slot] = play.mixed.images, play.mixed.targets
-        log.mixed(play.slots, play.mixed.lam)
+        log.mixed(play.slots, play.mixed.own_share)
+
+
+def _revisions(
+    plays: Sequence[Play], rows: slice
+) -> list[tuple[Sequence[int], Callable[[Tensor], Tensor]]]:
+    """Return what revises the targets of some of the images that plays mixed last."""
+    return [
+        (play.slots, _of_rows(play.mixed.revised, rows))
+        for play in plays
+        if play.mixed is not None and play.mixed.revised is not None
+    ]
+
+
+def _of_rows(revised: Revised, rows: slice) -> Callable[[Tensor], Tensor]:
+    return lambda logits: revised(logits, rows)
 
 
 def _parts(count: int, size: int) -> list[slice]:

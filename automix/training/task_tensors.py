@@ -8,9 +8,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.data.tasks import Task
-from automix.mixing import as_targets
 from automix.saliency import SALIENCY
 from automix.settings import TrainerSettings
+from automix.targets import as_targets
 
 
 class TaskTensors:

@@ -15,11 +15,12 @@ from torch.testing import assert_close
 from automix.actions import MixAction
 from automix.errors import ConfigError
 from automix.mixes.rmix import _dropped, _quantiles, _random_cells, _row_quantile
-from automix.mixing import MixSettings, as_targets, draw_share, mix_batch, mix_targets
+from automix.mixing import MixSettings, draw_share, mix_batch
 from automix.models import create_classifier
 from automix.pairing import Pairs, pair_batches
 from automix.saliency import SALIENCY
 from automix.seeding import generator
+from automix.targets import as_targets, mix_targets
 from tests.contract import CUTMIX, Case, mix, noise_images
 from tests.references import rmix as rmix_reference
 from tests.strategies import SEEDS

@@ -1,0 +1,16 @@
+"""Published names: what a paper's method is made of here.
+
+A name stands for ``method[+saliency][:label rule]`` wherever a method can be named: in
+``MixAction.parse``, in the vocabulary of an environment, as a contestant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PRESETS: Mapping[str, str] = {
+    "guidedmixup": "mixup+spectral",
+    "guidedmixup_ap": "mixup+gradient",
+    "saliencymix": "cutmix+spectral",
+}
+"""Name -> form; kept in the order of their letters."""

@@ -1,0 +1,128 @@
+"""Targets: class probabilities from labels, before and after mixing; made nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automix.blending import blend_rows
+from automix.labels import Revision, Weights
+from automix.masks import as_tensor
+from automix.pairing import Pairs
+from automix.recipes import Layers
+
+Revised = Callable[[Tensor, slice], Tensor]
+"""``revised(logits, rows)``: from the logits (b, k) that a classifier gives for some of the mixed
+images to their targets (b, k). The rows say which of the images they are."""
+
+
+def as_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
+    """Return class probabilities, (b, k) float32, from int labels (b,) or from probabilities.
+
+    Smoothing gives each class ``smoothing / k`` of the mass. It comes before mixing; both are
+    linear, so the order would not matter.
+    """
+    if labels.is_floating_point():
+        targets = labels.float()
+    else:
+        targets = torch.zeros(len(labels), num_classes, device=labels.device)
+        targets.scatter_(1, labels.long()[:, None], 1.0)
+    return targets * (1 - smoothing) + smoothing / num_classes if smoothing else targets
+
+
+def mix_targets(labels: Tensor, num_classes: int, pairs: Pairs, lam: Tensor) -> Tensor:
+    """Return ``lam * own + (1 - lam) * partner`` of class probabilities, (b, k) float32.
+
+    Args:
+        labels: (b,) int classes or (b, k) class probabilities.
+        num_classes: k.
+        pairs: Who is mixed with whom.
+        lam: (b,) float32.
+    """
+    if labels.is_floating_point():
+        return blend_rows(labels.float(), pairs, lam)
+    if labels.is_cpu:
+        own, share = labels.numpy(), lam.numpy(force=not lam.is_cpu)
+        return torch.from_numpy(_class_targets(own, num_classes, pairs.partner, share))
+    columns = torch.stack([labels, labels[as_tensor(pairs.partner, labels.device)]], 1).long()
+    parts = torch.stack([lam, 1 - lam], 1).to(labels.device)
+    targets = torch.zeros(len(lam), num_classes, device=labels.device)
+    return targets.scatter_add_(1, columns, parts)
+
+
+def _class_targets(
+    labels: np.ndarray, num_classes: int, partner: np.ndarray, lam: np.ndarray
+) -> np.ndarray:
+    """Return ``mix_targets`` of int classes on the host, (b, k) float32.
+
+    Straight into zeros: each row gets lam at its own class and the rest at the partner's.
+    """
+    own = labels.astype(np.int64, copy=False)
+    # One look for both ends: read without their sign, classes below 0 are the largest numbers.
+    if own.view(np.uint64).max(initial=0) >= num_classes:
+        raise RuntimeError(
+            f"labels are from {own.min()} to {own.max()}, wanted classes 0 to {num_classes - 1}"
+        )
+    targets = np.zeros((len(own), num_classes), np.float32)
+    # Places in the flat array cost half of pairs of row and column.
+    flat, rows = targets.reshape(-1), _row_starts(len(own), num_classes)
+    flat[rows + own] = lam
+    flat[rows + own[partner]] += 1 - lam
+    return targets
+
+
+@lru_cache(maxsize=16)
+def _row_starts(rows: int, columns: int) -> np.ndarray:
+    """Return where each row of a (rows, columns) array starts in memory, (rows,) int64."""
+    return np.arange(rows) * columns
+
+
+def weighed_targets(labels: Tensor, num_classes: int, pairs: Pairs, weights: Weights) -> Tensor:
+    """Return targets, (b, k) float32, of two labels with weights of their own.
+
+    Args:
+        labels: (b,) int classes or (b, k) class probabilities.
+        num_classes: k.
+        pairs: Who is mixed with whom.
+        weights: Of each label; what they lack to 1 is lost, or spread over the classes that
+            neither label names.
+    """
+    own = as_targets(labels, num_classes)
+    partner = own[as_tensor(pairs.partner, own.device)]
+    mine, theirs = (w.to(own)[:, None] for w in (weights.own, weights.partner))
+    targets = mine * own + theirs * partner
+    if not weights.spread:
+        return targets
+    # A class that the image shows, own or partner's, has its weight already.
+    others = 1 - torch.where(mine > 0, own, 0).maximum(torch.where(theirs > 0, partner, 0))
+    room = others.sum(1, keepdim=True)
+    # Where the two name all classes between them, what lacks goes to all alike.
+    others = torch.where(room > 0, others, torch.ones_like(others))
+    rest = (1 - targets.sum(1, keepdim=True)).clamp(min=0)
+    return targets + rest * others / others.sum(1, keepdim=True)
+
+
+def revise(revision: Revision, labels: Tensor, num_classes: int, pairs: Pairs) -> Revised:
+    """Return what makes the targets of mixed images anew once a classifier has seen them."""
+    own = as_targets(labels, num_classes)
+    partner = own[as_tensor(pairs.partner, own.device)]
+
+    def revised(logits: Tensor, rows: slice) -> Tensor:
+        predicted, mine, theirs = logits.detach().float().softmax(1), own[rows], partner[rows]
+        lam = revision((predicted * mine).sum(1), (predicted * theirs).sum(1), rows)[:, None]
+        return lam * mine + (1 - lam) * theirs
+
+    return revised
+
+
+def layered_targets(labels: Tensor, num_classes: int, layers: Layers) -> Tensor:
+    """Return targets, (b, k) float32: each label weighs what its image shows."""
+    own = as_targets(labels, num_classes)
+    sources, areas = as_tensor(layers.sources, own.device), layers.areas().to(own.device)
+    return torch.stack([areas[:, i, None] * own[sources[:, i]] for i in range(areas.shape[1])]).sum(
+        0
+    )
