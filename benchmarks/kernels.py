@@ -21,7 +21,6 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from automix.actions import MixAction
-from automix.mixes import MIXES
 from automix.mixing import MixSettings, mix_batch
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target, interleaved, threads, waited
@@ -143,9 +142,11 @@ def data(cell: Cell) -> tuple[Tensor, Tensor]:
 
 
 def methods() -> list[tuple[str, Per]]:
-    """Return mixup and CutMix per batch, and every method, in its unguided form, per image."""
-    every = dict.fromkeys((*PEERED, *(name for name in MIXES if name != "none")))
-    return [*((name, "batch") for name in PEERED), *((name, "image") for name in every)]
+    """Return mixup and CutMix per batch, and with R-Mix, unguided, per image.
+
+    One of each kind of mask: a constant, a box, cells. All others: ``benchmarks.menu``.
+    """
+    return [*((name, "batch") for name in PEERED), *((name, "image") for name in (*PEERED, "rmix"))]
 
 
 def peers(method: str, per: Per) -> dict[str, Mixer]:
@@ -267,7 +268,7 @@ def section(rows: list[Row], notes: list[str]) -> Section:
         ),
         Target.of(
             "every unguided method per image",
-            figures(grid, "copies", "image", tuple(MIXES)),
+            figures(grid, "copies", "image", (*PEERED, "rmix")),
             at_most=5.0,
             unit="copies",
         ),

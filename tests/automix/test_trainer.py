@@ -449,9 +449,16 @@ def test_mixing_settings_reach_the_batches(digits_task):
     wanted = play(trainer_of(digits_task), [PLAIN])
     got = play(trainer_of(digits_task, mix=never), [MixAction("cutmix", 0.5)])
     assert got == wanted
+    area = play(trainer_of(digits_task), [MixAction("cutmix", 0.5)])[1]
     requested = MixSettings(label_rule="requested")
     record = play(trainer_of(digits_task, mix=requested), [MixAction("cutmix", 0.5)])[1]
-    assert record.partner_share == pytest.approx(0.5, abs=0.1)
+    assert record.mixed_loss != area.mixed_loss
+    assert record.partner_share == area.partner_share, "what is shown, not what the label says"
+    named = play(trainer_of(digits_task), [MixAction("cutmix", 0.5, label_rule="requested")])[1]
+    assert named == record
+    options = MixSettings(options=["rmix.grids=[1]"])
+    whole = play(trainer_of(digits_task, mix=options), [MixAction("rmix", 0.5)])[1]
+    assert whole != play(trainer_of(digits_task), [MixAction("rmix", 0.5)])[1]
 
 
 def test_a_member_may_mix_some_batches_only_while_its_neighbours_mix_all(digits_task):
