@@ -12,6 +12,9 @@ from tests import tiny
 # Fixed examples, so that a run that passes here passes anywhere; no database is kept.
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("fixed")
+# For what is crossed with every mix: few of each, and many where time does not matter.
+settings.register_profile("few", settings.get_profile("fixed"), max_examples=4)
+settings.register_profile("many", settings.get_profile("fixed"), max_examples=200)
 
 # Tensors here are tiny: threads would cost more than they bring, and runs share machines.
 torch.set_num_threads(1)

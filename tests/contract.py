@@ -1,7 +1,9 @@
 """What every mix must keep, as functions that fail with an AssertionError.
 
 The property tests run them on what the packages do, and ``test_mutants.py`` on what they would do
-with a mistake in them.
+with a mistake in them. No method is named here: what a method cannot keep, a tag in its registry
+entry says (``automix.mixes``), and what only one method keeps is tested in
+``tests/automix/mixes/test_<name>.py``.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import scipy.stats
 import torch
 from torch import Tensor
 from torch.testing import assert_close
@@ -23,9 +26,6 @@ from automix.mixes import MIXES, Draw
 from automix.mixing import Mixed, MixSettings, draw_share, mix_batch
 from automix.seeding import generator
 from tests.references import blending
-from tests.references import cutmix as cutmix_reference
-from tests.references import mixup as mixup_reference
-from tests.references import rmix as rmix_reference
 
 ANY_MAP = "spectral"
 """Any provider's name makes an action guided; the maps themselves are handed in."""
@@ -41,6 +41,39 @@ class Form:
     def __str__(self) -> str:
         return f"{self.method}{'-guided' * self.guided}"
 
+    def has(self, tag: str) -> bool:
+        """Whether the method's registry entry says so."""
+        return bool(MIXES.entry(self.method).tags.get(tag))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether its actions change anything."""
+        return MixAction(self.method, 0.5).mixes
+
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether labels move with the pixels: not where something is erased or restyled."""
+        return not self.has("keeps_label")
+
+    @property
+    def blends(self) -> bool:
+        """Whether pixels are the image's and its partner's as they are, weighed by the mask."""
+        return self.mixes_labels and not self.has("looks")
+
+    @property
+    def varies(self) -> bool:
+        """Whether masks of one share differ from image to image."""
+        return self.mixes and (self.guided or not self.has("constant"))
+
+    @property
+    def share_error(self) -> float:
+        """How far the mean realised share may be from the wanted one."""
+        tags = MIXES.entry(self.method).tags
+        plain = tags.get("share_error", 0.02)
+        found = tags.get("guided_share_error", plain) if self.guided else plain
+        assert isinstance(found, float)
+        return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -55,6 +88,9 @@ class Case:
     pairing: str = "derange"
     share_per: Literal["image", "batch"] = "image"
     dtype: torch.dtype = torch.float32
+    layout: str = "contiguous"
+    soft: bool = False
+    """Whether labels are probabilities."""
     seed: int = 0
 
     @property
@@ -69,11 +105,21 @@ class Case:
 FORMS = [
     Form(entry.name, guided)
     for entry in MIXES.entries()
-    for guided in ([False, True] if entry.tags["guided"] else [False])
+    if not entry.tags.get("points")  # the mask of a point cloud is over points
+    for guided in ([False, True] if entry.tags.get("guided") else [False])
 ]
-MIXING = [form for form in FORMS if form.method != "none"]
-GUIDED = [form for form in FORMS if form.guided]
+
 MIXUP, CUTMIX, RMIX = Form("mixup"), Form("cutmix"), Form("rmix")
+
+REPRESENTATIVES = [
+    MIXUP,
+    CUTMIX,
+    RMIX,
+    replace(MIXUP, guided=True),
+]
+"""One for each kind of mask: constant, boxes, cells, dense. What lies behind the mask, label rules
+and blends, is tested with these; it sees nothing else of a method."""
+
 RULES = list(LABEL_RULES)
 
 
@@ -88,14 +134,45 @@ def noise_images(case: Case) -> Tensor:
     rng = generator(case.seed, "images")
     shape = (case.b, case.channels, *case.size)
     if case.dtype == torch.uint8:
-        return torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
-    return torch.from_numpy(rng.integers(-64, 65, shape).astype(np.float32) / 16).to(case.dtype)
+        return LAYOUTS[case.layout](torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)))
+    images = rng.integers(-64, 65, shape).astype(np.float32) / 16
+    return LAYOUTS[case.layout](torch.from_numpy(images).to(case.dtype))
 
 
 def constant_images(case: Case) -> Tensor:
-    """Image i is the constant i, plus 16 in each further channel."""
-    value = torch.arange(float(case.b))[:, None] + 16 * torch.arange(float(case.channels))
-    return value[:, :, None, None].expand(-1, -1, *case.size).contiguous().to(case.dtype)
+    """Image i is the constant mean of its classes, plus 16 in each further channel."""
+    value = class_means(targets_of(case))[:, None] + 16 * torch.arange(float(case.channels))
+    images = value[:, :, None, None].expand(-1, -1, *case.size).contiguous()
+    return LAYOUTS[case.layout](images.to(case.dtype))
+
+
+def targets_of(case: Case) -> Tensor:
+    """Image i has class i; soft, a quarter of each neighbour: (b, b + 2) of class i + 1 on average.
+
+    Quarters are exact, and the means whole numbers.
+    """
+    own = torch.eye(case.b, case.b + 2)
+    return own / 4 + own.roll(1, 1) / 2 + own.roll(2, 1) / 4 if case.soft else own
+
+
+def class_means(targets: Tensor) -> Tensor:
+    """Return the mean of the class numbers, (b,)."""
+    return targets @ torch.arange(float(targets.shape[1]))
+
+
+def every_second_column(images: Tensor) -> Tensor:
+    """Put the images into every second column of wider ones."""
+    wide = images.new_zeros(*images.shape[:3], 2 * images.shape[3])
+    return wide[..., ::2].copy_(images)
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda images: images,
+    "channels_last": lambda images: images.contiguous(memory_format=torch.channels_last),
+    "strided": every_second_column,
+    "transposed": lambda images: images.transpose(2, 3).contiguous().transpose(2, 3),
+}
+"""The same numbers, otherwise laid out in memory."""
 
 
 def saliency_maps(case: Case, *path: int) -> Tensor:
@@ -106,29 +183,44 @@ def saliency_maps(case: Case, *path: int) -> Tensor:
 
 
 def mix(case: Case, images: Tensor, labels: Tensor | None = None, **changes: Any) -> Mixed:
-    """Mix a case's batch; image i has the label i unless labels are given."""
+    """Mix a case's batch, whose labels are those of ``targets_of`` unless others are given."""
     options: dict[str, Any] = {
-        "num_classes": max(2, case.b),
+        "action": case.action,
+        "num_classes": case.b + 2,
         "rng": generator(case.seed, "mix"),
         "saliency": saliency_maps(case) if case.form.guided else None,
         "settings": case.settings,
     }
-    labels = torch.arange(case.b) if labels is None else labels
-    return mix_batch(images, labels, case.action, **options | changes)
+    if labels is None:
+        labels = targets_of(case) if case.soft else torch.arange(case.b)
+    return mix_batch(images, labels, **options | changes)
 
 
-def masks_of(method: str, share: Tensor, size: tuple[int, int], ratio: float, **more: Any) -> Mask:
-    """Call the mask function itself."""
-    return as_mask(MIXES[method](Draw(share.numpy(), size, ratio, **more)))
+def draw_of(
+    case: Case,
+    share: Tensor,
+    ratio: float,
+    *,
+    rng: np.random.Generator | None = None,
+    maps: tuple[Tensor, Tensor] | None = None,
+) -> Draw:
+    """Return what a mask function gets, with random maps of images and partners where guided."""
+    if rng is None:
+        rng = generator(case.seed, "mask")
+    if maps is None:
+        maps = saliency_maps(case, 1), saliency_maps(case, 2)
+    own, partner = maps if case.form.guided else (None, None)
+    return Draw(share.numpy(), case.size, ratio, rng, own, partner)
 
 
-def mask_of(case: Case, share: Tensor, ratio: float, seed: int | None = None) -> Tensor:
-    """Call the mask function itself, with fresh maps where it is guided."""
-    own = saliency_maps(case, 1) if case.form.guided else None
-    partner = saliency_maps(case, 2) if case.form.guided else None
-    rng = generator(case.seed if seed is None else seed, "mask")
-    masks = masks_of(case.form.method, share, case.size, ratio, rng=rng, own=own, partner=partner)
-    return masks.dense(CPU)
+def masks_of(case: Case, share: Tensor, ratio: float, **given: Any) -> Mask:
+    """Call the mask function itself; what is given is what ``draw_of`` takes."""
+    return as_mask(MIXES[case.form.method](draw_of(case, share, ratio, **given)))
+
+
+def mask_of(case: Case, share: Tensor, ratio: float) -> Tensor:
+    """Return the weights per pixel that the mask function makes."""
+    return masks_of(case, share, ratio).dense(CPU)
 
 
 def assert_same(got: Tensor, wanted: Tensor, message: str) -> None:
@@ -149,20 +241,15 @@ def a_mask_is_a_weight_for_each_pixel(case: Case) -> None:
 
 
 def no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel(case: Case) -> None:
-    maps = [saliency_maps(case, i) for i in (1, 2)]
+    own, partner = (saliency_maps(case, i) for i in (1, 2))
     # Maps may be zero, or all but zero, nearly everywhere.
-    sparse = [
+    sparse, faint = (
         torch.where(one > one.mean(), one, one * scale)
-        for one, scale in zip(maps, (0, 1e-38), strict=True)
-    ]
-    guides = [maps, sparse] if case.form.guided else [(None, None)]
+        for one, scale in ((own, 0), (partner, 1e-38))
+    )
     for whole in (0.0, 1.0):
-        for own, partner in guides:
-            share, rng = torch.full((case.b,), whole), generator(case.seed, "mask")
-            masks = masks_of(
-                case.form.method, share, case.size, whole, rng=rng, own=own, partner=partner
-            )
-            mask = masks.dense(CPU)
+        for maps in [(own, partner), (sparse, faint)][: 1 + case.form.guided]:
+            mask = masks_of(case, torch.full((case.b,), whole), whole, maps=maps).dense(CPU)
             assert_same(mask, torch.full_like(mask, whole), f"share {whole}")
 
 
@@ -170,18 +257,19 @@ def no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel(case: Case) -> No
 
 
 def the_label_tells_what_the_pixels_show(case: Case) -> None:
-    """Image i is the constant i with label i, so the mean pixel must equal the mean label."""
-    mixed = mix(case, constant_images(case))
-    shown = mixed.images.float().mean((2, 3)) - 16 * torch.arange(float(case.channels))
-    told = mixed.targets[:, : case.b] @ torch.arange(float(case.b))
-    # Values here reach 73, those that the rounding is given for 4.
-    off = 20 * ROUNDING[case.dtype] if case.dtype != torch.uint8 else 0.51
-    assert_close(shown, told[:, None].expand_as(shown), atol=off, rtol=0)
+    """Each image is the constant mean of its label, so the mean pixel must be the mean label."""
+    for size in (3, case.b):
+        mixed = mix(case, constant_images(case), batch_size=size)
+        shown = mixed.images.float().mean((2, 3)) - 16 * torch.arange(float(case.channels))
+        told = class_means(mixed.targets)
+        # Values here reach 74, those that the rounding is given for 4.
+        off = 20 * ROUNDING[case.dtype] if case.dtype != torch.uint8 else 0.51
+        assert_close(shown, told[:, None].expand_as(shown), atol=off, rtol=0)
 
 
 def a_white_partner_shows_as_much_as_its_label_says(case: Case) -> None:
     """Images are black and white by turns; each meets the one before it."""
-    case = replace(case, b=2 * case.b, pairing="roll")
+    case = replace(case, b=2 * case.b, pairing="roll", dtype=torch.float32)
     white = torch.arange(case.b) % 2
     mixed = mix(case, white.float()[:, None, None, None].expand(-1, case.channels, *case.size))
     share = torch.where(white.bool(), mixed.lam, 1 - mixed.lam)
@@ -197,23 +285,77 @@ def targets_are_probabilities(case: Case) -> None:
     assert_close(mixed.targets.sum(1), torch.ones(case.b), atol=1e-5, rtol=0)
 
 
-def pixels_and_targets_follow_mask_and_lam(case: Case) -> None:
-    """Recompute the batch from mask, partner and lam as the formulas of the papers say."""
-    case = replace(case, b=min(case.b, 3), size=tuple(min(side, 8) for side in case.size))
+def small(case: Case) -> Case:
+    """Return a case that loops in Python are quick enough for."""
+    return replace(case, b=min(case.b, 3), size=tuple(min(side, 8) for side in case.size))
+
+
+def pixels_follow_the_mask(case: Case) -> None:
+    """Recompute the images from mask and partner as the formula of the papers says."""
+    case = small(case)
     images = noise_images(case)
     mixed = mix(case, images)
     assert mixed.images.dtype == case.dtype
     masks = mixed.mask.expand(-1, 1, *case.size)[:, 0].double().tolist()
-    own, labels = images.double().tolist(), np.eye(max(2, case.b)).tolist()
+    own = images.double().tolist()
     for i, j in enumerate(mixed.partner.tolist()):
         wanted = torch.tensor(blending.blended(own[i], own[j], masks[i]))
         off = ROUNDING[case.dtype]
         assert_close(mixed.images[i].float(), wanted.float(), atol=off, rtol=0)
+
+
+def targets_follow_lam(case: Case) -> None:
+    """Recompute the targets from lam and partner, whatever the mask."""
+    mixed = mix(case, noise_images(case))
+    labels = targets_of(case).tolist()
+    for i, j in enumerate(mixed.partner.tolist()):
         target = blending.mixed_label(labels[i], labels[j], float(mixed.lam[i]))
         assert_close(mixed.targets[i], torch.tensor(target), atol=1e-6, rtol=0)
-        if case.rule == "area":
-            wanted_lam = torch.tensor(1 - blending.mean(masks[i]))
-            assert_close(mixed.lam[i], wanted_lam, atol=1e-6, rtol=0)
+
+
+def lam_is_the_mean_of_the_mask(case: Case) -> None:
+    case = small(case)
+    mixed = mix(case, noise_images(case))
+    masks = mixed.mask.expand(-1, 1, *case.size)[:, 0].double().tolist()
+    wanted = torch.tensor([1 - blending.mean(mask) for mask in masks])
+    assert_close(mixed.lam, wanted, atol=1e-6, rtol=0)
+
+
+def a_partner_of_the_same_class_changes_no_target(case: Case) -> None:
+    for labels in (torch.zeros(case.b, dtype=torch.int64), torch.full((case.b, 4), 0.25)):
+        mixed = mix(case, noise_images(case), labels, num_classes=4)
+        wanted = torch.eye(4)[labels] if labels.ndim == 1 else labels
+        assert_close(mixed.targets, wanted, atol=1e-6, rtol=0)
+
+
+def the_label_is_kept(case: Case) -> None:
+    """Where something is erased or restyled, under the rule that tells what is shown as well."""
+    mixed = mix(case, noise_images(case))
+    assert_same(mixed.targets, targets_of(case), "targets")
+    assert_same(mixed.lam, torch.ones(case.b), "lam")
+
+
+def all_of_the_partner_is_the_partner(case: Case) -> None:
+    """No action asks for more than a half, so that this one is made to."""
+    action = replace(case, ratio=0.5).action
+    object.__setattr__(action, "ratio", 1.0)
+    images = noise_images(case)
+    mixed = mix(case, images, action=action)
+    if case.b > 1:  # an image alone has no partner
+        assert_same(mixed.images, images[mixed.partner], "images")
+        assert_same(mixed.targets, targets_of(case)[mixed.partner], "targets")
+
+
+def where_the_mask_is_0_or_1_pixels_are_copied(case: Case) -> None:
+    """Whatever their precision: copied or blended, a pixel is one of the two."""
+    for dtype in ROUNDING:
+        case = replace(case, dtype=dtype)
+        images = noise_images(case)
+        mixed = mix(case, images)
+        mask = mixed.mask.expand(-1, case.channels, *case.size)
+        assert_same(mixed.images[mask == 0], images[mask == 0], f"own, {dtype}")
+        theirs = images[mixed.partner][mask == 1]
+        assert_same(mixed.images[mask == 1], theirs, f"partner's, {dtype}")
 
 
 def a_place_for_the_result_changes_nothing_else(case: Case) -> None:
@@ -243,7 +385,7 @@ def ratio_0_is_the_identity(case: Case) -> None:
     placed = mix(case, images, out=torch.empty_like(images)).images
     assert placed is not images
     assert_same(placed, images, "images written to a place")
-    assert_same(mixed.targets, torch.eye(max(2, case.b))[: case.b], "targets")
+    assert_same(mixed.targets, targets_of(case), "targets")
     assert_same(mixed.lam, torch.ones(case.b), "lam")
 
 
@@ -252,7 +394,7 @@ def an_image_alone_stays_as_it_is(case: Case) -> None:
     images = noise_images(case)
     mixed = mix(case, images)
     assert_same(mixed.images, images, "images")
-    assert_same(mixed.targets, torch.tensor([[1.0, 0.0]]), "targets")
+    assert_same(mixed.targets, targets_of(case), "targets")
 
 
 def partners_come_from_the_same_batch(case: Case) -> None:
@@ -339,7 +481,7 @@ def the_callers_tensors_are_never_written_to(case: Case) -> None:
 
 
 def bfloat16_gives_the_same_labels(case: Case) -> None:
-    images = noise_images(case)
+    images = noise_images(replace(case, dtype=torch.float32))
     full, half = mix(case, images), mix(case, images.bfloat16())
     assert half.images.dtype == torch.bfloat16
     assert_same(half.lam, full.lam, "lam")
@@ -358,13 +500,12 @@ def soft_labels_pass_through(case: Case) -> None:
 
 
 def the_memory_layout_does_not_matter(case: Case) -> None:
-    images = noise_images(case)
-    wanted = mix(case, images)
-    last = images.contiguous(memory_format=torch.channels_last)
-    wide = torch.zeros(*images.shape[:3], 2 * images.shape[3])[..., ::2].copy_(images)
-    for laid_out in (last, wide, images.transpose(2, 3).contiguous().transpose(2, 3)):
-        got = mix(case, laid_out)
-        assert_close(got.images, wanted.images, atol=1e-6, rtol=0)
+    wanted = mix(case, noise_images(replace(case, layout="contiguous")))
+    for layout in LAYOUTS:
+        got = mix(case, noise_images(replace(case, layout=layout)))
+        # Sums of another order are rounded otherwise; bytes of a half, up or down.
+        off = 1e-6 if case.dtype == torch.float32 else 2 * ROUNDING[case.dtype]
+        assert_close(got.images.float(), wanted.images.float(), atol=off, rtol=0)
         assert_same(got.targets, wanted.targets, "targets")
 
 
@@ -376,7 +517,7 @@ def batches_that_are_not_played_stay_unmixed(case: Case) -> None:
         settings = replace(case.settings, mix_probability=probability)
         mixed = mix(case, images, settings=settings, batch_size=4)
         touched = (mixed.images != images).flatten(1).any(1)
-        unlike = (mixed.targets - torch.eye(case.b)).abs().amax(1) > 1e-6
+        unlike = (mixed.targets - targets_of(case)).abs().amax(1) > 1e-6
         for batch in range(20):
             here = slice(4 * batch, 4 * batch + 4)
             if not touched[here].any():
@@ -398,16 +539,16 @@ def each_image_or_each_batch_has_its_own_share(case: Case) -> None:
             assert (lam.view(4, 6) == lam.view(4, 6)[:, :1]).all()
 
 
-CHECKS: list[Callable[[Case], None]] = [
+Check = Callable[[Case], None]
+
+CHECKS: list[Check] = [
     a_mask_is_a_weight_for_each_pixel,
     no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
     targets_are_probabilities,
-    pixels_and_targets_follow_mask_and_lam,
+    targets_follow_lam,
+    a_partner_of_the_same_class_changes_no_target,
     ratio_0_is_the_identity,
-    an_image_alone_stays_as_it_is,
     partners_come_from_the_same_batch,
-    several_batches_are_the_batches_one_by_one,
-    bytes_are_rounded_to_the_nearest,
     a_seed_fixes_the_batch,
     the_callers_tensors_are_never_written_to,
     a_place_for_the_result_changes_nothing_else,
@@ -417,18 +558,47 @@ CHECKS: list[Callable[[Case], None]] = [
 ]
 """Hold for every mix and every label rule."""
 
-MIXING_CHECKS: list[Callable[[Case], None]] = [
+MIXING_CHECKS: list[Check] = [
     another_seed_is_another_batch,
     batches_that_are_not_played_stay_unmixed,
-    each_image_or_each_batch_has_its_own_share,
 ]
-"""Hold for every mix that mixes and every label rule."""
+"""Hold for every mix that mixes."""
 
-AREA_CHECKS: list[Callable[[Case], None]] = [
+BLENDING_CHECKS: list[Check] = [
+    pixels_follow_the_mask,
+    where_the_mask_is_0_or_1_pixels_are_copied,
+    several_batches_are_the_batches_one_by_one,
+    bytes_are_rounded_to_the_nearest,
+]
+"""Hold for every mix that shows the images as they are."""
+
+AREA_CHECKS: list[Check] = [
     the_label_tells_what_the_pixels_show,
     a_white_partner_shows_as_much_as_its_label_says,
+    lam_is_the_mean_of_the_mask,
 ]
-"""Hold for every mix under the rule "area"."""
+"""Hold for every mix that mixes labels, under the rule "area"."""
+
+PARTNER_CHECKS: list[Check] = [
+    all_of_the_partner_is_the_partner,
+    each_image_or_each_batch_has_its_own_share,
+]
+"""Hold for every mix that mixes and mixes labels, under the rule "area" (or their own)."""
+
+GROUPS: list[tuple[list[Check], Callable[[Form, str], bool]]] = [
+    (CHECKS, lambda form, rule: True),
+    (MIXING_CHECKS, lambda form, rule: form.mixes),
+    (BLENDING_CHECKS, lambda form, rule: form.blends),
+    ([an_image_alone_stays_as_it_is], lambda form, rule: form.mixes_labels),
+    (AREA_CHECKS, lambda form, rule: form.mixes_labels and rule == "area"),
+    (PARTNER_CHECKS, lambda form, rule: form.mixes and form.mixes_labels and rule == "area"),
+    ([the_label_is_kept], lambda form, rule: not form.mixes_labels),
+]
+
+
+def checks_of(form: Form, rule: str = "area") -> list[Check]:
+    """Return the checks of a batch that a form must pass under a label rule."""
+    return [check for checks, holds in GROUPS if holds(form, rule) for check in checks]
 
 
 # Laws: over many draws --------------------------------------------------------------------------
@@ -437,16 +607,30 @@ AREA_CHECKS: list[Callable[[Case], None]] = [
 def the_ratio_is_the_mean_wanted_share(form: Form) -> None:
     """``1 - lam ~ Beta(c r, c (1 - r))`` has mean r and variance r (1 - r) / (c + 1)."""
     b = 4000
-    for ratio in (0.1, 0.3, 0.5):
-        for c in (2.0, 6.0):
-            case = Case(form=form, rule="requested", b=b, channels=1, size=(4, 4), ratio=ratio)
-            settings = replace(case.settings, concentration=c)
-            labels = torch.zeros(b, dtype=torch.int64)
-            mixed = mix(case, noise_images(case), labels, num_classes=2, settings=settings)
-            wanted = 1 - mixed.lam.double()
-            variance = ratio * (1 - ratio) / (c + 1)
-            assert abs(wanted.mean() - ratio) < 3 * (variance / b) ** 0.5
-            assert abs(wanted.var() / variance - 1) < 0.12
+    for ratio, c in ((0.1, 2.0), (0.3, 6.0), (0.5, 2.0)):
+        case = Case(form=form, rule="requested", b=b, channels=1, size=(4, 4), ratio=ratio)
+        settings = replace(case.settings, concentration=c)
+        labels = torch.zeros(b, dtype=torch.int64)
+        mixed = mix(case, noise_images(case), labels, num_classes=2, settings=settings)
+        wanted = 1 - mixed.lam.double()
+        variance = ratio * (1 - ratio) / (c + 1)
+        assert abs(wanted.mean() - ratio) < 3 * (variance / b) ** 0.5
+        assert abs(wanted.var() / variance - 1) < 0.12
+
+
+def the_realised_share_follows_the_wanted_one(form: Form) -> None:
+    """2000 wanted shares spread as evenly as their law allows, so that their mean is the ratio."""
+    case = Case(form=form, b=2000, size=(32, 32))
+    maps = saliency_maps(case, 1), saliency_maps(case, 2)
+    at = (generator(1, "order").permutation(case.b) + 0.5) / case.b
+    means = []
+    for ratio in (0.1, 0.25, 0.5):
+        law = scipy.stats.beta(2 * ratio, 2 * (1 - ratio))
+        share = torch.from_numpy(law.ppf(at).astype(np.float32))
+        area = masks_of(case, share, ratio, maps=maps).area()
+        means.append(float(torch.as_tensor(area).mean()))
+        assert abs(means[-1] - ratio) <= form.share_error, f"wanted {ratio}, got {means[-1]:.4f}"
+    assert means[0] + 0.02 < means[1] < means[2] - 0.02, f"not monotone: {means}"
 
 
 def the_partner_shows_more_where_it_is_salient(form: Form) -> None:
@@ -472,54 +656,6 @@ def masks_vary_from_image_to_image(form: Form) -> None:
     assert float((mask.amax(0) > 0.4).float().mean()) > 0.9
 
 
-def mixup_realises_what_was_wanted(form: Form) -> None:
-    got, wanted = _realised_and_wanted(form, 0.3)
-    assert_close(got, wanted, atol=1e-6, rtol=0)
-
-
-def cutmix_loses_what_the_border_clips(form: Form) -> None:
-    """Asked for 0.5, 0.30 is got at 32 pixels; the slow twin says how much for each share.
-
-    Were there no pixels, it would be the integral of ``2 s (s - s^2 / 4)^2``, 0.321: a side s
-    keeps ``s - s^2 / 4`` on average. A pixel lost of each odd side takes the rest.
-    """
-    got, wanted = _realised_and_wanted(form, 0.5)
-    assert bool((got <= wanted + 1e-6).all())
-    assert abs(float(got.mean()) - 0.296) < 0.014
-    for share in (0.1, 0.35, 0.8):
-        case = Case(form=form, b=3000, size=(7, 10), seed=2)
-        got = mask_of(case, torch.full((case.b,), share), share).mean()
-        assert abs(float(got) - cutmix_reference.mean_coverage(share, 7, 10)) < 0.006
-
-
-def rmix_shares_alike_at_one_half_and_follows_the_ratio(form: Form) -> None:
-    means = [float(_realised_and_wanted(form, ratio)[0].mean()) for ratio in (0.1, 0.3, 0.5)]
-    assert abs(means[2] - 0.5) < 0.02
-    assert abs(means[1] - 0.3) < 0.06
-    assert abs(means[0] - 0.1) < 0.06
-
-
-def _realised_and_wanted(form: Form, ratio: float) -> tuple[Tensor, Tensor]:
-    case = Case(form=form, b=2000, channels=1, size=(32, 32), ratio=ratio, seed=1)
-    images = torch.zeros(case.b, 1, *case.size)
-    labels = torch.zeros(case.b, dtype=torch.int64)
-    area, requested = (
-        mix(replace(case, rule=rule), images, labels, num_classes=2).lam
-        for rule in ("area", "requested")
-    )
-    return 1 - area, 1 - requested
-
-
-def boxes_of_half_precision_are_those_of_full_precision(form: Form) -> None:
-    """Copied or blended, a pixel is one of the two."""
-    for pairing in ("roll", "derange"):
-        case = Case(form=form, b=9, size=(16, 24), pairing=pairing)
-        images = noise_images(case)
-        for dtype in (torch.bfloat16, torch.float16):
-            shown = mix(case, images.to(dtype)).images.float()
-            assert_same(shown, mix(case, images).images, f"{dtype}, {pairing}")
-
-
 def masks_made_in_blocks_are_those_made_at_once(form: Form) -> None:
     """Large images have their masks made a few at a time; in the end each has its own."""
     several_batches_are_the_batches_one_by_one(
@@ -527,121 +663,20 @@ def masks_made_in_blocks_are_those_made_at_once(form: Form) -> None:
     )
 
 
-# Twins: the slow references ---------------------------------------------------------------------
+Law = Callable[[Form], None]
 
 
-def mixup_is_its_slow_twin(form: Form) -> None:
-    """Unguided a constant; guided at one half ``p / (p + o)``, elsewhere tilted by the share."""
-    case = Case(form=form, b=6, size=(5, 7))
-    share = torch.tensor([0.5, 0.0, 1.0, 0.25, 0.9, 0.5])
-    mask = mask_of(case, share, 0.5).expand(-1, 1, *case.size)[:, 0]
-    own, partner = saliency_maps(case, 1).tolist(), saliency_maps(case, 2).tolist()
-    for i, weight in enumerate(share.tolist()):
-        if not form.guided:
-            wanted = mixup_reference.constant_mask(weight, *case.size)
-        elif weight == 0.5:
-            wanted = mixup_reference.guided_mask(own[i], partner[i])
-        else:
-            wanted = mixup_reference.tilted_mask(own[i], partner[i], weight)
-        assert_close(mask[i], torch.tensor(wanted), atol=1e-5, rtol=0)
-
-
-def cutmix_is_its_slow_twin(form: Form) -> None:
-    """Each mask is the box of its share around some pixel; guided, around the partner's peak."""
-    case = Case(form=form, b=12, size=(7, 10), seed=4)
-    share = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 0.95, 1.0])
-    mask = mask_of(case, share, 0.5)[:, 0].tolist()
-    maps = saliency_maps(case, 2).tolist()
-    everywhere = [(y, x) for y in range(7) for x in range(10)]
-    for i, wanted_share in enumerate(share.tolist()):
-        centres = [cutmix_reference.peak(maps[i])] if form.guided else everywhere
-        boxes = [cutmix_reference.box_mask(wanted_share, 7, 10, y, x) for y, x in centres]
-        assert mask[i] in boxes, f"no box of share {wanted_share}"
-
-
-def rmix_is_its_slow_twin(form: Form) -> None:
-    """At ratio 0.5 every pair is mixed and labelled as the paper says, for some draw of it."""
-    case = Case(form=form, b=12, channels=1, size=(8, 8), seed=6)
-    images, partners = noise_images(case), noise_images(replace(case, seed=7))
-    share = torch.from_numpy(draw_share(0.5, case.b, generator(0, "share")))
-    mask = mask_of(case, share, 0.5)
-    pixels = torch.lerp(images, partners, mask).tolist()
-    lam = (1 - as_mask(mask).area()).tolist()
-    own, partner = saliency_maps(case, 1).tolist(), saliency_maps(case, 2).tolist()
-    drawn = set()
-    for i, weight in enumerate(share.tolist()):
-        pair = images[i].tolist(), partners[i].tolist()
-        found = _rmix_draw((own[i], partner[i]), mask[i, 0].tolist(), weight)
-        assert found is not None, "no draw of the paper's gives this mask"
-        wanted_pixels, wanted_label = rmix_reference.rmix(
-            pair, ([1, 0], [0, 1]), found, (1 - weight, weight)
-        )
-        assert_close(torch.tensor(pixels[i]), torch.tensor(wanted_pixels), atol=1e-5, rtol=0)
-        assert abs(lam[i] - wanted_label[0]) < 1e-5, "the published label is the area label"
-        drawn.add(str(found))
-    assert len(drawn) > 1
-
-
-def _rmix_draw(
-    maps: tuple[list, list], mask: list[list[float]], weight: float
-) -> tuple[list, list] | None:
-    """Find salient masks of the image and its partner that make the given mask."""
-    level = {(False, False): weight, (True, True): weight, (True, False): 0.0, (False, True): 1.0}
-    for grid in (2, 4):
-        of_own, of_partner = (
-            [rmix_reference.salient(one, grid, q) for q in rmix_reference.PERCENTILES]
-            for one in maps
-        )
-        for a in of_own:
-            for b in of_partner:
-                pixels = ((y, x) for y in range(len(mask)) for x in range(len(mask[0])))
-                if all(abs(mask[y][x] - level[a[y][x], b[y][x]]) < 1e-6 for y, x in pixels):
-                    return a, b
-    return None
-
-
-def rmix_with_flat_or_disjoint_maps(form: Form) -> None:
-    """Ties count as salient, so flat maps make R-Mix mixup; disjoint ones make it a hard XOR."""
-    b, size = 400, (8, 8)
-    flat = torch.full((b, *size), 1 / 64)
-    share = torch.full((b,), 0.25)
-
-    def mask_of_maps(own: Tensor, partner: Tensor, seed: int) -> Tensor:
-        masks = masks_of("rmix", share, size, 0.5, rng=generator(seed), own=own, partner=partner)
-        return masks.dense(CPU)
-
-    mask = mask_of_maps(flat, flat, 0)
-    # Constant saliency: both masks are all ones whatever the percentiles, so R-Mix is mixup.
-    assert_same(mask, torch.full_like(mask, 0.25), "constant maps")
-    half = torch.zeros(b, *size)
-    half[:, :, :4] = 1 / 32
-    mask = mask_of_maps(half, half.flip(2), 1)
-    # Disjoint masks: wherever the percentile drops the empty half, the salient image shows.
-    assert set(mask[:, :, :, :4].unique().tolist()) == {0.0, 0.25}
-    assert set(mask[:, :, :, 4:].unique().tolist()) == {1.0, 0.25}
-    # All of a flat image is salient: the partner never has a cell for itself.
-    mask = mask_of_maps(flat, half, 2)
-    assert set(mask.unique().tolist()) == {0.0, 0.25}
-
-
-Law = tuple[Callable[[Form], None], list[Form]]
-
-LAWS: list[Law] = [
-    (the_ratio_is_the_mean_wanted_share, MIXING),
-    (the_partner_shows_more_where_it_is_salient, GUIDED),
-    (masks_vary_from_image_to_image, [form for form in MIXING if form != MIXUP]),
-    (mixup_realises_what_was_wanted, [MIXUP]),
-    (cutmix_loses_what_the_border_clips, [CUTMIX]),
-    (boxes_of_half_precision_are_those_of_full_precision, [CUTMIX, replace(CUTMIX, guided=True)]),
-    (masks_made_in_blocks_are_those_made_at_once, [CUTMIX, RMIX]),
-    (rmix_shares_alike_at_one_half_and_follows_the_ratio, [RMIX, replace(RMIX, guided=True)]),
-]
-"""Hold over many draws, for the forms named."""
-
-TWINS: list[Law] = [
-    (mixup_is_its_slow_twin, [MIXUP, replace(MIXUP, guided=True)]),
-    (cutmix_is_its_slow_twin, [CUTMIX, replace(CUTMIX, guided=True)]),
-    (rmix_is_its_slow_twin, [replace(RMIX, guided=True)]),
-    (rmix_with_flat_or_disjoint_maps, [replace(RMIX, guided=True)]),
-]
-"""Compare with the slow references, for the forms named."""
+def laws_of(form: Form) -> list[Law]:
+    """Return what a form must keep over many draws."""
+    found: list[Law] = []
+    if form.mixes:
+        found += [the_realised_share_follows_the_wanted_one]
+    if form.mixes and form.mixes_labels:
+        found += [the_ratio_is_the_mean_wanted_share]
+    if form.guided and form.mixes_labels:
+        found += [the_partner_shows_more_where_it_is_salient]
+    if form.varies:
+        found += [masks_vary_from_image_to_image]
+    if form in REPRESENTATIVES:
+        found += [masks_made_in_blocks_are_those_made_at_once]
+    return found

@@ -1,40 +1,22 @@
-"""Mistakes made on purpose: each must be found by the contract that the real mixes pass.
-
-A mutant is a piece of source text and what replaces it. The functions of its module run the
-changed code while the check runs, and the check must fail with an AssertionError.
-"""
+"""Mistakes made on purpose: each must be found by the contract that the real mixes pass."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import CodeType, FunctionType, ModuleType
+import pkgutil
+from types import ModuleType
 
 import pytest
 
+import tests.automix.mixes
 from tests import contract
-from tests.contract import Case, Form
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A mistake and the check that finds it."""
-
-    mistake: str
-    module: str
-    old: str
-    new: str
-    found_by: Callable
-
+from tests.contract import CUTMIX, FORMS, REPRESENTATIVES, RMIX, Case, Form, checks_of, laws_of
+from tests.mutants import Mutant, mutated
 
 MIXING, BLENDING, MASKS = "automix.mixing", "automix.blending", "automix.masks"
 PAIRING = "automix.pairing"
-CUTMIX, MIXUP, RMIX = "automix.mixes.cutmix", "automix.mixes.mixup", "automix.mixes.rmix"
 
-MUTANTS = [
+CORE = [
     Mutant(
         "lam and 1 - lam are swapped in the targets",
         MIXING,
@@ -61,7 +43,7 @@ MUTANTS = [
         MIXING,
         "own[partner]",
         "own[np.roll(partner, 1)]",
-        contract.the_label_tells_what_the_pixels_show,
+        contract.targets_follow_lam,
     ),
     Mutant(
         "own and partner saliency are swapped",
@@ -122,9 +104,15 @@ MUTANTS = [
     Mutant(
         "lam is taken before batches are left out",
         MIXING,
+<<<<<<< HEAD
         "told = entry.value(shown)",
         "told = 1 - shown.share",
         contract.pixels_and_targets_follow_mask_and_lam,
+=======
+        "LABEL_RULES[settings.label_rule](mask, share)",
+        "1 - share",
+        contract.lam_is_the_mean_of_the_mask,
+>>>>>>> 2297e77 (tests: let the mixes' contract grow with the menu)
     ),
     Mutant(
         "mix_probability is the share of batches left out",
@@ -216,7 +204,7 @@ MUTANTS = [
         "automix.labels.area",
         "mask.area()",
         "np.asarray(mask.area()).astype(np.float16).astype(np.float32)",
-        contract.pixels_and_targets_follow_mask_and_lam,
+        contract.lam_is_the_mean_of_the_mask,
     ),
     Mutant(
         "requested is the partner's share",
@@ -224,146 +212,6 @@ MUTANTS = [
         "1 - share",
         "share",
         contract.ratio_0_is_the_identity,
-    ),
-    Mutant(
-        "the guided box is where the partner is dullest",
-        CUTMIX,
-        ".argmax(1)",
-        ".argmin(1)",
-        contract.the_partner_shows_more_where_it_is_salient,
-    ),
-    Mutant(
-        "the guided box is where the own image is salient",
-        CUTMIX,
-        "draw.partner.flatten(1)",
-        "draw.own.flatten(1)",
-        contract.cutmix_is_its_slow_twin,
-    ),
-    Mutant(
-        "row and column of the peak are swapped",
-        CUTMIX,
-        "[peak // draw.size[1], peak % draw.size[1]]",
-        "[peak % draw.size[1], peak // draw.size[1]]",
-        contract.cutmix_is_its_slow_twin,
-    ),
-    Mutant(
-        "height and width are swapped",
-        CUTMIX,
-        "np.sqrt(share) * size)",
-        "np.sqrt(share) * size[::-1])",
-        contract.cutmix_is_its_slow_twin,
-    ),
-    Mutant(
-        "the box has the share as its side",
-        CUTMIX,
-        "np.sqrt(share) * size",
-        "share * size",
-        contract.cutmix_loses_what_the_border_clips,
-    ),
-    Mutant(
-        "boxes are pushed inside instead of clipped",
-        CUTMIX,
-        "Boxes(centre - half, centre + half",
-        "Boxes(np.maximum(centre - half, 0), np.maximum(centre - half, 0) + 2 * half",
-        contract.cutmix_loses_what_the_border_clips,
-    ),
-    Mutant(
-        "guided boxes are pushed inside instead of clipped",
-        CUTMIX,
-        "Boxes(at - reach, at + reach",
-        "Boxes((at - reach).clamp(min=0), (at - reach).clamp(min=0) + 2 * reach",
-        contract.cutmix_is_its_slow_twin,
-    ),
-    Mutant(
-        "a share of 1 is a clipped box too",
-        CUTMIX,
-        "draw.share >= 1.0",
-        "draw.share > 1.0",
-        contract.no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
-    ),
-    Mutant(
-        "all boxes of a batch are in one row",
-        CUTMIX,
-        "draw.rng.random((len(share), 2))",
-        "draw.rng.random((len(share), 2)) ** [0, 1]",
-        contract.masks_vary_from_image_to_image,
-    ),
-    Mutant(
-        "guided mixup ignores the share",
-        MIXUP,
-        "theirs, ours = weight * draw.partner[:, None], (1 - weight) * draw.own[:, None]",
-        "theirs, ours = draw.partner[:, None] + 0 * weight, draw.own[:, None]",
-        contract.no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
-    ),
-    Mutant(
-        "guided mixup weighs the dull image",
-        MIXUP,
-        "theirs, ours = weight * draw.partner[:, None], (1 - weight) * draw.own[:, None]",
-        "theirs, ours = weight * draw.own[:, None], (1 - weight) * draw.partner[:, None]",
-        contract.mixup_is_its_slow_twin,
-    ),
-    Mutant(
-        "faint saliency is cut off",
-        MIXUP,
-        "theirs / total",
-        "theirs / total.clamp_min(1e-30)",
-        contract.no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
-    ),
-    Mutant(
-        "mixup gives every image the batch's mean share",
-        MIXUP,
-        "Constant(draw.share)",
-        "Constant(draw.share * 0 + draw.share.mean())",
-        contract.mixup_realises_what_was_wanted,
-    ),
-    Mutant(
-        "R-Mix gives the partner the cells where both agree",
-        RMIX,
-        "(mine == theirs) * share[rows][:, None] + (theirs & ~mine)",
-        "(mine == theirs) + 0 * share[rows][:, None] + (theirs & ~mine)",
-        contract.rmix_is_its_slow_twin,
-    ),
-    Mutant(
-        "R-Mix shows the partner where the own image is salient",
-        RMIX,
-        "(mine == theirs) * share[rows][:, None] + (theirs & ~mine)",
-        "(mine == theirs) * share[rows][:, None] + (mine & ~theirs)",
-        contract.the_partner_shows_more_where_it_is_salient,
-    ),
-    Mutant(
-        "R-Mix tilts both percentiles the same way",
-        RMIX,
-        "[[1 - ratio], [ratio]]",
-        "[[ratio], [ratio]]",
-        contract.rmix_shares_alike_at_one_half_and_follows_the_ratio,
-    ),
-    Mutant(
-        "R-Mix ignores the ratio but for its ends",
-        RMIX,
-        "kept = (1 - PERCENTILES) * tilt",
-        "return np.array([PERCENTILES, PERCENTILES])",
-        contract.rmix_shares_alike_at_one_half_and_follows_the_ratio,
-    ),
-    Mutant(
-        "R-Mix keeps the dull cells",
-        RMIX,
-        "cells >= threshold[:, None]",
-        "cells <= threshold[:, None]",
-        contract.the_partner_shows_more_where_it_is_salient,
-    ),
-    Mutant(
-        "R-Mix drops ties",
-        RMIX,
-        "cells >= threshold",
-        "cells > threshold",
-        contract.rmix_with_flat_or_disjoint_maps,
-    ),
-    Mutant(
-        "R-Mix has one threshold for the batch",
-        RMIX,
-        "threshold[:, None]",
-        "threshold.mean()",
-        contract.rmix_is_its_slow_twin,
     ),
     Mutant(
         "the first of a batch meets the last of the batch before",
@@ -406,14 +254,14 @@ MUTANTS = [
         BLENDING,
         "source[partners[i], :,",
         "source[i, :,",
-        contract.boxes_of_half_precision_are_those_of_full_precision,
+        contract.where_the_mask_is_0_or_1_pixels_are_copied,
     ),
     Mutant(
         "the first box of a block serves the whole block",
         BLENDING,
         "= corners[i]",
         "= corners[start]",
-        contract.boxes_of_half_precision_are_those_of_full_precision,
+        contract.where_the_mask_is_0_or_1_pixels_are_copied,
     ),
     Mutant(
         "bytes are cut off instead of rounded",
@@ -434,7 +282,7 @@ MUTANTS = [
         MASKS,
         "inside[:, :1, :height, None]",
         "inside[:, 1:, :height, None]",
-        contract.pixels_and_targets_follow_mask_and_lam,
+        contract.lam_is_the_mean_of_the_mask,
     ),
     Mutant(
         "cells are counted alike whatever their size",
@@ -444,83 +292,71 @@ MUTANTS = [
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
-        "a coarse grid of R-Mix repeats instead of growing",
-        RMIX,
-        "np.arange(finest) * grid // finest",
-        "np.arange(finest) % grid",
-        contract.rmix_is_its_slow_twin,
-    ),
-    Mutant(
         "cells are as wide as they should be high",
         MASKS,
         "repeat(wide, 2).repeat(high, 1)",
         "repeat(high, 2).repeat(wide, 1)",
         contract.a_mask_is_a_weight_for_each_pixel,
     ),
+    Mutant(
+        "the blend forgets the mask where neighbours meet",
+        BLENDING,
+        "torch.lerp(images[own], images[start - 1 : own.stop - 1], weight(own)",
+        "torch.lerp(images[own], images[start - 1 : own.stop - 1], weight(own) ** 2",
+        contract.pixels_follow_the_mask,
+    ),
+    Mutant(
+        "a partner of the same class takes the place of the own share",
+        MIXING,
+        "flat[rows + own[partner]] += 1 - lam",
+        "flat[rows + own[partner]] = 1 - lam",
+        contract.a_partner_of_the_same_class_changes_no_target,
+    ),
+    Mutant(
+        "all of the partner is nearly all of it",
+        MIXING,
+        "np.full(u, ratio, dtype=np.float32)",
+        "np.full(u, min(ratio, 0.999), dtype=np.float32)",
+        contract.all_of_the_partner_is_the_partner,
+    ),
 ]
 
 
-BATCH_CHECKS = [*contract.CHECKS, *contract.MIXING_CHECKS, *contract.AREA_CHECKS]
+def method_files() -> list[ModuleType]:
+    """Return the test files of the methods that bring mutants."""
+    path, package = tests.automix.mixes.__path__, tests.automix.mixes.__name__
+    files = [importlib.import_module(f"{package}.{one.name}") for one in pkgutil.iter_modules(path)]
+    return [file for file in files if hasattr(file, "MUTANTS")]
 
 
-@contextmanager
-def mutated(mutant: Mutant) -> Iterator[None]:
-    """Let the functions of a module run the mutant's code."""
-    module = importlib.import_module(mutant.module)
-    source = inspect.getsource(module)
-    assert source.count(mutant.old) == 1, f"{mutant.module} has changed: update {mutant.mistake!r}"
-    code = compile(source.replace(mutant.old, mutant.new), str(module.__file__), "exec")
-    changed = {part.co_qualname: part for part in codes_within(code)}
-    originals = {function: function.__code__ for function in functions_of(module)}
-    try:
-        for function in originals:
-            if function.__qualname__ in changed:
-                function.__code__ = changed[function.__qualname__]
-        forget_cached_results(module)
-        yield
-    finally:
-        for function, original in originals.items():
-            function.__code__ = original
-        forget_cached_results(module)
+FILES = method_files()
+MUTANTS = [*CORE, *(mutant for file in FILES for mutant in file.MUTANTS)]
+
+EVERY_KIND = [
+    *REPRESENTATIVES,
+    *(Form(form.method, guided=True) for form in (CUTMIX, RMIX)),
+    *(form for form in FORMS if not form.mixes),
+]
+"""Of mask, made on the host and, guided, where the maps are; and no mix at all."""
 
 
-def codes_within(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code of each function and method."""
-    for part in code.co_consts:
-        if isinstance(part, CodeType):
-            yield part
-            yield from codes_within(part)
+def forms_of(mutant: Mutant) -> list[Form]:
+    """Return the forms that a method's mutant changes; for the core, one of every kind."""
+    package, _, name = mutant.module.rpartition(".")
+    if package == "automix.mixes":
+        return [form for form in FORMS if form.method == name]
+    return EVERY_KIND
 
 
-def functions_of(module: ModuleType) -> Iterator[FunctionType]:
-    """Yield the functions of a module and the methods of its classes."""
-    for value in vars(module).values():
-        if getattr(value, "__module__", None) != module.__name__:
-            continue
-        for part in vars(value).values() if isinstance(value, type) else [inspect.unwrap(value)]:
-            if isinstance(part, FunctionType):
-                yield part
+def rules_of(mutant: Mutant) -> list[str]:
+    """Return the label rule that a mutant changes, else that of what is shown; for the core, both.
 
-
-def forget_cached_results(module: ModuleType) -> None:
-    for value in vars(module).values():
-        if hasattr(value, "cache_clear"):
-            value.cache_clear()
-
-
-def run(check: Callable) -> None:
-    """Run a check of the contract on all forms that it holds for."""
-    for law, forms in contract.LAWS + contract.TWINS:
-        if law is check:
-            for form in forms:
-                law(form)
-            return
-    rules = ["area"] if check in contract.AREA_CHECKS else contract.RULES
-    forms = contract.MIXING if check in contract.MIXING_CHECKS else contract.FORMS
-    for form in forms:
-        for rule in rules:
-            for case in fixed_cases(form, rule):
-                check(case)
+    The other of the two tells what was wanted.
+    """
+    package, _, name = mutant.module.rpartition(".")
+    if package == "automix.labels":
+        return [name]
+    return ["area"] if package == "automix.mixes" else ["area", "requested"]
 
 
 def fixed_cases(form: Form, rule: str) -> list[Case]:
@@ -531,18 +367,58 @@ def fixed_cases(form: Form, rule: str) -> list[Case]:
     ]
 
 
-def test_the_contract_holds_on_the_same_batches_without_a_mistake():
-    """What takes no batch, the laws and twins, is run without one by the tests of the mixes."""
-    for check in {mutant.found_by for mutant in MUTANTS} & set(BATCH_CHECKS):
-        run(check)
+def run(mutant: Mutant) -> int:
+    """Run what finds the mutant on the forms that it holds for; return how often it ran."""
+    check, forms = mutant.found_by, forms_of(mutant)
+    if check.__module__ != contract.__name__:
+        return run_test(check)
+    held = [form for form in forms if check in laws_of(form)]
+    for form in held:
+        check(form)
+    cases = [
+        case
+        for form in forms
+        for rule in rules_of(mutant)
+        if check in checks_of(form, rule)
+        for case in fixed_cases(form, rule)
+    ]
+    for case in cases:
+        check(case)
+    return len(held) + len(cases)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.mistake)
+def run_test(test) -> int:
+    """Run a test of a method's file, which takes nothing or the forms it is parametrised with."""
+    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
+    arguments = [(form,) for mark in marks for form in mark.args[1]] or [()]
+    for these in arguments:
+        test(*these)
+    return len(arguments)
+
+
+def mistake_of(mutant: Mutant) -> str:
+    return mutant.mistake
+
+
+def test_what_finds_a_mistake_passes_without_one():
+    """On the same batches; what was run once is not run again."""
+    alike = {(one.found_by, *rules_of(one), *forms_of(one)): one for one in MUTANTS}
+    for mutant in alike.values():
+        assert run(mutant) > 0, f"nothing runs for {mutant.mistake!r}"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=mistake_of)
 def test_a_mistake_is_found(mutant):
     with mutated(mutant), pytest.raises(AssertionError):
-        run(mutant.found_by)
+        run(mutant)
 
 
 def test_every_check_of_the_contract_finds_some_mistake():
-    every = {*BATCH_CHECKS, *(law for law, _ in contract.LAWS + contract.TWINS)}
-    assert every == {mutant.found_by for mutant in MUTANTS}
+    every = {part for form in FORMS for part in (*checks_of(form), *laws_of(form))}
+    assert every <= {mutant.found_by for mutant in MUTANTS}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.rpartition(".")[2])
+def test_every_test_of_a_file_that_brings_mutants_finds_some_mistake(file):
+    every = {part for name, part in vars(file).items() if name.startswith("test_")}
+    assert every <= {mutant.found_by for mutant in file.MUTANTS}

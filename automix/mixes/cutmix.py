@@ -13,7 +13,7 @@ from automix.masks import Boxes, as_tensor
 from automix.mixes import MIXES, Draw
 
 
-@MIXES.register("cutmix", guided=True)
+@MIXES.register("cutmix", guided=True, share_error=0.21)
 def cutmix(draw: Draw) -> Boxes:
     """Replace one box in each image by the same box of its partner.
 

@@ -12,7 +12,7 @@ from automix.masks import Constant, Dense, Mask, as_tensor
 from automix.mixes import MIXES, Draw
 
 
-@MIXES.register("mixup", guided=True)
+@MIXES.register("mixup", guided=True, constant=True, guided_share_error=0.09)
 def mixup(draw: Draw) -> Mask:
     """Give every pixel the partner weight ``share``; guided, tilt it towards the salient image.
 

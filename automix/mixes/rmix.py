@@ -28,7 +28,7 @@ IMAGE_AND_PARTNER = np.array([[0], [1]])
 """Rows of what is drawn for both."""
 
 
-@MIXES.register("rmix", guided=True)
+@MIXES.register("rmix", guided=True, share_error=0.03)
 def rmix(draw: Draw) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 0 or 1 where one is salient.
 
