@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +15,10 @@ import pytest
 import automix.mixes
 from automix.actions import MixAction
 from automix.mixes import MIXES
-from tests.contract import AREA_CHECKS, CHECKS, MIXING_CHECKS, RULES, Case, Form
+from envs.codec import ActionCodec, ActionSettings
+from tests.agents import tiny_run
+from tests.cli.conftest import cli  # noqa: F401 (a fixture)
+from tests.contract import RULES, Case, Form, checks_of, laws_of
 
 ROOT = Path(automix.mixes.__file__).parents[2]
 PACKAGES = ("automix", "envs", "agents")
@@ -204,44 +209,70 @@ print(*sorted(name for name in sys.modules if "." not in name))
 
 
 TOY = '''
-"""Half: paste the left part of the partner."""
+"""Blinds: take columns of the partner."""
 
 import numpy as np
 
 from automix.mixes import MIXES
 
 
-@MIXES.register("half", guided=False)
-def half(draw):
-    """Paste the columns left of the share, of a picture rolled by a random step."""
+@MIXES.register("blinds", guided=False)
+def blinds(draw):
+    """Take as many random columns as the share asks for."""
     height, width = draw.size
-    at = (np.arange(width) + 0.5) / width
-    mask = (at[None] < draw.share[:, None]).astype(np.float32)
-    steps = draw.rng.integers(0, width, len(mask)).tolist()
-    rolled = np.stack([np.roll(one, step) for one, step in zip(mask, steps)])
-    return rolled[:, None, None].repeat(height, 2)
+    rank = draw.rng.random((len(draw.share), width)).argsort(1)
+    taken = rank < (draw.share * width).round()[:, None]
+    return taken[:, None, None].repeat(height, 2).astype(np.float32)
 '''
 
 
 @pytest.fixture
 def toy_mix(tmp_path, monkeypatch):
     """A folder of mixes with one file more, looked at afresh."""
-    (tmp_path / "half.py").write_text(TOY)
+    (tmp_path / "blinds.py").write_text(TOY)
     monkeypatch.setattr(automix.mixes, "__path__", [*automix.mixes.__path__, str(tmp_path)])
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
     monkeypatch.setattr(MIXES, "_package", "automix.mixes")
-    yield Form("half")
-    sys.modules.pop("automix.mixes.half", None)
-    if hasattr(automix.mixes, "half"):
-        del automix.mixes.half
+    yield Form("blinds")
+    sys.modules.pop("automix.mixes.blinds", None)
+    if hasattr(automix.mixes, "blinds"):
+        del automix.mixes.blinds
 
 
 def test_a_new_mix_is_one_file_and_the_contract_holds_for_it(toy_mix):
-    assert str(MixAction.parse("half@0.3")) == "half@0.3"
     for rule in RULES:
-        for check in [*CHECKS, *MIXING_CHECKS, *(AREA_CHECKS if rule == "area" else [])]:
+        for check in checks_of(toy_mix, rule):
             check(Case(form=toy_mix, rule=rule))
+    for law in laws_of(toy_mix):
+        law(toy_mix)
+
+
+@pytest.mark.parametrize("space", ["factored", "flat", "box"])
+def test_a_new_mix_is_an_action(toy_mix, space):
+    action = MixAction.parse("blinds@0.3")
+    assert str(action) == "blinds@0.3"
+    settings = ActionSettings(methods=("none", "blinds"), ratios=(0.1, 0.3), space=space)
+    codec = ActionCodec(settings)
+    number = codec.encode(action)
+    assert codec.space.contains(number)
+    assert codec.decode(number) == action
+
+
+def test_a_new_mix_is_listed(toy_mix, cli):  # noqa: F811
+    listed = json.loads(cli("list", "mixes", "--json").out)["mixes"]
+    (blinds,) = (mix for mix in listed if mix["name"] == "blinds")
+    assert blinds["summary"].startswith("Take as many")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("agents.gallery") is None, reason="no gallery yet")
+def test_a_new_mix_is_in_the_gallery(toy_mix, cli, tmp_path):  # noqa: F811
+    small = [word for word in tiny_run.WORDS if word.startswith(("task.", "trainer.", "device="))]
+    picture = tmp_path / "blinds.png"
+    done = cli("gallery", "--mixes", "blinds", "--out", picture, *small)
+    assert done.code == 0, done.err
+    assert "blinds" in done.out + done.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_new_file_left_nothing_behind():
-    assert "half" not in MIXES
+    assert "blinds" not in MIXES
