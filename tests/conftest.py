@@ -13,7 +13,7 @@ from tests import tiny
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("fixed")
 # For what is crossed with every mix: few of each, and many where time does not matter.
-settings.register_profile("few", settings.get_profile("fixed"), max_examples=4)
+settings.register_profile("few", settings.get_profile("fixed"), max_examples=3)
 settings.register_profile("many", settings.get_profile("fixed"), max_examples=200)
 
 # Tensors here are tiny: threads would cost more than they bring, and runs share machines.

@@ -28,7 +28,12 @@ from tests.strategies import AWKWARD, DTYPES, awkward, cases
 PAIRS = [(form, "area") for form in FORMS]
 PAIRS += [(form, rule) for rule in RULES if rule != "area" for form in REPRESENTATIVES]
 
-every_check = pytest.mark.parametrize(
+every_pair = pytest.mark.parametrize(
+    ("form", "rule"), PAIRS, ids=[f"{form}-{rule}" for form, rule in PAIRS]
+)
+
+
+@pytest.mark.parametrize(
     ("form", "rule", "check"),
     [
         pytest.param(form, rule, check, id=f"{form}-{rule}-{check.__name__}")
@@ -36,27 +41,27 @@ every_check = pytest.mark.parametrize(
         for check in checks_of(form, rule)
     ],
 )
-
-
-@every_check
 def test_every_mix_keeps_the_contract_on_awkward_batches(form, rule, check):
     for case in awkward(form, rule):
         check(case)
 
 
-@every_check
+@every_pair
 @settings(settings.get_profile("few"))
 @given(data=st.data())
-def test_every_mix_keeps_the_contract(form, rule, check, data):
-    check(data.draw(cases(form, rule)))
+def test_every_mix_keeps_the_contract(form, rule, data):
+    for check in checks_of(form, rule):
+        check(data.draw(cases(form, rule)))
 
 
 @pytest.mark.slow
-@every_check
+@every_pair
 @settings(settings.get_profile("many"))
 @given(data=st.data())
-def test_every_mix_keeps_the_contract_on_many_batches(form, rule, check, data):
-    check(data.draw(cases(form, rule)))
+def test_every_mix_keeps_the_contract_on_many_batches(form, rule, data):
+    case = data.draw(cases(form, rule))
+    for check in checks_of(form, rule):
+        check(case)
 
 
 @pytest.mark.parametrize(
