@@ -1,8 +1,8 @@
 """What every mix must keep, as functions that fail with an AssertionError.
 
 The property tests run them on what the packages do, and ``test_mutants.py`` on what they would do
-with a mistake in them. No method is named here: what a method cannot keep, a tag in its registry
-entry says (``automix.mixes``), and what only one method keeps is tested in
+with a mistake in them. No method is an exception by name: what it cannot keep, a tag of its
+registry entry says (``automix.mixes``), and what only one method keeps is tested in
 ``tests/automix/mixes/test_<name>.py``.
 """
 
