@@ -21,9 +21,11 @@ from torch.testing import assert_close
 
 from automix.actions import OFF, MixAction
 from automix.labels import LABEL_RULES
-from automix.masks import Mask, as_mask
+from automix.masks import Mask
 from automix.mixes import MIXES, Draw
 from automix.mixing import Mixed, MixSettings, draw_share, mix_batch
+from automix.pairing import pair_batches
+from automix.recipes import Layers, as_recipe
 from automix.seeding import generator
 from tests.references import blending
 
@@ -56,9 +58,14 @@ class Form:
         return not self.has("keeps_label")
 
     @property
+    def mixes_two_labels(self) -> bool:
+        """Whether a target is the image's label and its partner's, and no other."""
+        return not self.has("layers")
+
+    @property
     def blends(self) -> bool:
         """Whether pixels are the image's and its partner's as they are, weighed by the mask."""
-        return self.mixes_labels and not self.has("looks")
+        return self.mixes_labels and not self.has("moves") and not self.has("layers")
 
     @property
     def varies(self) -> bool:
@@ -210,12 +217,18 @@ def draw_of(
     if maps is None:
         maps = saliency_maps(case, 1), saliency_maps(case, 2)
     own, partner = maps if case.form.guided else (None, None)
-    return Draw(share.numpy(), case.size, ratio, rng, own, partner)
+    draw = Draw(share.numpy(), case.size, ratio, rng, own, partner)
+    if not case.form.has("looks"):
+        return draw
+    images = noise_images(replace(case, dtype=torch.float32))
+    pairs = pair_batches(case.b, case.b, case.pairing, generator(case.seed, "pairs"))
+    return replace(draw, images=images, pairs=pairs)
 
 
 def masks_of(case: Case, share: Tensor, ratio: float, **given: Any) -> Mask:
     """Call the mask function itself; what is given is what ``draw_of`` takes."""
-    return as_mask(MIXES[case.form.method](draw_of(case, share, ratio, **given)))
+    found = MIXES[case.form.method](draw_of(case, share, ratio, **given))
+    return found.masks() if isinstance(found, Layers) else as_recipe(found).mask
 
 
 def mask_of(case: Case, share: Tensor, ratio: float) -> Tensor:
@@ -545,7 +558,6 @@ CHECKS: list[Check] = [
     a_mask_is_a_weight_for_each_pixel,
     no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
     targets_are_probabilities,
-    targets_follow_lam,
     a_partner_of_the_same_class_changes_no_target,
     ratio_0_is_the_identity,
     partners_come_from_the_same_batch,
@@ -553,7 +565,6 @@ CHECKS: list[Check] = [
     the_callers_tensors_are_never_written_to,
     a_place_for_the_result_changes_nothing_else,
     bfloat16_gives_the_same_labels,
-    soft_labels_pass_through,
     the_memory_layout_does_not_matter,
 ]
 """Hold for every mix and every label rule."""
@@ -572,6 +583,12 @@ BLENDING_CHECKS: list[Check] = [
 ]
 """Hold for every mix that shows the images as they are."""
 
+TWO_LABEL_CHECKS: list[Check] = [
+    targets_follow_lam,
+    soft_labels_pass_through,
+]
+"""Hold for every mix of an image and its partner, and every rule that weighs their labels."""
+
 AREA_CHECKS: list[Check] = [
     the_label_tells_what_the_pixels_show,
     a_white_partner_shows_as_much_as_its_label_says,
@@ -589,6 +606,7 @@ GROUPS: list[tuple[list[Check], Callable[[Form, str], bool]]] = [
     (CHECKS, lambda form, rule: True),
     (MIXING_CHECKS, lambda form, rule: form.mixes),
     (BLENDING_CHECKS, lambda form, rule: form.blends),
+    (TWO_LABEL_CHECKS, lambda form, rule: form.mixes_two_labels),
     ([an_image_alone_stays_as_it_is], lambda form, rule: form.mixes_labels),
     (AREA_CHECKS, lambda form, rule: form.mixes_labels and rule == "area"),
     (PARTNER_CHECKS, lambda form, rule: form.mixes and form.mixes_labels and rule == "area"),

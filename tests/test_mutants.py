@@ -14,12 +14,13 @@ from tests.contract import CUTMIX, FORMS, REPRESENTATIVES, RMIX, Case, Form, che
 from tests.mutants import Mutant, mutated
 
 MIXING, BLENDING, MASKS = "automix.mixing", "automix.blending", "automix.masks"
+TARGETS = "automix.targets"
 PAIRING = "automix.pairing"
 
 CORE = [
     Mutant(
         "lam and 1 - lam are swapped in the targets",
-        MIXING,
+        TARGETS,
         "flat[rows + own] = lam\n    flat[rows + own[partner]] += 1 - lam",
         "flat[rows + own] = 1 - lam\n    flat[rows + own[partner]] += lam",
         contract.the_label_tells_what_the_pixels_show,
@@ -40,7 +41,7 @@ CORE = [
     ),
     Mutant(
         "the labels come from another partner than the pixels",
-        MIXING,
+        TARGETS,
         "own[partner]",
         "own[np.roll(partner, 1)]",
         contract.targets_follow_lam,
@@ -104,15 +105,9 @@ CORE = [
     Mutant(
         "lam is taken before batches are left out",
         MIXING,
-<<<<<<< HEAD
         "told = entry.value(shown)",
         "told = 1 - shown.share",
-        contract.pixels_and_targets_follow_mask_and_lam,
-=======
-        "LABEL_RULES[settings.label_rule](mask, share)",
-        "1 - share",
         contract.lam_is_the_mean_of_the_mask,
->>>>>>> 2297e77 (tests: let the mixes' contract grow with the menu)
     ),
     Mutant(
         "mix_probability is the share of batches left out",
@@ -152,8 +147,9 @@ CORE = [
     Mutant(
         "lam follows the precision of the images",
         MIXING,
-        "(mask, share), pairs, images.device)",
-        "(mask, share), pairs, images.device).to(images.dtype).float()",
+        "*label(labels, num_classes, shown, rule))",
+        "label(labels.to(images.dtype), num_classes, shown, rule)[0].to(images.dtype), "
+        "*label(labels, num_classes, shown, rule)[1:])",
         contract.bfloat16_gives_the_same_labels,
     ),
     Mutant(
@@ -166,7 +162,7 @@ CORE = [
     ),
     Mutant(
         "soft labels are made hard",
-        MIXING,
+        TARGETS,
         "blend_rows(labels.float(), pairs, lam)",
         "blend_rows(as_targets(labels.argmax(1), num_classes), pairs, lam)",
         contract.soft_labels_pass_through,
@@ -181,36 +177,36 @@ CORE = [
     Mutant(
         "clipped boxes are labelled as they were asked for",
         "automix.labels.area",
-        "1 - mask.area()",
-        "1 - share",
+        "1 - shown.area",
+        "1 - shown.share",
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
         "the area is the partner's",
         "automix.labels.area",
-        "1 - mask.area()",
-        "mask.area()",
+        "1 - shown.area",
+        "shown.area",
         contract.a_white_partner_shows_as_much_as_its_label_says,
     ),
     Mutant(
         "the area counts twice",
         "automix.labels.area",
-        "mask.area()",
-        "2 * mask.area()",
+        "shown.area",
+        "2 * shown.area",
         contract.targets_are_probabilities,
     ),
     Mutant(
         "the area is taken in half precision",
         "automix.labels.area",
-        "mask.area()",
-        "np.asarray(mask.area()).astype(np.float16).astype(np.float32)",
+        "1 - shown.area",
+        "(1 - shown.area).astype('float16').astype('float32')",
         contract.lam_is_the_mean_of_the_mask,
     ),
     Mutant(
         "requested is the partner's share",
         "automix.labels.requested",
-        "1 - share",
-        "share",
+        "1 - shown.share",
+        "shown.share",
         contract.ratio_0_is_the_identity,
     ),
     Mutant(
@@ -266,8 +262,8 @@ CORE = [
     Mutant(
         "bytes are cut off instead of rounded",
         BLENDING,
-        ".add_(0.5)",
-        "",
+        "weight(own)).add_(0.5)",
+        "weight(own))",
         contract.bytes_are_rounded_to_the_nearest,
     ),
     Mutant(
@@ -307,7 +303,7 @@ CORE = [
     ),
     Mutant(
         "a partner of the same class takes the place of the own share",
-        MIXING,
+        TARGETS,
         "flat[rows + own[partner]] += 1 - lam",
         "flat[rows + own[partner]] = 1 - lam",
         contract.a_partner_of_the_same_class_changes_no_target,
