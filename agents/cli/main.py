@@ -14,7 +14,10 @@ from types import FrameType
 
 import click
 
-COMMANDS = ("train", "compare", "evaluate", "export", "report", "list", "config", "doctor")
+COMMANDS = (
+    *("train", "compare", "evaluate", "export", "report"),
+    *("gallery", "list", "config", "doctor"),
+)
 
 
 class Commands(click.Group):

@@ -1,0 +1,64 @@
+"""What the gallery draws: each mix, at each ratio, by each saliency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from automix.actions import OFF, MixAction
+from automix.mixes import MIXES
+from automix.saliency import SALIENCY
+
+RATIOS = (0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One row of the gallery."""
+
+    name: str
+    """What was asked for: a mix method, or another name that ``MixAction.parse`` reads."""
+    action: MixAction
+
+
+def forms_of(
+    mixes: Sequence[str] = (), ratios: Sequence[float] = RATIOS, saliency: Sequence[str] = ()
+) -> list[Form]:
+    """Return the rows, in the order of the names, each row once.
+
+    Args:
+        mixes: Names that ``MixAction.parse`` reads: a method, or a whole action such as
+            ``cutmix@0.3+spectral``, which is taken as it is. Default all registered methods.
+        ratios: Of what is not a whole action.
+        saliency: Names of providers, and ``off``. Default all of them.
+
+    Raises:
+        ConfigError: If a name is unknown, or a ratio out of range.
+    """
+    guides = list(saliency) or [OFF, *SALIENCY]
+    for guide in guides:
+        if guide != OFF:
+            SALIENCY.entry(guide)
+    return list(
+        dict.fromkeys(
+            Form(name, action)
+            for name in (mixes or list(MIXES))
+            for action in _actions(name, ratios, guides)
+        )
+    )
+
+
+def _actions(name: str, ratios: Sequence[float], guides: Sequence[str]) -> list[MixAction]:
+    if "@" in name or "+" in name:
+        return [MixAction.parse(name)]
+    found = []
+    for ratio in ratios:
+        action = MixAction.parse(f"{name}@{ratio:g}")
+        if action.saliency != OFF or not MIXES.entry(action.method).tags.get("guided"):
+            found.append(action)  # a name that says its saliency, or a method without any
+        else:
+            plain = f"{name}@{ratio:g}"
+            found += [
+                MixAction.parse(plain if guide == OFF else f"{plain}+{guide}") for guide in guides
+            ]
+    return found

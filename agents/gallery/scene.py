@@ -1,0 +1,185 @@
+"""The images that all rows share, a classifier that knows a little about them, and their mixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch.nn as nn
+from torch import Tensor
+
+from agents.devices import choose_device
+from agents.gallery.forms import Form
+from agents.settings import RunSettings
+from automix.actions import OFF, PLAIN
+from automix.data.tasks import Task, TaskFamily, TaskSpec
+from automix.errors import AutomixError, ConfigError
+from automix.mixing import MixSettings, as_targets, mix_batch
+from automix.models import create_classifier
+from automix.saliency import SALIENCY
+from automix.seeding import generator
+from automix.stacking import frozen_running_statistics
+from automix.trainer import Trainer
+
+IMAGES = 8
+
+EPOCHS = 2
+"""Plain epochs of the classifier: saliency of a net that has learned nothing is noise."""
+
+MOST_TRAINED = 5000
+"""Training images for that, at most, so that large sets do not take hours."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all rows are made from."""
+
+    images: Tensor
+    """(n, c, h, w) float32, scaled as the classifier takes them."""
+    labels: Tensor
+    """(n,) int64."""
+    task: Task
+    classifier: nn.Module
+    """In evaluation mode, on the host."""
+    accuracy: float
+    """Of the classifier, on the validation split."""
+    settings: RunSettings
+    _maps: dict[str, Tensor | AutomixError] = field(default_factory=dict)
+
+    def maps(self, provider: str) -> Tensor:
+        """Return a provider's maps of the images, (n, h, w), computed once.
+
+        Raises:
+            AutomixError: If the provider cannot be used here.
+        """
+        if provider not in self._maps:
+            targets = as_targets(self.labels, self.task.images.num_classes)
+            try:
+                with frozen_running_statistics(self.classifier):
+                    found = SALIENCY[provider](self.images, targets, self.classifier)
+                self._maps[provider] = found.detach().float()
+            except AutomixError as error:
+                self._maps[provider] = error
+        known = self._maps[provider]
+        if isinstance(known, AutomixError):
+            raise known
+        return known
+
+    def shown(self, images: Tensor) -> Tensor:
+        """Return images as they can be looked at, (n, c, h, w) in [0, 1]."""
+        return (images.float() * self.task.std + self.task.mean).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One row: what a form made of the scene."""
+
+    form: Form
+    images: Tensor
+    """(n, c, h, w) in [0, 1]."""
+    mask: Tensor
+    """(n, 1, h, w) or (n, 1, 1, 1): the partner's weight."""
+    partner: np.ndarray
+    """(n,) int64."""
+    targets: np.ndarray
+    """(n, k)."""
+    maps: Tensor | None
+    """(n, h, w) of the images, where guided."""
+
+
+def build_scene(settings: RunSettings, count: int = IMAGES) -> Scene:
+    """Draw training images of the configured task, and train a classifier a little.
+
+    Args:
+        settings: Task, trainer (its budget apart), seed and device.
+        count: Images, of different classes as far as there are any.
+
+    Raises:
+        AutomixError: If the images, the model or the device cannot be used.
+    """
+    family = TaskFamily(settings.task)
+    most = max(MOST_TRAINED, family.images.num_classes)
+    spec = TaskSpec(train_size=0, label_noise=0.0, seed=settings.seed)
+    task = family.task(replace(spec, train_size=min(family.train_size(spec), most)))
+    index = _of_different_classes(task, count, generator(settings.seed, "gallery", "images"))
+    classifier, accuracy = _trained(task, settings)
+    return Scene(task.normalised(index), task.labels(index), task, classifier, accuracy, settings)
+
+
+def _of_different_classes(task: Task, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return positions of training images: one of each class before a second of any."""
+    index = rng.permutation(task.train_index)
+    first = np.sort(np.unique(task.images.labels[index], return_index=True)[1])
+    others = np.setdiff1d(np.arange(len(index)), first)
+    return index[np.concatenate([first, others])[:count]]
+
+
+def _trained(task: Task, settings: RunSettings) -> tuple[nn.Module, float]:
+    plain = replace(settings.trainer, epochs=EPOCHS, warmup_epochs=0, compile=False)
+    trainer = Trainer(task, plain, choose_device(settings.device))
+    trainer.reset(settings.seed)
+    for _ in range(EPOCHS):
+        metrics = trainer.run_epoch(PLAIN)
+    net = create_classifier(
+        plain.model,
+        num_classes=task.images.num_classes,
+        shape=task.images.shape,
+        seed=settings.seed,
+    )
+    (state,) = trainer.snapshot()["members"]
+    net.load_state_dict(state["classifier"])
+    return net.eval(), metrics.val_accuracy
+
+
+def play(
+    scene: Scene, forms: Sequence[Form], mix: MixSettings | None = None
+) -> tuple[list[Shot], Mapping[str, str]]:
+    """Mix the scene by each form.
+
+    All rows of a ratio draw from equal generators, so that they begin with equal wanted shares.
+
+    Args:
+        scene: The images.
+        forms: The rows.
+        mix: How actions are carried out; default the scene's ``trainer.mix``.
+
+    Returns:
+        The rows, and why others are left out, by their names.
+
+    Raises:
+        ConfigError: If none is left.
+    """
+    shots, skipped = [], {}
+    for form in forms:
+        try:
+            shots.append(_shot(scene, form, mix or scene.settings.trainer.mix))
+        except AutomixError as error:
+            skipped[str(form.action)] = error.message
+    if not shots:
+        reason = next(iter(skipped.values()), "no mix was named")
+        raise ConfigError(f"the gallery has nothing to show: {reason}")
+    return shots, skipped
+
+
+def _shot(scene: Scene, form: Form, mix: MixSettings) -> Shot:
+    action = form.action
+    maps = None if action.saliency == OFF else scene.maps(action.saliency)
+    mixed = mix_batch(
+        scene.images,
+        scene.labels,
+        action,
+        num_classes=scene.task.images.num_classes,
+        rng=generator(scene.settings.seed, "gallery", f"{action.ratio:g}"),
+        saliency=maps,
+        classifier=scene.classifier,
+        settings=mix,
+    )
+    return Shot(
+        form,
+        scene.shown(mixed.images),
+        mixed.mask,
+        mixed.partner.numpy(),
+        mixed.targets.numpy(),
+        maps,
+    )

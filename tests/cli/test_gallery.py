@@ -1,0 +1,46 @@
+"""``gallery``: its words, what it prints, what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.agents.tiny_run import WORDS
+from tests.cli.conftest import everything_below
+
+
+def test_names_may_stand_one_by_one_or_with_commas(cli):
+    many = ("cutmix", "none", "--mixes", "mixup,rmix@0.1")
+    outcome = cli("gallery", "--mixes", *many, *WORDS, "--ratios", "0.5", "--saliency", "off")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == f"4 forms in {Path('gallery.png').absolute()}\n"
+    assert everything_below(Path.cwd()) == ["gallery.png"]
+
+
+def test_json_names_the_rows(cli):
+    outcome = cli("gallery", *WORDS, "--mixes", "cutmix@0.5+spectral", "--out", "x.png", "--json")
+    assert json.loads(outcome.out) == {
+        "gallery": str(Path("x.png").absolute()),
+        "forms": ["cutmix@0.5+spectral"],
+        "skipped": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--mixes", "cutmx"), "'cutmx' is not a mix method. Did you mean 'cutmix'?"),
+        (("--mixes", "cutmix", "rmx"), "Did you mean 'rmix'?"),
+        (("seed",), "'seed' is not an override"),
+        (("--ratios", "a"), "--ratios is 'a'"),
+        (("--saliency", "spectrl"), "Did you mean 'spectral'?"),
+        (("--out", "x.jpg"), "--out is x.jpg"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(cli, words, told):
+    outcome = cli("gallery", *words)
+    assert outcome.code == 2
+    assert told in outcome.error
+    assert everything_below(Path.cwd()) == []
