@@ -148,7 +148,7 @@ CORE = [
         "lam follows the precision of the images",
         MIXING,
         "*label(labels, num_classes, shown, rule))",
-        "label(labels.to(images.dtype), num_classes, shown, rule)[0].to(images.dtype), "
+        "label(labels, num_classes, shown, rule)[0].to(images.dtype).float(), "
         "*label(labels, num_classes, shown, rule)[1:])",
         contract.bfloat16_gives_the_same_labels,
     ),

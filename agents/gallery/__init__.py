@@ -13,7 +13,6 @@ from pathlib import Path
 from agents.gallery.forms import RATIOS, forms_of
 from agents.settings import RunSettings
 from automix.errors import ConfigError, ResourceError
-from automix.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,12 @@ def write_gallery(
         ResourceError: If ``out`` cannot be written.
     """
     # Here, not above: matplotlib takes a second to import, which no other command should wait for.
-    from agents.gallery.scene import EPOCHS, build_scene, play
-    from agents.gallery.sheet import sheet_png
+    from agents.gallery.scene import EPOCHS, build_scene, draw_task, play
+    from agents.gallery.sheet import sheet_png, write_png
 
     _check(out)
     forms = forms_of(mixes, ratios, saliency)
-    scene = build_scene(settings)
+    scene = build_scene(draw_task(settings), settings)
     shots, skipped = play(scene, forms)
     caption = (
         f"{scene.task.images.name}, seed {settings.seed}.  Saliency that asks a classifier: "
@@ -66,12 +65,8 @@ def write_gallery(
         f"({100 * scene.accuracy:.0f} % right on validation)."
     )
     picture = sheet_png(scene, shots, caption)
-    write_atomically(out, lambda temporary: _write(temporary, picture))
+    write_png(out, picture)
     return Gallery(out, tuple(str(shot.form.action) for shot in shots), skipped)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _check(out: Path) -> None:

@@ -88,20 +88,29 @@ class Shot:
     """(n, h, w) of the images, where guided."""
 
 
-def build_scene(settings: RunSettings, count: int = IMAGES) -> Scene:
-    """Draw training images of the configured task, and train a classifier a little.
-
-    Args:
-        settings: Task, trainer (its budget apart), seed and device.
-        count: Images, of different classes as far as there are any.
+def draw_task(settings: RunSettings) -> Task:
+    """Return a clean task of the configured images.
 
     Raises:
-        AutomixError: If the images, the model or the device cannot be used.
+        AutomixError: If they cannot be used.
     """
     family = TaskFamily(settings.task)
     most = max(MOST_TRAINED, family.images.num_classes)
     spec = TaskSpec(train_size=0, label_noise=0.0, seed=settings.seed)
-    task = family.task(replace(spec, train_size=min(family.train_size(spec), most)))
+    return family.task(replace(spec, train_size=min(family.train_size(spec), most)))
+
+
+def build_scene(task: Task, settings: RunSettings, count: int = IMAGES) -> Scene:
+    """Draw training images of a task, and train a classifier on it a little.
+
+    Args:
+        task: The images.
+        settings: Trainer (its budget apart), seed and device.
+        count: Images, of different classes as far as there are any.
+
+    Raises:
+        AutomixError: If the model or the device cannot be used.
+    """
     index = _of_different_classes(task, count, generator(settings.seed, "gallery", "images"))
     classifier, accuracy = _trained(task, settings)
     return Scene(task.normalised(index), task.labels(index), task, classifier, accuracy, settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -16,12 +17,14 @@ import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from agents.gallery.scene import Scene, Shot
 from agents.report.drawing import FAINT, INK, MUTED, PAPER, page_style
 from automix.actions import OFF
 from automix.errors import ConfigError
+from automix.files import write_atomically
 
 LARGE = 80
 """Pixels of a mixed picture's longer side, about; small ones are enlarged by a whole number."""
@@ -77,12 +80,12 @@ class _Page:
         """Draw a line across."""
         self.canvas[y, MARGIN:-MARGIN] = _bytes(np.array(to_rgb(FAINT)))
 
-    def png(self) -> bytes:
+    def png(self, palette: int) -> bytes:
         """Return the file: equal for equal pages."""
         height, width, _ = self.canvas.shape
         with page_style():
             figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-            FigureCanvasAgg(figure)
+            painter = FigureCanvasAgg(figure)
             figure.figimage(self.canvas, origin="upper")
             for text in self.texts:
                 figure.text(
@@ -94,8 +97,10 @@ class _Page:
                     fontweight="bold" if text.bold else "normal",
                     va="top",
                 )
-            buffer = io.BytesIO()
-            figure.savefig(buffer, metadata={"Software": None}, pil_kwargs={"optimize": True})
+            painter.draw()
+        picture = Image.fromarray(np.asarray(painter.buffer_rgba())[..., :3])
+        buffer = io.BytesIO()
+        (picture.quantize(palette) if palette else picture).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
 
@@ -129,13 +134,14 @@ def _measures(size: tuple[int, int]) -> _Measures:
     return _Measures((2 * small[0], 2 * small[1]), small)
 
 
-def sheet_png(scene: Scene, shots: Sequence[Shot], caption: str) -> bytes:
+def sheet_png(scene: Scene, shots: Sequence[Shot], caption: str = "", palette: int = 0) -> bytes:
     """Draw rows of the gallery.
 
     Args:
         scene: The images.
         shots: The rows.
-        caption: What the reader must know, one line.
+        caption: What the reader must know, one line; without it there is no head.
+        palette: Colours to do with, at most 256, for a file of half the size; 0 keeps all.
 
     Returns:
         A PNG file.
@@ -144,16 +150,27 @@ def sheet_png(scene: Scene, shots: Sequence[Shot], caption: str) -> bytes:
         ConfigError: If there are more rows than fit on a page.
     """
     measures = _measures((scene.images.shape[2], scene.images.shape[3]))
-    tops = _tops(shots, measures)
+    start = MARGIN + HEAD if caption else MARGIN
+    tops = _tops(shots, measures, start + measures.row)
     page = _Page(tops[-1] + measures.row + MARGIN, measures.x(len(scene.images)) + MARGIN)
-    _head(page, measures, caption)
-    _originals(page, measures, scene)
+    if caption:
+        _head(page, caption)
+    _originals(page, measures, scene, start)
     names = [_short(name) for name in scene.task.images.class_names]
     for shot, top, begins in zip(shots, tops, _begins(shots), strict=True):
         if begins:
             page.rule(top - BETWEEN_MIXES // 2)
         _row(page, measures, scene, shot, top, names)
-    return page.png()
+    return page.png(palette)
+
+
+def write_png(path: Path, png: bytes) -> None:
+    """Write the file, whole or not at all."""
+
+    def fill(temporary: Path) -> None:
+        temporary.write_bytes(png)
+
+    write_atomically(path, fill)
 
 
 def _begins(shots: Sequence[Shot]) -> list[bool]:
@@ -162,9 +179,9 @@ def _begins(shots: Sequence[Shot]) -> list[bool]:
     return [above != name for above, name in zip(["", *names], names, strict=False)]
 
 
-def _tops(shots: Sequence[Shot], measures: _Measures) -> list[int]:
-    """Return where each row begins."""
-    tops, y = [], MARGIN + HEAD + measures.row
+def _tops(shots: Sequence[Shot], measures: _Measures, y: int) -> list[int]:
+    """Return where each row begins, below y."""
+    tops = []
     for begins in _begins(shots):
         y += BETWEEN_MIXES if begins else BETWEEN_ROWS
         tops.append(y)
@@ -172,7 +189,7 @@ def _tops(shots: Sequence[Shot], measures: _Measures) -> list[int]:
     return tops
 
 
-def _head(page: _Page, measures: _Measures, caption: str) -> None:
+def _head(page: _Page, caption: str) -> None:
     page.texts.append(_Text(MARGIN, MARGIN, caption, INK, 8.5))
     key = (
         "Large: the mixed image, its label below.  Small: the mask (blue is partner) and the "
@@ -183,8 +200,7 @@ def _head(page: _Page, measures: _Measures, caption: str) -> None:
         page.texts.append(_Text(MARGIN, MARGIN + 19 + 14 * line, words))
 
 
-def _originals(page: _Page, measures: _Measures, scene: Scene) -> None:
-    top = MARGIN + HEAD
+def _originals(page: _Page, measures: _Measures, scene: Scene, top: int) -> None:
     page.texts.append(_Text(MARGIN, top, "the images", INK, 9.0, bold=True))
     for column, (image, label) in enumerate(
         zip(scene.shown(scene.images), scene.labels.tolist(), strict=True)

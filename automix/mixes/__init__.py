@@ -19,8 +19,19 @@ What a method states in its tags:
 - ``guided``: it has a form guided by saliency;
 - ``looks``: its masks depend on the images, which ``draw`` then brings, one draw an image;
 - ``keeps_label``: it shows no other class, so the label stays, unless the label rule knows better;
+- ``moves``: its ``Recipe`` puts something else in the place of the image or of its partner;
 - ``layers``: it returns ``Layers``;
-- ``points``: it mixes point clouds (b, points, coordinates), not images.
+- ``points``: it mixes point clouds (b, points, coordinates), not images;
+- ``constant``: unguided, one weight for all pixels;
+- ``share_error``, ``guided_share_error``: how far the mean realised share may be from the wanted
+  one, 0.02 if not said.
+
+The pages of ``docs/mixes`` are made of the docstrings (``python -m agents.mix_pages``). A module
+begins with ``<Published name>: <what it does>.``; its other paragraphs are the sources, the first
+of them ``Paper: <authors, year, arXiv id, section>``. The text of the function is the idea, then
+come sections, each a heading with indented text below it: ``Formula:``, shown as it stands;
+``Args:``, the settings, which are keyword-only parameters; ``Guided:``, what saliency changes;
+``Differs:``, where it is not the paper's method and why, as items that begin with ``-``.
 """
 
 from __future__ import annotations

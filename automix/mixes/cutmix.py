@@ -17,10 +17,25 @@ from automix.mixes import MIXES, Draw
 def cutmix(draw: Draw) -> Boxes:
     """Replace one box in each image by the same box of its partner.
 
-    The box covers ``share`` of the image before the border clips it, and its centre is uniform
-    over the pixels, so the realised share is smaller: asked for 0.5, about 0.31 is got at 224
-    pixels, 0.30 at 32 and 0.23 at 8, where rounding down weighs more (the official code does the
-    same). Guided, the centre is the partner's saliency peak.
+    Each pixel belongs to one image, and no part of the picture is blurred or empty. The box covers
+    ``share`` of the image before the border clips it, and its centre is uniform over the pixels,
+    so the realised share is smaller: asked for 0.5, about 0.31 is got at 224 pixels, 0.30 at 32
+    and 0.23 at 8, where rounding down weighs more (the official code does the same).
+
+    Formula:
+        M = 1 inside the box, 0 outside
+        box = centre +- (floor(h sqrt(s)) // 2, floor(w sqrt(s)) // 2), clipped by the border
+        centre ~ uniform over the pixels; guided, where the partner's saliency is largest
+
+    Guided:
+        The box is centred on the partner's most salient pixel, so that it holds what the label
+        names. A peak near the border costs half of the box.
+
+    Differs:
+        - A share of 1 takes the whole image, which a box with a random centre would not.
+        - Guided, each image follows its own partner's peak. The reference code uses the map of one
+          image for the whole batch; we kept what the paper says.
+        - Guided, the map comes from any saliency provider; the paper's comes from OpenCV.
     """
     share, size = draw.share[:, None], np.array(draw.size)
     # An odd edge loses a pixel, as in the official code. A share of 1 takes the whole image, which

@@ -16,9 +16,21 @@ from automix.mixes import MIXES, Draw
 def mixup(draw: Draw) -> Mask:
     """Give every pixel the partner weight ``share``; guided, tilt it towards the salient image.
 
-    Guided, a pixel's weight is ``share * p / (share * p + (1 - share) * o)`` with the partner's
-    and the image's own saliency p and o. At a share of 1/2 this is GuidedMixup's ``p / (p + o)``;
-    the share, which that paper does not have, tilts the odds so that 0 and 1 stay exact.
+    Both images are seen everywhere, one through the other, so that a classifier is asked to be
+    linear between them. No share is lost to rounding.
+
+    Formula:
+        M = s                              s: the wanted share
+        M = s p / (s p + (1 - s) o)        guided; p, o: saliency of the partner and of the image
+
+    Guided:
+        Each pixel leans to the image that is salient there. Where neither is, it keeps the share.
+
+    Differs:
+        - Guided, the paper has no share: at 1/2 ours is its ``p / (p + o)``. Elsewhere the share
+          tilts the odds, so that 0 and 1 stay exact.
+        - Guided, partners are paired as everywhere, not by the paper's greedy search for
+          dissimilar maps: who meets whom is a setting of all methods.
     """
     if draw.own is None or draw.partner is None:
         return Constant(draw.share)

@@ -8,6 +8,10 @@ from automix.mixes import MIXES, Draw
 
 @MIXES.register("none", guided=False)
 def none(draw: Draw) -> Constant:
-    """Leave every image as it is; its action always has ratio 0."""
+    """Leave every image as it is; its action always has ratio 0.
+
+    Formula:
+        M = 0
+    """
     # Only ratio 0 can be asked of it, so the shares are all zeros and serve as the mask.
     return Constant(draw.share)

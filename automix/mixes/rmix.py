@@ -32,9 +32,25 @@ IMAGE_AND_PARTNER = np.array([[0], [1]])
 def rmix(draw: Draw) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 0 or 1 where one is salient.
 
-    At ratio 0.5 this is R-Mix, drawn per image. For other ratios the two percentiles are tilted
-    by the odds of the ratio, so that 0 keeps the image and 1 gives the partner. Unguided, random
-    cells take the place of the salient ones (the paper's random ablation).
+    Of both images a random part of the cells is chosen, on a grid of 2x2 or 4x4. Where only one
+    image has chosen a cell, that image is shown; elsewhere the two are blended. Unguided, the
+    chosen cells are random ones (the paper's random ablation).
+
+    Formula:
+        chosen = cells at or above the q-th percentile of the saliency, for each image
+        q ~ uniform over 0, 0.11, ..., 0.99; its odds are tilted by those of the ratio
+        M = s where both or neither have chosen, 1 where only the partner, 0 where only the image
+
+    Guided:
+        The chosen cells are the most salient ones, by the mean of the map over a cell.
+
+    Differs:
+        - Grid and share are drawn for each image; the published script draws both once a batch.
+          More different images come out of a batch.
+        - The paper has no ratio. At 0.5 ours is its rule; elsewhere the two percentiles are tilted
+          against each other, so that 0 keeps the image and 1 gives the partner.
+        - Grids of 2 and 4 cells a side stand for its patches of 16 and 8 pixels on 32, so that
+          images of any size will do.
     """
     if draw.ratio in (0.0, 1.0):  # one of the two keeps every cell, the other none
         return Constant(draw.share)

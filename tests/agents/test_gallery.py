@@ -13,7 +13,7 @@ from PIL import Image
 
 from agents.gallery import write_gallery
 from agents.gallery.forms import Form, forms_of
-from agents.gallery.scene import IMAGES, Scene, build_scene, play
+from agents.gallery.scene import IMAGES, Scene, build_scene, draw_task, play
 from agents.gallery.sheet import HEAD, MARGIN, NAMES, label_words, sheet_png
 from automix.actions import MixAction
 from automix.errors import ConfigError, ResourceError
@@ -24,7 +24,8 @@ from tests.agents import tiny_run
 
 @lru_cache(maxsize=1)
 def scene() -> Scene:
-    return build_scene(tiny_run.settings())
+    settings = tiny_run.settings()
+    return build_scene(draw_task(settings), settings)
 
 
 def texts(forms: list[Form]) -> list[str]:

@@ -1,0 +1,168 @@
+"""The pages of ``docs/mixes``, one a method, made of its docstrings and of the registries.
+
+``docstrings`` reads, ``shares`` measures, the gallery draws, this module writes. One command makes
+all of them again: ``python -m agents.mix_pages``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from agents.mix_pages.docstrings import MixDocs, Setting, read_docs
+from agents.mix_pages.shares import RATIOS, SIZES, realised_share, share_forms
+from automix.actions import MixAction
+from automix.files import write_text
+from automix.mixes import MIXES, MaskFunction
+from automix.registry import Entry
+from automix.saliency import SALIENCY
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "mixes"
+INDEX = "README.md"
+
+COMMAND = "python -m agents.mix_pages"
+
+ShareOf = Callable[[str, float, int], float | None]
+"""(form, ratio, side) -> realised share."""
+
+
+def write_pages(folder: Path = FOLDER) -> list[Path]:
+    """Write a page and a picture for each method, and the index; return what was written."""
+    # Here, not above: only pictures need matplotlib and a trained classifier.
+    from agents.gallery.sheet import write_png
+    from agents.mix_pages.pictures import pictures
+
+    written = []
+    for name, text in texts():
+        written.append(folder / name)
+        write_text(folder / name, text)
+    for name, picture in pictures():
+        written.append(folder / name)
+        write_png(folder / name, picture)
+    return written
+
+
+def texts(share_of: ShareOf = realised_share) -> Iterator[tuple[str, str]]:
+    """Yield the file name and the text of each page and of the index."""
+    entries = MIXES.entries()
+    rows = {entry.name: _share_rows(entry.name, share_of) for entry in entries}
+    for entry in entries:
+        yield f"{entry.name}.md", _page(entry, read_docs(entry.value), rows[entry.name])
+    yield INDEX, _index(entries, [row for found in rows.values() for row in found])
+
+
+# A page ------------------------------------------------------------------------------------------
+
+
+def _page(entry: Entry[MaskFunction], docs: MixDocs, shares: Sequence[str]) -> str:
+    name, guided = entry.name, bool(entry.tags.get("guided"))
+    source = f"automix/mixes/{entry.value.__module__.rpartition('.')[2]}.py"
+    parts = {
+        "Idea": docs.idea,
+        "Picture": f"![{name} on a few digits]({name}.png)\n\n" + _PICTURE.strip(),
+        "Formula": f"```\n{docs.sections['Formula']}\n```" if "Formula" in docs.sections else "",
+        "Guided by saliency": docs.sections.get("Guided", "") if guided else "",
+        "Use": _use(name),
+        "Settings": _settings(name, docs.settings),
+        "Asked for and got": _SHARES.strip() + "\n\n" + _share_table(shares) if shares else "",
+        "Cost": _cost(guided),
+        **{head: text for head, text in docs.sections.items() if head not in _ELSEWHERE},
+        "Source": docs.source,
+        "Differences from the paper": docs.sections.get("Differs", ""),
+    }
+    made = f"Made by `{COMMAND}` from the docstrings of `{source}` and the registries."
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items() if text)
+    return f"# {docs.title}\n\n{made}\n\n{body}\n"
+
+
+_ELSEWHERE = {"Formula", "Guided", "Differs", "Raises", "Returns"}
+"""Sections of a docstring that have another heading here, or none."""
+
+_PICTURE = """
+Large: the mixed image, its label below. Small: the mask (blue is partner) and the partner; below
+them, where guided, the saliency of the image and of its partner, by a classifier after two epochs.
+The digits are enlarged, and shares are drawn near the ratio (a concentration of 50).
+"""
+
+_SHARES = """
+Mean share of the partner, 1 - lam, over all digits and six draws each; standard error 0.003 or
+less; at 32x32 the digits are enlarged. Guided forms depend on the images.
+"""
+
+
+def _use(name: str) -> str:
+    action = MixAction.parse(name)
+    fixed = f"fixed:{action}" if action.mixes else str(action)
+    methods = ",".join(dict.fromkeys(["none", name]))
+    return (
+        f"`{action}` is the action; `env.actions.methods=[{methods}]` puts it on an agent's menu,\n"
+        f"and `compare.contestants=[{fixed}]` plays it all along."
+    )
+
+
+def _settings(name: str, settings: Sequence[Setting]) -> str:
+    if not settings:
+        return "None of its own."
+    rows = [f"| `{s.name}` | {s.default} | {s.meaning} |" for s in settings]
+    head = f"Keys of `trainer.mix.options`, under `{name}`:"
+    return "\n".join([head, "", "| setting | default | means |", "|---|---|---|", *rows])
+
+
+def _cost(guided: bool) -> str:
+    rows = ["| unguided | 0 | 0 |"]
+    for provider in SALIENCY.entries() if guided else ():
+        forward, backward = cast(tuple[int, int], provider.tags["passes"])
+        rows.append(f"| guided by `{provider.name}` | {forward} | {backward} |")
+    head = "Passes over the samples, besides the one forward and one backward of the training step:"
+    return "\n".join([head, "", "| form | forward | backward |", "|---|---|---|", *rows])
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+
+def share_table(methods: Iterable[str], share_of: ShareOf = realised_share) -> str:
+    """Return the Markdown table of realised shares, a row for each form of each method."""
+    return _share_table([row for name in methods for row in _share_rows(name, share_of)])
+
+
+def _share_rows(name: str, share_of: ShareOf) -> list[str]:
+    rows = []
+    for form in share_forms(name):
+        got = [share_of(form, ratio, side) for side in SIZES for ratio in RATIOS]
+        cells = ["-" if share is None else f"{share:.2f}" for share in got]
+        rows.append(f"| {form} | {' | '.join(cells)} |")
+    return rows
+
+
+def _share_table(rows: Sequence[str]) -> str:
+    heads = [f"{ratio:g} at {side}x{side}" for side in SIZES for ratio in RATIOS]
+    return "\n".join(
+        [f"| asked for | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|", *rows]
+    )
+
+
+def _index(entries: Sequence[Entry[MaskFunction]], shares: Sequence[str]) -> str:
+    rows = [
+        f"| [{entry.name}]({entry.name}.md) | {entry.summary.replace('``', '`')} "
+        f"| {'yes' if entry.tags.get('guided') else ''} |"
+        for entry in entries
+    ]
+    methods = "\n".join(["| name | what it does | guided by saliency |", "|---|---|---|", *rows])
+    return (
+        f"{_INDEX.strip()}\n\n{methods}\n\n## Asked for and got\n\n{_SHARES.strip()}\n\n"
+        f"{_share_table(shares)}\n"
+    )
+
+
+_INDEX = f"""
+# The mix methods
+
+One page each, with a picture. Made by `{COMMAND}` from the docstrings in
+`automix/mixes/` and the registries; [mixing.md](../mixing.md) says what they have in common. All of
+them on one sheet, for your own data too:
+
+```
+python run.py gallery task=digits
+```
+"""

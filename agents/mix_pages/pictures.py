@@ -1,0 +1,43 @@
+"""A small picture of each method, by the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch.nn.functional as F
+
+from agents.config import load_settings
+from agents.gallery.forms import forms_of
+from agents.gallery.scene import build_scene, draw_task, play
+from agents.gallery.sheet import sheet_png
+from agents.mix_pages.shares import RATIOS
+from automix.actions import OFF
+from automix.data.image_set import InMemory
+from automix.mixes import MIXES
+from automix.mixing import MixSettings
+
+IMAGES, GUIDES = 4, (OFF, "gradient")
+
+SIDE = 16
+"""Pixels to which the digits are enlarged: on 8 the outline of a mask cannot be seen."""
+
+SHARES = MixSettings(concentration=50.0)
+"""Near the ratio, so that the rows differ by what they are asked for."""
+
+COLOURS = 128
+"""Enough to look right, in a file of some ten kilobytes."""
+
+
+def pictures() -> Iterator[tuple[str, bytes]]:
+    """Yield the file name and the picture of each method."""
+    settings = load_settings(["task=digits", "device=cpu"])
+    task = draw_task(settings)
+    small = task.images.pixels.read(np.arange(len(task.images.labels)))
+    large = InMemory(F.interpolate(small, size=SIDE, mode="bilinear"))
+    images = replace(task.images, pixels=large, shape=(1, SIDE, SIDE))
+    scene = build_scene(replace(task, images=images), settings, IMAGES)
+    for name in MIXES:
+        shots, _ = play(scene, forms_of([name], RATIOS, GUIDES), SHARES)
+        yield f"{name}.png", sheet_png(scene, shots, palette=COLOURS)

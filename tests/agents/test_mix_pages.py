@@ -1,0 +1,141 @@
+"""The pages of the mixes say what docstrings and registries say now."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from PIL import Image
+
+from agents.mix_pages import FOLDER, INDEX, share_table, texts
+from agents.mix_pages.docstrings import Setting, markdown, read_docs
+from agents.mix_pages.pictures import pictures
+from agents.mix_pages.shares import RATIOS, SIZES, realised_share, share_forms
+from automix.errors import ConfigError
+from automix.mixes import MIXES
+
+LARGEST_PICTURE = 40_000
+
+SHARE = re.compile(r"(?<=\| )([01]\.\d\d|-)(?= \|)")
+
+every_mix = pytest.mark.parametrize("name", MIXES)
+
+
+def without_shares(text: str) -> str:
+    return SHARE.sub("share", text)
+
+
+# The files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.md" for name in MIXES), INDEX])
+def test_a_page_is_what_would_be_written_now(name):
+    """All but the measured shares; make the pages again with ``python -m agents.mix_pages``."""
+    made = dict(texts(lambda form, ratio, side: 0.0))
+    assert without_shares((FOLDER / name).read_text(encoding="utf-8")) == without_shares(made[name])
+
+
+def test_every_method_has_a_page_and_a_picture_and_nothing_else_has():
+    wanted = {f"{name}.{ending}" for name in MIXES for ending in ("md", "png")} | {INDEX}
+    assert {path.name for path in FOLDER.iterdir()} == wanted
+
+
+@every_mix
+def test_a_picture_is_small(name):
+    assert (FOLDER / f"{name}.png").stat().st_size < LARGEST_PICTURE
+
+
+def test_a_picture_can_be_made_again():
+    name, content = next(pictures())
+    with Image.open(FOLDER / name) as there:
+        size = there.size
+    assert content[16:24] == b"".join(side.to_bytes(4, "big") for side in size)
+
+
+# The docstrings ----------------------------------------------------------------------------------
+
+
+@every_mix
+def test_a_mix_tells_its_formula_its_source_and_its_settings(name):
+    docs = read_docs(MIXES[name])
+    assert ": " in docs.title
+    assert docs.idea
+    assert docs.sections["Formula"]
+    assert docs.source or name == "none"
+    assert bool(docs.sections.get("Guided")) == MIXES.entry(name).tags["guided"]
+    assert all(setting.meaning for setting in docs.settings)
+
+
+def noise(draw, *, decay: float = 3.0, kind: str = "a") -> None:
+    """Cut out by noise.
+
+    More about ``noise``:
+    on a second line.
+
+    Formula:
+        M = s
+
+        p ~ ``as it stands``
+
+    Args:
+        draw: As for all.
+        decay: How steep, ``d`` in the
+            paper: above 0.
+        kind: Which.
+
+    Differs:
+        - One, arXiv:1905.04899.
+    """
+
+
+def test_the_parts_of_a_docstring():
+    docs = read_docs(noise)
+    assert docs.title == "The pages of the mixes say what docstrings and registries say now"
+    assert docs.source == ""
+    assert docs.idea == "Cut out by noise.\n\nMore about `noise`:\non a second line."
+    assert docs.sections == {
+        "Formula": "M = s\n\np ~ ``as it stands``",
+        "Differs": "- One, [arXiv:1905.04899](https://arxiv.org/abs/1905.04899).",
+    }
+    assert docs.settings == (
+        Setting("decay", "3.0", "How steep, `d` in the paper: above 0."),
+        Setting("kind", "'a'", "Which."),
+    )
+
+
+def test_a_paper_becomes_a_link():
+    assert markdown("see arXiv:2212.04875, 3") == (
+        "see [arXiv:2212.04875](https://arxiv.org/abs/2212.04875), 3"
+    )
+
+
+# The shares --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [form for name in MIXES for form in share_forms(name)])
+def test_the_shares_of_a_page_are_got(form):
+    """Of the small digits, one draw each: a standard error of 0.01 or less."""
+    page = (FOLDER / f"{form.partition('+')[0]}.md").read_text(encoding="utf-8")
+    told = re.search(rf"^\| {re.escape(form)} \| (.*) \|$", page, re.MULTILINE)
+    assert told
+    cells = told[1].split(" | ")
+    assert len(cells) == len(SIZES) * len(RATIOS)
+    for ratio, cell in zip(RATIOS, cells[: len(RATIOS)], strict=True):
+        got = realised_share(form, ratio, SIZES[0], rounds=1)
+        assert cell == "-" if got is None else abs(float(cell) - got) < 0.03
+
+
+def test_what_mixes_nothing_has_no_row():
+    assert share_forms("none") == []
+    assert len(share_table(["none"], lambda *_: 0.5).splitlines()) == 2
+
+
+def test_a_form_that_cannot_mix_digits_has_a_dash(monkeypatch):
+    monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
+
+    @MIXES.register("colours_for_tests", guided=False)
+    def colours(draw):
+        raise ConfigError("wants three channels")
+
+    table = share_table(["colours_for_tests"])
+    assert table.splitlines()[-1] == "| colours_for_tests | - | - | - | - | - | - |"
