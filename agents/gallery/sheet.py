@@ -34,8 +34,14 @@ MARGIN, GAP, HEAD, NAMES, WORDS = 14, 3, 64, 150, 18
 
 BETWEEN_ROWS, BETWEEN_MIXES, BETWEEN_COLUMNS = 9, 22, 15
 
+DPI = 100
+
 MOST_PIXELS = 2**16 - 1
-"""Matplotlib paints no higher."""
+"""Height of a page: many viewers open no more."""
+
+STRIP, TALLEST = 1024, 30
+"""Pixels: so many lines of the canvas get their words at a time, to spare memory; no word is
+taller."""
 
 MOST_SHARES, LEAST_SHARE = 3, 0.005
 """How many parts of a label are written, and the smallest."""
@@ -82,26 +88,39 @@ class _Page:
 
     def png(self, palette: int) -> bytes:
         """Return the file: equal for equal pages."""
-        height, width, _ = self.canvas.shape
         with page_style():
-            figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-            painter = FigureCanvasAgg(figure)
-            figure.figimage(self.canvas, origin="upper")
-            for text in self.texts:
+            for top in range(0, len(self.canvas), STRIP):
+                self._write_words(top)
+        picture = Image.fromarray(self.canvas)
+        buffer = io.BytesIO()
+        if palette:
+            picture.quantize(palette).save(buffer, "PNG", optimize=True)
+        else:  # optimizing takes longer than all the rest
+            picture.save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _write_words(self, top: int) -> None:
+        """Write the words of a strip of the canvas."""
+        strip = self.canvas[top : top + STRIP]
+        height, width, _ = strip.shape
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="none")
+        painter = FigureCanvasAgg(figure)
+        for text in self.texts:
+            if top - TALLEST <= text.y < top + height:
                 figure.text(
                     text.x / width,
-                    1 - text.y / height,
+                    1 - (text.y - top) / height,
                     text.words,
                     color=text.colour,
                     fontsize=text.size,
                     fontweight="bold" if text.bold else "normal",
                     va="top",
                 )
-            painter.draw()
-        picture = Image.fromarray(np.asarray(painter.buffer_rgba())[..., :3])
-        buffer = io.BytesIO()
-        (picture.quantize(palette) if palette else picture).save(buffer, "PNG", optimize=True)
-        return buffer.getvalue()
+        painter.draw()
+        words = np.asarray(painter.buffer_rgba())
+        at = words[..., 3] > 0
+        weight = words[at][:, 3:] / 255
+        strip[at] = np.round(words[at][:, :3] * weight + strip[at] * (1 - weight))
 
 
 @dataclass(frozen=True)

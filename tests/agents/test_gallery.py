@@ -45,6 +45,12 @@ def test_every_method_has_a_row_for_each_ratio_and_saliency():
     assert found.count("none") == 1
 
 
+def test_a_method_that_is_new_has_rows(monkeypatch):
+    monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
+    MIXES.register("new_for_tests", guided=False)(MIXES["mixup"])
+    assert {"new_for_tests@0.25", "new_for_tests@0.5"} <= set(texts(forms_of()))
+
+
 def test_rows_can_be_chosen():
     chosen = forms_of(["rmix", "cutmix@0.1+gradient", "none"], [0.2], ["off", "spectral"])
     assert texts(chosen) == ["rmix@0.2", "rmix@0.2+spectral", "cutmix@0.1+gradient", "none"]
@@ -151,6 +157,14 @@ def test_the_sheet_shows_the_pixels_and_is_the_same_each_time():
     side = 10 * wanted.shape[0]  # each pixel of a digit is a square of ten
     at = (slice(MARGIN + HEAD, MARGIN + HEAD + side), slice(MARGIN + NAMES, MARGIN + NAMES + side))
     np.testing.assert_array_equal(canvas[at], wanted.repeat(10, 0).repeat(10, 1))
+
+
+def test_words_are_written_alike_in_strips_of_any_height(monkeypatch):
+    shots, _ = play(scene(), forms_of(["none"]))
+    whole = sheet_png(scene(), shots, "A caption")
+    monkeypatch.setattr("agents.gallery.sheet.STRIP", 13)
+    assert sheet_png(scene(), shots, "A caption") == whole
+    assert sheet_png(scene(), shots, "a caption") != whole
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (5, 9, 31), (3, 70, 130), (1, 1, 40)])

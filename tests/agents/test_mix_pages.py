@@ -40,6 +40,15 @@ def test_every_method_has_a_page_and_a_picture_and_nothing_else_has():
     assert {path.name for path in FOLDER.iterdir()} == wanted
 
 
+def test_a_method_that_is_new_gets_a_page(monkeypatch):
+    monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
+    MIXES.register("new_for_tests", guided=False)(noise)
+    made = dict(texts(lambda form, ratio, side: 0.25))
+    assert "| `decay` | 3.0 | How steep, `d` in the paper: above 0. |" in made["new_for_tests.md"]
+    assert "| new_for_tests | 0.25 |" in made["new_for_tests.md"]
+    assert "[new_for_tests](new_for_tests.md)" in made[INDEX]
+
+
 @every_mix
 def test_a_picture_is_small(name):
     assert (FOLDER / f"{name}.png").stat().st_size < LARGEST_PICTURE
