@@ -174,6 +174,35 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
+class Outer:
+    """Weights that are a product: of one for the row and one for the column of a pixel."""
+
+    rows: Array
+    """(u, h) float32 in [0, 1]."""
+    columns: Array
+    """(u, w) of the same kind."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Rows) -> Outer:
+        return Outer(self.rows[rows], self.columns[rows])
+
+    def area(self) -> Array:
+        """Return the product of the means of rows and columns."""
+        return self.rows.mean(1) * self.columns.mean(1)
+
+    def dense(self, device: torch.device) -> Tensor:
+        """Return (u, 1, h, w) float32."""
+        rows, columns = as_tensor(self.rows, device), as_tensor(self.columns, device)
+        return rows[:, None, :, None] * columns[:, None, None, :]
+
+    def only(self, played: np.ndarray) -> Outer:
+        """Put weights of 0 elsewhere."""
+        return Outer(self.rows * like(played, self.rows)[:, None], self.columns)
+
+
+@dataclass(frozen=True, slots=True)
 class Dense:
     """Weights that differ from pixel to pixel."""
 
@@ -238,8 +267,12 @@ def _pixels(side: int, cells: int) -> np.ndarray:
     return edges[1:] - edges[:-1]
 
 
+def pixels_of_cells(size: tuple[int, int], rows: int, columns: int) -> np.ndarray:
+    """Return how many pixels lie in each cell of a grid, (rows * columns,) int."""
+    return np.outer(_pixels(size[0], rows), _pixels(size[1], columns)).ravel()
+
+
 @lru_cache
 def _parts(size: tuple[int, int], rows: int, columns: int) -> np.ndarray:
     """Return each cell's part of the image, (rows * columns,) float32."""
-    pixels = np.outer(_pixels(size[0], rows), _pixels(size[1], columns))
-    return (pixels / (size[0] * size[1])).astype(np.float32).ravel()
+    return (pixels_of_cells(size, rows, columns) / (size[0] * size[1])).astype(np.float32)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from automix.masks import Boxes, Cells, Constant, Dense, as_mask
+from automix.masks import Boxes, Cells, Constant, Dense, Outer, as_mask
 from automix.seeding import generator
 from tests.references import blending
 from tests.references import cutmix as cutmix_reference
@@ -18,7 +18,7 @@ from tests.strategies import SEEDS, SIZES
 
 CPU = torch.device("cpu")
 
-KINDS = ["constant", "boxes", "cells", "dense"]
+KINDS = ["constant", "boxes", "cells", "outer", "dense"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -34,6 +34,8 @@ def masks(kind: str, size: tuple[int, int], seed: int, u: int = 5):
         case "cells":
             grid = rng.integers(1, 5, 2)
             return Cells(rng.random((u, *grid), dtype=np.float32), size)
+        case "outer":
+            return Outer(*(rng.random((u, side), dtype=np.float32) for side in size))
     return Dense(torch.from_numpy(rng.random((u, 1, *size), dtype=np.float32)))
 
 
@@ -44,6 +46,8 @@ def on_a_device(mask):
             return Boxes(torch.from_numpy(mask.first), torch.from_numpy(mask.end), mask.size)
         case Cells():
             return Cells(torch.from_numpy(mask.weight), mask.size)
+        case Outer():
+            return Outer(torch.from_numpy(mask.rows), torch.from_numpy(mask.columns))
         case Constant():
             return Constant(torch.from_numpy(mask.weight))
     return mask
