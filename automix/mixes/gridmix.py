@@ -1,0 +1,43 @@
+"""GridMix: each cell of a grid is taken whole, from the image or from its partner.
+
+Paper: Baek et al. 2021, "GridMix: Strong regularization through local context mapping", Pattern
+Recognition 109. Its second loss, which tells the class of each cell, is not a matter of the mask
+and left out; the side of 4 cells is our choice for small images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from automix.cells import first_cells, grid_of, saliency_of_cells
+from automix.masks import Array, Cells, as_float, as_tensor
+from automix.mixes import MIXES, Draw
+
+FAINTEST = 1e-30
+"""Saliency that every cell has at least; cells without any come last, in random order."""
+
+
+@MIXES.register("gridmix", guided=True)
+def gridmix(draw: Draw, *, cells: int = 4) -> Cells:
+    """Take random whole cells of a grid from the partner, as many as make up ``share``.
+
+    The number of cells is rounded up or down at random, so that the mean share is the wanted one.
+    Guided, cells are drawn one after the other, each with a chance that is proportional to the
+    partner's saliency in it.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        cells: Cells per side; an image of fewer pixels has one cell a pixel.
+    """
+    grid = grid_of(draw.size, cells)
+    # Whoever is first in a race of exponential times, divided by saliency, is drawn in proportion
+    # to it, and so is the next among the rest.
+    times = draw.rng.standard_exponential((len(draw.share), grid[0] * grid[1]))
+    keys: Array = times
+    if draw.partner is not None:
+        saliency = saliency_of_cells(draw.partner, grid).clamp(min=FAINTEST)
+        # In logarithms: a quotient of the two may be too large for a float.
+        late = np.log(np.maximum(times, FAINTEST)).astype(np.float32)
+        keys = as_tensor(late, saliency.device) - saliency.log()
+    taken = first_cells(keys, draw.share, draw.size, grid, draw.rng)
+    return Cells(as_float(taken).reshape(-1, *grid), draw.size)
