@@ -1,0 +1,61 @@
+"""GridMixup: a lattice of square holes through which the partner shows.
+
+Source: github.com/IlyaDobrynin/GridMixup, after GridMask (Chen et al. 2020, arXiv:2001.04086);
+OpenMixup calls it GridMix. The number of holes a side is drawn as in OpenMixup, 2 to 6. The
+lattice covers the whole image, as in GridMixup: OpenMixup's random part of the image could not
+hold a large share. Its place is random instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix.errors import ConfigError
+from automix.masks import Outer
+from automix.mixes import MIXES, Draw
+
+HOLES = (2, 6)
+"""Fewest and most holes along the longer side."""
+
+
+@MIXES.register("gridmix_lattice", guided=False)
+def gridmix_lattice(draw: Draw, *, holes: Sequence[int] = HOLES) -> Outer:
+    """Show the partner through a lattice of square holes, as large as makes up ``share``.
+
+    A hole's side is ``sqrt(share)`` of the way to the next, but for a pixel: how many rows and
+    columns are open is chosen so that the realised share is off by less than one open column, and
+    right in the mean.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        holes: Fewest and most holes along the longer side, one number drawn per image; no more
+            than every other pixel.
+    """
+    whole = all(isinstance(number, int) for number in holes)
+    if len(holes) != 2 or not whole or not 1 <= holes[0] <= holes[1]:
+        raise ConfigError(
+            f"holes are {list(holes)}, wanted two whole numbers, the fewest and the most",
+            f"such as {list(HOLES)}",
+        )
+    (height, width), u = draw.size, len(draw.share)
+    side = max(height, width)
+    number = np.minimum(draw.rng.integers(holes[0], holes[1] + 1, u), max(1, side // 2))
+    place = draw.rng.random((2, u, 1), dtype=np.float32)
+    # At least one row, so that a small share may still have a column.
+    rows = np.maximum(np.ceil(np.sqrt(draw.share) * np.float32(height)), 1)
+    columns = draw.share * np.float32(height * width) / rows
+    columns = np.floor(columns + draw.rng.random(u, dtype=np.float32))
+    step = (side / number)[:, None]
+    return Outer(_open(height, rows, step, place[0]), _open(width, columns, step, place[1]))
+
+
+def _open(side: int, count: np.ndarray, step: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return which ``count`` of the pixels along a side are open, (u, side) float32.
+
+    Those that come first after a line of the lattice, which has one every ``step`` pixels.
+    """
+    phase = (np.arange(side) / step + place) % 1
+    rank = phase.argsort(1, kind="stable").argsort(1)
+    return (rank < count[:, None]).astype(np.float32)
