@@ -1,0 +1,86 @@
+"""Saliency Grafting: draw which of the partner's salient cells are grafted onto the image.
+
+Paper: Park et al. 2022, arXiv:2112.08796: the saliency map is scaled and truncated, and cells are
+drawn from a Bernoulli law. No code was published. Our choices: a 4 x 4 grid, cells at or above
+the median are kept, and probabilities follow a softmax of the saliency over its peak. The paper's
+label, by saliency, is a label rule.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automix.cells import grid_of, saliency_of_cells
+from automix.errors import ConfigError
+from automix.masks import Array, Cells, as_float, as_tensor, pixels_of_cells
+from automix.mixes import MIXES, Draw
+
+
+@MIXES.register("grafting", guided=True)
+def grafting(draw: Draw, *, cells: int = 4, temperature: float = 0.2) -> Cells:
+    """Graft each of the partner's salient cells with a probability that grows with its saliency.
+
+    Probabilities are scaled so that their mean over the image is ``share``, none above 1; the
+    cells below the median come in only when all others are taken. Cells are drawn independently,
+    so that the realised share scatters around the wanted one. Unguided, each cell has the
+    probability ``share``.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        cells: Cells per side; an image of fewer pixels has one cell a pixel.
+        temperature: Of the softmax, above 0: small ones graft the peak nearly always, large ones
+            all kept cells alike.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ConfigError(f"temperature is {temperature}, wanted a number above 0", "such as 0.2")
+    grid = grid_of(draw.size, cells)
+    chance = draw.rng.random((len(draw.share), grid[0] * grid[1]), dtype=np.float32)
+    taken: Array
+    if draw.partner is None:
+        taken = chance < draw.share[:, None]
+    else:
+        pixels = pixels_of_cells(draw.size, *grid).astype(np.float32)
+        part = as_tensor(pixels, draw.partner.device) / (draw.size[0] * draw.size[1])
+        share = as_tensor(draw.share, draw.partner.device)[:, None]
+        saliency = saliency_of_cells(draw.partner, grid)
+        taken = as_tensor(chance, saliency.device) < probabilities(
+            saliency, share, part, temperature
+        )
+    return Cells(as_float(taken).reshape(-1, *grid), draw.size)
+
+
+def probabilities(saliency: Tensor, share: Tensor, part: Tensor, temperature: float) -> Tensor:
+    """Return each cell's probability, (u, cells); ``part @`` them is the share.
+
+    Args:
+        saliency: (u, cells), not negative.
+        share: (u, 1) in [0, 1].
+        part: (cells,): each cell's part of the image.
+        temperature: Of the softmax.
+    """
+    # The upper one: of two equal halves the salient is kept. Of a flat map all is.
+    median = saliency.kthvalue(saliency.shape[1] // 2 + 1, 1, keepdim=True).values
+    kept = saliency >= median
+    peak = saliency.amax(1, keepdim=True)
+    scaled = torch.where(peak > 0, saliency / peak, 0.0) / temperature
+    weight = torch.where(kept, (scaled - scaled.amax(1, keepdim=True)).exp(), 0.0)
+    room = (kept * part).sum(1, keepdim=True)
+    grafted = (_scale(weight, share, part) * weight).clamp(max=1)
+    rest = ((share - room) / (1 - room)).clamp(0, 1)
+    return torch.where(share < room, grafted, torch.where(kept, 1.0, rest))
+
+
+def _scale(weight: Tensor, share: Tensor, part: Tensor) -> Tensor:
+    """Return c, (u, 1), such that ``part @ min(1, c * weight)`` is the share.
+
+    If the m heaviest cells are cut off at 1, c is what is left of the share over what is left of
+    the weight. Cutting off the wrong ones never gives less than ``min`` does, hence never a
+    larger c: the right m is that of the largest.
+    """
+    order = weight.argsort(1, descending=True)
+    heavy, area = weight.gather(1, order), part[order]
+    mass = (heavy * area).flip(1).cumsum(1).flip(1)
+    left = share - (area.cumsum(1) - area)
+    return torch.where(mass > 0, left / mass, 0.0).amax(1, keepdim=True)
