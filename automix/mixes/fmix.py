@@ -1,0 +1,134 @@
+"""FMix: the partner shows where random low-frequency noise is high.
+
+Paper: Harris et al. 2020, arXiv:2002.12047, section 4. The guided form, which the paper does not
+have, raises the noise where the partner is salient.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from automix.cells import grid_of, saliency_of_cells
+from automix.errors import ConfigError
+from automix.masks import Array, Dense, as_tensor
+from automix.mixes import MIXES, Draw
+
+FAINTEST = 1e-4
+"""Waves whose amplitude is below this part of the largest are left out: together they move the
+border of a mask by less than a tenth of a pixel, and drawing all takes as long as all the rest."""
+
+PASSES = 40
+"""After which values that a threshold still does not tell apart are equal, or nearly so."""
+
+PATCHES = 7
+"""Cells per side that guide the noise: finer maps would fray the borders."""
+
+
+@MIXES.register("fmix", guided=True)
+def fmix(draw: Draw, *, decay: float = 3.0, guidance: float = 1.0) -> Dense:
+    """Show the partner in the ``share`` of the pixels where smooth random noise is highest.
+
+    The number of pixels is exact: the share of them rounded up or down, one as likely as the
+    other. Guided, ``guidance`` times the partner's saliency, pooled to 7 x 7 cells and smoothed,
+    is added to the noise, both in units of their own spread; a flat map changes nothing.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        decay: Power d of the law ``amplitude ~ frequency^-d``, 0 or more; larger is smoother.
+        guidance: Weight of the saliency beside the noise, 0 or more.
+    """
+    for name, value in (("decay", decay), ("guidance", guidance)):
+        if not 0 <= value < float("inf"):
+            raise ConfigError(f"{name} is {value}, wanted a number of 0 or more")
+    u, (height, width) = len(draw.share), draw.size
+    waves = noise(u, draw.size, decay, draw.rng).reshape(u, -1)
+    # In float32 as the shares are: a tenth of 100 pixels is 10, not a little more.
+    wanted = draw.share * np.float32(height * width)
+    up = draw.rng.random(u) < 0.5
+    count = np.where(up, np.ceil(wanted), np.floor(wanted)).astype(np.int64)
+    if draw.partner is None:
+        mask: Array = highest(waves, count)
+    else:
+        raised = as_tensor(_in_spreads(waves), draw.partner.device)
+        raised = raised + guidance * _smoothed(draw.partner)
+        # Choosing is several times as fast in numpy; on another device nothing may wait for it.
+        mask = highest(raised.numpy(), count) if raised.is_cpu else highest_there(raised, count)
+    return Dense(mask.reshape(u, 1, height, width))
+
+
+def noise(u: int, size: tuple[int, int], decay: float, rng: np.random.Generator) -> np.ndarray:
+    """Return noise whose waves have amplitudes ``frequency^-decay``, (u, h, w) float32.
+
+    Waves longer than the image are as high as the one that fits it, as in the official code.
+    """
+    rows, amplitude = _amplitudes(size, decay)
+    drawn = rng.standard_normal((u, *amplitude.shape, 2), dtype=np.float32)
+    spectrum = np.zeros((u, size[0], amplitude.shape[1]), np.complex64)
+    spectrum[:, rows] = drawn.view(np.complex64)[..., 0] * amplitude
+    # First along the few columns there are; the second fills up the rest with zeros.
+    waves = np.fft.irfft(np.fft.ifft(spectrum, axis=1), size[1], axis=2)
+    return waves.astype(np.float32, copy=False)
+
+
+@lru_cache(maxsize=16)
+def _amplitudes(size: tuple[int, int], decay: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows of the spectrum are not faint, (k,), and their amplitudes, (k, columns)."""
+    longest = 1 / max(size)
+    down, across = np.fft.fftfreq(size[0]), np.fft.rfftfreq(size[1])
+    frequency = np.maximum(np.hypot(down[:, None], across), longest)
+    amplitude = (longest / frequency) ** decay
+    rows = np.flatnonzero(amplitude[:, 0] >= FAINTEST)
+    columns = np.count_nonzero(amplitude[0] >= FAINTEST)
+    return rows, amplitude[rows, :columns].astype(np.float32)
+
+
+def highest(values: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return 1 at the ``count`` highest values of each row and 0 elsewhere, (u, n) float32."""
+    # A pass over all rows for each bit costs half of sorting them; partitioning would need one
+    # place for all rows.
+    wanted = np.maximum(count, 1)
+    low, high = values.min(1), np.nextafter(values.max(1), np.float32(np.inf))
+    above = np.full(len(values), values.shape[1])
+    for _ in range(PASSES):
+        if (above == wanted).all():
+            break
+        middle = (low + high) / 2
+        shown = np.count_nonzero(values >= middle[:, None], axis=1)
+        enough = shown >= wanted
+        low, high = np.where(enough, middle, low), np.where(enough, high, middle)
+        above = np.where(enough, shown, above)
+    mask = (values >= low[:, None]) & (count > 0)[:, None]
+    tied = np.flatnonzero(above != wanted)
+    if len(tied):
+        rank = values[tied].argsort(1).argsort(1)
+        mask[tied] = rank >= values.shape[1] - count[tied, None]
+    return mask.astype(np.float32)
+
+
+def highest_there(values: Tensor, count: np.ndarray) -> Tensor:
+    """Return the same as ``highest`` on the device of the values, which is not waited for."""
+    places = torch.arange(values.shape[1], device=values.device)
+    chosen = (places < as_tensor(count, values.device)[:, None]).float()
+    order = values.argsort(1, descending=True)
+    return torch.empty_like(values).scatter_(1, order, chosen)
+
+
+def _in_spreads(values: np.ndarray) -> np.ndarray:
+    """Return the values of each row, (u, n), in units of their standard deviation."""
+    return values / np.maximum(values.std(1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _smoothed(maps: Tensor) -> Tensor:
+    """Return pooled and smoothed maps, (u, h * w), with mean 0 and standard deviation 1."""
+    size = (maps.shape[1], maps.shape[2])
+    grid = grid_of(size, PATCHES)
+    cells = saliency_of_cells(maps, grid).unflatten(1, grid)[:, None]
+    smooth = F.interpolate(cells, size, mode="bilinear").flatten(1)
+    spread, mean = torch.std_mean(smooth, 1, correction=0, keepdim=True)
+    # A flat map is flat but for rounding, which must not be blown up.
+    return (smooth - mean) / torch.maximum(spread, 1e-3 * mean).clamp(min=1e-30)
