@@ -7,19 +7,25 @@ of each image's saliency, which replaces the optimisation of PuzzleMix.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from automix.cells import saliency_of_cells
+from automix.errors import ConfigError
 from automix.masks import Cells, Constant, Mask, as_tensor, like
 from automix.mixes import MIXES, Draw
 
 GRIDS = (2, 4)
 """Cells per side, one drawn per image: the paper's patches of 16 and 8 pixels on 32. Each divides
 the last, so that all masks of a batch fit on the finest grid."""
+
+Weigh = Callable[[np.ndarray, int], Any]
+"""Positions of images, (n,), and cells per side -> (n, cells) weights, on what decides them."""
 
 PERCENTILES = np.linspace(0.0, 0.99, 10)
 """The ten thresholds of the official code."""
@@ -29,7 +35,7 @@ IMAGE_AND_PARTNER = np.array([[0], [1]])
 
 
 @MIXES.register("rmix", guided=True, share_error=0.03)
-def rmix(draw: Draw) -> Mask:
+def rmix(draw: Draw, *, grids: Sequence[int] = GRIDS) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 0 or 1 where one is salient.
 
     Of both images a random part of the cells is chosen, on a grid of 2x2 or 4x4. Where only one
@@ -40,6 +46,10 @@ def rmix(draw: Draw) -> Mask:
         chosen = cells at or above the q-th percentile of the saliency, for each image
         q ~ uniform over 0, 0.11, ..., 0.99; its odds are tilted by those of the ratio
         M = s where both or neither have chosen, 1 where only the partner, 0 where only the image
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        grids: Cells per side, one drawn per image; each divides the last.
 
     Guided:
         The chosen cells are the most salient ones, by the mean of the map over a cell.
@@ -52,26 +62,28 @@ def rmix(draw: Draw) -> Mask:
         - Grids of 2 and 4 cells a side stand for its patches of 16 and 8 pixels on 32, so that
           images of any size will do.
     """
+    return at_random_percentiles(draw, grids)
+
+
+def at_random_percentiles(draw: Draw, grids: Sequence[int]) -> Mask:
+    """Draw the percentiles of R-Mix's masks and build them."""
     if draw.ratio in (0.0, 1.0):  # one of the two keeps every cell, the other none
         return Constant(draw.share)
-    return at_percentiles(draw, draw.rng.integers(len(PERCENTILES), size=(2, len(draw.share))))
+    percentile = draw.rng.integers(len(PERCENTILES), size=(2, len(draw.share)))
+    return at_percentiles(draw, percentile, grids)
 
 
-def at_percentiles(draw: Draw, percentile: np.ndarray) -> Mask:
+def at_percentiles(draw: Draw, percentile: np.ndarray, grids: Sequence[int] = GRIDS) -> Cells:
     """Build R-Mix's masks for percentiles that somebody chose (RL-Mix), or drew.
 
     Args:
         draw: As ``rmix`` gets it, with a ratio above 0 and below 1.
         percentile: (2, u) int: which of ``PERCENTILES`` for each image, and for its partner.
+        grids: Cells per side, one drawn per image; each divides the last.
     """
-    u, finest = len(draw.share), GRIDS[-1]
-    grid_of = draw.rng.integers(len(GRIDS), size=u)
     share = draw.share if draw.own is None else as_tensor(draw.share, draw.own.device)
-    cells = like(np.empty((u, finest * finest), np.float32), share)
-    for number, grid in enumerate(GRIDS):
-        chosen = np.flatnonzero(grid_of == number)
-        if len(chosen) == 0:
-            continue
+
+    def weigh(chosen: np.ndarray, grid: int) -> Any:
         rows = like(chosen, share)
         drawn = IMAGE_AND_PARTNER, percentile[:, chosen]
         if draw.own is None or draw.partner is None:
@@ -80,8 +92,31 @@ def at_percentiles(draw: Draw, percentile: np.ndarray) -> Mask:
             q = _quantiles(draw.ratio)[drawn]
             mine = _salient_cells(draw.own[rows], q[0], grid)
             theirs = _salient_cells(draw.partner[rows], q[1], grid)
-        weight = (mine == theirs) * share[rows][:, None] + (theirs & ~mine)
-        cells[rows] = weight[:, _coarse(grid, finest)]
+        return (mine == theirs) * share[rows][:, None] + (theirs & ~mine)
+
+    return on_random_grids(draw, grids, weigh)
+
+
+def on_random_grids(draw: Draw, grids: Sequence[int], weigh: Weigh) -> Cells:
+    """Draw a grid for each image, and put what ``weigh`` makes of it on the finest one.
+
+    Raises:
+        ConfigError: If one of the grids is no whole number above 0 or does not divide the last.
+    """
+    whole = all(isinstance(grid, int) and grid > 0 for grid in grids)
+    if not grids or not whole or any(grids[-1] % grid for grid in grids):
+        raise ConfigError(
+            f"grids are {list(grids)}, wanted whole numbers above 0 that divide the last",
+            f"such as {list(GRIDS)}: cells per side, of which each image draws one",
+        )
+    u, finest = len(draw.share), grids[-1]
+    grid_of = draw.rng.integers(len(grids), size=u)
+    decides = draw.share if draw.partner is None else draw.partner
+    cells = like(np.empty((u, finest * finest), np.float32), decides)
+    for number, grid in enumerate(grids):
+        chosen = np.flatnonzero(grid_of == number)
+        if len(chosen):
+            cells[like(chosen, decides)] = weigh(chosen, grid)[:, _coarse(grid, finest)]
     return Cells(cells.reshape(u, finest, finest), draw.size)
 
 
@@ -100,7 +135,7 @@ def _dropped(ratio: float, grid: int) -> np.ndarray:
 
 def _salient_cells(saliency: Tensor, q: np.ndarray, grid: int) -> Tensor:
     """Return (u, cells) bool: the cells at or above the q-th percentile of the saliency."""
-    cells = F.adaptive_avg_pool2d(saliency[:, None].float(), grid).flatten(1)
+    cells = saliency_of_cells(saliency, (grid, grid))
     threshold = _row_quantile(cells, torch.from_numpy(q).to(cells))
     return cells >= threshold[:, None]
 

@@ -95,3 +95,14 @@ def spread(cells: Sequence, height: int, width: int) -> list[list[float]]:
         [cells[y * rows // height][x * columns // width] for x in range(width)]
         for y in range(height)
     ]
+
+
+def least_mask(own: Sequence, partner: Sequence, weight: float) -> list[list[float]]:
+    """Return the partner's weight (h, w) under choose-least, from two salient masks (h, w).
+
+    Where they differ the image shows that is *not* salient there.
+    """
+    return [
+        [weight if a == b else float(a and not b) for a, b in zip(mine, theirs, strict=True)]
+        for mine, theirs in zip(own, partner, strict=True)
+    ]

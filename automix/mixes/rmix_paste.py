@@ -1,0 +1,42 @@
+"""R-Mix's cut and paste: paste the partner's cells above a percentile, blend nothing.
+
+A variant in the official code of R-Mix (Luong et al. 2023, arXiv:2212.04875), not in the paper:
+``cut_top_and_paste``. There the cells above the percentile are kept of the image, and the partner
+fills the rest; here they are pasted from the partner, which is the same with the names swapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix.cells import first_cells, saliency_of_cells
+from automix.masks import Array, Cells, as_float, like
+from automix.mixes import MIXES, Draw
+from automix.mixes.rmix import GRIDS, on_random_grids
+
+
+@MIXES.register("rmix_paste", guided=True)
+def rmix_paste(draw: Draw, *, grids: Sequence[int] = GRIDS) -> Cells:
+    """Paste the partner's most salient cells on R-Mix's random grids, as many as make up ``share``.
+
+    The share is the part above the percentile: at ratio 0.5 the percentile is uniform, as in
+    R-Mix. The number of cells is rounded up or down at random, so that the mean share is the
+    wanted one. Unguided, random cells take the place of the salient ones.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        grids: Cells per side, one drawn per image; each divides the last.
+    """
+
+    def weigh(chosen: np.ndarray, grid: int) -> Array:
+        keys: Array
+        if draw.partner is None:
+            keys = draw.rng.random((len(chosen), grid * grid))
+        else:
+            rows = like(chosen, draw.partner)
+            keys = -saliency_of_cells(draw.partner[rows], (grid, grid))
+        return as_float(first_cells(keys, draw.share[chosen], draw.size, (grid, grid), draw.rng))
+
+    return on_random_grids(draw, grids, weigh)
