@@ -54,8 +54,9 @@ def fmix(draw: Draw, *, decay: float = 3.0, guidance: float = 1.0) -> Dense:
     if draw.partner is None:
         mask: Array = highest(waves, count)
     else:
-        raised = as_tensor(_in_spreads(waves), draw.partner.device)
-        raised = raised + guidance * _smoothed(draw.partner)
+        # In units of the noise's spread, which leaves the noise itself as it is.
+        weight = as_tensor(guidance * waves.std(1, keepdims=True), draw.partner.device)
+        raised = as_tensor(waves, draw.partner.device) + weight * _smoothed(draw.partner)
         # Choosing is several times as fast in numpy; on another device nothing may wait for it.
         mask = highest(raised.numpy(), count) if raised.is_cpu else highest_there(raised, count)
     return Dense(mask.reshape(u, 1, height, width))
@@ -118,17 +119,12 @@ def highest_there(values: Tensor, count: np.ndarray) -> Tensor:
     return torch.empty_like(values).scatter_(1, order, chosen)
 
 
-def _in_spreads(values: np.ndarray) -> np.ndarray:
-    """Return the values of each row, (u, n), in units of their standard deviation."""
-    return values / np.maximum(values.std(1, keepdims=True), np.finfo(np.float32).tiny)
-
-
 def _smoothed(maps: Tensor) -> Tensor:
-    """Return pooled and smoothed maps, (u, h * w), with mean 0 and standard deviation 1."""
+    """Return maps (u, h * w) in standard deviations from their mean, pooled and smoothed."""
     size = (maps.shape[1], maps.shape[2])
     grid = grid_of(size, PATCHES)
-    cells = saliency_of_cells(maps, grid).unflatten(1, grid)[:, None]
-    smooth = F.interpolate(cells, size, mode="bilinear").flatten(1)
-    spread, mean = torch.std_mean(smooth, 1, correction=0, keepdim=True)
+    cells = saliency_of_cells(maps, grid)
+    spread, mean = torch.std_mean(cells, 1, correction=0, keepdim=True)
     # A flat map is flat but for rounding, which must not be blown up.
-    return (smooth - mean) / torch.maximum(spread, 1e-3 * mean).clamp(min=1e-30)
+    apart = (cells - mean) / torch.maximum(spread, 1e-3 * mean).clamp(min=1e-30)
+    return F.interpolate(apart.unflatten(1, grid)[:, None], size, mode="bilinear").flatten(1)
