@@ -32,12 +32,12 @@ def gridmix(draw: Draw, *, cells: int = 4) -> Cells:
     grid = grid_of(draw.size, cells)
     # Whoever is first in a race of exponential times, divided by saliency, is drawn in proportion
     # to it, and so is the next among the rest.
-    times = draw.rng.standard_exponential((len(draw.share), grid[0] * grid[1]))
+    times = draw.rng.standard_exponential((len(draw.share), grid[0] * grid[1]), np.float32)
     keys: Array = times
     if draw.partner is not None:
         saliency = saliency_of_cells(draw.partner, grid).clamp(min=FAINTEST)
         # In logarithms: a quotient of the two may be too large for a float.
-        late = np.log(np.maximum(times, FAINTEST)).astype(np.float32)
+        late = np.log(np.maximum(times, np.float32(FAINTEST)))
         keys = as_tensor(late, saliency.device) - saliency.log()
     taken = first_cells(keys, draw.share, draw.size, grid, draw.rng)
     return Cells(as_float(taken).reshape(-1, *grid), draw.size)
