@@ -150,9 +150,10 @@ class Cells:
     def area(self) -> Array:
         """Return the mean over the cells, each counted with its pixels."""
         _, rows, columns = self.weight.shape
-        part = like(_parts(self.size, rows, columns), self.weight)
-        # Thirds do not sum to 1 in floats, and the label must not leave [0, 1].
-        area = self.weight.reshape(-1, rows * columns) @ part
+        pixels = like(_pixels_of_cells(self.size, rows, columns), self.weight)
+        # In pixels, which floats hold exactly: nothing and all must come out as 0 and 1.
+        height, width = self.size
+        area = self.weight.reshape(-1, rows * columns) @ pixels / (height * width)
         return np.minimum(area, 1) if isinstance(area, np.ndarray) else area.clamp(max=1)
 
     def dense(self, device: torch.device) -> Tensor:
@@ -273,6 +274,5 @@ def pixels_of_cells(size: tuple[int, int], rows: int, columns: int) -> np.ndarra
 
 
 @lru_cache
-def _parts(size: tuple[int, int], rows: int, columns: int) -> np.ndarray:
-    """Return each cell's part of the image, (rows * columns,) float32."""
-    return (pixels_of_cells(size, rows, columns) / (size[0] * size[1])).astype(np.float32)
+def _pixels_of_cells(size: tuple[int, int], rows: int, columns: int) -> np.ndarray:
+    return pixels_of_cells(size, rows, columns).astype(np.float32)

@@ -691,7 +691,7 @@ def laws_of(form: Form) -> list[Law]:
         found += [the_realised_share_follows_the_wanted_one]
     if form.mixes and form.mixes_labels:
         found += [the_ratio_is_the_mean_wanted_share]
-    if form.guided and form.mixes_labels:
+    if form.guided and form.mixes_labels and not form.has("least"):
         found += [the_partner_shows_more_where_it_is_salient]
     if form.varies:
         found += [masks_vary_from_image_to_image]

@@ -15,11 +15,12 @@ from agents.settings import RunSettings
 from automix.actions import OFF, PLAIN
 from automix.data.tasks import Task, TaskFamily, TaskSpec
 from automix.errors import AutomixError, ConfigError
-from automix.mixing import MixSettings, as_targets, mix_batch
+from automix.mixing import MixSettings, mix_batch
 from automix.models import create_classifier
 from automix.saliency import SALIENCY
 from automix.seeding import generator
 from automix.stacking import frozen_running_statistics
+from automix.targets import as_targets
 from automix.trainer import Trainer
 
 IMAGES = 8

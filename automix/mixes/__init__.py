@@ -17,6 +17,7 @@ else a paper leaves open are keyword-only parameters with defaults, which
 What a method states in its tags:
 
 - ``guided``: it has a form guided by saliency;
+- ``least``: which shows the partner where it is least salient;
 - ``looks``: its masks depend on the images, which ``draw`` then brings, one draw an image;
 - ``keeps_label``: it shows no other class, so the label stays, unless the label rule knows better;
 - ``moves``: its ``Recipe`` puts something else in the place of the image or of its partner;

@@ -15,7 +15,7 @@ from automix.mixes import MIXES, Draw
 from automix.mixes.rmix import GRIDS, at_random_percentiles
 
 
-@MIXES.register("rmix_least", guided=True)
+@MIXES.register("rmix_least", guided=True, least=True, share_error=0.03)
 def rmix_least(draw: Draw, *, grids: Sequence[int] = GRIDS) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 1 where the image's is salient.
 
