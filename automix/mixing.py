@@ -20,7 +20,7 @@ from automix.errors import ConfigError
 from automix.labels import LABEL_RULES, Shown, Weights, check_label_rule
 from automix.masks import Array, Mask, as_tensor
 from automix.mixes import MIXES, Draw
-from automix.options import configured, options_of
+from automix.options import configured, configured_rule, options_of
 from automix.pairing import PAIRINGS, Pairs, pair_batches
 from automix.recipes import Layers, Recipe, as_recipe
 from automix.saliency import SALIENCY, Classifier
@@ -51,7 +51,8 @@ class MixSettings:
     label_rule: str = "area"
     """A name in ``automix.labels.LABEL_RULES``, for actions that name none."""
     options: Sequence[str] = ()
-    """``method.parameter=value``: what a method's paper leaves open, where not its default."""
+    """``name.parameter=value``: what the paper of a method or label rule leaves open, where not
+    its default."""
     mix_probability: float = 1.0
     """Share of batches that are mixed at all, in [0, 1]; an action's own multiplies it."""
 
@@ -184,23 +185,30 @@ def mix_batch(
     shown = _shown(recipe, draw, pairs, action, settings, maps, played)
     mixed = _blended(images, action, recipe, shown, out)
     rule = action.label_rule or settings.label_rule
-    return Mixed(mixed, *label(labels, num_classes, shown, rule))
+    return Mixed(mixed, *label(labels, num_classes, shown, rule, settings.options))
 
 
 def label(
-    labels: Tensor, num_classes: int, shown: Shown, rule: str
+    labels: Tensor, num_classes: int, shown: Shown, rule: str, options: Sequence[str] = ()
 ) -> tuple[Tensor, Tensor, Shown, Revised | None]:
     """Make the targets of a mixed batch.
+
+    Args:
+        labels: (b,) int classes or (b, k) class probabilities.
+        num_classes: k.
+        shown: What the images show.
+        rule: A name in ``automix.labels.LABEL_RULES``.
+        options: Its settings, as ``MixSettings.options``.
 
     Returns:
         Targets (b, k), weights of the own labels (b,), what was shown, and what makes the targets
         anew once the classifier has seen the images: the last fields of ``Mixed``.
     """
-    pairs, device, entry = shown.pairs, labels.device, LABEL_RULES.entry(rule)
-    if shown.keeps_label and not entry.tags.get("erasures"):
+    pairs, device = shown.pairs, labels.device
+    if shown.keeps_label and not LABEL_RULES.entry(rule).tags.get("erasures"):
         whole = torch.ones(len(labels), device=device)
         return as_targets(labels, num_classes), whole, shown, None
-    told = entry.value(shown)
+    told = configured_rule(rule, tuple(options))(shown)
     if not isinstance(told, Weights):
         lam = _for_each(told, pairs, device)
         return mix_targets(labels, num_classes, pairs, lam), lam, shown, None
@@ -273,7 +281,8 @@ def _shown(
     rule = action.label_rule or settings.label_rule
     if not action.mixes:
         return shown
-    check_label_rule(rule, str(action), action.method, maps is not None)
+    if not keeps_label:  # else the trainer's rule does not concern it
+        check_label_rule(rule, str(action), action.method, maps is not None)
     if maps is None or not LABEL_RULES.entry(rule).tags.get("needs_maps"):
         return shown
     theirs = maps[as_tensor(pairs.partner, maps.device)]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 PRESETS: Mapping[str, str] = {
     "guidedmixup": "mixup+spectral",
     "guidedmixup_ap": "mixup+gradient",
+    "lumix": "cutmix:perturbed",
     "saliencymix": "cutmix+spectral",
 }
 """Name -> form; kept in the order of their letters."""

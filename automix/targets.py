@@ -88,33 +88,35 @@ def weighed_targets(labels: Tensor, num_classes: int, pairs: Pairs, weights: Wei
         labels: (b,) int classes or (b, k) class probabilities.
         num_classes: k.
         pairs: Who is mixed with whom.
-        weights: Of each label; what they lack to 1 is lost, or spread over the classes that
-            neither label names.
+        weights: Of each label, and of its share that goes to all classes alike.
     """
     own = as_targets(labels, num_classes)
     partner = own[as_tensor(pairs.partner, own.device)]
-    mine, theirs = (w.to(own)[:, None] for w in (weights.own, weights.partner))
-    targets = mine * own + theirs * partner
-    if not weights.spread:
+    targets = _summed(weights.own, own, weights.partner, partner)
+    if weights.blur is None:
         return targets
-    # A class that the image shows, own or partner's, has its weight already.
-    others = 1 - torch.where(mine > 0, own, 0).maximum(torch.where(theirs > 0, partner, 0))
-    room = others.sum(1, keepdim=True)
-    # Where the two name all classes between them, what lacks goes to all alike.
-    others = torch.where(room > 0, others, torch.ones_like(others))
-    rest = (1 - targets.sum(1, keepdim=True)).clamp(min=0)
-    return targets + rest * others / others.sum(1, keepdim=True)
+    # Rows that weigh more in the loss than others do so blurred, too.
+    level = own.sum(1, keepdim=True) / num_classes, partner.sum(1, keepdim=True) / num_classes
+    return targets + _summed(weights.blur[0], level[0], weights.blur[1], level[1])
+
+
+def _summed(mine: Tensor, own: Tensor, theirs: Tensor, partner: Tensor) -> Tensor:
+    """Return rows of two tables with weights, (b,) each, added up."""
+    return mine.to(own)[:, None] * own + theirs.to(own)[:, None] * partner
 
 
 def revise(revision: Revision, labels: Tensor, num_classes: int, pairs: Pairs) -> Revised:
     """Return what makes the targets of mixed images anew once a classifier has seen them."""
     own = as_targets(labels, num_classes)
-    partner = own[as_tensor(pairs.partner, own.device)]
+    # A row's sum is its weight in the loss, which says nothing about its classes.
+    classes = own / own.sum(1, keepdim=True)
+    other = as_tensor(pairs.partner, own.device)
 
     def revised(logits: Tensor, rows: slice) -> Tensor:
-        predicted, mine, theirs = logits.detach().float().softmax(1), own[rows], partner[rows]
-        lam = revision((predicted * mine).sum(1), (predicted * theirs).sum(1), rows)[:, None]
-        return lam * mine + (1 - lam) * theirs
+        predicted, theirs = logits.detach().float().softmax(1), other[rows]
+        mine, partner = (predicted * classes[rows]).sum(1), (predicted * classes[theirs]).sum(1)
+        lam = revision(mine, partner, rows)
+        return _summed(lam, own[rows], 1 - lam, own[theirs])
 
     return revised
 

@@ -4,9 +4,13 @@ A rule has the signature::
 
     rule(shown) -> Array or Weights
 
-``shown`` is a ``Shown``: what was drawn and what the mixed image shows. An array is lam, (u,)
-float32 in [0, 1], one for each draw: the weight of the own label, the partner gets the rest.
-``Weights`` say more. What a rule may state in its tags:
+``shown`` is a ``Shown``: what was drawn and what the mixed image shows. An array is lam, float32
+in [0, 1], one for each draw (u,) or each image (n,): the weight of the own label, the partner gets
+the rest. ``Weights`` say more. What a paper leaves open are keyword-only parameters with defaults,
+which ``trainer.mix.options=["rule.parameter=value"]`` sets.
+
+Whatever a rule weighs by, a mask of zeros must leave the own label whole: it is what a batch that
+is not mixed has. What a rule may state in its tags:
 
 - ``needs_maps``: it weighs by saliency, so the action must name a provider;
 - ``erasures``: it has something to say about mixes that erase or restyle and show no other class
@@ -20,6 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from automix.errors import ConfigError
@@ -65,6 +70,11 @@ class Shown:
         """(u,) float32: each mask's mean weight."""
         return self.mask.area()
 
+    @property
+    def areas(self) -> Tensor:
+        """(n,) float32: the mean weight of each image's mask."""
+        return torch.as_tensor(self.masks.area())
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -74,9 +84,10 @@ class Weights:
     """(n,) float32, 0 or more."""
     partner: Tensor
     """(n,) float32, 0 or more."""
-    spread: bool = False
-    """Whether what lacks to 1 goes to all other classes alike. If not, a target's sum may differ
-    from 1: it is then also the weight of the image in the loss."""
+    blur: tuple[Tensor, Tensor] | None = None
+    """Further weight of the own and of the partner's label, (n,) each, that goes to all classes
+    alike. Where all weights of an image together differ from 1, their sum is also the weight of
+    the image in the loss."""
     revision: Revision | None = None
     """What lam becomes when the classifier has seen the mixed images, if it has a say."""
 
@@ -99,6 +110,17 @@ def check_label_rule(rule: str, action: str, method: str, has_maps: bool) -> Non
         ConfigError: If there is no such rule, or it does not fit the method.
     """
     tags, mix = LABEL_RULES.entry(rule).tags, MIXES.entry(method).tags
+    if mix.get("keeps_label") and not tags.get("erasures") and rule != "area":
+        raise ConfigError(
+            f"label rule {rule!r} weighs two labels, and {method} shows no other class",
+            f"use the rule 'visibility' with it, or this rule with cutmix: {_fitting(rule)}",
+        )
+    if tags.get("needs_maps") and mix.get("points"):
+        raise ConfigError(
+            f"label rule {rule!r} weighs labels by saliency, and no provider looks at the point "
+            f"clouds that {method} mixes",
+            f"use the rule 'area' with it, or this rule with images: {_fitting(rule)}",
+        )
     if tags.get("needs_maps") and not has_maps:
         raise ConfigError(
             f"label rule {rule!r} weighs labels by saliency, and {action} names none",
@@ -107,5 +129,11 @@ def check_label_rule(rule: str, action: str, method: str, has_maps: bool) -> Non
     if mix.get("layers") and rule != "area":
         raise ConfigError(
             f"label rule {rule!r} weighs two labels, and {method} shows more images than two",
-            "use the rule 'area' with it, or this rule with puzzlemix, which shows two",
+            f"use the rule 'area' with it, or this rule with two images: {_fitting(rule)}",
         )
+
+
+def _fitting(rule: str) -> str:
+    """Return an action that a rule fits."""
+    guide = "+gradient" if LABEL_RULES.entry(rule).tags.get("needs_maps") else ""
+    return f"cutmix@0.5{guide}:{rule}"
