@@ -91,6 +91,54 @@ class OneCycleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MarginSettings:
+    """Margin-based label smoothing (MbLS; Liu et al. 2022, arXiv:2111.15430, equation 6).
+
+    Adds ``weight * mean over classes of max(0, largest logit - logit - margin)`` to the loss of
+    each image: the net may be sure, up to the margin. It does not look at the targets.
+    """
+
+    weight: float = 0.0
+    """0 is off; the paper's is 0.1."""
+    margin: float = 10.0
+    """What logits may differ by at no cost, 0 or more."""
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "margin"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"trainer.margin.{name} is {getattr(self, name)}, wanted a number, 0 or more"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfAdaptiveSettings:
+    """Self-adaptive targets (Huang et al. 2020, arXiv:2002.10319, algorithm 1).
+
+    A training image's target moves towards what the classifier says of it, and images that it is
+    sure of weigh more.
+    """
+
+    start_epoch: int = 0
+    """The first epoch after which targets move; 0 is off. The paper's trainings of 200 epochs start
+    at 40 to 60. From then on every epoch but the last ends with a forward pass over the training
+    images, which is counted."""
+    momentum: float = 0.9
+    """How much of a target stays when it moves, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.start_epoch, int) or self.start_epoch < 0:
+            raise ConfigError(
+                f"trainer.self_adaptive.start_epoch is {self.start_epoch}, "
+                "wanted a whole number, 0 (off) or more"
+            )
+        if not 0 <= self.momentum <= 1:
+            raise ConfigError(
+                f"trainer.self_adaptive.momentum is {self.momentum}, wanted a number from 0 to 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
     """How a classifier is trained; timm's names."""
 
@@ -115,6 +163,8 @@ class TrainerSettings:
     onecycle: OneCycleSettings = field(default_factory=OneCycleSettings)
     label_smoothing: float = 0.0
     """In [0, 1); applied before mixing."""
+    margin: MarginSettings = field(default_factory=MarginSettings)
+    self_adaptive: SelfAdaptiveSettings = field(default_factory=SelfAdaptiveSettings)
     probe_size: int = 200
     """Training images, unmixed, that the train metrics are measured on each epoch."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -97,7 +97,7 @@ class BatchTraining:
         images = lane.images.detach().requires_grad_()
         with self._private_draws("look"):
             logits = self._cohort.classify(0, images)
-            loss = F.cross_entropy(logits, lane.targets, reduction="sum")
+            loss = F.cross_entropy(logits, self._cohort.targets(0), reduction="sum")
             (slopes,) = torch.autograd.grad(loss, images)
         self._log.count([0], len(images), (1, 1))
         self._seen = Look(of_slopes(slopes), cells_of(slopes), logits.detach())
@@ -138,8 +138,16 @@ class BatchTraining:
             played = np.full(b, rng.random() < settings.mix_probability)
             mask, share = mask.only(played), share * played
         shown = Shown(mask, share, pairs, rng, own=maps, partner=partners)
-        targets, lam, *_ = label(lane.targets, lane.data.classes, shown, settings.label_rule)
-        return Batch(blend(lane.images, pairs, mask)[:, None], targets[:, None], True), lam
+        targets, lam, _, revised = label(
+            self._cohort.targets(0),
+            lane.data.classes,
+            shown,
+            settings.label_rule,
+            settings.options,
+        )
+        revisions = [([0], revised, slice(None))] if revised else []
+        images = blend(lane.images, pairs, mask)[:, None]
+        return Batch(images, targets[:, None], True, revisions), lam
 
     def _private_draws(self, what: str) -> AbstractContextManager[None]:
         """Lend nets that draw, for dropout, a private state of the global generator."""

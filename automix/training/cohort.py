@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 from torch import Tensor
 
@@ -26,8 +25,10 @@ from automix.training.epoch_log import EpochLog
 from automix.training.feeding import Batch, Feeder
 from automix.training.lanes import Lane, Seat
 from automix.training.learning_rate import scheduler_of
+from automix.training.losses import training_losses
 from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
+from automix.training.target_memory import TargetMemory, probabilities
 
 FUSED = frozenset({"adam", "adamw", "momentum", "nesterov", "sgd"})
 """timm optimizers that are torch's own, which has one kernel for a whole step of them."""
@@ -106,6 +107,21 @@ class Cohort:
     def _count_epoch(self, log: EpochLog) -> None:
         log.count(slice(None), self._seats[0].data.trained, (1, 1))
         self.epoch += 1
+        start = self._settings.self_adaptive.start_epoch
+        if 0 < start <= self.epoch < self._settings.epochs:  # after the last nobody would look
+            self._adapt_targets(log)
+
+    @torch.no_grad()
+    def _adapt_targets(self, log: EpochLog) -> None:
+        """Move each member's targets towards what it says of its training images, unmixed."""
+        momentum = self._settings.self_adaptive.momentum
+        data = [seat.data for seat in self._seats]
+        said = probabilities(self._stack, data, self._settings.precision, self._images_at_once())
+        for slot, seat in enumerate(self._seats):
+            memory = seat.memory or TargetMemory(seat.data.targets)
+            memory.move(said[: len(seat.data.train), slot], momentum)
+            seat.memory = memory
+            log.count([slot], len(seat.data.train), (1, 0))
 
     def _close(self, log: EpochLog) -> list[EpochMetrics]:
         log.gradient_squares = self._stack.member_squares()
@@ -134,8 +150,8 @@ class Cohort:
         with autocast(self._settings.precision, self._device):
             logits = self._stack(images)
         targets = _revised(batch, logits) if batch.revisions else batch.targets
-        each = F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(0, 1), reduction="none"
+        each = training_losses(
+            logits.float().flatten(0, 1), targets.flatten(0, 1), self._settings.margin
         )
         self._optimizer.zero_grad()
         # The slope of each member's mean; taking means first would only lengthen the graph.
@@ -157,6 +173,11 @@ class Cohort:
     def lanes(self) -> list[Lane]:
         """Where batches come from: the members that share task and seed."""
         return self._feeder.lanes
+
+    def targets(self, slot: int) -> Tensor:
+        """Return the targets (b, classes) of the images that a member's lane took last."""
+        (lane,) = (lane for lane in self.lanes if slot in lane.slots)
+        return lane.targets_for(self._seats[slot])
 
     def classify(self, slot: int, images: Tensor) -> Tensor:
         """Return a member's logits (b, classes) float32 for (b, c, h, w), in training mode.
@@ -259,7 +280,8 @@ class Cohort:
         """Return a copy of everything that a member's next epoch depends on.
 
         Batch order and mixing draws are functions of seed and epoch, so numbers, weights and
-        remembered maps are all there is. The classifier's state is that of its net alone.
+        remembered maps and targets are all there is. The classifier's state is that of its net
+        alone.
         """
         seat, parts = self._seats[slot], self._stack.parts(slot)
         return {
@@ -282,6 +304,7 @@ class Cohort:
                 for group in self._optimizer.param_groups
             ],
             "saliency": {name: bank.state() for name, bank in seat.banks.items()},
+            "memory": seat.memory.state() if seat.memory else {},
         }
 
     @torch.no_grad()
@@ -298,6 +321,8 @@ class Cohort:
                 name: SaliencyBank.restored(bank, self._device)
                 for name, bank in state["saliency"].items()
             }
+            if state["memory"]:
+                seat.memory = TargetMemory.restored(state["memory"], self._device)
             for name, (value, rows) in self._stack.parts(slot).items():
                 value[rows] = state["classifier"][name]
                 for key, entry in state["optimizer"][name].items():
@@ -308,9 +333,9 @@ class Cohort:
 def _revised(batch: Batch, logits: Tensor) -> Tensor:
     """Return the targets (b, k, classes) in which the classifiers have had their say."""
     targets = batch.targets.clone()
-    for slots, revise in batch.revisions:
+    for slots, revise, rows in batch.revisions:
         for slot in slots:
-            targets[:, slot] = revise(logits[:, slot])
+            targets[:, slot] = revise(logits[:, slot], rows)
     return targets
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,10 @@ the cost of a call, and little enough for the cache. Fixed, because draws are ma
 """
 
 
+Revision = tuple[Sequence[int], Revised, slice]
+"""Members, what makes their targets of one's logits, and which of its images are in the batch."""
+
+
 @dataclass
 class Batch:
     """One step's input."""
@@ -35,8 +39,8 @@ class Batch:
     """(b, k, classes)."""
     wants_slopes: bool
     """Whether some maps are read off this step."""
-    revisions: Sequence[tuple[Sequence[int], Callable[[Tensor], Tensor]]] = ()
-    """Members, and what makes their targets (b, classes) of one's logits (b, classes)."""
+    revisions: Sequence[Revision] = ()
+    """What makes targets anew once the classifiers have seen the images."""
 
 
 class Feeder:
@@ -52,7 +56,7 @@ class Feeder:
     def __init__(
         self, seats: Sequence[Seat], network: Stack, settings: TrainerSettings, device: torch.device
     ) -> None:
-        self._members, self._settings, self._device = len(seats), settings, device
+        self._seats, self._settings, self._device = seats, settings, device
         self.lanes = lanes_of(seats)
         first, size = seats[0].data, settings.batch_size
         self._shape, self._classes, self._trained = (
@@ -113,8 +117,10 @@ class Feeder:
         for lane in self.lanes:
             players: dict[tuple[MixAction, int], list[int]] = {}
             for slot in lane.slots:
-                # Saliency of the classifier differs from member to member, so each mixes alone.
-                alone = slot if needs_classifier(actions[slot]) else -1
+                # Saliency of the classifier, and what it made of the targets, differ from member
+                # to member, so each mixes alone.
+                own = needs_classifier(actions[slot]) or self._seats[slot].memory is not None
+                alone = slot if own else -1
                 players.setdefault((actions[slot], alone), []).append(slot)
             plays += [
                 Play(action, lane, slots, generator(lane.seed, "mix", epoch))
@@ -125,7 +131,7 @@ class Feeder:
     def _memory(self, count: int) -> tuple[Tensor, Tensor]:
         """Return images (count, k, c, h, w) and targets (count, k, classes) to write into."""
         if self._buffers is None:
-            most, k = min(self._piece, self._trained), self._members
+            most, k = min(self._piece, self._trained), len(self._seats)
             self._buffers = (
                 torch.empty((most, k, *self._shape), device=self._device),
                 torch.empty((most, k, self._classes), device=self._device),
@@ -153,7 +159,7 @@ class Feeder:
         first, *others = play.slots
         play.mixed = mix_batch(
             play.lane.images[here],
-            play.lane.targets[here],
+            play.lane.targets_for(self._seats[first], here),
             play.action,
             num_classes=self._classes,
             rng=play.rng,
@@ -168,19 +174,13 @@ class Feeder:
         log.mixed(play.slots, play.mixed.own_share)
 
 
-def _revisions(
-    plays: Sequence[Play], rows: slice
-) -> list[tuple[Sequence[int], Callable[[Tensor], Tensor]]]:
+def _revisions(plays: Sequence[Play], rows: slice) -> list[Revision]:
     """Return what revises the targets of some of the images that plays mixed last."""
     return [
-        (play.slots, _of_rows(play.mixed.revised, rows))
+        (play.slots, play.mixed.revised, rows)
         for play in plays
         if play.mixed is not None and play.mixed.revised is not None
     ]
-
-
-def _of_rows(revised: Revised, rows: slice) -> Callable[[Tensor], Tensor]:
-    return lambda logits: revised(logits, rows)
 
 
 def _parts(count: int, size: int) -> list[slice]:

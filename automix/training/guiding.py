@@ -79,7 +79,9 @@ class Guide:
         provider, scale = SALIENCY.entry(name), self._settings.scale
         slots = [play.slots[0] for play in plays]
         images = torch.stack([_shrunk(play.lane.images[here], scale) for play in plays], 1)
-        targets = torch.stack([play.lane.targets[here] for play in plays], 1)
+        targets = torch.stack(
+            [play.lane.targets_for(self._seats[play.slots[0]], here) for play in plays], 1
+        )
 
         def classify(x: Tensor) -> Tensor:
             return self._stack.only(slots, x.unflatten(0, (-1, len(slots)))).flatten(0, 1)

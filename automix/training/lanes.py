@@ -16,7 +16,10 @@ from automix.saliency import SALIENCY, normalised
 from automix.seeding import generator
 from automix.settings import TrainerSettings
 from automix.training.saliency_bank import SaliencyBank
+from automix.training.target_memory import TargetMemory
 from automix.training.task_tensors import TaskTensors
+
+EVERYTHING = slice(None)
 
 
 @dataclass
@@ -28,6 +31,8 @@ class Seat:
     diverged: bool = False
     banks: dict[str, SaliencyBank] = field(default_factory=dict)
     """By provider: the maps that this member's classifier gave last."""
+    memory: TargetMemory | None = None
+    """Targets of its own, if it has come to see some otherwise than its task does."""
 
 
 class Lane:
@@ -61,6 +66,12 @@ class Lane:
         if self._augment.active:
             self.views = draw_views(len(self.rows), self._augment, self._view_rng)
             self.images = augmented(self.images, self.views)
+
+    def targets_for(self, seat: Seat, here: slice | np.ndarray = EVERYTHING) -> Tensor:
+        """Return the targets (b, classes) of images that were taken last, as a member sees them."""
+        if seat.memory is None:
+            return self.targets[here]
+        return seat.memory.recall(self.index[here])
 
     def still_maps(self, provider: str) -> Tensor:
         """Return the maps of the images taken, by a provider that needs no classifier."""

@@ -8,7 +8,13 @@ import pytest
 from timm.optim import list_optimizers
 
 from automix.errors import ConfigError
-from automix.settings import ELEMENTWISE, SaliencySettings, TrainerSettings
+from automix.settings import (
+    ELEMENTWISE,
+    MarginSettings,
+    SaliencySettings,
+    SelfAdaptiveSettings,
+    TrainerSettings,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,26 @@ def test_a_look_that_means_nothing_is_refused_by_name(changes, message):
 
 
 @pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (MarginSettings, {"weight": -0.1}, "margin.weight is -0.1, wanted a number, 0 or more"),
+        (MarginSettings, {"weight": float("nan")}, "margin.weight is nan, wanted a number"),
+        (MarginSettings, {"margin": -1.0}, "margin.margin is -1.0, wanted a number, 0 or more"),
+        (MarginSettings, {"margin": float("inf")}, "margin.margin is inf, wanted a number"),
+        (SelfAdaptiveSettings, {"start_epoch": -1}, "start_epoch is -1, wanted a whole number"),
+        (SelfAdaptiveSettings, {"start_epoch": 1.5}, "start_epoch is 1.5, wanted a whole number"),
+        (SelfAdaptiveSettings, {"momentum": 1.1}, "momentum is 1.1, wanted a number from 0 to 1"),
+        (SelfAdaptiveSettings, {"momentum": float("nan")}, "momentum is nan, wanted a number"),
+    ],
+)
+def test_targets_and_losses_that_mean_nothing_are_refused_by_name(kind, changes, message):
+    with pytest.raises(ConfigError) as error:
+        kind(**changes)
+    assert error.value.message.startswith("trainer.")
+    assert message in error.value.message
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"epochs": 1, "batch_size": 1, "probe_size": 1},
@@ -69,6 +95,12 @@ def test_whatever_saves_time_at_a_price_is_off_unless_asked_for():
     assert dataclasses.astuple(settings.saliency) == (1, 1, "pass")
     assert (settings.precision, settings.compile) == ("float32", False)
     assert not settings.augment.active
+
+
+def test_what_changes_targets_and_losses_is_off_unless_asked_for():
+    settings = TrainerSettings()
+    assert (settings.margin.weight, settings.self_adaptive.start_epoch) == (0.0, 0)
+    assert (settings.margin.margin, settings.self_adaptive.momentum) == (10.0, 0.9)
 
 
 def test_settings_are_values():

@@ -1,0 +1,161 @@
+"""Whole trainings under every label rule and loss: alone, side by side, and from a snapshot."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from automix.actions import PLAIN, MixAction
+from automix.labels import LABEL_RULES
+from automix.mixing import MixSettings
+from automix.population import Population
+from automix.settings import MarginSettings, SaliencySettings, SelfAdaptiveSettings
+from automix.trainer import Trainer
+from automix.training.target_memory import TargetMemory
+from tests import tiny
+from tests.automix.test_population import assert_same_numbers
+from tests.automix.training.helpers import (
+    assert_close,
+    cohort_of,
+    digits,
+    epoch_of,
+    order,
+    play_epoch,
+    seat_of,
+)
+
+SAME, OTHER, LONG = digits(64), digits(64, seed=4), digits(65)
+WHO = [(SAME, 0), (OTHER, 1), (SAME, 0), (LONG, 2)]
+
+
+def form_of(rule: str, method: str = "cutmix", guide: str = "gradient") -> MixAction:
+    needs_maps = bool(LABEL_RULES.entry(rule).tags.get("needs_maps"))
+    return MixAction.parse(f"{method}@0.5{f'+{guide}' * needs_maps}:{rule}")
+
+
+RULES = {rule: form_of(rule) for rule in LABEL_RULES}
+LOSSES = {
+    "margin": {"margin": MarginSettings(weight=0.5, margin=1.0)},
+    "self_adaptive": {"self_adaptive": SelfAdaptiveSettings(start_epoch=1, momentum=0.5)},
+    "both": {
+        "margin": MarginSettings(weight=0.5, margin=1.0),
+        "self_adaptive": SelfAdaptiveSettings(start_epoch=1, momentum=0.5),
+        "saliency": SaliencySettings(refresh=2),
+    },
+}
+GRADIENT = MixAction("rmix", 0.5, "gradient")
+CASES = {
+    **{rule: ({}, action) for rule, action in RULES.items() if rule not in ("area", "requested")},
+    **{loss: (changes, MixAction("cutmix", 0.5)) for loss, changes in LOSSES.items()},
+    "both, guided": (LOSSES["both"], GRADIENT),
+    "both, perturbed": (LOSSES["both"], form_of("perturbed", "mixup")),
+    "both, cam_mass": (LOSSES["both"], form_of("cam_mass", "mixup", "spectral")),
+    "both, visibility": (LOSSES["both"], form_of("visibility")),
+}
+every_case = pytest.mark.parametrize(("changes", "action"), CASES.values(), ids=CASES)
+
+
+def settings_of(changes):
+    return tiny.trainer_settings(**{"epochs": 3, "lr": 0.05} | changes)
+
+
+def plays_of(action):
+    """Two epochs; in the second two of one lane, by then with different weights, play the same."""
+    return [[action, action, MixAction("mixup", 0.3), PLAIN], [action, PLAIN, action, action]]
+
+
+def everyone(changes):
+    population = Population([task for task, _ in WHO], settings_of(changes))
+    return population, population.reset([seed for _, seed in WHO])
+
+
+@every_case
+def test_every_member_has_the_numbers_of_a_trainer_of_its_own(changes, action):
+    population, first = everyone(changes)
+    together = [first, *(population.run_epoch(plays) for plays in plays_of(action))]
+    for member, (task, seed) in enumerate(WHO):
+        trainer = Trainer(task, settings_of(changes))
+        records = [
+            trainer.reset(seed),
+            *(trainer.run_epoch(plays[member]) for plays in plays_of(action)),
+        ]
+        for got, wanted in zip(together, records, strict=True):
+            assert not wanted.diverged
+            assert_close(got[member], wanted)
+
+
+@every_case
+def test_a_training_goes_on_from_a_snapshot_bit_by_bit(changes, action):
+    population, _ = everyone(changes)
+    population.run_epoch(plays_of(action)[0])
+    snapshot = population.snapshot()
+    kept = copy.deepcopy(snapshot)
+    wanted, end = population.run_epoch(plays_of(action)[1]), population.snapshot()
+    other, _ = everyone(changes)
+    other.restore(snapshot)
+    assert other.run_epoch(plays_of(action)[1]) == wanted
+    assert_same_numbers(other.snapshot(), end)
+    assert_same_numbers(snapshot, kept)
+
+
+@every_case
+def test_rule_and_loss_change_the_training(changes, action):
+    plain = MixAction(action.method, action.ratio, action.saliency)
+    losses = []
+    for given, one in ((changes, action), ({}, plain)):
+        trainer = Trainer(SAME, settings_of(given))
+        trainer.reset(0)
+        losses.append([trainer.run_epoch(one).mixed_loss for _ in range(2)])
+    assert losses[0] != losses[1]
+
+
+def test_a_margin_that_nothing_exceeds_changes_nothing():
+    wide = {"margin": MarginSettings(weight=0.5, margin=1e6)}
+    trainers = [Trainer(SAME, settings_of(changes)) for changes in (wide, {})]
+    records = []
+    for trainer in trainers:
+        trainer.reset(0)
+        records.append(trainer.run_epoch(PLAIN))
+    assert records[0] == records[1]
+
+
+def test_a_penalty_is_part_of_the_loss_that_is_logged():
+    tight = {"margin": MarginSettings(weight=5.0, margin=0.0)}
+    logged = []
+    for changes in (tight, {}):
+        trainer = Trainer(SAME, settings_of(changes | {"lr": 0.0}))
+        trainer.reset(0)
+        logged.append(trainer.run_epoch(PLAIN).mixed_loss)
+    assert logged[0] > logged[1] + 0.01
+
+
+@pytest.mark.parametrize("guide", ["", "+spectral", "+gradient"])
+def test_batches_bring_what_revises_their_own_targets(guide):
+    """Those mixed ahead, many batches at once, and those mixed step by step."""
+    words = MixSettings(options=["perturbed.strength=1", "perturbed.noise=0"])
+    population = Population([SAME], settings_of({"mix": words}))
+    population.reset([0])
+    labels = torch.from_numpy(SAME.train_labels[order(SAME, 0, 0)]).split(tiny.BATCH_SIZE)
+    action = MixAction.parse(f"mixup@0.5{guide}:perturbed")
+    with epoch_of(cohort_of(population), [action]) as (batches, _):
+        for batch, own in zip(batches, labels, strict=True):
+            ((members, revised, rows),) = batch.revisions
+            assert list(members) == [0]
+            targets = revised(torch.zeros(tiny.BATCH_SIZE, 10), rows)
+            wanted = (torch.eye(10)[own] + torch.eye(10)[own.roll(1)]) / 2
+            torch.testing.assert_close(targets, wanted)
+
+
+def test_maps_are_asked_for_with_the_targets_that_a_member_has_come_to():
+    batches = []
+    for moved in (False, True):
+        population = Population([SAME], settings_of({}))
+        population.reset([0])
+        if moved:
+            memory = TargetMemory(torch.eye(10)[torch.from_numpy(SAME.train_labels)])
+            memory.move(torch.eye(10).roll(1, 0)[torch.from_numpy(SAME.train_labels)], 0.0)
+            seat_of(population).memory = memory
+        batches.append(play_epoch(cohort_of(population), [GRADIENT])[0][0])
+    assert not torch.equal(*batches)
