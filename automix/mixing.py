@@ -23,8 +23,8 @@ from automix.mixes import MIXES, Draw
 from automix.options import configured, configured_rule, options_of
 from automix.pairing import PAIRINGS, Pairs, pair_batches
 from automix.recipes import Layers, Recipe, as_recipe
-from automix.saliency import SALIENCY, Classifier
-from automix.stacking import frozen_running_statistics
+from automix.saliency import SALIENCY, Classifier, only_in_training
+from automix.stacking import frozen_running_statistics, same_draws_afterwards
 from automix.targets import (
     Revised,
     as_targets,
@@ -154,7 +154,8 @@ def mix_batch(
         rng: Every draw comes from here.
         saliency: (b, h, w) maps that sum to 1, for an action that names a provider; others ignore
             them. Computed by the provider if not given.
-        classifier: images -> logits, for providers that need one.
+        classifier: images -> logits, for providers that need one; those that look at the last
+            feature map need the net itself.
         settings: How the action is carried out.
         batch_size: Images are paired within consecutive batches of this size; default all.
         out: As images, any strides, not sharing memory with them: the mixed images are written
@@ -167,8 +168,8 @@ def mix_batch(
 
     Raises:
         ConfigError: If the method does not mix images of this form, the provider needs a
-            classifier and none is given, the label rule does not fit, or ``out`` is not like the
-            images.
+            classifier and none is given, or another one, or a trainer, the label rule does not fit,
+            or ``out`` is not like the images.
     """
     action = action.resolved()
     _check(images, action, out)
@@ -345,6 +346,12 @@ def _saliency_of(
     action: MixAction, images: Tensor, targets: Tensor, classifier: Classifier | None
 ) -> Tensor:
     provider = SALIENCY.entry(action.saliency)
+    if only_in_training(provider):
+        raise ConfigError(
+            f"saliency {action.saliency!r} is part of a training by this project's trainer; "
+            "mix_batch alone cannot compute it",
+            "pass maps of your own by saliency=..., or use 'gradient'",
+        )
     if classifier is None:
         if provider.tags["needs_classifier"]:
             raise ConfigError(
@@ -354,5 +361,8 @@ def _saliency_of(
         classifier = torch.nn.Identity()
     if not isinstance(classifier, torch.nn.Module):
         return provider.value(images, targets, classifier)
-    with frozen_running_statistics(classifier):
+    with (
+        frozen_running_statistics(classifier),
+        same_draws_afterwards(images.device, enabled=classifier.training),
+    ):
         return provider.value(images, targets, classifier)

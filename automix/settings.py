@@ -55,6 +55,24 @@ class SaliencySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeacherSettings:
+    """The trained net that saliency ``teacher`` asks."""
+
+    model: str = ""
+    """A timm model; its number of classes does not matter."""
+    weights: str = ""
+    """A safetensors file with its weights, named as timm names them."""
+
+    def __post_init__(self) -> None:
+        if bool(self.model) != bool(self.weights):
+            named, missing = ("model", "weights") if self.model else ("weights", "model")
+            raise ConfigError(
+                f"trainer.teacher.{named} is set and trainer.teacher.{missing} is not",
+                "a teacher needs both: a timm model, and a safetensors file with its weights",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class OneCycleSettings:
     """The course of ``trainer.sched=onecycle``, in the words of torch's ``OneCycleLR``.
 
@@ -175,6 +193,13 @@ class TrainerSettings:
     mix: MixSettings = field(default_factory=MixSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     saliency: SaliencySettings = field(default_factory=SaliencySettings)
+    model_ema: bool = False
+    """Whether a moving average of the weights is kept, for saliency ``ema``; what is measured is
+    the classifier itself."""
+    model_ema_decay: float = 0.99
+    """What remains of the average at each step, in [0, 1). timm's 0.9998 looks back 5000 steps,
+    which is longer than a short training."""
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("probe_size", 1)):
@@ -195,6 +220,10 @@ class TrainerSettings:
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(
                 f"trainer.label_smoothing is {self.label_smoothing}, wanted 0 to below 1"
+            )
+        if not 0 <= self.model_ema_decay < 1:
+            raise ConfigError(
+                f"trainer.model_ema_decay is {self.model_ema_decay}, wanted 0 to below 1"
             )
         if self.precision not in ("float32", "bfloat16"):
             raise ConfigError(

@@ -46,6 +46,10 @@ _CHANNELWISE = (
 Part = tuple[Tensor, slice | EllipsisType]
 """A tensor and the rows of it that belong to one member."""
 
+Question = Callable[..., tuple[Tensor, ...]]
+"""Asked of a net and inputs (b, m, ...), it answers with tensors (b, n, ...). Members side by side
+are one net, whose channels and classes are theirs side by side."""
+
 
 class Stack(Protocol):
     """k nets behind one call."""
@@ -62,6 +66,19 @@ class Stack(Protocol):
         """Run some members: (b, len(chosen), c, h, w) to logits (b, len(chosen), classes).
 
         For looking, not for training: gradients reach the images, and need not reach the weights.
+        """
+        ...
+
+    def ask(
+        self, chosen: Sequence[int], question: Question, *inputs: Tensor, trains: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Ask some members, with inputs (b, len(chosen), ...) and answers of the same form.
+
+        Args:
+            chosen: Which, in the order of the inputs.
+            question: What to do with a net.
+            inputs: One for each member in each.
+            trains: Whether gradients must reach the weights.
         """
         ...
 
@@ -165,18 +182,24 @@ class GroupedStack:
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
         """Run some members, with weights that no gradient reaches."""
-        rows = torch.as_tensor(chosen, device=images.device)
+        return self.ask(chosen, logits, images)[0]
+
+    def ask(
+        self, chosen: Sequence[int], question: Question, *inputs: Tensor, trains: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Ask some members, with weights that no gradient reaches unless it trains."""
+        rows = torch.as_tensor(chosen, device=inputs[0].device)
         everyone = list(chosen) == list(range(self.members))
-        part = {
-            name: value.detach()
-            if everyone
-            else value.detach().unflatten(0, (self.members, -1))[rows].flatten(0, 1)
-            for name, value in [*self._net.named_parameters(), *self._net.named_buffers()]
-            if value.dim()
-        }
+        part = {}
+        for name, value in [*self._net.named_parameters(), *self._net.named_buffers()]:
+            if value.dim():
+                own = value if trains else value.detach()
+                chunks = own if everyone else own.unflatten(0, (self.members, -1))[rows]
+                part[f"net.{name}"] = own if everyone else chunks.flatten(0, 1)
         # A twin that shares the weights and is not compiled: other weights would compile it anew.
-        logits = functional_call(copy.copy(self._net), part, (_side_by_side(images),))
-        return logits.view(len(images), len(chosen), -1)
+        asked = _Asked(copy.copy(self._net), question)
+        answers = functional_call(asked, part, tuple(_side_by_side(one) for one in inputs))
+        return tuple(one.unflatten(1, (len(chosen), -1)) for one in answers)
 
     def evaluator(self) -> Callable[[Tensor], Tensor]:
         """Return the nets in evaluation mode, with batch norm folded into the convolutions."""
@@ -220,6 +243,22 @@ class GroupedStack:
         return torch.stack(squares).sum(0)
 
 
+class _Asked(nn.Module):
+    """A net and what is asked of it, as a module whose weights can be others for a call."""
+
+    def __init__(self, net: nn.Module, question: Question) -> None:
+        super().__init__()
+        self.net, self._question = net, question
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self._question(self.net, *inputs)
+
+
+def logits(net: nn.Module, images: Tensor) -> tuple[Tensor]:
+    """Ask a net what it is there for."""
+    return (net(images),)
+
+
 def _rows(value: Tensor, member: int, members: int) -> slice | EllipsisType:
     """Return a member's rows; what has no rows, such as a count of batches, is common to all."""
     if value.dim() == 0:
@@ -228,9 +267,10 @@ def _rows(value: Tensor, member: int, members: int) -> slice | EllipsisType:
     return slice(member * size, (member + 1) * size)
 
 
-def _side_by_side(images: Tensor) -> Tensor:
+def _side_by_side(each: Tensor) -> Tensor:
     """Turn (b, k, c, h, w) into (b, k * c, h, w) with the channels innermost in memory."""
-    return images.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    joined = each.flatten(1, 2)
+    return joined.contiguous(memory_format=torch.channels_last) if joined.dim() == 4 else joined
 
 
 class LoopedStack:
@@ -247,14 +287,20 @@ class LoopedStack:
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
         """Run some members."""
-        if len(chosen) == 1:
-            return self._nets[chosen[0]](images[:, 0])[:, None]
-        logits = []
+        return self.ask(chosen, logits, images)[0]
+
+    def ask(
+        self, chosen: Sequence[int], question: Question, *inputs: Tensor, trains: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Ask some members; gradients reach the weights in any case."""
+        answers = []
         for i, member in enumerate(chosen):
             # Every member draws the same dropout, whoever else is there; the last one moves on.
-            with same_draws_afterwards(images.device, enabled=i + 1 < len(chosen)):
-                logits.append(self._nets[member](images[:, i]))
-        return torch.stack(logits, 1)
+            with same_draws_afterwards(inputs[0].device, enabled=i + 1 < len(chosen)):
+                answers.append(question(self._nets[member], *(one[:, i] for one in inputs)))
+        if len(chosen) == 1:
+            return tuple(one[:, None] for one in answers[0])
+        return tuple(torch.stack(parts, 1) for parts in zip(*answers, strict=True))
 
     def evaluator(self) -> Callable[[Tensor], Tensor]:
         """Return the nets in evaluation mode."""

@@ -9,26 +9,93 @@ A provider has the signature::
     classifier  images -> (b, k) logits; running statistics stay untouched while it is called
     returns     (b, h, w) float32, non-negative, sums to 1 for each image
 
-The tag ``passes`` says how many forward and backward passes over the samples it costs, and
-``needs_classifier`` whether the map changes as the classifier learns. A provider that can be read
-off a training step has the tag ``from_step``: slopes of the loss at the images, (b, c, h, w), to
-maps (b, h, w).
+A provider that looks at the last feature map asks for more by ``staged(classifier)``; nets of timm
+have it. The tags:
+
+``passes``
+    How many forward and backward passes over the samples it costs. A backward pass through a net's
+    head alone, one layer of many, is not counted.
+``needs_classifier``
+    Whether it asks a classifier.
+``from_step``
+    Where it can be read off a training step: slopes of the loss at the images, (b, c, h, w), to
+    maps (b, h, w).
+``from_clean_step``
+    The same, where its pass over the clean images also trains: the trainer makes that pass.
+``asks``
+    Whom a trainer gives it for a classifier: ``average`` or ``teacher``; without the tag, the
+    classifier in training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, cast
 
 import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
-from automix.registry import Registry
+from automix.errors import ConfigError
+from automix.feature_maps import FeatureNet
+from automix.registry import Entry, Registry
 
 Classifier = Callable[[Tensor], Tensor]
 Provider = Callable[[Tensor, Tensor, Classifier], Tensor]
 ReadOff = Callable[[Tensor], Tensor]
 
 SALIENCY: Registry[Provider] = Registry("saliency provider", __name__)
+
+
+class Staged(Protocol):
+    """A classifier that shows its last feature map."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return logits, (b, k), of images (b, c, h, w)."""
+        ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the last feature map, (b, c', h', w')."""
+        ...
+
+    def scored(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return that map, and the slopes there of the logits weighed by targets (b, k).
+
+        In a net that ends in global average pooling and a linear layer, the slopes are the weights
+        of the class divided by h' w', the same at every place.
+        """
+        ...
+
+
+def staged(classifier: Classifier) -> Staged:
+    """Return a classifier as one that shows its last feature map.
+
+    Raises:
+        ConfigError: If it is a mere function of the images.
+    """
+    if isinstance(classifier, nn.Module):
+        return FeatureNet(classifier)
+    if hasattr(classifier, "features") and hasattr(classifier, "scored"):
+        return cast(Staged, classifier)
+    raise ConfigError(
+        "the classifier is a function of the images, and this saliency looks at the last feature "
+        "map",
+        "pass the net itself (one of timm's), or use 'gradient', which works with every function",
+    )
+
+
+def only_in_training(entry: Entry[Provider]) -> bool:
+    """Return whether a provider needs what a trainer alone has: who is asked, or the step."""
+    return "asks" in entry.tags or "from_clean_step" in entry.tags
+
+
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring maps (b, h', w') to a size (b, h, w), bilinearly, as float32."""
+    maps = maps.float()
+    if maps.shape[1:] == size:
+        return maps
+    return F.interpolate(maps[:, None], size=size, mode="bilinear")[:, 0]
 
 
 def normalised(saliency: Tensor) -> Tensor:

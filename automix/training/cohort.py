@@ -20,7 +20,8 @@ from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP, EpochMetrics, calibrated_loss, graded
 from automix.seeding import borrowed_global_rng, derived_seed
 from automix.settings import TrainerSettings
-from automix.stacking import frozen_running_statistics, same_draws_afterwards, stack
+from automix.stacking import Part, frozen_running_statistics, same_draws_afterwards, stack
+from automix.training.average import Average
 from automix.training.epoch_log import EpochLog
 from automix.training.feeding import Batch, Feeder
 from automix.training.lanes import Lane, Seat
@@ -60,9 +61,13 @@ class Cohort:
         # Channels last is up to twice as fast for narrow grouped convolutions, on CPU and GPU.
         self._net = self._stack.module().to(device)
         self._net.to(memory_format=torch.channels_last)
+        self._average: Average | None = None
+        if settings.model_ema:
+            self._average = Average(self._stack, settings.model_ema_decay)
         if settings.compile:
             self._stack.compile("reduce-overhead" if device.type == "cuda" else "default")
-        self._feeder = Feeder(seats, self._stack, settings, device)
+        average = self._average.stack if self._average else None
+        self._feeder = Feeder(seats, self._stack, settings, device, average)
         self.epoch = self._updates = 0
         self._build_optimizer()
 
@@ -156,7 +161,11 @@ class Cohort:
         self._optimizer.zero_grad()
         # The slope of each member's mean; taking means first would only lengthen the graph.
         each.backward(torch.full_like(each, 1 / b))
+        for weight, slope in batch.clean_slopes:
+            weight.grad = slope if weight.grad is None else weight.grad.add_(slope)
         self._optimizer.step()
+        if self._average:
+            self._average.update()
         self._updates += 1
         self._scheduler.step_update(self._updates)
         log.stepped(each.detach().view(b, k))
@@ -305,7 +314,14 @@ class Cohort:
             ],
             "saliency": {name: bank.state() for name, bank in seat.banks.items()},
             "memory": seat.memory.state() if seat.memory else {},
+            "average": {
+                name: value[rows].clone() for name, (value, rows) in self._averages(slot).items()
+            },
         }
+
+    def _averages(self, slot: int) -> dict[str, Part]:
+        """Return where the moving average of a member lies; nothing where none is kept."""
+        return self._average.stack.parts(slot) if self._average else {}
 
     @torch.no_grad()
     def continue_from(self, states: Sequence[MemberState]) -> None:
@@ -327,6 +343,8 @@ class Cohort:
                 value[rows] = state["classifier"][name]
                 for key, entry in state["optimizer"][name].items():
                     _put(self._optimizer.state[value], key, entry, value, rows)
+            for name, (value, rows) in self._averages(slot).items():
+                value[rows] = state["average"][name]
         self._scheduler.step_update(self._updates)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from automix.settings import TrainerSettings
 from automix.stacking import Stack
 from automix.targets import Revised
 from automix.training.epoch_log import EpochLog
-from automix.training.guiding import Guide
+from automix.training.guiding import CleanSlopes, Guide
 from automix.training.lanes import Play, Seat, lanes_of, needs_classifier
 
 PIECE = 2**20
@@ -41,6 +41,8 @@ class Batch:
     """Whether some maps are read off this step."""
     revisions: Sequence[Revision] = ()
     """What makes targets anew once the classifiers have seen the images."""
+    clean_slopes: CleanSlopes = field(default_factory=list)
+    """Weights, and slopes there of a loss over clean images, to be added to the step's."""
 
 
 class Feeder:
@@ -51,10 +53,16 @@ class Feeder:
         network: Their nets, for saliency.
         settings: Batch size, mixing, augmentation, saliency.
         device: Where.
+        average: The moving average of their nets, if it is kept.
     """
 
     def __init__(
-        self, seats: Sequence[Seat], network: Stack, settings: TrainerSettings, device: torch.device
+        self,
+        seats: Sequence[Seat],
+        network: Stack,
+        settings: TrainerSettings,
+        device: torch.device,
+        average: Stack | None = None,
     ) -> None:
         self._seats, self._settings, self._device = seats, settings, device
         self.lanes = lanes_of(seats)
@@ -64,7 +72,7 @@ class Feeder:
             first.classes,
             first.trained,
         )
-        self._guide = Guide(seats, network, settings, self._shape[1:], device)
+        self._guide = Guide(seats, network, settings, self._shape, device, average)
         self._piece = max(1, PIECE // (4 * int(np.prod(self._shape))) // size) * size
         self._buffers: tuple[Tensor, Tensor] | None = None
 
@@ -82,7 +90,7 @@ class Feeder:
         stepwise = [play for play in asking if not guide.remembers(play)]
         ahead = [p for p in plays if not needs_classifier(p.action) or guide.remembers(p)]
         reads = any(guide.reads_steps(play) for play in asking)
-        guide.begin()
+        guide.begin(asking)
         for lane in self.lanes:
             lane.start(epoch, self._settings, self._device)
         for start in range(0, self._trained, self._piece):
@@ -99,7 +107,8 @@ class Feeder:
                 for play in stepwise:
                     self._mix(play, here, maps[play.slots[0]], images, targets, log)
                 revisions = _revisions(ahead, here) + _revisions(stepwise, slice(None))
-                yield Batch(images[here], targets[here], reads, revisions)
+                clean = guide.clean_slopes()
+                yield Batch(images[here], targets[here], reads, revisions, clean)
                 updates += 1
             guide.read(remembered)
 

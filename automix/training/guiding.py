@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -11,13 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.augment import augmented_maps, canonical_maps
-from automix.saliency import SALIENCY, ReadOff, normalised
+from automix.errors import ConfigError
+from automix.feature_maps import FeatureNet, features, scored
+from automix.registry import Entry
+from automix.saliency import SALIENCY, Provider, ReadOff, Staged, enlarged, normalised
 from automix.settings import TrainerSettings
-from automix.stacking import Stack, frozen_running_statistics, same_draws_afterwards
+from automix.stacking import Stack, frozen_running_statistics, logits, same_draws_afterwards
 from automix.training.epoch_log import EpochLog
 from automix.training.lanes import Play, Seat
 from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
+from automix.training.teacher import teacher_of
 
 Rows = slice | np.ndarray
 """Which of the images that were taken last."""
@@ -25,6 +30,34 @@ Rows = slice | np.ndarray
 AT_ONCE = 128
 """Images that the classifiers look at in one pass, or one batch if that is more. The maps hang on
 it, because batch norm takes its statistics from the images of a pass."""
+
+CleanSlopes = list[tuple[Tensor, Tensor]]
+"""Weights, and the slopes there of a loss over clean images."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """Some nets of a stack as one classifier, whose images are theirs in turn (b * k, ...)."""
+
+    stack: Stack
+    slots: Sequence[int]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return logits, (b * k, classes)."""
+        return self.stack.only(self.slots, self._apart(images)).flatten(0, 1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the last feature maps, (b * k, c', h', w')."""
+        return self.stack.ask(self.slots, features, self._apart(images))[0].flatten(0, 1)
+
+    def scored(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last feature maps and the slopes there of the scores."""
+        given = self._apart(images), self._apart(targets)
+        found, slopes = self.stack.ask(self.slots, scored, *given)
+        return found.flatten(0, 1), slopes.flatten(0, 1)
+
+    def _apart(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (-1, len(self.slots)))
 
 
 class Guide:
@@ -34,8 +67,9 @@ class Guide:
         seats: The members; their banks are kept here.
         network: Their nets.
         settings: How often and how closely they are asked, and in which precision.
-        size: (h, w) of the images.
+        shape: (c, h, w) of the images.
         device: Where.
+        average: The moving average of their nets, if it is kept.
     """
 
     def __init__(
@@ -43,17 +77,54 @@ class Guide:
         seats: Sequence[Seat],
         network: Stack,
         settings: TrainerSettings,
-        size: tuple[int, int],
+        shape: tuple[int, int, int],
         device: torch.device,
+        average: Stack | None = None,
     ) -> None:
         self._seats, self._stack, self._settings = seats, network, settings.saliency
-        self._precision = settings.precision
-        self._size, self._device = size, device
+        self._precision, self._teacher = settings.precision, settings.teacher
+        self._shape, self._size, self._device = shape, shape[1:], device
+        self._average = average
         self._slopes: list[Tensor] = []
+        self._clean: CleanSlopes = []
 
-    def begin(self) -> None:
-        """Begin an epoch; what is left of one that was broken off is forgotten."""
+    def begin(self, plays: Sequence[Play]) -> None:
+        """Begin an epoch; what is left of one that was broken off is forgotten.
+
+        Raises:
+            ConfigError: If the settings do not give what a play's saliency needs.
+        """
         self._slopes.clear()
+        self._clean.clear()
+        for play in plays:
+            entry = SALIENCY.entry(play.action.saliency)
+            self._asked(entry, play.slots)
+            if "from_clean_step" in entry.tags:
+                self._check_clean_steps(entry.name)
+
+    def _check_clean_steps(self, name: str) -> None:
+        for setting in ("refresh", "scale"):
+            if getattr(self._settings, setting) > 1:
+                raise ConfigError(
+                    f"saliency {name!r} trains on the images that it looks at, all of them and "
+                    f"whole, and trainer.saliency.{setting} is {getattr(self._settings, setting)}",
+                    f"set trainer.saliency.{setting}=1, or use 'gradient'",
+                )
+
+    def _asked(self, entry: Entry[Provider], slots: Sequence[int]) -> Staged:
+        """Return whom a provider asks on behalf of some members."""
+        asks = entry.tags.get("asks")
+        if asks == "teacher":
+            return FeatureNet(teacher_of(self._teacher, self._shape, self._device))
+        if asks == "average":
+            if self._average is None:
+                raise ConfigError(
+                    f"saliency {entry.name!r} asks the moving average of the classifier's weights, "
+                    "which is not kept",
+                    "set trainer.model_ema=true, or use 'gradient'",
+                )
+            return Members(self._average, slots)
+        return Members(self._stack, slots)
 
     def remembers(self, play: Play) -> bool:
         """Return whether a play's maps outlive their batch; else it is asked at every step.
@@ -76,15 +147,12 @@ class Guide:
         self, name: str, plays: Sequence[Play], here: Rows, log: EpochLog
     ) -> dict[int, Tensor]:
         """Call a provider once for several members."""
-        provider, scale = SALIENCY.entry(name), self._settings.scale
+        entry, scale = SALIENCY.entry(name), self._settings.scale
         slots = [play.slots[0] for play in plays]
         images = torch.stack([_shrunk(play.lane.images[here], scale) for play in plays], 1)
         targets = torch.stack(
             [play.lane.targets_for(self._seats[play.slots[0]], here) for play in plays], 1
         )
-
-        def classify(x: Tensor) -> Tensor:
-            return self._stack.only(slots, x.unflatten(0, (-1, len(slots)))).flatten(0, 1)
 
         # A look at the images must leave no trace: not in the statistics, not in the dropout.
         with (
@@ -92,16 +160,40 @@ class Guide:
             frozen_running_statistics(self._stack.module()),
             same_draws_afterwards(self._device, enabled=self._stack.draws),
         ):
-            found = provider.value(images.flatten(0, 1), targets.flatten(0, 1), classify)
-        log.count(slots, len(images), cast(tuple[int, int], provider.tags["passes"]))
-        found = self._enlarged(found).unflatten(0, images.shape[:2])
+            if "from_clean_step" in entry.tags:
+                found = self._learnt(entry, slots, images, targets)
+            else:
+                asked = self._asked(entry, slots)
+                found = entry.value(images.flatten(0, 1), targets.flatten(0, 1), asked)
+        log.count(slots, len(images), cast(tuple[int, int], entry.tags["passes"]))
+        if found.shape[1:] != self._size:
+            found = normalised(enlarged(found, self._size))
+        found = found.unflatten(0, images.shape[:2])
         return {slot: found[:, i] for i, slot in enumerate(slots)}
 
-    def _enlarged(self, maps: Tensor) -> Tensor:
-        """Bring maps (b, h', w') to the size of the images, each with the sum 1."""
-        if maps.shape[1:] == self._size:
-            return maps
-        return normalised(F.interpolate(maps[:, None], size=self._size, mode="bilinear")[:, 0])
+    # Clean steps ---------------------------------------------------------------------------------
+
+    def _learnt(
+        self, entry: Entry[Provider], slots: Sequence[int], images: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Read maps off a training pass over clean images; keep its slopes at the weights."""
+        images = images.detach().requires_grad_()
+        found = self._stack.ask(slots, logits, images, trains=True)[0].float()
+        losses = F.cross_entropy(found.flatten(0, 1), targets.flatten(0, 1), reduction="sum")
+        weights = [weight for weight in self._stack.module().parameters() if weight.requires_grad]
+        # The sum over members of each one's mean, as in the step.
+        slopes, *kept = torch.autograd.grad(
+            losses / len(images), [images, *weights], allow_unused=True
+        )
+        pairs = zip(weights, kept, strict=True)
+        self._clean += [(weight, slope) for weight, slope in pairs if slope is not None]
+        read_off = cast(ReadOff, entry.tags["from_clean_step"])
+        return read_off(slopes.flatten(0, 1))
+
+    def clean_slopes(self) -> CleanSlopes:
+        """Return what clean passes since the last call add to the step."""
+        kept, self._clean = self._clean, []
+        return kept
 
     # Remembering ---------------------------------------------------------------------------------
 

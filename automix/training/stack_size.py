@@ -35,7 +35,7 @@ def largest_stack(
     activations = settings.batch_size * activation_bytes(net, data.task.images.shape)
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
     # The forward pass keeps its activations, and the backward pass makes their slopes.
-    each = BESIDE_ACTIVATIONS * weights + 2 * activations
+    each = (BESIDE_ACTIVATIONS + settings.model_ema) * weights + 2 * activations
     if device.type == "cuda":
         return max(1, int(SHARE * free_memory(device) / each))
     return max(1, int(min(SHARE * free_memory() / each, CACHE / activations)))

@@ -84,3 +84,61 @@ def gradient_saliency(
             slopes[place] += sign * cross_entropy(net(moved), target) / (2 * step)
     saliency = np.sqrt((slopes**2).mean(0))
     return saliency / saliency.sum()
+
+
+def class_map(
+    features: list[list[list[float]]], weights: list[list[float]], target: list[float]
+) -> list[list[float]]:
+    """Channels [c][y][x] weighed by a linear layer's rows [k][c], those by the target [k]."""
+    rows, columns = len(features[0]), len(features[0][0])
+    return [
+        [
+            sum(
+                target[k] * weights[k][c] * features[c][y][x]
+                for k in range(len(target))
+                for c in range(len(features))
+            )
+            for x in range(columns)
+        ]
+        for y in range(rows)
+    ]
+
+
+def bilinear(grid: list[list[float]], height: int, width: int) -> list[list[float]]:
+    """Enlarge a grid; the centre of each cell keeps its value, the border repeats the outermost."""
+    rows, columns = len(grid), len(grid[0])
+
+    def sides(at: int, size: int, cells: int) -> tuple[int, int, float]:
+        place = min(max((at + 0.5) * cells / size - 0.5, 0.0), cells - 1.0)
+        low = int(place)
+        return low, min(low + 1, cells - 1), place - low
+
+    found = []
+    for y in range(height):
+        up, down, v = sides(y, height, rows)
+        line = []
+        for x in range(width):
+            left, right, u = sides(x, width, columns)
+            above = (1 - u) * grid[up][left] + u * grid[up][right]
+            below = (1 - u) * grid[down][left] + u * grid[down][right]
+            line.append((1 - v) * above + v * below)
+        found.append(line)
+    return found
+
+
+def energy(features: list[list[list[float]]]) -> list[list[float]]:
+    """Root mean square over the channels [c][y][x]."""
+    return [
+        [
+            (sum(one[y][x] ** 2 for one in features) / len(features)) ** 0.5
+            for x in range(len(features[0][0]))
+        ]
+        for y in range(len(features[0]))
+    ]
+
+
+def shares(grid: list[list[float]]) -> list[list[float]]:
+    """Divide by the sum; a grid of zeros becomes uniform."""
+    total = sum(map(sum, grid))
+    cells = len(grid) * len(grid[0])
+    return [[value / total if total > 0 else 1 / cells for value in line] for line in grid]
