@@ -24,6 +24,10 @@ def activation_maps(images: Tensor, targets: Tensor, classifier: Classifier) -> 
 @SALIENCY.register("cam", needs_classifier=True, passes=(1, 0))
 def cam(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Class activation map: last feature map weighed by the class, the least value subtracted."""
-    maps = activation_maps(images, targets, classifier)
-    maps = enlarged(maps, (images.shape[2], images.shape[3]))
-    return normalised(maps - maps.amin((1, 2), keepdim=True))
+    # Before as well: what is flat around the least place is then zero, not what rounding leaves.
+    maps = _above_the_least(activation_maps(images, targets, classifier))
+    return normalised(_above_the_least(enlarged(maps, (images.shape[2], images.shape[3]))))
+
+
+def _above_the_least(maps: Tensor) -> Tensor:
+    return maps - maps.amin((1, 2), keepdim=True)

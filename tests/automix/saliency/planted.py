@@ -51,7 +51,9 @@ class Dropping(PooledNet):
     """Draws while it trains, in its trunk and in its head; no grouped twin."""
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:
-        return self.fc(nn.functional.dropout(self.global_pool(features).flatten(1), 0.5, True))
+        return self.fc(
+            nn.functional.dropout(self.global_pool(features).flatten(1), 0.5, self.training)
+        )
 
 
 @register_model
