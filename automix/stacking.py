@@ -182,7 +182,7 @@ class GroupedStack:
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
         """Run some members, with weights that no gradient reaches."""
-        return self.ask(chosen, logits, images)[0]
+        return self.ask(chosen, logits_of, images)[0]
 
     def ask(
         self, chosen: Sequence[int], question: Question, *inputs: Tensor, trains: bool = False
@@ -254,7 +254,7 @@ class _Asked(nn.Module):
         return self._question(self.net, *inputs)
 
 
-def logits(net: nn.Module, images: Tensor) -> tuple[Tensor]:
+def logits_of(net: nn.Module, images: Tensor) -> tuple[Tensor]:
     """Ask a net what it is there for."""
     return (net(images),)
 
@@ -287,7 +287,7 @@ class LoopedStack:
 
     def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
         """Run some members."""
-        return self.ask(chosen, logits, images)[0]
+        return self.ask(chosen, logits_of, images)[0]
 
     def ask(
         self, chosen: Sequence[int], question: Question, *inputs: Tensor, trains: bool = False

@@ -17,7 +17,7 @@ from automix.feature_maps import FeatureNet, features, scored
 from automix.registry import Entry
 from automix.saliency import SALIENCY, Provider, ReadOff, Staged, enlarged, normalised
 from automix.settings import TrainerSettings
-from automix.stacking import Stack, frozen_running_statistics, logits, same_draws_afterwards
+from automix.stacking import Stack, frozen_running_statistics, logits_of, same_draws_afterwards
 from automix.training.epoch_log import EpochLog
 from automix.training.lanes import Play, Seat
 from automix.training.precision import autocast
@@ -178,7 +178,7 @@ class Guide:
     ) -> Tensor:
         """Read maps off a training pass over clean images; keep its slopes at the weights."""
         images = images.detach().requires_grad_()
-        found = self._stack.ask(slots, logits, images, trains=True)[0].float()
+        found = self._stack.ask(slots, logits_of, images, trains=True)[0].float()
         losses = F.cross_entropy(found.flatten(0, 1), targets.flatten(0, 1), reduction="sum")
         weights = [weight for weight in self._stack.module().parameters() if weight.requires_grad]
         # The sum over members of each one's mean, as in the step.

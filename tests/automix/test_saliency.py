@@ -13,12 +13,14 @@ from torch.testing import assert_close
 from automix.actions import MixAction
 from automix.mixing import mix_batch
 from automix.models import create_classifier
-from automix.saliency import SALIENCY, normalised
+from automix.saliency import SALIENCY, enlarged, normalised, only_in_training
 from automix.seeding import generator
 from automix.stacking import frozen_running_statistics
+from tests.automix.saliency.planted import dropping_cnn_for_tests
 from tests.references import saliency as reference
 from tests.strategies import SEEDS, SIZES
 
+ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entry)]
 every_provider = pytest.mark.parametrize("name", list(SALIENCY))
 CLASSES = 3
 
@@ -174,6 +176,14 @@ def test_gradient_works_where_gradients_are_off_and_leaves_none_behind():
     assert all(p.grad is None for p in net.parameters())
 
 
+@pytest.mark.parametrize(("small", "size"), [((1, 1), (5, 3)), ((2, 3), (7, 7)), ((3, 2), (31, 8))])
+def test_a_map_is_enlarged_bilinearly(small, size):
+    maps = noise(0, 2, *small)
+    for found, one in zip(enlarged(maps, size), maps, strict=True):
+        assert_close(found, torch.tensor(reference.bilinear(one.tolist(), *size)))
+    assert torch.equal(enlarged(maps, small), maps)
+
+
 def buffers(net):
     return {name: value.clone() for name, value in net.named_buffers()}
 
@@ -213,17 +223,20 @@ def test_a_norm_that_never_recorded_does_not_start_to():
     assert not norm.track_running_stats
 
 
-def test_mixing_a_batch_for_a_training_loop_leaves_the_classifier_alone():
-    net = small_net().train()
-    before = buffers(net)
+@pytest.mark.parametrize("name", ALONE)
+def test_mixing_a_batch_for_a_training_loop_leaves_the_classifier_alone(name):
+    """Not a statistic, not a gradient, not a draw of its dropout in trunk and head."""
+    net = dropping_cnn_for_tests(in_chans=1, num_classes=CLASSES).train()
+    before, draws = buffers(net), torch.get_rng_state()
     mix_batch(
         noise(0, 4, 1, 8, 8),
         torch.arange(4) % CLASSES,
-        MixAction("rmix", 0.5, "gradient"),
+        MixAction("rmix", 0.5, name),
         num_classes=CLASSES,
         rng=generator(0),
         classifier=net,
     )
     assert_equal_buffers(net, before)
+    assert torch.equal(torch.get_rng_state(), draws)
     assert net.training
     assert all(p.grad is None for p in net.parameters())

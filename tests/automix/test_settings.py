@@ -31,6 +31,8 @@ from automix.settings import (
         ({"momentum": float("nan")}, "momentum is nan, wanted 0 or more"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1, wanted 0 to below 1"),
         ({"label_smoothing": float("nan")}, "label_smoothing is nan, wanted 0 to below 1"),
+        ({"model_ema_decay": 1.0}, "model_ema_decay is 1.0, wanted 0 to below 1"),
+        ({"model_ema_decay": -0.1}, "model_ema_decay is -0.1, wanted 0 to below 1"),
     ],
 )
 def test_what_means_nothing_is_refused_by_name(changes, message):

@@ -11,9 +11,17 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from automix.feature_maps import features, scored
 from automix.models import create_classifier
 from automix.seeding import borrowed_global_rng
-from automix.stacking import GroupedStack, LoopedStack, can_group, frozen_running_statistics, stack
+from automix.stacking import (
+    GroupedStack,
+    LoopedStack,
+    can_group,
+    frozen_running_statistics,
+    logits_of,
+    stack,
+)
 
 MEMBERS, CLASSES = 3, 4
 
@@ -141,6 +149,42 @@ def test_some_members_alone_give_what_they_give_in_the_stack(net, kind, chosen):
     together.module().eval()
     wanted = together(images)[:, chosen]
     assert_close(together.only(chosen, images[:, chosen]), wanted, atol=1e-5, rtol=1e-4)
+
+
+@kinds
+@pytest.mark.parametrize("chosen", [[1], [2, 0], [0, 1, 2]])
+@pytest.mark.parametrize("training", [True, False])
+def test_some_members_show_the_feature_maps_and_slopes_of_each_alone(kind, chosen, training):
+    nets, (images, labels) = different(small_cnn), batch()
+    together = stacked(kind, nets)
+    together.module().train(training)
+    targets = F.one_hot(labels, CLASSES).float()
+    (shown,) = together.ask(chosen, features, images[:, chosen])
+    found, slopes = together.ask(chosen, scored, images[:, chosen], targets[:, chosen])
+    assert torch.equal(found, shown)
+    for at, m in enumerate(chosen):
+        wanted = scored(nets[m].train(training), images[:, m], targets[:, m])
+        assert_close(found[:, at], wanted[0], atol=1e-5, rtol=1e-4)
+        assert_close(slopes[:, at], wanted[1], atol=1e-6, rtol=1e-4)
+
+
+@nets_of
+@kinds
+@pytest.mark.parametrize("chosen", [[1], [2, 0], [0, 1, 2]])
+def test_a_pass_of_some_members_that_trains_reaches_their_weights_only(net, kind, chosen):
+    nets, (images, labels) = different(net), batch()
+    together = stacked(kind, nets)
+    together.module().train()
+    (found,) = together.ask(chosen, logits_of, images[:, chosen], trains=True)
+    losses_of(found, labels[:, chosen]).sum().backward()
+    for m, one in enumerate(nets):
+        one.train()
+        F.cross_entropy(one(images[:, m]), labels[:, m], reduction="sum").backward()
+        for name, weight in one.named_parameters():
+            value, rows = together.parts(m)[name]
+            got = value.grad[rows] if value.grad is not None else torch.zeros_like(weight)
+            wanted = weight.grad if m in chosen else torch.zeros_like(weight)
+            assert_close(got, wanted, atol=1e-4, rtol=1e-3)
 
 
 @nets_of

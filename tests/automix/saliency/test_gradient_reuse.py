@@ -88,9 +88,10 @@ def test_a_map_cannot_be_read_off_a_step_and_takes_its_pass_each_time():
 def test_an_epoch_that_was_broken_off_leaves_nothing_for_the_next():
     population = population_of(1)
     cohort = cohort_of(population)
-    with epoch_of(cohort, [REUSE]) as (batches, _):
+    with epoch_of(cohort, [REUSE]) as (batches, log):
         next(batches)
-        cohort._feeder._guide.ask(cohort._feeder._plays([REUSE], 0), slice(0, 0), _)
+        # As if it had been broken off between the look and the step.
+        cohort._feeder._guide.ask(cohort._feeder._plays([REUSE], 0), slice(0, 16), log)
     with epoch_of(cohort, [PLAIN]) as (batches, _):
         assert not next(batches).clean_slopes
 
