@@ -57,7 +57,7 @@ class Recipe:
 class Layers:
     """K images of a batch that each shows; for methods with the tags ``looks`` and ``layers``."""
 
-    sources: np.ndarray
+    sources: Array
     """(n, K) int64: positions in the batches; the first of each row is the image itself."""
     weights: Array
     """(n, K, rows, columns) float32, each cell's sum over K is 1."""
