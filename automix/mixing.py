@@ -22,7 +22,7 @@ from automix.masks import Array, Mask, as_tensor
 from automix.mixes import MIXES, Draw
 from automix.options import configured, configured_rule, options_of
 from automix.pairing import PAIRINGS, Pairs, pair_batches
-from automix.recipes import Layers, Recipe, as_recipe
+from automix.recipes import Layers, Recipe, as_recipe, for_each
 from automix.saliency import SALIENCY, Classifier, only_in_training
 from automix.stacking import frozen_running_statistics, same_draws_afterwards
 from automix.targets import (
@@ -208,7 +208,7 @@ def label(
     pairs, device = shown.pairs, labels.device
     if shown.keeps_label and not LABEL_RULES.entry(rule).tags.get("erasures"):
         whole = torch.ones(len(labels), device=device)
-        return as_targets(labels, num_classes), whole, shown, None
+        return as_targets(labels, num_classes).clone(), whole, shown, None
     told = configured_rule(rule, tuple(options))(shown)
     if not isinstance(told, Weights):
         lam = _for_each(told, pairs, device)
@@ -287,10 +287,11 @@ def _shown(
     if maps is None or not LABEL_RULES.entry(rule).tags.get("needs_maps"):
         return shown
     theirs = maps[as_tensor(pairs.partner, maps.device)]
-    mine = recipe.own.maps(maps, theirs) if recipe.own else maps
-    return replace(
-        shown, own=mine, partner=recipe.partner.maps(maps, theirs) if recipe.partner else theirs
+    mine, theirs = (
+        each if moved is None else for_each(moved, pairs).maps(maps, theirs)
+        for each, moved in ((maps, recipe.own), (theirs, recipe.partner))
     )
+    return replace(shown, own=mine, partner=theirs)
 
 
 def _blended(
@@ -298,6 +299,11 @@ def _blended(
 ) -> Tensor:
     if not action.mixes:
         return images if out is None else out.copy_(images)
+    if images.dim() == 3:  # points as rows of one column, coordinates as channels
+        flat = images.mT[..., None]
+        place = None if out is None else out.mT[..., None]
+        mixed = blend_moved(flat, shown.pairs, replace(recipe, mask=shown.mask), place)
+        return mixed[..., 0].mT.contiguous() if out is None else out
     if recipe.own is None and recipe.partner is None:
         return blend(images, shown.pairs, shown.mask, out)
     return blend_moved(images, shown.pairs, replace(recipe, mask=shown.mask), out)
