@@ -1,0 +1,44 @@
+"""Asymmetric CutMix: a crop of the partner resized into a box of another size; SnapMix's pixels.
+
+Paper: Huang et al. 2021, SnapMix, arXiv:2012.04846, section 3.2; the name is that of its ablation.
+Its labels are the rule ``cam_mass``. There both boxes are clipped by the border and one pair serves
+the batch; here both lie inside the image, so that the share is the wanted one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from automix.errors import ConfigError
+from automix.mixes import MIXES, Draw
+from automix.placing import placed_inside, sides_of
+from automix.recipes import Recipe
+from automix.warps import Fitted
+
+
+@MIXES.register("asymmetric_cutmix", guided=False, moves=True)
+def asymmetric_cutmix(draw: Draw, *, concentration: float = 2.0) -> Recipe:
+    """Resize a random crop of the partner into a random box that covers ``share``.
+
+    Both boxes have the image's shape, but for rounding, and lie inside it. The crop's size is
+    independent of the box's: its share follows ``Beta(c * ratio, c * (1 - ratio))``, as wanted
+    shares do, and it has one pixel at least. Pixels are interpolated linearly.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        concentration: c of the crop's law; 2 is the published code's Beta(1, 1) at ratio 0.5, 10
+            the Beta(5, 5) of its best results.
+    """
+    if not 0 < concentration < float("inf"):
+        raise ConfigError(f"concentration is {concentration}, wanted a number above 0")
+    cropped = draw.share
+    if 0 < draw.ratio < 1:
+        law = concentration * draw.ratio, concentration * (1 - draw.ratio)
+        cropped = draw.rng.beta(*law, len(draw.share)).astype(np.float32)
+    target, source = (
+        sides_of(share, np.sqrt(share) * np.float32(draw.size[0]), draw.size)
+        for share in (draw.share, cropped)
+    )
+    box = placed_inside(target, draw.size, draw.rng)
+    crop = placed_inside(np.maximum(source, 1), draw.size, draw.rng)
+    return Recipe(box, partner=Fitted(crop, box, smooth=True))

@@ -1,0 +1,46 @@
+"""ResizeMix: paste the whole partner, shrunk into a box.
+
+Paper: Qin et al. 2020, arXiv:2012.11101, section 3.2. There the side is drawn, 0.1 to 0.8 of the
+image's and one for the batch; here it follows from the wanted share. There the box's centre is
+uniform and the box pushed inside, which prefers the border; here its place inside is uniform.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from automix.errors import ConfigError
+from automix.masks import Boxes
+from automix.mixes import MIXES, Draw
+from automix.placing import placed_inside, sides_of
+from automix.recipes import Recipe
+from automix.warps import Fitted
+
+
+@MIXES.register("resizemix", guided=False, moves=True)
+def resizemix(draw: Draw, *, scope: tuple[float, float] = (0.0, 1.0)) -> Recipe:
+    """Shrink the whole partner into a box that covers ``share`` and lies inside the image.
+
+    The box has the image's shape, side ``sqrt(share)`` of its, but for rounding: the width makes
+    up for what the height was rounded by. Each pixel is the nearest of the partner's.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        scope: Smallest and largest side of the box, in sides of the image; the paper's is (0.1,
+            0.8). A share of 0 or 1 is none or all whatever the scope.
+    """
+    if not (len(scope) == 2 and 0 <= scope[0] <= scope[1] <= 1):
+        raise ConfigError(
+            f"scope is {list(scope)}, wanted the smallest and the largest side, from 0 to 1",
+            "the paper's is [0.1, 0.8]",
+        )
+    side = np.sqrt(draw.share)
+    between = (draw.share > 0) & (draw.share < 1)
+    side = np.where(between, np.clip(side, *scope), side).astype(np.float32)
+    box = placed_inside(sides_of(side**2, side * draw.size[0], draw.size), draw.size, draw.rng)
+    return Recipe(box, partner=Fitted(whole(len(side), draw.size), box))
+
+
+def whole(u: int, size: tuple[int, int]) -> Boxes:
+    """Return u boxes that are the whole image."""
+    return Boxes(np.zeros((u, 2), np.int64), np.tile(size, (u, 1)), size)

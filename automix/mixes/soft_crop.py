@@ -1,0 +1,48 @@
+"""Soft crop: shift the image, so that a part of it is cut off, and fill the rest with a colour.
+
+Paper: Liu et al. 2023, Soft Augmentation, arXiv:2211.04625, section 3. Its offsets along the two
+sides are independent and normal, and what stays visible follows; here the visible part is
+``1 - share``, with the law of every mix, and it is drawn which side cuts off how much of it. Its
+targets, which soften with what is cut off, are a matter of the label rule.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from automix.errors import ConfigError
+from automix.masks import Boxes, Dense
+from automix.mixes import MIXES, Draw
+from automix.noise import draw_noise
+from automix.placing import sides_of
+from automix.recipes import Recipe
+from automix.warps import Fitted
+
+
+@MIXES.register("soft_crop", guided=False, keeps_label=True, moves=True)
+def soft_crop(draw: Draw, *, fill: float = 0.0, spread: float = 1.0) -> Recipe:
+    """Shift the image by whole pixels until ``share`` of it is cut off; the label stays.
+
+    The visible part is ``(1 - |dy| / h) * (1 - |dx| / w)``. A random power of it is left to the
+    rows; the columns bring it as near to ``1 - share`` as whole pixels can.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        fill: Mean of the colour that comes in, in the units of the images; one is drawn per image.
+        spread: Its standard deviation in each channel; 0 fills with ``fill``.
+    """
+    if not 0 <= spread < float("inf"):
+        raise ConfigError(f"spread is {spread}, wanted a standard deviation of 0 or more")
+    u, size = len(draw.share), np.array(draw.size)
+    seen = 1 - draw.share
+    rows = seen ** draw.rng.random(u, dtype=np.float32) * np.float32(size[0])
+    sides = sides_of(seen, rows, draw.size)
+    # What stays is at one end of each side before the shift, at the other end after it.
+    end = draw.rng.integers(0, 2, (u, 2))
+    kept = np.maximum(sides, 1)  # a source is never empty, even if all of it is cut off
+    before, after = (size - kept) * end, (size - sides) * (1 - end)
+    visible = Boxes(after, after + sides, draw.size)
+    mask = Dense((1 - visible.dense(torch.device("cpu"))).numpy())
+    shifted = Fitted(Boxes(before, before + kept, draw.size), visible, moves_own=True)
+    return Recipe(mask, own=shifted, partner=draw_noise(u, draw.rng, fill, spread, plain=True))
