@@ -1,0 +1,45 @@
+"""Random erasing: put noise, or a plain colour, into a box of random shape.
+
+Paper: Zhong et al. 2017, arXiv:1708.04896, section 3.2. There area and shape are drawn until the
+box fits; here the area is the wanted share, and the box as elongated as fits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from automix.errors import ConfigError
+from automix.mixes import MIXES, Draw
+from automix.noise import draw_noise
+from automix.placing import placed_inside, sides_of
+from automix.recipes import Recipe
+
+
+@MIXES.register("random_erasing", guided=False, keeps_label=True)
+def random_erasing(
+    draw: Draw, *, aspect: float = 0.3, fill: float = 0.0, noise: float = 1.0
+) -> Recipe:
+    """Erase a box that covers ``share``, of random shape and inside the image; the label stays.
+
+    Height over width is drawn between ``aspect`` and ``1 / aspect``, uniformly in its logarithm as
+    timm and torchvision do: the paper's uniform law would make most boxes taller than wide. What
+    is left is normal noise at each pixel, with which the paper did best, in the form that timm
+    has.
+
+    Args:
+        draw: What was wanted, and what to draw from.
+        aspect: Smallest height over width, above 0 and at most 1; 1 erases squares.
+        fill: Mean of the noise in the units of the images; 0 is the mean of normalised ones.
+        noise: Its standard deviation; 0 leaves a plain colour.
+    """
+    if not 0 < aspect <= 1:
+        raise ConfigError(f"aspect is {aspect}, wanted a number above 0, at most 1")
+    if not 0 <= noise < float("inf"):
+        raise ConfigError(f"noise is {noise}, wanted a standard deviation of 0 or more")
+    widest = math.log(aspect)
+    shape = np.exp(draw.rng.uniform(widest, -widest, len(draw.share)))
+    height = np.sqrt(draw.share * math.prod(draw.size) * shape).astype(np.float32)
+    box = placed_inside(sides_of(draw.share, height, draw.size), draw.size, draw.rng)
+    return Recipe(box, partner=draw_noise(len(height), draw.rng, fill, noise))
