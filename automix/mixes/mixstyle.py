@@ -1,0 +1,60 @@
+"""MixStyle on pixels: give an image some of its partner's brightness and contrast per channel.
+
+Paper: Zhou et al. 2021, arXiv:2104.02008, section 2.2; there on the features of lower layers. It
+stands in for the style transfer of StyleAug without a style network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automix.masks import Constant, Rows
+from automix.mixes import MIXES, Draw
+from automix.recipes import Recipe
+
+SMALLEST = 1e-6
+"""Added to variances, as in the official code, so that a plain image can be scaled."""
+
+
+@MIXES.register("mixstyle", guided=False, keeps_label=True, constant=True)
+def mixstyle(draw: Draw) -> Recipe:
+    """Move each channel's mean and standard deviation by ``share`` to the partner's.
+
+    The image is normalised and given ``(1 - share) * own + share * partner`` of both statistics,
+    which is linear: the same as blending it with itself in the partner's style. The label stays.
+    """
+    return Recipe(Constant(draw.share), partner=InStatistics(len(draw.share)))
+
+
+@dataclass(frozen=True, slots=True)
+class InStatistics:
+    """The own images with their partners' mean and standard deviation in each channel."""
+
+    count: int
+    """u."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: Rows) -> InStatistics:
+        return InStatistics(len(np.arange(self.count)[rows]))
+
+    def __call__(self, own: Tensor, partner: Tensor) -> Tensor:
+        """Return restyled images, (u, c, h, w)."""
+        mean, std = _statistics(own)
+        wanted_mean, wanted_std = _statistics(partner)
+        return ((own - mean) / std * wanted_std + wanted_mean).to(own)
+
+    def maps(self, own: Tensor, partner: Tensor) -> Tensor:
+        """Return the own maps: what is seen, and where, stays."""
+        return own
+
+
+def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation over the pixels, (u, c, 1, 1) float32 each."""
+    variance, mean = torch.var_mean(images.float(), (2, 3), correction=0, keepdim=True)
+    return mean, (variance + SMALLEST).sqrt()
