@@ -1,0 +1,87 @@
+"""PointCutMix: replace points of a cloud by those of another that they are matched with.
+
+Paper: Zhang et al. 2021, arXiv:2101.01461, section 3. Points are matched one to one, so that the
+sum of their distances is smallest (the earth mover's distance). The guided forms are ours: the
+paper has some of its own, its code has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from automix.masks import Dense, Rows, as_tensor
+from automix.mixes import MIXES, Draw
+from automix.recipes import Recipe
+
+FAINTEST = 1e-30
+"""Saliency that every point has at least; points without any come last, in random order."""
+
+
+@MIXES.register("pointcutmix", guided=True, looks=True, points=True, moves=True)
+def pointcutmix(draw: Draw, *, nearest: bool = True) -> Recipe:
+    """Replace ``share`` of the points of a cloud, in whole points, by their matches.
+
+    Guided, points are drawn in proportion to the saliency of the partner's points that they are
+    matched with, rather than all alike.
+
+    Args:
+        draw: What was wanted, and what to draw from; ``images`` are clouds (u, points,
+            coordinates).
+        nearest: Whether the points nearest to a random one are replaced (the paper's K), or random
+            ones (R). Each cloud has its own: the published R replaces the same numbers in all
+            clouds of a batch.
+    """
+    if draw.images is None or draw.pairs is None:
+        raise ValueError("pointcutmix looks at the clouds: draw.images and draw.pairs are wanted")
+    clouds = draw.images.detach().float()
+    matched = _matched(clouds, clouds[as_tensor(draw.pairs.partner, clouds.device)])
+    order = as_tensor(matched.order, clouds.device)
+    # Who is first in a race of exponential times, divided by saliency, is drawn in proportion to
+    # it, and so is the next among the rest.
+    times = draw.rng.standard_exponential(matched.order.shape).astype(np.float32)
+    race = as_tensor(np.maximum(times, FAINTEST), clouds.device)
+    if draw.partner is not None:
+        race = race.log() - draw.partner[:, :, 0].gather(1, order).clamp(min=FAINTEST).log()
+    if nearest:
+        centre = race.argmin(1)[:, None, None].expand(-1, 1, clouds.shape[2])
+        race = (clouds - clouds.gather(1, centre)).square().sum(2)
+    count = as_tensor(np.rint(draw.share * draw.size[0]), clouds.device)
+    taken = race.argsort(dim=1, stable=True).argsort(1) < count[:, None]
+    return Recipe(Dense(taken[:, None, :, None].float()), partner=matched)
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Partner clouds with their points in the order of those that they are matched with."""
+
+    order: np.ndarray
+    """(u, points) int64: which point of the partner goes with each point of the image."""
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, rows: Rows) -> Matched:
+        return Matched(self.order[rows])
+
+    def __call__(self, own: Tensor, partner: Tensor) -> Tensor:
+        """Return re-ordered clouds, (u, coordinates, points, 1)."""
+        return partner.take_along_dim(as_tensor(self.order, own.device)[:, None, :, None], 2)
+
+    def maps(self, own: Tensor, partner: Tensor) -> Tensor:
+        """Return the partners' maps, (u, points, 1), in that order."""
+        return partner.take_along_dim(as_tensor(self.order, own.device)[:, :, None], 1)
+
+
+def _matched(own: Tensor, partner: Tensor) -> Matched:
+    """Match points of clouds (u, points, coordinates) at the smallest sum of distances.
+
+    One cloud after the other, on the host: an exact assignment is a search that no batch can
+    share, and the batched auction of the published code is neither exact nor to be had for a CPU.
+    """
+    distances = torch.cdist(own, partner).cpu().numpy()
+    return Matched(np.stack([linear_sum_assignment(one)[1] for one in distances]))
