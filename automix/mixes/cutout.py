@@ -21,7 +21,7 @@ def cutout(draw: Draw, *, fill: float = 0.0) -> Recipe:
     """Erase a box of ``share`` of the image, before the border clips it; the label stays.
 
     The centre is uniform over the pixels, as in the paper, which found that the box should reach
-    over the border now and then: asked for 0.5, about 0.32 is erased. Guided, the centre is the
+    over the border now and then: of a share of 0.5, about 0.34 is erased. Guided, the centre is the
     image's own saliency peak.
 
     Args:

@@ -38,8 +38,7 @@ def random_erasing(
         raise ConfigError(f"aspect is {aspect}, wanted a number above 0, at most 1")
     if not 0 <= noise < float("inf"):
         raise ConfigError(f"noise is {noise}, wanted a standard deviation of 0 or more")
-    widest = math.log(aspect)
-    shape = np.exp(draw.rng.uniform(widest, -widest, len(draw.share)))
+    shape = aspect ** draw.rng.uniform(-1, 1, len(draw.share))
     height = np.sqrt(draw.share * math.prod(draw.size) * shape).astype(np.float32)
     box = placed_inside(sides_of(draw.share, height, draw.size), draw.size, draw.rng)
     return Recipe(box, partner=draw_noise(len(height), draw.rng, fill, noise))
