@@ -1,0 +1,45 @@
+"""What tests of single mixes share: a draw of a method alone, and a batch that it mixed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automix.actions import MixAction
+from automix.mixes import MIXES, Draw
+from automix.mixing import Mixed, MixSettings, mix_batch
+from automix.recipes import Recipe, as_recipe
+from automix.seeding import generator
+
+SIZES = [(32, 32), (24, 40), (7, 5), (4, 4), (1, 9)]
+
+
+def recipe_of(method: str, share, size, *, own: Tensor | None = None, seed=0, **settings) -> Recipe:
+    """Return what a method makes of wanted shares (u,)."""
+    share = np.asarray(share, np.float32)
+    draw = Draw(share, size, float(share.mean()), generator(seed, "mask"), own, own)
+    return as_recipe(MIXES[method](draw, **settings))
+
+
+def noise(seed: int, *shape: int) -> Tensor:
+    """Random normal values."""
+    return torch.from_numpy(generator(seed, "images").standard_normal(shape, dtype=np.float32))
+
+
+def mixed(method: str, images: Tensor, ratio=0.5, *, options=(), **more) -> Mixed:
+    """Mix a batch whose image i has the class i."""
+    return mix_batch(
+        images,
+        torch.arange(len(images)),
+        MixAction(method, ratio),
+        num_classes=len(images),
+        rng=generator(0, "mix"),
+        settings=MixSettings(options=options),
+        **more,
+    )
+
+
+def boxes(mask) -> list[tuple[int, int, int, int]]:
+    """Return (top, left, bottom, right) of each box."""
+    return [tuple(row) for row in np.hstack([mask.first, mask.end]).tolist()]
