@@ -1,8 +1,6 @@
 """Attentive CutMix: paste the cells of the partner that matter most.
 
-Paper: Walawalkar et al. 2020, arXiv:2003.13048, section 3. There a pretrained net of its own says
-what matters, the mean over channels of its last features, and always 6 of 7 x 7 cells are pasted.
-Here any saliency provider does, and the wanted share decides how many.
+Paper: Walawalkar et al. 2020, arXiv:2003.13048, section 3.
 """
 
 from __future__ import annotations
@@ -16,12 +14,26 @@ from automix.mixes import MIXES, Draw
 def attentive_cutmix(draw: Draw, *, cells: int = 7) -> Cells:
     """Paste the partner's most salient cells, as many as make up ``share``.
 
-    The number of cells is rounded up or down at random, so that the mean share is the wanted one.
-    Unguided, random cells take the place of the salient ones.
+    What is pasted names the partner's class, and need not be in one piece. The number of cells is
+    rounded up or down at random, so that the mean share is the wanted one. Unguided, random cells
+    take the place of the salient ones.
+
+    Formula:
+        M = 1 in the cells taken, 0 elsewhere
+        cells taken = the most salient ones that make up s; of the last one, the part that is wanted
+                      is the chance to be taken
 
     Args:
         draw: What was wanted, and what to draw from.
         cells: Cells per side, 7 as in the paper; an image of fewer pixels has one cell a pixel.
+
+    Guided:
+        Cells are taken in the order of the mean of the partner's map over them.
+
+    Differs:
+        - In the paper a pretrained net of its own says what matters, by the mean over the channels
+          of its last features. Here any saliency provider does.
+        - The paper always pastes 6 of the 49 cells. Here the wanted share decides how many.
     """
     grid = grid_of(draw.size, cells)
     keys: Array

@@ -1,9 +1,6 @@
 """Saliency Grafting: draw which of the partner's salient cells are grafted onto the image.
 
-Paper: Park et al. 2022, arXiv:2112.08796: the saliency map is scaled and truncated, and cells are
-drawn from a Bernoulli law. No code was published. Our choices: a 4 x 4 grid, cells at or above
-the median are kept, and probabilities follow a softmax of the saliency over its peak. The paper's
-label, by saliency, is a label rule.
+Paper: Park et al. 2022, arXiv:2112.08796. No code was published.
 """
 
 from __future__ import annotations
@@ -22,16 +19,35 @@ from automix.mixes import MIXES, Draw
 def grafting(draw: Draw, *, cells: int = 4, temperature: float = 0.2) -> Cells:
     """Graft each of the partner's salient cells with a probability that grows with its saliency.
 
-    Probabilities are scaled so that their mean over the image is ``share``, none above 1; the
-    cells below the median come in only when all others are taken. Cells are drawn independently,
-    so that the realised share scatters around the wanted one. Unguided, each cell has the
-    probability ``share``.
+    Salient cells come in often, but not always the same ones. Cells are drawn independently, so
+    that the realised share scatters around the wanted one. Unguided, each cell has the probability
+    ``share``.
+
+    Formula:
+        M = 1 in the cells taken, 0 elsewhere; a cell is taken with probability p
+        p = s
+        p = min(1, c exp(S / (T max S)))   guided, in cells at or above the median of S; 0 below it
+        c: such that the mean of p over the image is s
+        S: the partner's saliency in the cell; T: temperature
 
     Args:
         draw: What was wanted, and what to draw from.
         cells: Cells per side; an image of fewer pixels has one cell a pixel.
         temperature: Of the softmax, above 0: small ones graft the peak nearly always, large ones
             all kept cells alike.
+
+    Guided:
+        Probabilities follow a softmax of the partner's saliency. Cells below the median come in
+        only when all others are taken.
+
+    Differs:
+        - That the map is scaled and truncated and cells are drawn from a Bernoulli law is the
+          paper's. What could not be checked is our choice: a 4 x 4 grid, for small images; the
+          median as the bound, so that half of the cells are left to draw from; a softmax over the
+          peak with temperature 0.2, which prefers the peak and still varies.
+        - The paper has no ratio. Probabilities are scaled until their mean is the wanted share.
+        - The paper weighs labels by saliency, which is a matter of the label rule, and maps come
+          from any provider.
     """
     if not 0 < temperature < float("inf"):
         raise ConfigError(f"temperature is {temperature}, wanted a number above 0", "such as 0.2")

@@ -1,8 +1,7 @@
-"""GridMix: each cell of a grid is taken whole, from the image or from its partner.
+"""GridMix: take each cell of a grid whole, from the image or from its partner.
 
 Paper: Baek et al. 2021, "GridMix: Strong regularization through local context mapping", Pattern
-Recognition 109. Its second loss, which tells the class of each cell, is not a matter of the mask
-and left out; the side of 4 cells is our choice for small images.
+Recognition 109.
 """
 
 from __future__ import annotations
@@ -21,13 +20,30 @@ FAINTEST = 1e-30
 def gridmix(draw: Draw, *, cells: int = 4) -> Cells:
     """Take random whole cells of a grid from the partner, as many as make up ``share``.
 
-    The number of cells is rounded up or down at random, so that the mean share is the wanted one.
-    Guided, cells are drawn one after the other, each with a chance that is proportional to the
-    partner's saliency in it.
+    Each pixel belongs to one image, and both are seen all over the picture. The number of cells is
+    rounded up or down at random, so that the mean share is the wanted one.
+
+    Formula:
+        M = 1 in the cells taken, 0 elsewhere
+        cells taken = the first of a random order that make up s; of the last one, the part that is
+                      wanted is the chance to be taken
 
     Args:
         draw: What was wanted, and what to draw from.
         cells: Cells per side; an image of fewer pixels has one cell a pixel.
+
+    Guided:
+        Cells are drawn one after the other, each with a chance that is proportional to the
+        partner's saliency in it. Cells without any come last.
+
+    Differs:
+        - The paper's second loss, which tells the class of each cell, is not a matter of the mask
+          and left out.
+        - We could not check the paper's grid. Four cells a side are our choice for small images:
+          coarse enough that a cell of 32 x 32 pixels still shows something.
+        - The number of cells follows the share closely. Drawn one by one, each with the share as
+          its chance, as we remember the paper's, it would scatter around it.
+        - The guided form is ours; the paper has none.
     """
     grid = grid_of(draw.size, cells)
     # Whoever is first in a race of exponential times, divided by saliency, is drawn in proportion

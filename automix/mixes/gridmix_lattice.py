@@ -1,9 +1,7 @@
-"""GridMixup: a lattice of square holes through which the partner shows.
+"""GridMixup: show the partner through a lattice of square holes.
 
-Source: github.com/IlyaDobrynin/GridMixup, after GridMask (Chen et al. 2020, arXiv:2001.04086);
-OpenMixup calls it GridMix. The number of holes a side is drawn as in OpenMixup, 2 to 6. The
-lattice covers the whole image, as in GridMixup: OpenMixup's random part of the image could not
-hold a large share. Its place is random instead.
+Paper: none; the code is github.com/IlyaDobrynin/GridMixup, after GridMask (Chen et al. 2020,
+arXiv:2001.04086). OpenMixup calls it GridMix.
 """
 
 from __future__ import annotations
@@ -26,12 +24,24 @@ def gridmix_lattice(draw: Draw, *, holes: Sequence[int] = HOLES) -> Outer:
 
     A hole's side is ``sqrt(share)`` of the way to the next, but for a pixel: how many rows and
     columns are open is chosen so that the realised share is off by less than one open column, and
-    right in the mean.
+    right in the mean. The place of the lattice is random.
+
+    Formula:
+        M = 1 where both the row and the column of a pixel are open, 0 elsewhere
+        rows open = ceil(h sqrt(s)), columns open = s h w / rows open, rounded at random
+        open are those that come first after a line of the lattice, one every max(h, w) / n pixels
+        n ~ uniform over the whole numbers from the fewest to the most
 
     Args:
         draw: What was wanted, and what to draw from.
-        holes: Fewest and most holes along the longer side, one number drawn per image; no more
-            than every other pixel.
+        holes: Fewest and most holes along the longer side, one number drawn per image; no more than
+            every other pixel.
+
+    Differs:
+        - Two to six holes a side, as in OpenMixup; GridMixup has 20, which on small images would
+          leave holes of one pixel.
+        - The lattice covers the whole image, as in GridMixup: the random part of the image that
+          OpenMixup covers could not hold a large share.
     """
     whole = all(isinstance(number, int) for number in holes)
     if len(holes) != 2 or not whole or not 1 <= holes[0] <= holes[1]:

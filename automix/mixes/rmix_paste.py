@@ -1,8 +1,7 @@
 """R-Mix's cut and paste: paste the partner's cells above a percentile, blend nothing.
 
-A variant in the official code of R-Mix (Luong et al. 2023, arXiv:2212.04875), not in the paper:
-``cut_top_and_paste``. There the cells above the percentile are kept of the image, and the partner
-fills the rest; here they are pasted from the partner, which is the same with the names swapped.
+Paper: Luong et al. 2023, arXiv:2212.04875; a variant in its official code, not in the text:
+``cut_top_and_paste``.
 """
 
 from __future__ import annotations
@@ -21,13 +20,28 @@ from automix.mixes.rmix import GRIDS, on_random_grids
 def rmix_paste(draw: Draw, *, grids: Sequence[int] = GRIDS) -> Cells:
     """Paste the partner's most salient cells on R-Mix's random grids, as many as make up ``share``.
 
-    The share is the part above the percentile: at ratio 0.5 the percentile is uniform, as in
-    R-Mix. The number of cells is rounded up or down at random, so that the mean share is the
-    wanted one. Unguided, random cells take the place of the salient ones.
+    The share is the part above the percentile: at ratio 0.5 the percentile is uniform, as in R-Mix.
+    The number of cells is rounded up or down at random, so that the mean share is the wanted one.
+    Unguided, random cells take the place of the salient ones.
+
+    Formula:
+        M = 1 in the cells taken, 0 elsewhere
+        cells taken = the most salient ones that make up s, on a grid of 2x2 or 4x4; of the last
+                      one, the part that is wanted is the chance to be taken
 
     Args:
         draw: What was wanted, and what to draw from.
         grids: Cells per side, one drawn per image; each divides the last.
+
+    Guided:
+        Cells are taken in the order of the mean of the partner's map over them.
+
+    Differs:
+        - The official code keeps the cells of the image above the percentile, and the partner fills
+          the rest. Here they are pasted from the partner, which is the same with the names swapped.
+        - The percentile follows from the wanted share, so that the ratio means what it means
+          elsewhere.
+        - Grids are drawn as for R-Mix, one for each image.
     """
 
     def weigh(chosen: np.ndarray, grid: int) -> Array:

@@ -1,8 +1,7 @@
 """SmoothMix: paste the partner through a Gaussian bump, without hard edges.
 
 Paper: Lee et al. 2020, "SmoothMix: a simple yet effective data augmentation to train robust
-classifiers", CVPR workshops, section 3. There the width of the bump is drawn, 0.25 to 0.5 of the
-side, and the share follows; here the width follows from the wanted share.
+classifiers", CVPR workshops, section 3.
 """
 
 from __future__ import annotations
@@ -25,9 +24,22 @@ HALVINGS = 26
 def smoothmix(draw: Draw) -> Outer:
     """Weigh the partner by a Gaussian bump, as wide as makes its mean over the image ``share``.
 
-    The centre is uniform over the image, guided it is the partner's saliency peak. On images that
-    are not square the bump is as much longer as they are. Where even a bump of one pixel would
-    show more than the share, it is lower.
+    There is no edge that would tell a classifier where the partner begins. The centre is uniform
+    over the image. Where even a bump of one pixel would show more than the share, it is lower.
+
+    Formula:
+        M = exp(-d^2 / (2 sigma^2))
+        sigma: such that mean(M) = s, by bisection
+        d: distance to the centre, in heights and widths of the image
+
+    Guided:
+        The centre is the partner's most salient pixel.
+
+    Differs:
+        - The paper draws the width, 0.25 to 0.5 of the side, and the share follows. Here the width
+          follows from the wanted share, so that a ratio means what it means elsewhere.
+        - On images that are not square the bump is as much longer as they are.
+        - The guided form is ours; the paper has none.
     """
     if draw.partner is None:
         centre = torch.from_numpy(draw.rng.random((len(draw.share), 2), dtype=np.float32))
