@@ -12,9 +12,10 @@ from typing import cast
 
 from agents.mix_pages.docstrings import MixDocs, Setting, read_docs
 from agents.mix_pages.shares import RATIOS, SIZES, realised_share, share_forms
-from automix.actions import MixAction
+from automix.actions import MixAction, form_of
 from automix.files import write_text
 from automix.mixes import MIXES, MaskFunction
+from automix.presets import PRESETS
 from automix.registry import Entry
 from automix.saliency import SALIENCY
 
@@ -28,7 +29,7 @@ ShareOf = Callable[[str, float, int], float | None]
 
 
 def write_pages(folder: Path = FOLDER) -> list[Path]:
-    """Write a page and a picture for each method, and the index; return what was written."""
+    """Write a page for each method, the pictures, and the index; return what was written."""
     # Here, not above: only pictures need matplotlib and a trained classifier.
     from agents.gallery.sheet import write_png
     from agents.mix_pages.pictures import pictures
@@ -60,7 +61,7 @@ def _page(entry: Entry[MaskFunction], docs: MixDocs, shares: Sequence[str]) -> s
     source = f"automix/mixes/{entry.value.__module__.rpartition('.')[2]}.py"
     parts = {
         "Idea": docs.idea,
-        "Picture": f"![{name} on a few digits]({name}.png)\n\n" + _PICTURE.strip(),
+        "Picture": "" if entry.tags.get("points") else _picture(name),
         "Formula": f"```\n{docs.sections['Formula']}\n```" if "Formula" in docs.sections else "",
         "Guided by saliency": docs.sections.get("Guided", "") if guided else "",
         "Use": _use(name),
@@ -79,33 +80,45 @@ def _page(entry: Entry[MaskFunction], docs: MixDocs, shares: Sequence[str]) -> s
 _ELSEWHERE = {"Formula", "Guided", "Differs", "Raises", "Returns"}
 """Sections of a docstring that have another heading here, or none."""
 
-_PICTURE = """
+_PICTURE_LEGEND = """
 Large: the mixed image, its label below. Small: the mask (blue is partner) and the partner; below
 them, where guided, the saliency of the image and of its partner, by a classifier after two epochs.
 The digits are enlarged, and shares are drawn near the ratio (a concentration of 50).
 """
 
 _SHARES = """
-Mean share of the partner, 1 - lam, over all digits and six draws each; standard error 0.003 or
-less; at 32x32 the digits are enlarged. Guided forms depend on the images.
+Mean realised share: how much of an image is not its own, but its partner's, or erased. Over all
+digits and six draws each, standard error 0.003 or less; at 32x32 the digits are enlarged. Guided
+forms depend on the images.
 """
+
+
+def _picture(name: str) -> str:
+    return f"![{name} on a few digits]({name}.png)\n\n{_PICTURE_LEGEND.strip()}"
 
 
 def _use(name: str) -> str:
     action = MixAction.parse(name)
     fixed = f"fixed:{action}" if action.mixes else str(action)
     methods = ",".join(dict.fromkeys(["none", name]))
-    return (
+    published = [
+        f"- `{preset}` stands for `{form}`"
+        for preset, form in PRESETS.items()
+        if form_of(preset).method == name
+    ]
+    use = (
         f"`{action}` is the action; `env.actions.methods=[{methods}]` puts it on an agent's menu,\n"
         f"and `compare.contestants=[{fixed}]` plays it all along."
     )
+    return "\n\n".join([use, "Published names:", "\n".join(published)] if published else [use])
 
 
 def _settings(name: str, settings: Sequence[Setting]) -> str:
     if not settings:
         return "None of its own."
     rows = [f"| `{s.name}` | {s.default} | {s.meaning} |" for s in settings]
-    head = f"Keys of `trainer.mix.options`, under `{name}`:"
+    first = f"{name}.{settings[0].name}={settings[0].default}"
+    head = f'Set as in `trainer.mix.options=["{first}"]`, in a shell between single quotes.'
     return "\n".join([head, "", "| setting | default | means |", "|---|---|---|", *rows])
 
 
@@ -150,9 +163,17 @@ def _index(entries: Sequence[Entry[MaskFunction]], shares: Sequence[str]) -> str
     ]
     methods = "\n".join(["| name | what it does | guided by saliency |", "|---|---|---|", *rows])
     return (
-        f"{_INDEX.strip()}\n\n{methods}\n\n## Asked for and got\n\n{_SHARES.strip()}\n\n"
-        f"{_share_table(shares)}\n"
+        f"{_INDEX.strip()}\n\n{methods}\n\n"
+        f"## Published names\n\n{_PRESETS.strip()}\n\n{_presets()}\n\n"
+        f"## Asked for and got\n\n{_SHARES.strip()}\n\n{_share_table(shares)}\n"
     )
+
+
+def _presets() -> str:
+    rows = [
+        f"| `{name}` | [`{form}`]({form_of(name).method}.md) |" for name, form in PRESETS.items()
+    ]
+    return "\n".join(["| name | stands for |", "|---|---|", *rows])
 
 
 _INDEX = f"""
@@ -165,4 +186,9 @@ them on one sheet, for your own data too:
 ```
 python run.py gallery task=digits
 ```
+"""
+
+_PRESETS = """
+What a paper's method is made of here: method, saliency, label rule. The name can be written
+wherever a method can.
 """

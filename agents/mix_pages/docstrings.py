@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ class Setting:
 
     name: str
     default: str
+    """As ``trainer.mix.options`` takes it."""
     meaning: str
 
 
@@ -71,7 +73,11 @@ def _settings(function: Callable[..., Any], arguments: str) -> tuple[Setting, ..
     _, *parts = _ARGUMENT.split(arguments)
     meanings = dict(zip(parts[::2], parts[1::2], strict=True))
     return tuple(
-        Setting(name, repr(parameter.default), markdown(" ".join(meanings.get(name, "").split())))
+        Setting(name, _typed(parameter.default), markdown(" ".join(meanings.get(name, "").split())))
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     )
+
+
+def _typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -30,14 +30,19 @@ COLOURS = 128
 """Enough to look right, in a file of some ten kilobytes."""
 
 
+def pictured() -> list[str]:
+    """Return the methods that have a picture: all but those that mix point clouds."""
+    return [entry.name for entry in MIXES.entries() if not entry.tags.get("points")]
+
+
 def pictures() -> Iterator[tuple[str, bytes]]:
-    """Yield the file name and the picture of each method."""
+    """Yield the file name and the picture of each method that has one."""
     settings = load_settings(["task=digits", "device=cpu"])
     task = draw_task(settings)
     small = task.images.pixels.read(np.arange(len(task.images.labels)))
     large = InMemory(F.interpolate(small, size=SIDE, mode="bilinear"))
     images = replace(task.images, pixels=large, shape=(1, SIDE, SIDE))
     scene = build_scene(replace(task, images=images), settings, IMAGES)
-    for name in MIXES:
+    for name in pictured():
         shots, _ = play(scene, forms_of([name], RATIOS, GUIDES), SHARES)
         yield f"{name}.png", sheet_png(scene, shots, palette=COLOURS)

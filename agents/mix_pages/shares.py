@@ -1,7 +1,7 @@
 """How much of the partner a mix really shows, by what was asked for.
 
-The mean of 1 - lam over all digits and several draws each. Guided mixes get spectral saliency,
-which needs no classifier. At 32 pixels the digits are the same ones, enlarged.
+The mean of what is not the image's own, over all digits and several draws each. Guided mixes get
+spectral saliency, which needs no classifier. At 32 pixels the digits are the same ones, enlarged.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ ROUNDS = 6
 
 
 def share_forms(method: str) -> list[str]:
-    """Return a method's forms, such as ``cutmix`` and ``cutmix+spectral``; none if it mixes not."""
-    if not MixAction.parse(method).mixes:
+    """Return a method's forms, such as ``cutmix`` and ``cutmix+spectral``.
+
+    None if it mixes nothing, or point clouds, which digits are not.
+    """
+    tags = MIXES.entry(method).tags
+    if not MixAction.parse(method).mixes or tags.get("points"):
         return []
-    guided = MIXES.entry(method).tags.get("guided")
-    return [method, f"{method}+{GUIDE}"] if guided else [method]
+    return [method, f"{method}+{GUIDE}"] if tags.get("guided") else [method]
 
 
 def realised_share(form: str, ratio: float, side: int, rounds: int = ROUNDS) -> float | None:
-    """Return the mean partner share of a form, or None where it cannot mix such images.
+    """Return the mean realised share of a form, or None where it cannot mix such images.
 
     Args:
         form: As ``share_forms`` writes it.
@@ -63,7 +66,8 @@ def realised_share(form: str, ratio: float, side: int, rounds: int = ROUNDS) -> 
             )
         except AutomixError:
             return None
-        shares.append(1 - mixed.lam)
+        # Not lam: what erases shows less of the image and keeps the label whole.
+        shares.append(1 - mixed.own_share)
     return float(torch.cat(shares).mean())
 
 

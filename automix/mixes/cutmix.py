@@ -34,7 +34,8 @@ def cutmix(draw: Draw) -> Boxes:
     Differs:
         - A share of 1 takes the whole image, which a box with a random centre would not.
         - Guided, each image follows its own partner's peak. The reference code uses the map of one
-          image for the whole batch; we kept what the paper says.
+          image for the whole batch, which some users found to train better (SaliencyMix issue 2);
+          we kept what the paper says.
         - Guided, the map comes from any saliency provider; the paper's comes from OpenCV.
     """
     share, size = draw.share[:, None], np.array(draw.size)

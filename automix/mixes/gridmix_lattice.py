@@ -1,6 +1,6 @@
 """GridMixup: show the partner through a lattice of square holes.
 
-Paper: none; the code is github.com/IlyaDobrynin/GridMixup, after GridMask (Chen et al. 2020,
+Paper: No paper, but code: github.com/IlyaDobrynin/GridMixup, after GridMask (Chen et al. 2020,
 arXiv:2001.04086). OpenMixup calls it GridMix.
 """
 

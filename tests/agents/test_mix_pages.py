@@ -9,10 +9,14 @@ from PIL import Image
 
 from agents.mix_pages import FOLDER, INDEX, share_table, texts
 from agents.mix_pages.docstrings import Setting, markdown, read_docs
-from agents.mix_pages.pictures import pictures
+from agents.mix_pages.pictures import pictured, pictures
 from agents.mix_pages.shares import RATIOS, SIZES, realised_share, share_forms
+from automix.actions import form_of
 from automix.errors import ConfigError
+from automix.masks import Constant
 from automix.mixes import MIXES
+from automix.options import options_of, parameters_of
+from automix.presets import PRESETS
 
 LARGEST_PICTURE = 40_000
 
@@ -36,20 +40,65 @@ def test_a_page_is_what_would_be_written_now(name):
 
 
 def test_every_method_has_a_page_and_a_picture_and_nothing_else_has():
-    wanted = {f"{name}.{ending}" for name in MIXES for ending in ("md", "png")} | {INDEX}
-    assert {path.name for path in FOLDER.iterdir()} == wanted
+    pages = {f"{name}.md" for name in MIXES} | {INDEX}
+    assert {path.name for path in FOLDER.iterdir()} == pages | {f"{n}.png" for n in pictured()}
 
 
-def test_a_method_that_is_new_gets_a_page(monkeypatch):
+@pytest.fixture
+def register(monkeypatch):
+    """Registers a mix until the end of the test."""
+    list(MIXES)  # discover what there is before the copy
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
-    MIXES.register("new_for_tests", guided=False)(noise)
+    return MIXES.register
+
+
+def test_a_method_that_is_new_gets_a_page(register):
+    register("new_for_tests", guided=False)(noise)
     made = dict(texts(lambda form, ratio, side: 0.25))
-    assert "| `decay` | 3.0 | How steep, `d` in the paper: above 0. |" in made["new_for_tests.md"]
-    assert "| new_for_tests | 0.25 |" in made["new_for_tests.md"]
+    page = made["new_for_tests.md"]
+    assert "| `decay` | 3.0 | How steep, `d` in the paper: above 0. |" in page
+    assert '`trainer.mix.options=["new_for_tests.decay=3.0"]`' in page
+    assert "| new_for_tests | 0.25 |" in page
+    assert "![new_for_tests " in page
     assert "[new_for_tests](new_for_tests.md)" in made[INDEX]
 
 
+def test_what_mixes_point_clouds_gets_a_page_without_picture_and_shares(register):
+    register("points_for_tests", guided=True, points=True)(noise)
+    made = dict(texts(lambda form, ratio, side: 0.25))
+    page = made["points_for_tests.md"]
+    assert re.findall("^## (.*)$", page, re.MULTILINE) == [
+        "Idea",
+        "Formula",
+        "Use",
+        "Settings",
+        "Cost",
+        "Differences from the paper",
+    ]
+    assert "points_for_tests.png" not in page
+    assert "| points_for_tests |" not in made[INDEX]
+    assert "points_for_tests" not in pictured()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_published_name_stands_on_the_page_of_its_method_and_in_the_index(preset):
+    made = dict(texts(lambda form, ratio, side: 0.0))
+    method, form = form_of(preset).method, PRESETS[preset]
+    told = f"- `{preset}` stands for `{form}`\n"
+    assert [name for name, page in made.items() if told in page] == [f"{method}.md"]
+    assert f"| `{preset}` | [`{form}`]({method}.md) |" in made[INDEX]
+
+
 @every_mix
+def test_the_setting_that_a_page_shows_is_the_default(name):
+    page = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    shown = re.findall(r'`trainer\.mix\.options=\["(.*?)"\]`', page)
+    settings = parameters_of(name)
+    first = dict(list(settings.items())[:1])
+    assert options_of(shown) == ({name: first} if first else {})
+
+
+@pytest.mark.parametrize("name", pictured())
 def test_a_picture_is_small(name):
     assert (FOLDER / f"{name}.png").stat().st_size < LARGEST_PICTURE
 
@@ -108,7 +157,7 @@ def test_the_parts_of_a_docstring():
     }
     assert docs.settings == (
         Setting("decay", "3.0", "How steep, `d` in the paper: above 0."),
-        Setting("kind", "'a'", "Which."),
+        Setting("kind", "a", "Which."),
     )
 
 
@@ -139,10 +188,16 @@ def test_what_mixes_nothing_has_no_row():
     assert len(share_table(["none"], lambda *_: 0.5).splitlines()) == 2
 
 
-def test_a_form_that_cannot_mix_digits_has_a_dash(monkeypatch):
-    monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
+def test_what_is_erased_counts_though_its_label_stays_whole(register):
+    @register("grey_for_tests", guided=False, keeps_label=True)
+    def grey(draw):
+        return Constant(draw.share)
 
-    @MIXES.register("colours_for_tests", guided=False)
+    assert realised_share("grey_for_tests", 0.5, SIZES[0], rounds=1) == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_form_that_cannot_mix_digits_has_a_dash(register):
+    @register("colours_for_tests", guided=False)
     def colours(draw):
         raise ConfigError("wants three channels")
 
