@@ -172,7 +172,7 @@ def mix_batch(
             or ``out`` is not like the images.
     """
     action = action.resolved()
-    _check(images, action, out)
+    _check(images, action, settings, out)
     if action.saliency != OFF and saliency is None:
         saliency = _saliency_of(action, images, as_targets(labels, num_classes), classifier)
     maps = saliency.detach() if saliency is not None and action.saliency != OFF else None
@@ -218,13 +218,14 @@ def label(
     return targets, told.own.to(device), shown, revised
 
 
-def _check(images: Tensor, action: MixAction, out: Tensor | None) -> None:
+def _check(images: Tensor, action: MixAction, settings: MixSettings, out: Tensor | None) -> None:
     """Refuse what cannot be mixed as it is asked."""
     if out is not None and (out.shape != images.shape or out.dtype != images.dtype):
         raise ConfigError(
             f"out is {tuple(out.shape)} {out.dtype}, "
             f"wanted that of the images: {tuple(images.shape)} {images.dtype}"
         )
+    check_action(action, settings)
     points = bool(MIXES.entry(action.method).tags.get("points"))
     if action.mixes and images.dim() != (3 if points else 4):
         wanted = "point clouds (b, points, coordinates)" if points else "images (b, c, h, w)"
@@ -233,6 +234,18 @@ def _check(images: Tensor, action: MixAction, out: Tensor | None) -> None:
             f"{action.method} mixes {wanted}, got {tuple(images.shape)}",
             f"for that shape: {', '.join(fits)}",
         )
+
+
+def check_action(action: MixAction, settings: MixSettings) -> None:
+    """Refuse a trainer's label rule that does not fit an action; the action's own has been checked.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    keeps_label = MIXES.entry(action.method).tags.get("keeps_label")
+    if action.mixes and not action.label_rule and not keeps_label:
+        has_maps = action.saliency != OFF
+        check_label_rule(settings.label_rule, str(action), action.method, has_maps)
 
 
 def _draw(
@@ -280,10 +293,6 @@ def _shown(
         mask, share = mask.only(played), share * played
     shown = Shown(mask, share, pairs, draw.rng, keeps_label)
     rule = action.label_rule or settings.label_rule
-    if not action.mixes:
-        return shown
-    if not keeps_label:  # else the trainer's rule does not concern it
-        check_label_rule(rule, str(action), action.method, maps is not None)
     if maps is None or not LABEL_RULES.entry(rule).tags.get("needs_maps"):
         return shown
     theirs = maps[as_tensor(pairs.partner, maps.device)]
