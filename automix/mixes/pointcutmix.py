@@ -31,7 +31,7 @@ def pointcutmix(draw: Draw, *, nearest: bool = True) -> Recipe:
 
     Args:
         draw: What was wanted, and what to draw from; ``images`` are clouds (u, points,
-            coordinates).
+            coordinates), and maps are (u, points, 1).
         nearest: Whether the points nearest to a random one are replaced (the paper's K), or random
             ones (R). Each cloud has its own: the published R replaces the same numbers in all
             clouds of a batch.
@@ -83,5 +83,6 @@ def _matched(own: Tensor, partner: Tensor) -> Matched:
     One cloud after the other, on the host: an exact assignment is a search that no batch can
     share, and the batched auction of the published code is neither exact nor to be had for a CPU.
     """
-    distances = torch.cdist(own, partner).cpu().numpy()
+    exact = "donot_use_mm_for_euclid_dist"  # a product of matrices would round off small ones
+    distances = torch.cdist(own, partner, compute_mode=exact).cpu().numpy()
     return Matched(np.stack([linear_sum_assignment(one)[1] for one in distances]))
