@@ -12,6 +12,9 @@ PRESETS: Mapping[str, str] = {
     "guidedmixup": "mixup+spectral",
     "guidedmixup_ap": "mixup+gradient",
     "lumix": "cutmix:perturbed",
+    "saliency_grafting": "grafting+gradient:saliency_mass",
     "saliencymix": "cutmix+spectral",
+    "snapmix": "asymmetric_cutmix+cam:cam_mass",
+    "soft_augmentation": "soft_crop:visibility",
 }
 """Name -> form; kept in the order of their letters."""

@@ -60,7 +60,7 @@ class Form:
     @property
     def mixes_two_labels(self) -> bool:
         """Whether a target is the image's label and its partner's, and no other."""
-        return not self.has("layers")
+        return self.mixes_labels and not self.has("layers")
 
     @property
     def blends(self) -> bool:
@@ -548,7 +548,7 @@ def batches_that_are_not_played_stay_unmixed(case: Case) -> None:
 
 def each_image_or_each_batch_has_its_own_share(case: Case) -> None:
     """The rule "requested" tells the draw whatever the mask made of it."""
-    case = replace(case, b=24, ratio=0.5, rule="requested")
+    case = replace(case, b=24, ratio=0.5, rule="requested", pairing="derange")
     images = noise_images(case)
     for share_per, draws in (("image", 24), ("batch", 4)):
         settings = replace(case.settings, share_per=share_per)
@@ -597,16 +597,16 @@ TWO_LABEL_CHECKS: list[Check] = [
 
 AREA_CHECKS: list[Check] = [
     the_label_tells_what_the_pixels_show,
-    a_white_partner_shows_as_much_as_its_label_says,
     lam_is_the_mean_of_the_mask,
 ]
 """Hold for every mix that mixes labels, under the rule "area"."""
 
 PARTNER_CHECKS: list[Check] = [
+    a_white_partner_shows_as_much_as_its_label_says,
     all_of_the_partner_is_the_partner,
     each_image_or_each_batch_has_its_own_share,
 ]
-"""Hold for every mix that mixes and mixes labels, under the rule "area" (or their own)."""
+"""Hold for every mix that mixes an image and its partner, under the rule "area" (or their own)."""
 
 GROUPS: list[tuple[list[Check], Callable[[Form, str], bool]]] = [
     (CHECKS, lambda form, rule: True),
@@ -615,7 +615,7 @@ GROUPS: list[tuple[list[Check], Callable[[Form, str], bool]]] = [
     (TWO_LABEL_CHECKS, lambda form, rule: form.mixes_two_labels),
     ([an_image_alone_stays_as_it_is], lambda form, rule: form.mixes_labels),
     (AREA_CHECKS, lambda form, rule: form.mixes_labels and rule == "area"),
-    (PARTNER_CHECKS, lambda form, rule: form.mixes and form.mixes_labels and rule == "area"),
+    (PARTNER_CHECKS, lambda form, rule: form.mixes and form.mixes_two_labels and rule == "area"),
     ([the_label_is_kept], lambda form, rule: not form.mixes_labels),
 ]
 
@@ -672,7 +672,7 @@ def the_partner_shows_more_where_it_is_salient(form: Form) -> None:
 
 def masks_vary_from_image_to_image(form: Form) -> None:
     """One share for all, so that what differs is the mask's own doing; and not all at one place."""
-    case = Case(form=form, b=200, size=(8, 12))
+    case = Case(form=form, b=200, size=(16, 24))
     share = torch.full((case.b,), 0.4)
     mask = mask_of(case, share, 0.4).expand(-1, 1, *case.size)
     assert len(mask.flatten(1).unique(dim=0)) > 20
@@ -695,7 +695,7 @@ def laws_of(form: Form) -> list[Law]:
     found: list[Law] = []
     if form.mixes:
         found += [the_realised_share_follows_the_wanted_one]
-    if form.mixes and form.mixes_labels:
+    if form.mixes and form.mixes_two_labels:
         found += [the_ratio_is_the_mean_wanted_share]
     if form.guided and form.mixes_labels and not form.has("least"):
         found += [the_partner_shows_more_where_it_is_salient]
