@@ -1,0 +1,47 @@
+"""Batch by batch, too, targets are those of the label rule and of what the training has learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from automix.mixing import MixSettings
+from automix.population import Population
+from automix.settings import SelfAdaptiveSettings
+from envs.rlmix_training import BatchTraining
+from tests import tiny
+
+
+def losses(**changes: object) -> list[float]:
+    """Mixed losses of two epochs."""
+    settings = tiny.trainer_settings(**changes)
+    training = BatchTraining(Population([tiny.digits_task()], settings), 0)
+    for _ in range(2):
+        training.begin_epoch()
+        for _ in range(training.steps_per_epoch):
+            shown = len(training.look().maps)
+            training.step(np.full(shown, 4))
+    return [record.mixed_loss for record in training.history[1:]]
+
+
+@pytest.mark.parametrize("rule", ["perturbed", "saliency_mass", "visibility"])
+def test_a_label_rule_reaches_the_step(rule):
+    assert losses(mix=MixSettings(label_rule=rule)) != losses()
+
+
+def test_settings_of_a_rule_and_the_classifiers_say_reach_the_step():
+    still, strong = (
+        MixSettings(
+            label_rule="perturbed",
+            options=["perturbed.noise=0", f"perturbed.strength={strength}"],
+        )
+        for strength in (0, 0.9)
+    )
+    assert losses(mix=still) == losses()
+    assert losses(mix=strong) != losses()
+
+
+def test_adapted_targets_are_trained_on_from_the_next_epoch():
+    adapted = losses(self_adaptive=SelfAdaptiveSettings(start_epoch=1, momentum=0.2))
+    assert adapted[0] == losses()[0]
+    assert adapted[1] != losses()[1]
