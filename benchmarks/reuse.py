@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
@@ -125,8 +126,9 @@ class Logbook(VecEnvWrapper):
     @property
     def log(self) -> Log:
         """Everything that was played so far."""
-        *steps, ends = (np.stack(column) for column in zip(*self._rows, strict=True))
-        return Log(*(self._by_group(values) for values in steps), ends)
+        columns = [np.stack(column) for column in zip(*self._rows, strict=True)]
+        seen, played, then, rewards = (self._by_group(values) for values in columns[:4])
+        return Log(seen, played, then, rewards, columns[4])
 
     def _by_group(self, values: np.ndarray) -> np.ndarray:
         return values.reshape(len(values), -1, self._members, *values.shape[2:])
@@ -245,6 +247,9 @@ class Imagined(VecEnvWrapper):
     def __init__(self, env: VecEnv, members: int, model: Model, rng: np.random.Generator) -> None:
         super().__init__(env)
         self._members, self._model, self._rng = members, model, rng
+        space = self.observation_space
+        assert isinstance(space, spaces.Box)  # for the type checker: all observations are numbers
+        self._bounds = space.low, space.high
 
     def reset(self) -> np.ndarray:
         """Start an episode of a logged task in each group."""
@@ -262,17 +267,15 @@ class Imagined(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Tell what follows; after the last step, start anew."""
         expected, earned = self._expected()
-        residuals = self._model.residuals[self._step]
-        space = self.observation_space
-        shown = expected + self._rng.choice(residuals, self.num_envs)
-        self._seen = np.clip(shown, space.low, space.high).astype(np.float32)
+        shown = expected + self._rng.choice(self._model.residuals[self._step], self.num_envs)
+        self._seen = np.clip(shown, *self._bounds).astype(np.float32)
         self._step += 1
         last = self._step == len(self._model.residuals)
         infos = [{"terminal_observation": seen} if last else {} for seen in self._seen]
         by_group = earned.reshape(-1, self._members)
         rewards = (by_group - by_group.mean(1, keepdims=True)).ravel() * last
         shown = self.reset() if last else self._seen
-        return shown, rewards, np.full(self.num_envs, last), infos  # type: ignore[return-value]
+        return shown, rewards, np.full(self.num_envs, last), infos
 
     def _expected(self) -> tuple[np.ndarray, np.ndarray]:
         """Ask all nets; return what each group's own one expects."""
