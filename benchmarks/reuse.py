@@ -425,6 +425,7 @@ def main() -> None:
             f"{RANDOM_ROUNDS * 128} of them at random where a row says so. Differences are paired "
             "by task and seed of the agent; intervals draw tasks again.",
             table(rows, seeds, options.only),
+            "How choices were fixed before, what failed and what bounds it: [tried.md](tried.md).",
             f"Command: `python -m benchmarks.reuse --seeds {' '.join(map(str, seeds))} --out "
             "results/reuse.md`. "
             + provenance([run_path(options.runs, name, s) for s in seeds for name in options.only]),
