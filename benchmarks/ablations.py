@@ -9,6 +9,7 @@ validation tasks; the test split is not read.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from agents.devices import choose_device, worker_count
 from agents.export import policy_of
 from agents.rundir import RunDirectory
 from agents.settings import RunSettings, validation_specs
-from agents.training import learn
-from agents.workers import start_workers
+from agents.training import Learned, learn
+from agents.workers import Worker, start_workers
 from automix import stats
 from automix.files import read_json, write_json, write_text
 from benchmarks.digits import provenance
@@ -36,6 +37,9 @@ MORE_OBSERVATIONS = {
     "history observed": ("val_accuracy_history", "val_loss_history", "train_loss_history")
 }
 """What a row observes beside the rest; an override could only write the whole list anew."""
+
+Learn = Callable[[RunSettings, Sequence[Worker], str, RunDirectory], Learned]
+"""A way of learning, as ``agents.training.learn`` is one."""
 
 VARIANTS: dict[str, list[str]] = {
     "as it is": [],
@@ -82,15 +86,15 @@ def run_path(folder: Path, variant: str, seed: int) -> Path:
     return folder / f"{list(VARIANTS).index(variant):02d}_s{seed}"
 
 
-def validation_accuracy(settings: RunSettings, folder: Path) -> list[float]:
-    """Learn, then play the validation tasks; return the accuracy on each."""
+def validation_accuracy(settings: RunSettings, folder: Path, way: Learn = learn) -> list[float]:
+    """Learn in some way, then play the validation tasks; return the accuracy on each."""
     compared = replace(settings.compare, validation_draws=TASKS)
     settings = replace(settings, compare=compared)
     device = choose_device(settings.device)
     count = worker_count(settings, device)
     with start_workers(count, settings.threads, device) as workers:
         directory = RunDirectory.create(folder, settings, overwrite=True)
-        policy = policy_of(learn(settings, workers, device, directory), settings)
+        policy = policy_of(way(settings, workers, device, directory), settings)
         env = env_of(policy, settings)
         agent = contestants_of(["agent"], ActionCodec(env.actions).choices)
         specs = validation_specs(settings.compare, settings.task)
@@ -99,9 +103,11 @@ def validation_accuracy(settings: RunSettings, folder: Path) -> list[float]:
     return [trial["val_accuracy"] for trial in trials]
 
 
-def table(rows: dict[tuple[str, int], list[float]], seeds: list[int]) -> str:
+def table(
+    rows: dict[tuple[str, int], list[float]], seeds: list[int], order: Sequence[str] = (*VARIANTS,)
+) -> str:
     """Return a row for each variant: mean accuracy, and the paired difference to the first."""
-    names = [name for name in VARIANTS if all((name, seed) in rows for seed in seeds)]
+    names = [name for name in order if all((name, seed) in rows for seed in seeds)]
     base = np.array([rows[names[0], seed] for seed in seeds])
     lines = [
         "| what is changed | accuracy, by seed of the agent | minus as it is [95 %] |",
