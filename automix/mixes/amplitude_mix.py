@@ -1,8 +1,8 @@
 """Amplitude mix: give an image some of its partner's low-frequency amplitude, and keep its phase.
 
-Papers: Yang and Soatto 2020, FDA, arXiv:2004.05498, section 3.1, replaces the amplitude of low
+Paper: Yang and Soatto 2020, FDA, arXiv:2004.05498, section 3.1, replaces the amplitude of low
 frequencies; Xu et al. 2021, arXiv:2105.14159, section 3.2, mixes the amplitudes of all frequencies
-linearly. Ours mixes those of FDA's window.
+linearly.
 """
 
 from __future__ import annotations
@@ -23,15 +23,26 @@ from automix.recipes import Recipe
 def amplitude_mix(draw: Draw, *, window: float = 0.1) -> Recipe:
     """Move the amplitude of low frequencies by ``share`` to the partner's; the label stays.
 
-    Amplitudes ``(1 - share) * own + share * partner`` under the own phase are linear: the same as
-    blending the image with itself in the partner's amplitude. The mean is mixed with its sign. The
-    paper's pixels are never negative, so that theirs has none; this way normalised images are
-    mixed as they would be before they were normalised.
+    Low-frequency amplitude is mostly light and tone, phase is where things are, so that what the
+    label names is still there. Under the own phase, mixing amplitudes linearly is the same as
+    blending the image with itself in the partner's amplitude.
+
+    Formula:
+        image = (1 - M) own + M restyled
+        M = s
+        restyled = inverse FFT of the partner's amplitude under the own phase, where the frequencies
+                   along both sides are at most r, and of the own spectrum elsewhere
+        r = max(1, floor(window min(h, w))) cycles per side
 
     Args:
         draw: What was wanted, and what to draw from.
         window: Up to which frequency, in cycles per pixel of the shorter side, from 0 to 0.5; at
             least one cycle per side. 0.1 is that of FDA's code, 0.5 takes all.
+
+    Differs:
+        - FDA replaces, the other paper mixes all frequencies; ours mixes those of FDA's window.
+        - The mean is mixed with its sign. The papers' pixels are never negative, so that theirs has
+          none; this way normalised images are mixed as they would be before they were normalised.
     """
     if not 0 <= window <= 0.5:
         raise ConfigError(

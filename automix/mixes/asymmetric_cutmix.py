@@ -1,8 +1,6 @@
-"""Asymmetric CutMix: a crop of the partner resized into a box of another size; SnapMix's pixels.
+"""Asymmetric CutMix: resize a crop of the partner into a box of another size.
 
 Paper: Huang et al. 2021, SnapMix, arXiv:2012.04846, section 3.2; the name is that of its ablation.
-Its labels are the rule ``cam_mass``. There both boxes are clipped by the border and one pair serves
-the batch; here both lie inside the image, so that the share is the wanted one.
 """
 
 from __future__ import annotations
@@ -20,14 +18,26 @@ from automix.warps import Fitted
 def asymmetric_cutmix(draw: Draw, *, concentration: float = 2.0) -> Recipe:
     """Resize a random crop of the partner into a random box that covers ``share``.
 
-    Both boxes have the image's shape, but for rounding, and lie inside it. The crop's size is
-    independent of the box's: its share follows ``Beta(c * ratio, c * (1 - ratio))``, as wanted
-    shares do, and it has one pixel at least. Pixels are interpolated linearly.
+    The pixels of SnapMix. Both boxes have the image's shape, but for rounding, and their sizes are
+    independent: the crop may be shrunk or enlarged. Pixels are interpolated linearly.
+
+    Formula:
+        M = 1 inside the box, 0 outside
+        box: h sqrt(s) by w sqrt(s) pixels, anywhere inside the image
+        crop: h sqrt(t) by w sqrt(t) pixels, anywhere inside the partner
+        t ~ Beta(c r, c (1 - r))
+        r: ratio; c: concentration
 
     Args:
         draw: What was wanted, and what to draw from.
-        concentration: c of the crop's law; 2 is the published code's Beta(1, 1) at ratio 0.5, 10
-            the Beta(5, 5) of its best results.
+        concentration: c of the crop's law, above 0; 2 is the published code's Beta(1, 1) at ratio
+            0.5, 10 the Beta(5, 5) of its best results.
+
+    Differs:
+        - In the official code the border clips both boxes, one pair of boxes serves the batch, and
+          nothing is mixed if one is empty. Here both lie inside the image, so that the share is the
+          wanted one, and the crop has one pixel at least.
+        - The paper's labels are the label rule ``cam_mass``; ``snapmix`` is both together.
     """
     if not 0 < concentration < float("inf"):
         raise ConfigError(f"concentration is {concentration}, wanted a number above 0")

@@ -1,8 +1,7 @@
-"""Co-Mixup: fill the outputs of a part of a batch with the salient cells of all its images.
+"""Co-Mixup: fill each output with the salient cells of several images of its batch.
 
 Paper: Kim et al. 2021, "Co-Mixup: Saliency Guided Joint Mixup with Supermodular Diversity",
-arXiv:2102.03065, section 4. The official code cuts a graph for one output after the other; here
-every output takes, in turn, what is best given the others, for all parts of all batches at once.
+arXiv:2102.03065, section 4.
 """
 
 from __future__ import annotations
@@ -46,9 +45,20 @@ def comixup(
 ) -> Layers:
     """Show the salient cells of several images of the batch, and none of them too often.
 
-    Each image keeps the cells where it leads most, as many as its share leaves it, the last one
-    blended; the rest go to the images that are worth most there. The paper's outputs belong to no
-    image and its shares are what they become. Unguided, random maps take the place of saliency.
+    All outputs of a part of the batch are chosen together: they show as much saliency as they can,
+    in regions that hang together, and what others show already is worth less. Each image keeps the
+    cells where it leads most, as many as its share leaves it, the last one blended; the rest go to
+    the images that are worth most there.
+
+    Formula:
+        z maximises  sum z (S + eta a log p) - beta / (2 n) sum dz^2 - gamma n sum q c
+        where q of the own image is 1 - s
+        z: weight of an image in a cell of an output; dz: its step from a cell to the next
+        S: the image's saliency in the cell; a: the cell's part of the image; n: cells, 4 x 4
+        p ~ Dirichlet(2): how popular each image of the part is
+        q = sum a z: share of an image in an output
+        c = A (q of the other outputs), where that is above the threshold, else 0
+        A = (1 - omega) I + omega D; D: distances of saliency peaks, rows summing to 1 in the mean
 
     Args:
         draw: What was wanted.
@@ -60,6 +70,21 @@ def comixup(
         niter: How often every output is filled anew, 0 or more; 0 is the greedy start.
         part: Most images that are mixed with each other, 2 or more.
         shown: Most images in one output, itself included, 2 or more.
+
+    Guided:
+        S is the saliency of all images of the part. Unguided, it is random from cell to cell.
+
+    Differs:
+        - The paper's outputs belong to no image, and its shares are what they become. Here each
+          belongs to one, which keeps what its share leaves it, so that the ratio means what it
+          means elsewhere.
+        - The official code cuts a graph for one output after the other. Here every output takes, in
+          turn, what is best given the others, for all parts of all batches at once; of all rounds
+          the best is kept, part by part.
+        - Cells are whole, but for the one that meets the share; the official code may also halve
+          them between images. An output shows ``shown`` images at most, which bounds what is
+          blended.
+        - The unguided form is ours.
     """
     weights = {"beta": beta, "gamma": gamma, "eta": eta, "omega": omega, "threshold": threshold}
     _check(weights, {"niter": (niter, 0), "part": (part, 2), "shown": (shown, 2)})

@@ -1,8 +1,6 @@
 """Cutout: erase one box of the image.
 
-Paper: DeVries and Taylor 2017, arXiv:1708.04552, section 3.2. Its square has a fixed side; here
-the side follows from the wanted share, and the box has the image's shape. The guided form, which
-erases what is salient, is ours.
+Paper: DeVries and Taylor 2017, arXiv:1708.04552, section 3.2.
 """
 
 from __future__ import annotations
@@ -20,13 +18,26 @@ from automix.recipes import Filled, Recipe
 def cutout(draw: Draw, *, fill: float = 0.0) -> Recipe:
     """Erase a box of ``share`` of the image, before the border clips it; the label stays.
 
-    The centre is uniform over the pixels, as in the paper, which found that the box should reach
-    over the border now and then: of a share of 0.5, about 0.34 is erased. Guided, the centre is the
-    image's own saliency peak.
+    The classifier must do with what is left. The box may reach over the border, as the paper found
+    that it should now and then: of a share of 0.5, about 0.34 is erased.
+
+    Formula:
+        M = 1 inside the box, which holds fill, 0 outside
+        box: h sqrt(s) by w sqrt(s) pixels, clipped by the border
+        centre ~ uniform over the pixels; guided, where the own saliency is largest
 
     Args:
         draw: What was wanted, and what to draw from.
         fill: What is left there, in the units of the images; 0 is the mean of normalised ones.
+
+    Guided:
+        The box is centred on the image's own most salient pixel, so that it hides what tells the
+        class.
+
+    Differs:
+        - The paper's square has a fixed side. Here the side follows from the share, and the box has
+          the image's shape; a share of 1 erases all.
+        - The guided form is ours.
     """
     size = np.array(draw.size)
     sides = sides_of(draw.share, np.sqrt(draw.share) * np.float32(draw.size[0]), draw.size)

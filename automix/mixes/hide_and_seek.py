@@ -1,9 +1,6 @@
 """Hide-and-Seek: erase random cells of a random grid.
 
-Paper: Singh and Lee 2017, arXiv:1704.04232, section 3.1. Each cell is hidden with a chance of one
-half there; here the wanted share says how many are. The official code's cells of 16, 32, 44 and 56
-pixels on 224 are grids here, for images of any size; its fifth choice, to hide nothing, is the
-action's mix probability.
+Paper: Singh and Lee 2017, arXiv:1704.04232, section 3.1.
 """
 
 from __future__ import annotations
@@ -23,14 +20,28 @@ CELLS = (4, 5, 7, 14)
 def hide_and_seek(draw: Draw, *, cells: tuple[int, ...] = CELLS, fill: float = 0.0) -> Recipe:
     """Erase random cells that make up ``share`` of the image; the label stays.
 
-    The number of cells is rounded up or down at random, so that the mean share is the wanted one.
+    Where the most telling part is hidden, others must do. The number of cells is rounded up or down
+    at random, so that the mean share is the wanted one.
+
+    Formula:
+        M = 1 in the hidden cells, which hold fill, 0 elsewhere
+        hidden = the first of a random order that make up s; of the last one, the part that is
+                 wanted is the chance to be hidden
+        cells a side: drawn per image from the setting
 
     Args:
         draw: What was wanted, and what to draw from.
-        cells: Cells per side, one number drawn per image; where an image has fewer pixels, one
-            cell a pixel.
-        fill: What is left there, in the units of the images; 0 is the mean of normalised ones,
-            so that the first layer sees the statistics that it meets in testing.
+        cells: Cells per side, one number drawn per image; where an image has fewer pixels, one cell
+            a pixel.
+        fill: What is left there, in the units of the images; 0 is the mean of normalised ones, so
+            that the first layer sees the statistics that it meets in testing.
+
+    Differs:
+        - In the paper each cell is hidden with a chance of one half; here the share says how many
+          are.
+        - The official code's cells of 56, 44, 32 and 16 pixels on 224 are grids of 4, 5, 7 and 14
+          cells a side here, for images of any size. Its fifth choice, to hide nothing, is the mix
+          probability.
     """
     if not cells or not all(isinstance(one, int) and one >= 1 for one in cells):
         raise ConfigError(

@@ -1,7 +1,6 @@
 """MixStyle on pixels: give an image some of its partner's brightness and contrast per channel.
 
-Paper: Zhou et al. 2021, arXiv:2104.02008, section 2.2; there on the features of lower layers. It
-stands in for the style transfer of StyleAug without a style network.
+Paper: Zhou et al. 2021, arXiv:2104.02008, section 2.2.
 """
 
 from __future__ import annotations
@@ -24,8 +23,22 @@ SMALLEST = 1e-6
 def mixstyle(draw: Draw) -> Recipe:
     """Move each channel's mean and standard deviation by ``share`` to the partner's.
 
-    The image is normalised and given ``(1 - share) * own + share * partner`` of both statistics,
-    which is linear: the same as blending it with itself in the partner's style. The label stays.
+    These statistics are light and colours, not what is seen, so the label stays. Mixing both
+    linearly is the same as blending the image with itself in the partner's style.
+
+    Formula:
+        image = (1 - M) own + M restyled
+        M = s
+        restyled = (own - mean own) / std own * std partner + mean partner, in each channel
+        std = sqrt(variance + 1e-6)
+
+    Differs:
+        - The paper mixes statistics of the features of lower layers, in half of the batches, with
+          weights from Beta(0.1, 0.1). Here they are those of the pixels, and shares follow the law
+          of every mix.
+        - It is also what we have in the place of StyleAug, which asks a style network and adds a
+          loss between differently styled views of an image. That loss could not be checked, and is
+          left out.
     """
     return Recipe(Constant(draw.share), partner=InStatistics(len(draw.share)))
 

@@ -1,8 +1,6 @@
 """PointCutMix: replace points of a cloud by those of another that they are matched with.
 
-Paper: Zhang et al. 2021, arXiv:2101.01461, section 3. Points are matched one to one, so that the
-sum of their distances is smallest (the earth mover's distance). The guided forms are ours: the
-paper has some of its own, its code has none.
+Paper: Zhang et al. 2021, arXiv:2101.01461, section 3.
 """
 
 from __future__ import annotations
@@ -26,15 +24,32 @@ FAINTEST = 1e-30
 def pointcutmix(draw: Draw, *, nearest: bool = True) -> Recipe:
     """Replace ``share`` of the points of a cloud, in whole points, by their matches.
 
-    Guided, points are drawn in proportion to the saliency of the partner's points that they are
-    matched with, rather than all alike.
+    Points are matched one to one so that the sum of their distances is smallest (the earth mover's
+    distance): what is replaced has its like in the other cloud.
+
+    Formula:
+        M = 1 at the n points taken, 0 elsewhere
+        n = s N, rounded; N: points of a cloud
+        taken = the n points nearest to a random one, or n random ones
+        random: all points alike; guided, in proportion to the saliency of their matches
+        matches = the permutation of the partner's points with the smallest sum of distances
 
     Args:
         draw: What was wanted, and what to draw from; ``images`` are clouds (u, points,
             coordinates), and maps are (u, points, 1).
         nearest: Whether the points nearest to a random one are replaced (the paper's K), or random
-            ones (R). Each cloud has its own: the published R replaces the same numbers in all
-            clouds of a batch.
+            ones (R).
+
+    Guided:
+        Points are drawn in proportion to the saliency of the partner's points that they are matched
+        with: of K the one in the middle, of R all of them.
+
+    Differs:
+        - The published R replaces the same numbers in all clouds of a batch; here each cloud has
+          its own.
+        - Matches are exact; the published code comes near them by an auction. The published code
+          also replaces one point at least, whatever the share.
+        - The guided forms are ours: the paper has some of its own, its code has none.
     """
     if draw.images is None or draw.pairs is None:
         raise ValueError("pointcutmix looks at the clouds: draw.images and draw.pairs are wanted")

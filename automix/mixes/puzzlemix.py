@@ -1,8 +1,7 @@
 """PuzzleMix: the mask of least energy, and salient blocks moved to where they show.
 
 Paper: Kim et al. 2020, "Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup",
-arXiv:2009.06962, section 3. The official code cuts graphs image by image; here the same energy is
-lowered for all images at once, by rounds in which every cell answers its neighbours.
+arXiv:2009.06962, section 3.
 """
 
 from __future__ import annotations
@@ -44,9 +43,17 @@ def puzzlemix(
 ) -> Recipe | Constant:
     """Show each image where it is salient, in smooth regions that salient blocks are moved into.
 
-    Cells of a random grid get the weight 0, 1/2 or 1 of the partner. The energy is the paper's;
-    the share, which its prior asks for, is also met to half a cell: only masks that meet it are
-    compared. Unguided, maps that are random from cell to cell take the place of saliency.
+    Cells of a random grid get the weight 0, 1/2 or 1 of the partner, so that little saliency is
+    hidden and borders are few and unseen. Then blocks of each image change places, so that salient
+    ones come to where their image shows.
+
+    Formula:
+        M minimises, over cells of 0, 1/2 and 1 with a mean of s,
+            sum M S_own + (1 - M) S_partner - eta / k^2 sum log Binomial(2 M; 2, s)
+            + beta / (16 k) sum dM^2 + beta gamma / (16 k) sum d
+        S: saliency in a cell; dM: step of M across a border of two cells
+        d: mean distance of the pixels that meet there; k: cells a side, one of 2, 4, 8 and 16
+        blocks: swaps lower  sum t_eps (distance moved)^2 - (how much shows) (saliency of the block)
 
     Args:
         draw: What was wanted.
@@ -56,6 +63,20 @@ def puzzlemix(
         transport: Whether blocks are moved.
         t_eps: What it costs to move a block across the image, 0 or more.
         t_size: Pixels of a block's side, above 0; larger where an image had more than 16 of them.
+
+    Guided:
+        S is the saliency of the image and of its partner, in the mask and in the blocks. Unguided,
+        maps that are random from cell to cell take its place.
+
+    Differs:
+        - The official code cuts graphs image by image. Here the same energy is lowered for all
+          images at once, by rounds in which every cell answers its neighbours; the best round is
+          kept.
+        - The share, which the prior asks for, is also met to half a cell: only masks that meet it
+          are compared.
+        - The official transport may show a block twice and lose another. Here blocks change places
+          in pairs, so that all are there in the end.
+        - The unguided form is ours.
     """
     _check({"eta": eta, "beta": beta, "gamma": gamma, "t_eps": t_eps}, t_size)
     if draw.ratio in (0.0, 1.0):

@@ -1,7 +1,6 @@
 """Random erasing: put noise, or a plain colour, into a box of random shape.
 
-Paper: Zhong et al. 2017, arXiv:1708.04896, section 3.2. There area and shape are drawn until the
-box fits; here the area is the wanted share, and the box as elongated as fits.
+Paper: Zhong et al. 2017, arXiv:1708.04896, section 3.2.
 """
 
 from __future__ import annotations
@@ -23,16 +22,27 @@ def random_erasing(
 ) -> Recipe:
     """Erase a box that covers ``share``, of random shape and inside the image; the label stays.
 
-    Height over width is drawn between ``aspect`` and ``1 / aspect``, uniformly in its logarithm as
-    timm and torchvision do: the paper's uniform law would make most boxes taller than wide. What
-    is left is normal noise at each pixel, with which the paper did best, in the form that timm
-    has.
+    As if something were in front: tall, wide or square, and of random values rather than of one
+    colour.
+
+    Formula:
+        M = 1 inside the box, 0 outside
+        box: sqrt(s h w k) by sqrt(s h w / k) pixels, anywhere inside the image
+        k = aspect^x, x ~ uniform between -1 and 1: height over width
+        inside: Normal(fill, noise) at each pixel of each channel
 
     Args:
         draw: What was wanted, and what to draw from.
         aspect: Smallest height over width, above 0 and at most 1; 1 erases squares.
         fill: Mean of the noise in the units of the images; 0 is the mean of normalised ones.
         noise: Its standard deviation; 0 leaves a plain colour.
+
+    Differs:
+        - The paper draws area and shape until the box fits. Here the area is the share, and a box
+          that would not fit is as elongated as fits.
+        - Height over width is uniform in its logarithm, as in timm and torchvision: the paper's
+          uniform law would make most boxes taller than wide.
+        - The paper did best with random values at each pixel; ours are normal, as timm's.
     """
     if not 0 < aspect <= 1:
         raise ConfigError(f"aspect is {aspect}, wanted a number above 0, at most 1")

@@ -1,8 +1,6 @@
 """ResizeMix: paste the whole partner, shrunk into a box.
 
-Paper: Qin et al. 2020, arXiv:2012.11101, section 3.2. There the side is drawn, 0.1 to 0.8 of the
-image's and one for the batch; here it follows from the wanted share. There the box's centre is
-uniform and the box pushed inside, which prefers the border; here its place inside is uniform.
+Paper: Qin et al. 2020, arXiv:2012.11101, section 3.2.
 """
 
 from __future__ import annotations
@@ -21,13 +19,25 @@ from automix.warps import Fitted
 def resizemix(draw: Draw, *, scope: tuple[float, float] = (0.0, 1.0)) -> Recipe:
     """Shrink the whole partner into a box that covers ``share`` and lies inside the image.
 
-    The box has the image's shape, side ``sqrt(share)`` of its, but for rounding: the width makes
-    up for what the height was rounded by. Each pixel is the nearest of the partner's.
+    Unlike a crop, the box always holds what the label names. It has the image's shape but for
+    rounding: the width makes up for what the height was rounded by. Each pixel is the nearest of
+    the partner's.
+
+    Formula:
+        M = 1 inside the box, 0 outside
+        box: h a by w a pixels, anywhere inside the image
+        a = sqrt(s), brought into scope
 
     Args:
         draw: What was wanted, and what to draw from.
         scope: Smallest and largest side of the box, in sides of the image; the paper's is (0.1,
             0.8). A share of 0 or 1 is none or all whatever the scope.
+
+    Differs:
+        - The paper draws the side, uniform from 0.1 to 0.8 and one for the batch; here it follows
+          from the share, and ``scope`` bounds it.
+        - There the box's centre is uniform and the box pushed inside, which prefers the border;
+          here its place inside is uniform.
     """
     if not (len(scope) == 2 and 0 <= scope[0] <= scope[1] <= 1):
         raise ConfigError(

@@ -1,9 +1,6 @@
 """Soft crop: shift the image, so that a part of it is cut off, and fill the rest with a colour.
 
-Paper: Liu et al. 2023, Soft Augmentation, arXiv:2211.04625, section 3. Its offsets along the two
-sides are independent and normal, and what stays visible follows; here the visible part is
-``1 - share``, with the law of every mix, and it is drawn which side cuts off how much of it. Its
-targets, which soften with what is cut off, are a matter of the label rule.
+Paper: Liu et al. 2023, Soft Augmentation, arXiv:2211.04625, section 3.
 """
 
 from __future__ import annotations
@@ -24,13 +21,25 @@ from automix.warps import Fitted
 def soft_crop(draw: Draw, *, fill: float = 0.0, spread: float = 1.0) -> Recipe:
     """Shift the image by whole pixels until ``share`` of it is cut off; the label stays.
 
-    The visible part is ``(1 - |dy| / h) * (1 - |dx| / w)``. A random power of it is left to the
-    rows; the columns bring it as near to ``1 - share`` as whole pixels can.
+    The image's own content, seen in part. It is drawn which side cuts off how much; the columns
+    bring what is seen as near to ``1 - share`` as whole pixels can.
+
+    Formula:
+        M = 1 where no image is left, 0 elsewhere
+        (1 - |dy| / h) (1 - |dx| / w) = 1 - s
+        1 - |dy| / h = (1 - s)^x, x ~ uniform between 0 and 1; the signs of dy and dx at random
+        where M is 1: one colour per image, Normal(fill, spread) in each channel
 
     Args:
         draw: What was wanted, and what to draw from.
         fill: Mean of the colour that comes in, in the units of the images; one is drawn per image.
         spread: Its standard deviation in each channel; 0 fills with ``fill``.
+
+    Differs:
+        - The paper's offsets along the two sides are independent and normal, and what stays visible
+          follows. Here the visible part has the law of every mix.
+        - The paper's targets, which soften with what is cut off, are the label rule ``visibility``;
+          ``soft_augmentation`` is both together.
     """
     if not 0 <= spread < float("inf"):
         raise ConfigError(f"spread is {spread}, wanted a standard deviation of 0 or more")
