@@ -9,6 +9,9 @@ import click
 
 from agents.cli.options import as_json, print_json, verbosity
 
+NAMED = 3
+"""Rows left out for one reason that are named; --json names all."""
+
 
 @click.command("gallery")
 @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
@@ -58,7 +61,8 @@ def command(
         return
     for reason in dict.fromkeys(made.skipped.values()):
         rows = [row for row, why in made.skipped.items() if why == reason]
-        click.echo(f"left out {', '.join(rows)}: {reason}", err=True)
+        others = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        click.echo(f"left out {', '.join(rows[:NAMED])}{others}: {reason}", err=True)
     click.echo(f"{len(made.rows)} forms in {made.path.absolute()}")
 
 

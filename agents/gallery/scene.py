@@ -15,9 +15,10 @@ from agents.settings import RunSettings
 from automix.actions import OFF, PLAIN
 from automix.data.tasks import Task, TaskFamily, TaskSpec
 from automix.errors import AutomixError, ConfigError
+from automix.mixes import MIXES
 from automix.mixing import MixSettings, mix_batch
 from automix.models import create_classifier
-from automix.saliency import SALIENCY
+from automix.saliency import SALIENCY, only_in_training
 from automix.seeding import generator
 from automix.stacking import frozen_running_statistics
 from automix.targets import as_targets
@@ -54,6 +55,10 @@ class Scene:
         Raises:
             AutomixError: If the provider cannot be used here.
         """
+        if only_in_training(SALIENCY.entry(provider)):
+            raise ConfigError(
+                f"saliency {provider!r} is part of a training, and these images are mixed without"
+            )
         if provider not in self._maps:
             targets = as_targets(self.labels, self.task.images.num_classes)
             try:
@@ -80,9 +85,9 @@ class Shot:
     images: Tensor
     """(n, c, h, w) in [0, 1]."""
     mask: Tensor
-    """(n, 1, h, w) or (n, 1, 1, 1): the partner's weight."""
-    partner: np.ndarray
-    """(n,) int64."""
+    """(n, 1, h, w) or (n, 1, 1, 1): the weight of what is not the image's own."""
+    partner: np.ndarray | None
+    """(n,) int64, or None where something is erased or an image has several partners."""
     targets: np.ndarray
     """(n, k)."""
     maps: Tensor | None
@@ -189,7 +194,14 @@ def _shot(scene: Scene, form: Form, mix: MixSettings) -> Shot:
         form,
         scene.shown(mixed.images),
         mixed.mask,
-        mixed.partner.numpy(),
+        mixed.partner.numpy() if _has_one_partner(action.method) else None,
         mixed.targets.numpy(),
         maps,
     )
+
+
+def _has_one_partner(method: str) -> bool:
+    """Return whether one other image shows in each, or lends it its style."""
+    tags = MIXES.entry(method).tags
+    erases = tags.get("keeps_label") and not tags.get("constant")
+    return not (erases or tags.get("layers"))

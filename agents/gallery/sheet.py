@@ -25,6 +25,7 @@ from agents.report.drawing import FAINT, INK, MUTED, PAPER, page_style
 from automix.actions import OFF
 from automix.errors import ConfigError
 from automix.files import write_atomically
+from automix.mixes import MIXES
 
 LARGE = 80
 """Pixels of a mixed picture's longer side, about; small ones are enlarged by a whole number."""
@@ -94,7 +95,9 @@ class _Page:
         picture = Image.fromarray(self.canvas)
         buffer = io.BytesIO()
         if palette:
-            picture.quantize(palette).save(buffer, "PNG", optimize=True)
+            # The colours of the few pixels of a mask count as much as those of a large surface.
+            few = picture.quantize(palette, Image.Quantize.MAXCOVERAGE)
+            few.save(buffer, "PNG", optimize=True)
         else:  # optimizing takes longer than all the rest
             picture.save(buffer, "PNG")
         return buffer.getvalue()
@@ -211,8 +214,8 @@ def _tops(shots: Sequence[Shot], measures: _Measures, y: int) -> list[int]:
 def _head(page: _Page, caption: str) -> None:
     page.texts.append(_Text(MARGIN, MARGIN, caption, INK, 8.5))
     key = (
-        "Large: the mixed image, its label below.  Small: the mask (blue is partner) and the "
-        "partner;",
+        "Large: the mixed image, its label below.  Small: the mask (blue is not the image's own) "
+        "and, where there is one, the partner;",
         "below them, where guided, the saliency of the image and of its partner.",
     )
     for line, words in enumerate(key):
@@ -234,7 +237,7 @@ def _originals(page: _Page, measures: _Measures, scene: Scene, top: int) -> None
 def _row(
     page: _Page, measures: _Measures, scene: Scene, shot: Shot, top: int, names: Sequence[str]
 ) -> None:
-    for line, text in enumerate(_title(shot)):
+    for line, text in enumerate(title(shot)):
         first = line == 0
         page.texts.append(
             _Text(
@@ -247,16 +250,16 @@ def _row(
             )
         )
     masks = shot.mask.float().expand(-1, -1, *scene.images.shape[2:])
-    partners = scene.shown(scene.images)[shot.partner]
-    for column, partner in enumerate(shot.partner.tolist()):
+    originals = scene.shown(scene.images)
+    for column in range(len(originals)):
         x = measures.x(column)
         page.paste(_picture(shot.images[column], measures.large), top, x)
-        beside = [
-            [_heat(masks[column], measures.small, MASK), _picture(partners[column], measures.small)]
-        ]
+        partner = [] if shot.partner is None else [int(shot.partner[column])]
+        beside = [[_heat(masks[column], measures.small, MASK)]]
+        beside[0] += [_picture(originals[one], measures.small) for one in partner]
         if shot.maps is not None:
-            pair = (shot.maps[column], shot.maps[partner])
-            beside.append([_heat(map[None] / map.max(), measures.small, SALIENCY) for map in pair])
+            maps = [shot.maps[one] for one in (column, *partner)]
+            beside.append([_heat(map[None] / map.max(), measures.small, SALIENCY) for map in maps])
         for line, pictures in enumerate(beside):
             for place, picture in enumerate(pictures):
                 page.paste(
@@ -270,14 +273,19 @@ def _row(
         page.texts.append(_Text(x, top + measures.large[0] + 2 * GAP, words, INK, 7.5))
 
 
-def _title(shot: Shot) -> list[str]:
+def title(shot: Shot) -> list[str]:
+    """Return what stands beside a row, line by line."""
     action = shot.form.action
     lines = [shot.form.name]
     if action.mixes:
         lines.append(f"ratio {action.ratio:g}")
         lines.append("unguided" if action.saliency == OFF else f"guided by {action.saliency}")
-    if action.method not in shot.form.name:
-        lines.append(f"is {action}")
+    if MIXES.entry(action.method).tags.get("layers"):
+        lines.append("several partners")
+    if not shot.form.name.startswith(action.method):
+        lines.append(f"is {action.method}")
+    if action.label_rule:
+        lines.append(f"labels by {action.label_rule}")
     return lines
 
 

@@ -57,17 +57,18 @@ def texts(share_of: ShareOf = realised_share) -> Iterator[tuple[str, str]]:
 
 
 def _page(entry: Entry[MaskFunction], docs: MixDocs, shares: Sequence[str]) -> str:
-    name, guided = entry.name, bool(entry.tags.get("guided"))
+    name = entry.name
+    guided, points = (bool(entry.tags.get(tag)) for tag in ("guided", "points"))
     source = f"automix/mixes/{entry.value.__module__.rpartition('.')[2]}.py"
     parts = {
         "Idea": docs.idea,
-        "Picture": "" if entry.tags.get("points") else _picture(name),
+        "Picture": "" if points else _picture(name),
         "Formula": f"```\n{docs.sections['Formula']}\n```" if "Formula" in docs.sections else "",
         "Guided by saliency": docs.sections.get("Guided", "") if guided else "",
-        "Use": _use(name),
+        "Use": _use_of_points(name) if points else _use(name),
         "Settings": _settings(name, docs.settings),
         "Asked for and got": _SHARES.strip() + "\n\n" + _share_table(shares) if shares else "",
-        "Cost": _cost(guided),
+        "Cost": _cost(guided and not points),
         **{head: text for head, text in docs.sections.items() if head not in _ELSEWHERE},
         "Source": docs.source,
         "Differences from the paper": docs.sections.get("Differs", ""),
@@ -81,8 +82,9 @@ _ELSEWHERE = {"Formula", "Guided", "Differs", "Raises", "Returns"}
 """Sections of a docstring that have another heading here, or none."""
 
 _PICTURE_LEGEND = """
-Large: the mixed image, its label below. Small: the mask (blue is partner) and the partner; below
-them, where guided, the saliency of the image and of its partner, by a classifier after two epochs.
+Large: the mixed image, its label below. Small: the mask (blue is not the image's own) and, where
+there is one, the partner; below them, where guided, the saliency of the image and of its partner,
+by a classifier after two epochs.
 The digits are enlarged, and shares are drawn near the ratio (a concentration of 50).
 """
 
@@ -111,6 +113,14 @@ def _use(name: str) -> str:
         f"and `compare.contestants=[{fixed}]` plays it all along."
     )
     return "\n\n".join([use, "Published names:", "\n".join(published)] if published else [use])
+
+
+def _use_of_points(name: str) -> str:
+    return (
+        f"`{MixAction.parse(name)}` is the action; `mix_batch` takes clouds (b, points, "
+        "coordinates) in the place\nof images. Guided, it is given their maps, (b, points, 1), by "
+        "`saliency=`: no provider looks at\nclouds. Environments train on images."
+    )
 
 
 def _settings(name: str, settings: Sequence[Setting]) -> str:

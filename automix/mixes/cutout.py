@@ -32,7 +32,7 @@ def cutout(draw: Draw, *, fill: float = 0.0) -> Recipe:
 
     Guided:
         The box is centred on the image's own most salient pixel, so that it hides what tells the
-        class.
+        class. A peak near the border costs part of the box.
 
     Differs:
         - The paper's square has a fixed side. Here the side follows from the share, and the box has

@@ -14,7 +14,7 @@ from PIL import Image
 from agents.gallery import write_gallery
 from agents.gallery.forms import Form, forms_of
 from agents.gallery.scene import IMAGES, Scene, build_scene, draw_task, play
-from agents.gallery.sheet import HEAD, MARGIN, NAMES, label_words, sheet_png
+from agents.gallery.sheet import HEAD, MARGIN, NAMES, label_words, sheet_png, title
 from automix.actions import MixAction
 from automix.errors import ConfigError, ResourceError
 from automix.mixes import MIXES
@@ -80,7 +80,8 @@ def test_the_images_are_of_the_training_split_and_of_different_classes():
 
 
 def test_a_row_is_the_mix_of_the_images_by_its_mask():
-    shots, skipped = play(scene(), forms_of(["mixup", "cutmix", "rmix"], [0.5]))
+    forms = forms_of(["mixup", "cutmix", "rmix"], [0.5], ["off", "gradient", "spectral"])
+    shots, skipped = play(scene(), forms)
     originals = scene().shown(scene().images)
     assert len(shots) == 9
     assert not skipped
@@ -129,6 +130,38 @@ def test_nothing_to_show_is_an_error(teacher):
         play(teacher, forms_of(["rmix"], [0.5], ["teacher_for_tests"]))
 
 
+@pytest.mark.parametrize("guide", ["ema", "gradient_reuse", "teacher"])
+def test_saliency_that_is_part_of_a_training_is_left_out(guide):
+    forms = forms_of(["cutmix"], [0.5], ["off", guide])
+    shots, skipped = play(scene(), forms)
+    assert [str(shot.form.action) for shot in shots] == ["cutmix@0.5"]
+    assert "part of a training" in skipped[f"cutmix@0.5+{guide}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("cutmix", True),
+        ("mixstyle", True),
+        ("resizemix", True),
+        ("cutout", False),
+        ("soft_crop", False),
+        ("comixup", False),
+    ],
+)
+def test_a_partner_is_told_where_there_is_one(name, shown):
+    (shot,), _ = play(scene(), forms_of([name], [0.5], ["off"]))
+    assert (shot.partner is not None) == shown
+    sheet_png(scene(), [shot])
+
+
+def test_a_row_with_a_published_name_says_what_it_is():
+    (shot,), _ = play(scene(), forms_of(["guidedmixup"], [0.5]))
+    assert title(shot) == ["guidedmixup", "ratio 0.5", "guided by spectral", "is mixup"]
+    (shot,), _ = play(scene(), forms_of(["snapmix"], [0.5]))
+    assert title(shot)[-2:] == ["is asymmetric_cutmix", "labels by cam_mass"]
+
+
 # The picture -------------------------------------------------------------------------------------
 
 
@@ -157,6 +190,15 @@ def test_the_sheet_shows_the_pixels_and_is_the_same_each_time():
     side = 10 * wanted.shape[0]  # each pixel of a digit is a square of ten
     at = (slice(MARGIN + HEAD, MARGIN + HEAD + side), slice(MARGIN + NAMES, MARGIN + NAMES + side))
     np.testing.assert_array_equal(canvas[at], wanted.repeat(10, 0).repeat(10, 1))
+
+
+def test_few_colours_look_like_all():
+    shots, _ = play(scene(), forms_of(["comixup", "mixup"], [0.5], ["off", "spectral"]))
+    all_colours, few = (
+        np.asarray(Image.open(io.BytesIO(sheet_png(scene(), shots, palette=n))).convert("RGB"))
+        for n in (0, 128)
+    )
+    assert np.abs(all_colours.astype(int) - few).max() < 20
 
 
 def test_words_are_written_alike_in_strips_of_any_height(monkeypatch):

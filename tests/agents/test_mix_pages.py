@@ -75,6 +75,8 @@ def test_what_mixes_point_clouds_gets_a_page_without_picture_and_shares(register
         "Cost",
         "Differences from the paper",
     ]
+    assert "env.actions" not in page
+    assert "guided by" not in page
     assert "points_for_tests.png" not in page
     assert "| points_for_tests |" not in made[INDEX]
     assert "points_for_tests" not in pictured()
