@@ -308,11 +308,6 @@ def label_words(target: np.ndarray, own: int, names: Sequence[str]) -> str:
     return " / ".join(parts) + (" / ..." if len(order) > MOST_SHARES else "")
 
 
-def _hundredths(weight: float) -> str:
-    """Return ``.62``, and nothing for the whole."""
-    return "" if weight > 1 - LEAST_SHARE else f"{weight:.2f}".removeprefix("0")
-
-
 def _short(name: str) -> str:
     return name if len(name) <= 10 else f"{name[:9]}…"
 
