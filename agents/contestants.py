@@ -37,6 +37,12 @@ class Contestant:
     kind: Kind
     found: tuple[MixAction, ...] = ()
 
+    @property
+    def fixed(self) -> MixAction | None:
+        """The action that it plays whatever it sees, if it is a fixed one."""
+        kind, _, action = self.name.partition(":")
+        return MixAction.parse(action) if kind == FIXED else None
+
     def player(self, menu: Sequence[MixAction], policy: MixPolicy | None, seed: int) -> Player:
         """Return who plays one trial."""
         return Player(self, menu, policy, seed)
@@ -62,14 +68,14 @@ class Player:
 
         A policy that was learned with several epochs to an action is asked when one is due.
         """
-        name = self._contestant.name
+        name, fixed = self._contestant.name, self._contestant.fixed
         if self._contestant.kind == "agent":
             assert self._policy is not None
             if due:
                 self._last = self._policy.action(observation)
             return self._last
-        if name.startswith(f"{FIXED}:"):
-            return MixAction.parse(name.partition(":")[2])
+        if fixed:
+            return fixed
         if self._found:
             return self._found.at(progress_of(observation))
         return SCHEDULES[name](progress_of(observation), menu=self._menu, rng=self._rng)

@@ -143,12 +143,14 @@ def check(settings: RunSettings, learns: bool) -> str:
         check_agent(settings.agent, settings.env.actions.space)
         updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))
     AGENTS.entry(settings.agent.name)
-    contestants_of(settings.compare.contestants, ActionCodec(settings.env.actions).choices)
+    menu = ActionCodec(settings.env.actions).choices
+    contestants = contestants_of(settings.compare.contestants, menu)
     device = choose_device(settings.device)
     stacked_groups(settings, device)
     torch.set_num_threads(settings.threads)
     world = ImageWorld(settings.task, settings.trainer, device)
     Game(world, settings.env, settings.agent.group_size)
+    world.check([action for one in contestants if (action := one.fixed)])
     specs = sample_specs(settings.compare, settings.task)
     for spec in specs:
         world.family.task(spec)

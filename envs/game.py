@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from automix.actions import MixAction
@@ -15,6 +16,7 @@ from automix.errors import ConfigError
 from automix.metrics import EpochMetrics
 from automix.population import Population
 from automix.settings import TrainerSettings
+from automix.training.playable import check_playable
 from envs.codec import ActionCodec, ActionSettings
 from envs.forking import Fork, draw_fork
 from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
@@ -83,6 +85,10 @@ class World(Protocol):
         """Return the number of training images of a task."""
         ...
 
+    def check(self, actions: Sequence[MixAction]) -> None:
+        """Refuse actions that its trainings cannot play, by a ``ConfigError``."""
+        ...
+
     def start(self, specs: Sequence[TaskSpec]) -> Training:
         """Set up a training of each task; members with equal specs share theirs."""
         ...
@@ -121,6 +127,12 @@ class ImageWorld:
         """Return the number of training images of a task."""
         return self.family.train_size(spec)
 
+    def check(self, actions: Sequence[MixAction]) -> None:
+        """Refuse actions that the trainer's settings do not fit."""
+        device = torch.device(self.device)
+        for action in actions:
+            check_playable(action, self.trainer, self.family.images.shape, device)
+
     def start(self, specs: Sequence[TaskSpec]) -> Population:
         """Set up a training of each task."""
         tasks = {spec: self.family.task(spec) for spec in dict.fromkeys(specs)}
@@ -154,6 +166,10 @@ class Game:
         members: Episodes in the group; a reference baseline plays one more behind the scenes.
 
     A training that diverges earns the penalty once and rests: its further rewards are 0.
+
+    Raises:
+        ConfigError: If the baseline needs more members, or the world's trainings cannot play what
+            is on the menu.
     """
 
     def __init__(self, world: World, settings: EnvSettings, members: int) -> None:
@@ -168,6 +184,7 @@ class Game:
         self._reward = REWARDS[settings.reward.name]
         self._reference = MixAction.parse(settings.reward.reference)
         self._hidden = int(settings.reward.baseline == "reference")
+        world.check([*self.codec.choices, *[self._reference] * self._hidden])
         self.spec: TaskSpec | None = None
         self.training: Training | None = None
 

@@ -116,6 +116,9 @@ class SurrogateWorld:
         """Return a number that tells nothing."""
         return spec.train_size
 
+    def check(self, actions: Sequence[MixAction]) -> None:
+        """Refuse nothing: every action has its value."""
+
     def start(self, specs: Sequence[TaskSpec]) -> SurrogateTraining:
         """Set up a closed-form training of each task."""
         return SurrogateTraining(specs, self.budget)

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.augment import augmented_maps, canonical_maps
-from automix.errors import ConfigError
 from automix.feature_maps import FeatureNet, features, scored
 from automix.registry import Entry
 from automix.saliency import SALIENCY, Provider, ReadOff, Staged, enlarged, normalised
@@ -20,6 +19,7 @@ from automix.settings import TrainerSettings
 from automix.stacking import Stack, frozen_running_statistics, logits_of, same_draws_afterwards
 from automix.training.epoch_log import EpochLog
 from automix.training.lanes import Play, Seat
+from automix.training.playable import check_provider
 from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
 from automix.training.teacher import teacher_of
@@ -81,8 +81,8 @@ class Guide:
         device: torch.device,
         average: Stack | None = None,
     ) -> None:
-        self._seats, self._stack, self._settings = seats, network, settings.saliency
-        self._precision, self._teacher = settings.precision, settings.teacher
+        self._seats, self._stack = seats, network
+        self._trainer, self._settings = settings, settings.saliency
         self._shape, self._size, self._device = shape, shape[1:], device
         self._average = average
         self._slopes: list[Tensor] = []
@@ -98,31 +98,15 @@ class Guide:
         self._clean.clear()
         for play in plays:
             entry = SALIENCY.entry(play.action.saliency)
-            self._asked(entry, play.slots)
-            if "from_clean_step" in entry.tags:
-                self._check_clean_steps(entry.name)
-
-    def _check_clean_steps(self, name: str) -> None:
-        for setting in ("refresh", "scale"):
-            if getattr(self._settings, setting) > 1:
-                raise ConfigError(
-                    f"saliency {name!r} trains on the images that it looks at, all of them and "
-                    f"whole, and trainer.saliency.{setting} is {getattr(self._settings, setting)}",
-                    f"set trainer.saliency.{setting}=1, or use 'gradient'",
-                )
+            check_provider(entry, self._trainer, self._shape, self._device)
 
     def _asked(self, entry: Entry[Provider], slots: Sequence[int]) -> Staged:
         """Return whom a provider asks on behalf of some members."""
         asks = entry.tags.get("asks")
         if asks == "teacher":
-            return FeatureNet(teacher_of(self._teacher, self._shape, self._device))
+            return FeatureNet(teacher_of(self._trainer.teacher, self._shape, self._device))
         if asks == "average":
-            if self._average is None:
-                raise ConfigError(
-                    f"saliency {entry.name!r} asks the moving average of the classifier's weights, "
-                    "which is not kept",
-                    "set trainer.model_ema=true, or use 'gradient'",
-                )
+            assert self._average is not None  # checked when the epoch began
             return Members(self._average, slots)
         return Members(self._stack, slots)
 
@@ -156,7 +140,7 @@ class Guide:
 
         # A look at the images must leave no trace: not in the statistics, not in the dropout.
         with (
-            autocast(self._precision, self._device),
+            autocast(self._trainer.precision, self._device),
             frozen_running_statistics(self._stack.module()),
             same_draws_afterwards(self._device, enabled=self._stack.draws),
         ):

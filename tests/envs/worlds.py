@@ -101,6 +101,9 @@ class ScriptedWorld:
     def train_size(self, spec: TaskSpec) -> int:
         return spec.train_size
 
+    def check(self, actions: Sequence[MixAction]) -> None:
+        pass
+
     def start(self, specs: Sequence[TaskSpec]) -> ScriptedTraining:
         assert len(specs) == len(self.curves), "a hidden reference is a member too"
         return ScriptedTraining(self.curves)
