@@ -167,6 +167,11 @@ def form_of(entry: str) -> Form:
             "for example cutmix, cutmix+spectral, or snapmix; ratios are listed apart",
         )
     method, saliency, rule = found["method"], found["saliency"], found["label_rule"] or ""
+    if method in PRESETS:
+        raise ConfigError(
+            f"{entry!r} adds to {method!r}, which is a published name and stands alone",
+            f"name the parts: {method} stands for {PRESETS[method]}",
+        )
     if method not in MIXES:
         known = sorted({*MIXES, *PRESETS})
         raise ConfigError(

@@ -51,6 +51,12 @@ def test_a_published_name_is_an_entry_of_the_vocabulary(name):
     assert boxed.decode(boxed.encode(played)) == played
 
 
+def test_a_published_name_in_a_vocabulary_stands_alone():
+    with pytest.raises(ConfigError, match=r"'lumix\+gradient' adds to 'lumix'") as error:
+        ActionSettings(methods=("none", "lumix+gradient"))
+    assert error.value.hint == "name the parts: lumix stands for cutmix:perturbed"
+
+
 def test_an_entry_may_bring_its_saliency_and_others_choose_theirs():
     settings = ActionSettings(
         methods=("cutmix", "cutmix+spectral", "rmix"), ratios=(0.5,), saliency=("off", "gradient")
