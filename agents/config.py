@@ -96,9 +96,11 @@ def _parsed(words: Sequence[str]) -> list[Override]:
         try:
             found += parser.parse_overrides([word])
         except HydraException:
+            hint = "for example agent.learning_rate=1e-3 or task=digits"
+            if word.count("=") > 1:
+                hint = "text with '=' wants quotes: 'trainer.mix.options=[\"fmix.decay=2\"]'"
             raise ConfigError(
-                f"{word!r} is not an override, wanted key=value or group=option",
-                "for example agent.learning_rate=1e-3 or task=digits",
+                f"{word!r} is not an override, wanted key=value or group=option", hint
             ) from None
     return found
 

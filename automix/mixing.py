@@ -20,7 +20,7 @@ from automix.errors import ConfigError
 from automix.labels import LABEL_RULES, Shown, Weights, check_label_rule
 from automix.masks import Array, Mask, as_tensor
 from automix.mixes import MIXES, Draw
-from automix.options import configured, configured_rule, options_of
+from automix.options import check_values, configured, configured_rule
 from automix.pairing import PAIRINGS, Pairs, pair_batches
 from automix.recipes import Layers, Recipe, as_recipe, for_each
 from automix.saliency import SALIENCY, Classifier, only_in_training
@@ -67,7 +67,7 @@ class MixSettings:
             raise ConfigError(f"share_per is {self.share_per!r}, wanted 'image' or 'batch'")
         PAIRINGS.entry(self.pairing)
         LABEL_RULES.entry(self.label_rule)
-        options_of(self.options)
+        check_values(self.options)
         object.__setattr__(self, "options", tuple(self.options))  # which can be looked up by
 
 

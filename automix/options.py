@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
+import torch
+
 from automix.errors import ConfigError, did_you_mean
-from automix.labels import LABEL_RULES, LabelRule
-from automix.mixes import MIXES, MaskFunction
+from automix.labels import LABEL_RULES, LabelRule, Shown
+from automix.masks import Constant
+from automix.mixes import MIXES, Draw, MaskFunction
+from automix.pairing import pair_batches
 
 Options = Mapping[str, Mapping[str, Any]]
 """Method or rule -> parameter -> value."""
+
+SIDE = 8
+"""Pixels of what values are tried on."""
 
 
 def parameters_of(name: str) -> dict[str, Any]:
@@ -83,15 +92,23 @@ def _value(text: str, default: Any, where: str) -> Any:
         value = json.loads(text)
     except json.JSONDecodeError:
         value = text
-    if isinstance(value, list):
-        value = tuple(value)
+    hint = f"its default is {json.dumps(default)}"
+    if isinstance(value, list) and isinstance(default, tuple):
+        where = f"{where}: one of the values:"
+        return tuple(_of_kind(one, default[0], where, hint) for one in value)
+    return _of_kind(value, default, f"{where}:", hint)
+
+
+def _of_kind(value: Any, default: Any, where: str, hint: str) -> Any:
+    """Return a value as what the default is; a whole number will do for a float."""
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        raise ConfigError(
-            f"{where}: got {type(value).__name__}, wanted {type(default).__name__}",
-            f"its default is {json.dumps(default)}",
-        )
+        got = "list" if isinstance(value, list) else type(value).__name__
+        wanted = "list" if isinstance(default, tuple) else type(default).__name__
+        raise ConfigError(f"{where} got {got}, wanted {wanted}", hint)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} got {value}, wanted a finite number", hint)
     return value
 
 
@@ -107,3 +124,38 @@ def configured_rule(rule: str, words: tuple[str, ...]) -> LabelRule:
     """Return a label rule with the settings that the words give it."""
     chosen = options_of(words).get(rule)
     return partial(LABEL_RULES[rule], **chosen) if chosen else LABEL_RULES[rule]
+
+
+def check_values(words: Sequence[str]) -> None:
+    """Refuse values that a method or rule refuses, before a training does: try each on two draws.
+
+    Raises:
+        ConfigError: If one of them is refused.
+    """
+    for name in options_of(words):
+        try:
+            if name in MIXES:
+                points = bool(MIXES.entry(name).tags.get("points"))
+                configured(name, tuple(words))(_two_draws(points))
+            else:
+                configured_rule(name, tuple(words))(_two_shown())
+        except ConfigError as error:
+            # Some name whose setting it is, some do not.
+            told = error.message.removeprefix(f"{name}.")
+            raise ConfigError(f"trainer.mix.options: {name}.{told}", error.hint) from None
+
+
+def _two_draws(points: bool) -> Draw:
+    """Return draws that any method can make masks from."""
+    size = (SIDE, 1) if points else (SIDE, SIDE)
+    images = torch.zeros((2, SIDE, 3) if points else (2, 3, *size))
+    share, rng = np.full(2, 0.5, np.float32), np.random.default_rng(0)
+    return Draw(share, size, 0.5, rng, images=images, pairs=pair_batches(2, 2, "roll", rng))
+
+
+def _two_shown() -> Shown:
+    """Return what any rule can weigh."""
+    rng, share = np.random.default_rng(0), np.full(2, 0.5, np.float32)
+    maps = torch.full((2, SIDE, SIDE), 1 / SIDE**2)
+    pairs = pair_batches(2, 2, "roll", rng)
+    return Shown(Constant(share), share, pairs, rng, own=maps, partner=maps)

@@ -51,7 +51,8 @@ def hide_and_seek(draw: Draw, *, cells: tuple[int, ...] = CELLS, fill: float = 0
     u = len(draw.share)
     grid = draw.rng.choice(cells, u)[:, None]
     row, column = (np.arange(side) * np.minimum(grid, side) // side for side in draw.size)
-    hidden = _hidden(_lines(row, max(cells)), _lines(column, max(cells)), draw)
+    rows, columns = (min(max(cells), side) for side in draw.size)
+    hidden = _hidden(_lines(row, rows), _lines(column, columns), draw)
     mask = hidden[np.arange(u)[:, None, None], row[:, :, None], column[:, None, :]]
     filled = Filled(np.full((u, 1), fill, np.float32))
     return Recipe(Dense(mask[:, None].astype(np.float32)), partner=filled)

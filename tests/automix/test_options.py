@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from automix import options
@@ -68,6 +70,11 @@ def test_a_function_gets_its_own_settings(toys):
         ("area.noise=0.1", "area has no setting 'noise'", "area has: none"),
         ("toy.cells=1.5", "got float, wanted int", "its default is 2"),
         ("toy.soft=1", "got int, wanted bool", "its default is false"),
+        ("toy.decay=NaN", "got nan, wanted a finite number", "its default is 3.0"),
+        ("toy.decay=1e999", "got inf, wanted a finite number", "its default is 3.0"),
+        ("hide_and_seek.cells=4", "got int, wanted list", "its default is [4, 5, 7, 14]"),
+        ("hide_and_seek.cells=[2,true]", "one of the values: got bool, wanted int", "[4, 5"),
+        ('resizemix.scope=[0,"a"]', "one of the values: got str, wanted float", "[0.0, 1.0]"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_where_settings_are_made(toys, word, message, hint):
@@ -76,3 +83,27 @@ def test_words_that_mean_nothing_are_refused_where_settings_are_made(toys, word,
     assert error.value.message.startswith(f"trainer.mix.options: {word!r}")
     assert message in error.value.message
     assert hint in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("fmix.decay=-1", "fmix.decay is -1.0, wanted"),
+        ("puzzlemix.t_size=0", "puzzlemix.t_size is 0, wanted"),
+        ("hide_and_seek.cells=[]", "hide_and_seek.cells are [], wanted"),
+        ("comixup.part=1", "comixup.part is 1, wanted"),
+        ("perturbed.strength=2", "perturbed.strength is 2.0 and perturbed.noise 0.1, wanted"),
+        ("saliency_mass.norm=0.5", "saliency_mass.norm is 0.5, wanted"),
+    ],
+)
+def test_values_out_of_range_are_refused_where_settings_are_made(word, told):
+    with pytest.raises(ConfigError) as error:
+        MixSettings(options=[word])
+    assert error.value.message.startswith(f"trainer.mix.options: {told}")
+
+
+@pytest.mark.parametrize("name", sorted({*MIXES, *LABEL_RULES}))
+def test_the_defaults_of_every_method_and_rule_can_be_named(name):
+    words = [f"{name}.{key}={json.dumps(value)}" for key, value in parameters_of(name).items()]
+    assert options_of(words).get(name, {}) == parameters_of(name)
+    MixSettings(options=words)

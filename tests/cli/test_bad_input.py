@@ -69,6 +69,13 @@ def test_the_hint_is_the_next_step(cli, word):
     assert len(cli("train", word).hint) > len("hint: ")
 
 
+def test_an_equals_sign_within_a_list_wants_quotes(cli):
+    outcome = cli("config", "trainer.mix.options=[fmix.decay=2]")
+    assert "wants quotes" in outcome.hint
+    word = outcome.hint.partition(": '")[2].removesuffix("'")
+    assert cli("config", word).code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -84,6 +91,15 @@ def test_the_hint_is_the_next_step(cli, word):
         (["config", "sed=1"], "Did you mean 'seed'"),
         (["compare", "--dry-run", "compare.contestants=[agent]"], "'agent' has no policy"),
         (["train", "--dry-run", "compare.contestants=[none]"], "lacks 'agent'"),
+        (
+            ["train", "--dry-run", "trainer.mix.label_rule=saliency_mass"],
+            "label rule 'saliency_mass' weighs labels by saliency, and mixup@0.25 names none",
+        ),
+        (["train", "--dry-run", "env.actions.saliency=[off,teacher]"], "trainer.teacher names"),
+        (
+            ["compare", "--dry-run", "compare.contestants=['fixed:cutmix@0.5+ema']"],
+            "saliency 'ema' asks the moving average",
+        ),
     ],
 )
 def test_other_commands_refuse_as_train_does(cli, words, told):
