@@ -99,5 +99,6 @@ def _matched(own: Tensor, partner: Tensor) -> Matched:
     share, and the batched auction of the published code is neither exact nor to be had for a CPU.
     """
     exact = "donot_use_mm_for_euclid_dist"  # a product of matrices would round off small ones
-    distances = torch.cdist(own, partner, compute_mode=exact).cpu().numpy()
+    # A broken cloud has no distances; any order of its points will do.
+    distances = torch.cdist(own, partner, compute_mode=exact).nan_to_num().cpu().numpy()
     return Matched(np.stack([linear_sum_assignment(one)[1] for one in distances]))

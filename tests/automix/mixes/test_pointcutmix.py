@@ -116,6 +116,16 @@ def test_a_place_for_the_result_and_a_cloud_alone():
     assert torch.equal(mixed("pointcutmix", clouds, batch_size=4).images[4], clouds[4])
 
 
+def test_a_broken_cloud_breaks_nobody_but_those_who_meet_it():
+    images = shapes(4, 6)
+    images[1] = torch.nan
+    mixed = mix_batch(
+        images, torch.arange(4), MixAction("pointcutmix", 0.5), num_classes=4, rng=generator(0)
+    )
+    assert mixed.targets.isfinite().all()
+    assert mixed.images[[0, 3]].isfinite().all()
+
+
 def test_what_mixes_images_and_what_mixes_clouds_refuse_each_other():
     with pytest.raises(ConfigError, match="pointcutmix mixes point clouds"):
         mixed("pointcutmix", noise(0, 4, 3, 8, 8))
