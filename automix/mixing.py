@@ -23,7 +23,7 @@ from automix.mixes import MIXES, Draw
 from automix.options import check_values, configured, configured_rule
 from automix.pairing import PAIRINGS, Pairs, pair_batches
 from automix.recipes import Layers, Recipe, as_recipe, for_each
-from automix.saliency import SALIENCY, Classifier, only_in_training
+from automix.saliency import SALIENCY, Classifier, check_alone
 from automix.stacking import frozen_running_statistics, same_draws_afterwards
 from automix.targets import (
     Revised,
@@ -361,12 +361,7 @@ def _saliency_of(
     action: MixAction, images: Tensor, targets: Tensor, classifier: Classifier | None
 ) -> Tensor:
     provider = SALIENCY.entry(action.saliency)
-    if only_in_training(provider):
-        raise ConfigError(
-            f"saliency {action.saliency!r} is part of a training by this project's trainer; "
-            "mix_batch alone cannot compute it",
-            "pass maps of your own by saliency=..., or use 'gradient'",
-        )
+    check_alone(action.saliency)
     if classifier is None:
         if provider.tags["needs_classifier"]:
             raise ConfigError(

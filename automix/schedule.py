@@ -22,8 +22,8 @@ from torch import Tensor
 from automix.actions import OFF, MixAction
 from automix.errors import ConfigError, DataError, did_you_mean
 from automix.files import read_yaml, short, write_yaml
-from automix.mixing import DEFAULTS, MixSettings, mix_batch
-from automix.saliency import Classifier
+from automix.mixing import DEFAULTS, Mixed, MixSettings, check_action, mix_batch
+from automix.saliency import Classifier, check_alone
 from automix.seeding import generator
 
 FORMAT = 1
@@ -72,7 +72,12 @@ class MixSchedule:
     def mixer(
         self, num_classes: int, seed: int = 0, settings: MixSettings = DEFAULTS
     ) -> ScheduleMixer:
-        """Return a callable that mixes batches as the schedule says."""
+        """Return a callable that mixes batches as the schedule says.
+
+        Raises:
+            ConfigError: If a label rule of the settings does not fit an action, or its saliency is
+                to be had in this project's trainer only.
+        """
         return ScheduleMixer(self, num_classes, seed, settings)
 
 
@@ -84,12 +89,19 @@ class ScheduleMixer:
         num_classes: Classes of the labels.
         seed: Of all draws.
         settings: How actions are carried out.
+
+    Raises:
+        ConfigError: If one of the actions cannot be carried out so, at whatever epoch it comes.
     """
 
     def __init__(
         self, schedule: MixSchedule, num_classes: int, seed: int, settings: MixSettings
     ) -> None:
         self._schedule, self._num_classes, self._settings = schedule, num_classes, settings
+        for action in map(MixAction.resolved, schedule.actions):
+            check_action(action, settings)
+            if action.saliency != OFF:
+                check_alone(action.saliency)
         self._rng = generator(seed, "schedule mixer")
         self.action = schedule.at(0.0)
 
@@ -108,9 +120,21 @@ class ScheduleMixer:
             classifier: images -> logits, where the schedule uses a saliency that needs it.
 
         Returns:
-            Mixed images, and targets (b, k) for a soft-target cross-entropy.
+            Mixed images, and targets (b, k) for a soft-target cross-entropy. Where the label rule
+            lets the classifier have a say, ask ``mixed`` instead: here it has none.
         """
-        mixed = mix_batch(
+        mixed = self.mixed(images, labels, classifier)
+        return mixed.images, mixed.targets
+
+    def mixed(self, images: Tensor, labels: Tensor, classifier: Classifier | None = None) -> Mixed:
+        """Mix a batch, as a call does; return all there is to know of it.
+
+        The classifier has its say in the targets by ``revised``, if that is not None::
+
+            logits = model(mixed.images)
+            targets = mixed.revised(logits, slice(None)) if mixed.revised else mixed.targets
+        """
+        return mix_batch(
             images,
             labels,
             self.action,
@@ -119,7 +143,6 @@ class ScheduleMixer:
             classifier=classifier,
             settings=self._settings,
         )
-        return mixed.images, mixed.targets
 
 
 def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -> None:

@@ -90,6 +90,20 @@ def only_in_training(entry: Entry[Provider]) -> bool:
     return "asks" in entry.tags or "from_clean_step" in entry.tags
 
 
+def check_alone(name: str) -> None:
+    """Refuse a provider that cannot be asked outside a training.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    if only_in_training(SALIENCY.entry(name)):
+        raise ConfigError(
+            f"saliency {name!r} is part of a training by this project's trainer; "
+            "mix_batch alone cannot compute it",
+            "pass maps of your own by saliency=..., or use 'gradient'",
+        )
+
+
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring maps (b, h', w') to a size (b, h, w), bilinearly, as float32."""
     maps = maps.float()

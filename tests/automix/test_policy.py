@@ -6,7 +6,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import pytest
 from numpy.testing import assert_array_equal
 from safetensors.numpy import load, save
 
+from automix.actions import nearest_action
 from automix.errors import DataError
 from automix.policy import MixPolicy, PolicyForm, load_policy, save_policy
+from automix.policy_net import PolicyNet
 
 OBSERVED = {"progress": 1, "val_loss": 1, "last_method": 3}
 CHOICES = [
@@ -345,3 +347,39 @@ def test_what_is_damaged_is_refused_with_the_file_named(folder, damage, told):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nowhere/policy.json does not exist"):
         load_policy(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("space", ["factored", "flat", "box"])
+def test_a_policy_of_published_names_survives_its_files(tmp_path, space):
+    methods, ratios = ["none", "lumix", "snapmix", "cutmix+spectral"], [0.25, 0.5]
+    guides = ["off", "spectral"]
+    every = dict.fromkeys(nearest_action(*parts) for parts in product(methods, ratios, guides))
+    outputs = {"factored": 8, "flat": len(every), "box": 7}[space]
+    form = PolicyForm(
+        observations=["progress"],
+        observation_sizes=[1],
+        methods=methods,
+        ratios=ratios,
+        saliency=guides,
+        space=space,
+        choices=[str(action) for action in every],
+    )
+    weight = np.random.default_rng(1).normal(size=(outputs, 1)).astype(np.float32)
+    layers = [(weight, np.zeros(outputs, np.float32))]
+    output = "clip" if space == "box" else "logits"
+    saved = MixPolicy(form, PolicyNet(layers=layers, output=output), {})
+    save_policy(tmp_path, saved)
+    loaded = load_policy(tmp_path)
+    assert list(loaded.form.methods) == methods
+    seen = [saved.action(np.array([x], np.float32)) for x in (-1.0, 0.0, 1.0)]
+    assert seen == [loaded.action(np.array([x], np.float32)) for x in (-1.0, 0.0, 1.0)]
+    if space == "flat":
+        played = [str(loaded.mix_of(np.array(i))) for i in range(outputs)]
+        assert played == [str(action) for action in every]
+        assert "asymmetric_cutmix@0.25+cam:cam_mass" in played
+    elif space == "factored":
+        assert str(loaded.mix_of(np.array([2, 0, 1]))) == "asymmetric_cutmix@0.25+cam:cam_mass"
+        assert str(loaded.mix_of(np.array([1, 1, 1]))) == "cutmix@0.5+spectral:perturbed"
+    else:
+        numbers = np.array([-1, -1, 1, -1, 0, -1, 1], np.float32)
+        assert str(loaded.mix_of(numbers)) == "asymmetric_cutmix@0.25+cam:cam_mass"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.testing import assert_close
 
 from automix.actions import MixAction
 from automix.errors import ConfigError, DataError
-from automix.mixing import mix_batch
+from automix.mixing import MixSettings, mix_batch
 from automix.schedule import MixSchedule, load_schedule, save_schedule
 from automix.seeding import generator
 
@@ -209,3 +210,40 @@ def test_a_bomb_of_references_does_not_go_off(tmp_path):
         with pytest.raises(DataError) as error:
             load_schedule(path)
         assert len(error.value.message) < 1000
+
+
+def test_label_rules_survive_the_file_and_say_nothing_where_there_is_none(tmp_path):
+    texts = ("cutmix@0.5:perturbed", "asymmetric_cutmix@0.25+cam:cam_mass", "mixup@0.5", "none")
+    actions = [MixAction.parse(text) for text in texts]
+    save_schedule(tmp_path / "schedule.yaml", MixSchedule(actions, {"a": actions[:2]}), {})
+    loaded = load_schedule(tmp_path)
+    assert (loaded.actions, loaded.by_kind) == (actions, {"a": actions[:2]})
+    assert (tmp_path / "schedule.yaml").read_text().count("label_rule") == 4
+
+
+@pytest.mark.parametrize(
+    ("late", "settings", "told"),
+    [
+        ("cutmix@0.5+ema", {}, "saliency 'ema' is part of a training"),
+        ("cutmix@0.5", {"label_rule": "saliency_mass"}, "cutmix@0.5 names none"),
+    ],
+)
+def test_a_mixer_refuses_what_only_a_late_epoch_would_play(late, settings, told):
+    schedule = MixSchedule([MixAction.parse("none"), MixAction.parse(late)])
+    with pytest.raises(ConfigError, match=told):
+        schedule.mixer(num_classes=4, settings=MixSettings(**settings))
+
+
+def test_the_classifier_has_its_say_where_the_rule_lets_it():
+    """The area counts 0.4 and the classifier 0.6, as the options say."""
+    settings = MixSettings(options=["perturbed.strength=0.6", "perturbed.noise=0"])
+    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    schedule = MixSchedule([MixAction.parse("mixup@0.5:perturbed")])
+    first, second = (schedule.mixer(4, seed=1, settings=settings) for _ in range(2))
+    mixed = first.mixed(images, labels)
+    assert mixed.revised is not None
+    assert torch.equal(second(images, labels)[1], mixed.targets)
+    sure = 50.0 * torch.eye(4)  # of the own class
+    revised = mixed.revised(sure, slice(None))
+    assert_close(revised.diagonal(), 0.4 * mixed.lam + 0.6)
+    assert_close(revised.sum(1), torch.ones(4))
