@@ -74,7 +74,7 @@ class MixAction:
                     f"use saliency {OFF!r} with it",
                 )
         if self.label_rule:
-            check_label_rule(self.label_rule, str(self), self.method, self.saliency != OFF)
+            check_label_rule(self.label_rule, self, self.method, self.saliency != OFF)
 
     @property
     def guided(self) -> bool:

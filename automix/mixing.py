@@ -225,9 +225,11 @@ def _check(images: Tensor, action: MixAction, settings: MixSettings, out: Tensor
             f"out is {tuple(out.shape)} {out.dtype}, "
             f"wanted that of the images: {tuple(images.shape)} {images.dtype}"
         )
+    if not action.mixes:
+        return
     check_action(action, settings)
     points = bool(MIXES.entry(action.method).tags.get("points"))
-    if action.mixes and images.dim() != (3 if points else 4):
+    if images.dim() != (3 if points else 4):
         wanted = "point clouds (b, points, coordinates)" if points else "images (b, c, h, w)"
         fits = [e.name for e in MIXES.entries() if bool(e.tags.get("points")) != points]
         raise ConfigError(
@@ -242,10 +244,10 @@ def check_action(action: MixAction, settings: MixSettings) -> None:
     Raises:
         ConfigError: If it does not.
     """
-    keeps_label = MIXES.entry(action.method).tags.get("keeps_label")
-    if action.mixes and not action.label_rule and not keeps_label:
-        has_maps = action.saliency != OFF
-        check_label_rule(settings.label_rule, str(action), action.method, has_maps)
+    if action.label_rule or not action.mixes:
+        return
+    if not MIXES.entry(action.method).tags.get("keeps_label"):
+        check_label_rule(settings.label_rule, action, action.method, action.saliency != OFF)
 
 
 def _draw(

@@ -97,12 +97,12 @@ LabelRule = Callable[[Shown], Array | Weights]
 LABEL_RULES: Registry[LabelRule] = Registry("label rule", __name__)
 
 
-def check_label_rule(rule: str, action: str, method: str, has_maps: bool) -> None:
+def check_label_rule(rule: str, action: object, method: str, has_maps: bool) -> None:
     """Refuse a rule that cannot work for an action.
 
     Args:
         rule: Its name.
-        action: The action in words.
+        action: What to call the action in words: only then is it written out.
         method: Its mix method.
         has_maps: Whether it names a saliency provider.
 

@@ -484,7 +484,7 @@ def test_a_rule_that_does_not_fit_names_an_action_that_it_fits(tags, rule, messa
         ("perturbed.strength=1.2", "perturbed.strength is 1.2"),
         ("perturbed.noise=0.7", "strength is 0.4 and perturbed.noise 0.7"),
         ("perturbed.noise=-0.1", "noise -0.1"),
-        ("perturbed.strength=NaN", "strength is nan"),
+        ("perturbed.strength=NaN", "strength=NaN.: got nan"),
         ("perturbed.alpha=0", "alpha is 0.0"),
         ("visibility.power=0", "power is 0.0"),
         ("saliency_mass.norm=0.5", "norm is 0.5"),
