@@ -18,6 +18,7 @@ from agents.training import Learned
 from automix.actions import MixAction
 from automix.errors import DataError
 from automix.files import write_atomically
+from automix.mixing import DEFAULTS, MixSettings
 from automix.policy import MixPolicy, PolicyForm, load_policy
 from automix.schedule import MixSchedule, load_schedule
 from envs.codec import ActionCodec
@@ -71,17 +72,22 @@ def about(settings: RunSettings) -> dict[str, Any]:
     }
 
 
-def schedule_of(trials: Sequence[Trial]) -> MixSchedule:
+def schedule_of(trials: Sequence[Trial], settings: MixSettings = DEFAULTS) -> MixSchedule:
     """Flatten what the agent played on held-out tasks: at each epoch, its most frequent choice.
 
     The policy looks at the training and a schedule cannot, so each kind of task has its own; the
     one for all kinds is what most trials played.
+
+    Args:
+        trials: Of all contestants.
+        settings: How their actions were carried out, which goes with the schedule.
     """
     plays = [trial for trial in trials if trial["kind"] == "agent"]
     kinds = dict.fromkeys(trial["task"] for trial in plays)
     return MixSchedule(
         _majority([t["mixes"] for t in plays]),
         {kind: _majority([t["mixes"] for t in plays if t["task"] == kind]) for kind in kinds},
+        settings,
     )
 
 

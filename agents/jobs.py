@@ -55,7 +55,8 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
         save_policy(export, policy)
         _save_agent(run.directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
         trials, result = _contest(settings, run.workers, run.device, policy, run.directory)
-        save_schedule(export / "schedule.yaml", schedule_of(trials), policy.about)
+        schedule = schedule_of(trials, settings.trainer.mix)
+        save_schedule(export / "schedule.yaml", schedule, policy.about)
         write_rule(export, result["explanation"], policy.about)
         result["learning"] = {
             "updates": learned.updates,

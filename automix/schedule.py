@@ -13,7 +13,7 @@ A schedule needs neither the agent nor the environment that it was learned in::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,12 @@ class MixSchedule:
     Attributes:
         actions: One per epoch of the budget it was made for; stretched to any other.
         by_kind: The same for single kinds of task, where the policy treats them differently.
+        settings: How its actions were carried out where it was found.
     """
 
     actions: Sequence[MixAction]
     by_kind: Mapping[str, Sequence[MixAction]] = field(default_factory=dict)
+    settings: MixSettings = DEFAULTS
 
     def at(self, progress: float) -> MixAction:
         """Return the action for finished epochs / budget.
@@ -67,18 +69,23 @@ class MixSchedule:
                 f"the schedule has no kind {kind!r}.{did_you_mean(kind, self.by_kind)}",
                 f"known: {', '.join(self.by_kind) or 'none'}",
             )
-        return MixSchedule(self.by_kind[kind])
+        return MixSchedule(self.by_kind[kind], settings=self.settings)
 
     def mixer(
-        self, num_classes: int, seed: int = 0, settings: MixSettings = DEFAULTS
+        self, num_classes: int, seed: int = 0, settings: MixSettings | None = None
     ) -> ScheduleMixer:
         """Return a callable that mixes batches as the schedule says.
+
+        Args:
+            num_classes: Classes of the labels.
+            seed: Of all draws.
+            settings: How actions are carried out; default as where the schedule was found.
 
         Raises:
             ConfigError: If a label rule of the settings does not fit an action, or its saliency is
                 to be had in this project's trainer only.
         """
-        return ScheduleMixer(self, num_classes, seed, settings)
+        return ScheduleMixer(self, num_classes, seed, settings or self.settings)
 
 
 class ScheduleMixer:
@@ -152,6 +159,7 @@ def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -
         {
             "format": FORMAT,
             "about": dict(about),
+            "mix": _changed(schedule.settings),
             "schedule": _table(schedule.actions),
             "by_kind": {kind: _table(actions) for kind, actions in schedule.by_kind.items()},
         },
@@ -177,7 +185,33 @@ def load_schedule(path: str | Path) -> MixSchedule:
     return MixSchedule(
         _actions(content.get("schedule"), f"{path}: schedule"),
         {str(k): _actions(rows, f"{path}: by_kind.{k}") for k, rows in by_kind.items()},
+        _settings(content.get("mix") or {}, f"{path}: mix"),
     )
+
+
+def _changed(settings: MixSettings) -> dict[str, Any]:
+    """Return the settings that are not the default, as YAML holds them."""
+    values = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value != getattr(DEFAULTS, name)
+    }
+
+
+def _settings(values: Any, where: str) -> MixSettings:
+    if not isinstance(values, dict):
+        raise DataError(f"{where} is {type(values).__name__}, wanted a table")
+    known = [one.name for one in fields(MixSettings)]
+    for name in values:
+        if name not in known:
+            raise DataError(f"{where} holds {name!r}.{did_you_mean(str(name), known)}")
+    try:
+        return MixSettings(**values)
+    except ConfigError as error:
+        raise DataError(f"{where}: {error.message}", error.hint) from None
+    except TypeError as error:
+        raise DataError(f"{where} holds a value of the wrong kind: {error}") from None
 
 
 def _table(actions: Sequence[MixAction]) -> list[dict[str, Any]]:

@@ -45,6 +45,42 @@ def test_the_file_is_a_table_that_a_person_can_read(path):
     assert path.read_text(encoding="utf-8").startswith("# ")
 
 
+def test_how_actions_were_carried_out_goes_along(tmp_path):
+    settings = MixSettings(label_rule="requested", concentration=4.0, options=["rmix.grids=[1]"])
+    saved = MixSchedule(ACTIONS, KINDS, settings)
+    save_schedule(tmp_path / "schedule.yaml", saved, {})
+    loaded = load_schedule(tmp_path)
+    assert loaded.settings == loaded.for_kind("a: b #c").settings == settings
+    written = yaml.safe_load((tmp_path / "schedule.yaml").read_text())["mix"]
+    assert set(written) == {"label_rule", "concentration", "options"}
+    images, labels = torch.rand(8, 1, 8, 8, generator=torch.manual_seed(0)), torch.arange(8)
+
+    def targets(schedule: MixSchedule, **given: MixSettings) -> torch.Tensor:
+        mixer = schedule.mixer(10, **given)
+        mixer.set_progress(0.3)
+        return mixer(images, labels)[1]
+
+    assert torch.equal(targets(loaded), targets(MixSchedule(ACTIONS), settings=settings))
+    assert not torch.equal(targets(loaded), targets(loaded, settings=MixSettings()))
+
+
+@pytest.mark.parametrize(
+    ("mix", "reason"),
+    [
+        ("[1]", "mix is list, wanted a table"),
+        ("{concentraton: 2}", "mix holds 'concentraton'. Did you mean 'concentration'?"),
+        ("{concentration: -1}", "mix: concentration is -1, wanted a number above 0"),
+        ("{concentration: much}", "mix holds a value of the wrong kind"),
+    ],
+)
+def test_settings_that_are_damaged_are_told_by_their_place(tmp_path, mix, reason):
+    text = f"format: 1\nmix: {mix}\nschedule: [{{method: cutmix, ratio: 0.5, saliency: off}}]"
+    (tmp_path / "schedule.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        load_schedule(tmp_path)
+    assert reason in error.value.message
+
+
 def test_a_mix_probability_is_written_where_it_says_something(tmp_path):
     actions = [MixAction("cutmix", 0.5), MixAction("cutmix", 0.5, mix_probability=0.25)]
     save_schedule(tmp_path / "schedule.yaml", MixSchedule(actions), {})
