@@ -238,7 +238,7 @@ def as_tensor(values: Array, device: torch.device) -> Tensor:
     """Return ``values`` on a device; on the CPU without a copy."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if device.type == "cpu":
-        return tensor.cpu()
+        return tensor if tensor.is_cpu else tensor.cpu()  # which takes its time to do nothing
     return tensor.to(device, non_blocking=True)
 
 

@@ -97,6 +97,7 @@ def graded(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # Classes first in memory: reductions over a short last dimension are many times slower.
     by_class = logits.float().permute(2, 0, 1).contiguous()
     largest, chosen = by_class.max(0)
-    log_sum = (by_class - largest).exp().sum(0).log()
+    log_sum = (by_class - largest).exp_().sum(0).log_()
     own = by_class.gather(0, labels[None])[0]
-    return largest + log_sum - own, (chosen == labels).float(), (-log_sum).exp()
+    losses = (largest + log_sum).sub_(own)
+    return losses, (chosen == labels).float(), log_sum.neg_().exp_()

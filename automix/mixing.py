@@ -285,12 +285,13 @@ def _shown(
     """Put together what the label rule can know."""
     mask, share = recipe.mask, draw.share
     keeps_label = bool(MIXES.entry(action.method).tags.get("keeps_label"))
-    meets = pairs.partner != np.arange(len(pairs.partner))
-    if recipe.partner is not None and not keeps_label and not meets.all():
+    if recipe.partner is not None and not keeps_label:
         # An image alone stays as it is, which a partner that is moved first would not leave it.
-        if len(mask) != len(meets):
-            mask, share = mask[pairs.batch], pairs.each(share)
-        played = meets if played is None else pairs.each(played) & meets
+        meets = pairs.partner != np.arange(len(pairs.partner))
+        if not meets.all():
+            if len(mask) != len(meets):
+                mask, share = mask[pairs.batch], pairs.each(share)
+            played = meets if played is None else pairs.each(played) & meets
     if played is not None:
         mask, share = mask.only(played), share * played
     shown = Shown(mask, share, pairs, draw.rng, keeps_label)

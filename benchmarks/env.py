@@ -18,6 +18,7 @@ from agents.workers import keep_memory
 from automix.models import create_classifier
 from automix.settings import TrainerSettings
 from automix.stacking import stack
+from automix.training.cohort import measured_at_once
 from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads
 from envs.mix_env import DIGITS_FAMILY, MixVectorEnv, image_world
@@ -103,7 +104,7 @@ def _bare(size: int, members: int) -> Callable[[], object]:
             optimizer.step()
         with torch.no_grad():
             evaluate = nets.evaluator()
-            for part in seen.split(128):
+            for part in seen.split(measured_at_once(members, (1, 8, 8))):
                 evaluate(part)
 
     return epoch

@@ -288,25 +288,25 @@ class Game:
         return (settings.scale * np.where(resting, 0.0, rewards))[: self.members]
 
     def _observe(self) -> np.ndarray:
-        return np.stack(
+        return self.observer.all(
             [
-                self.observer(
-                    View(
-                        history=self._seen(self._history[m]),
-                        last_action=self._last[m],
-                        budget=self.world.budget,
-                        train_size=self._train_size,
-                        num_classes=self.world.num_classes,
-                        codec=self.codec,
-                    )
+                View(
+                    history=self._seen(self._history[m]),
+                    last_action=self._last[m],
+                    budget=self.world.budget,
+                    train_size=self._train_size,
+                    num_classes=self.world.num_classes,
+                    codec=self.codec,
                 )
                 for m in range(self.members)
             ]
         )
 
-    def _seen(self, history: Sequence[EpochMetrics]) -> list[EpochMetrics]:
+    def _seen(self, history: Sequence[EpochMetrics]) -> Sequence[EpochMetrics]:
         """Leave out what lies between two actions: who plays epoch by epoch sees no more."""
         every = self.settings.epochs_per_action
+        if every == 1:
+            return history
         return [record for record in history[:-1] if record.epoch % every == 0] + [history[-1]]
 
 

@@ -256,9 +256,15 @@ class Observer:
 
     def __call__(self, view: View) -> np.ndarray:
         """Return the observation, (d,) float32, clipped to the declared ranges."""
-        values: list[float] = []
-        for feature in self._features:
-            value = feature(view)
-            values.extend(value if isinstance(value, Sequence) else (value,))
-        within = np.minimum(np.maximum(values, self.space.low), self.space.high)
+        return self.all([view])[0]
+
+    def all(self, views: Sequence[View]) -> np.ndarray:
+        """Return the observations of several views, (k, d) float32."""
+        rows: list[list[float]] = []
+        for view in views:
+            rows.append(row := [])
+            for feature in self._features:
+                value = feature(view)
+                row.extend(value if isinstance(value, Sequence) else (value,))
+        within = np.minimum(np.maximum(rows, self.space.low), self.space.high)
         return within.astype(np.float32)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn as nn
 from timm.optim import create_optimizer_v2
@@ -31,8 +32,17 @@ from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
 from automix.training.target_memory import TargetMemory, probabilities
 
+MEASURED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_confidence")
+"""What the answers to probe and validation images tell, in this order."""
+
 FUSED = frozenset({"adam", "adamw", "momentum", "nesterov", "sgd"})
 """timm optimizers that are torch's own, which has one kernel for a whole step of them."""
+
+AT_ONCE = 128
+"""Images that are measured in one pass on a CPU, and more of them where they are tiny."""
+
+PIXELS_AT_ONCE = 2**15
+"""So many pixels of all members together make more images than that tiny."""
 
 MemberState = dict[str, Any]
 """Tensors, numbers, and dicts and lists of them: everything that a member's next epoch depends on,
@@ -224,36 +234,28 @@ class Cohort:
     def measure(self, log: EpochLog | None = None) -> list[EpochMetrics]:
         """Measure probe and validation split in one pass and make the records."""
         log = log or EpochLog(len(self._seats), self._device)
-        evaluate, labels = self._stack.evaluator(), self._seen_labels()
+        evaluate, labels = self._stack.evaluator(), self._seen_labels
         first = self._seats[0].data
         with autocast(self._settings.precision, self._device):
             logits = torch.cat([evaluate(images).float() for images in self._seen_images()])
         log.count(slice(None), len(first.seen), (1, 0))
-        losses, right, confidence = graded(logits, labels)
-        probe, val = slice(None, first.probe), slice(first.probe, None)
-        columns = {
-            "train_loss": losses[probe].mean(0),
-            "train_accuracy": right[probe].mean(0),
-            "val_loss": losses[val].mean(0),
-            "val_accuracy": right[val].mean(0),
-            "val_confidence": confidence[val].mean(0),
-            **log.columns(),
-        }
+        grades, val = torch.stack(graded(logits, labels)), slice(first.probe, None)
+        means = (*grades[:, : first.probe].mean(1)[:2], *grades[:, val].mean(1))
+        columns = dict(zip(MEASURED, means, strict=True)) | log.columns()
         if self.epoch == self._settings.epochs:
             columns["val_calibrated_loss"] = calibrated_loss(logits[val], labels[val])
-        rows = torch.stack(list(columns.values()), 1).cpu().double().numpy()
-        for seat, sound in zip(self._seats, np.isfinite(rows).all(1), strict=True):
-            seat.diverged |= not sound
+        rows = torch.stack(list(columns.values()), 1).tolist()
+        for seat, row in zip(self._seats, rows, strict=True):
+            seat.diverged |= not all(map(math.isfinite, row))
         return [
-            self._record(dict(zip(columns, row.tolist(), strict=True)), slot, log)
+            self._record(dict(zip(columns, row, strict=True)), slot, log)
             for slot, row in enumerate(rows)
         ]
 
     def _images_at_once(self) -> int:
-        # Larger pieces cost several times more per image on a CPU: their temporaries are mapped
-        # and unmapped at every layer. A GPU wants much at once, of all members together.
         if self._device.type == "cpu":
-            return 128
+            return measured_at_once(len(self._seats), self._seats[0].data.task.images.shape)
+        # A GPU wants much at once, of all members together.
         return max(self._settings.batch_size, 2048 // len(self._seats))
 
     def _seen_images(self) -> Iterator[Tensor]:
@@ -266,8 +268,9 @@ class Cohort:
         sources = [s.data for s in self._seats] if not alike else [lane.data for lane in lanes]
         splits = [data.seen.split(self._images_at_once()) for data in sources]
         for parts in zip(*splits, strict=True):
-            yield torch.stack(parts, 1)
+            yield torch.stack(parts, 1) if len(parts) > 1 else parts[0][:, None]
 
+    @cached_property
     def _seen_labels(self) -> Tensor:
         """Return the labels of these images, (b, k)."""
         return torch.stack([seat.data.seen_labels for seat in self._seats], 1)
@@ -351,6 +354,15 @@ class Cohort:
             for name, (value, rows) in self._averages(slot).items():
                 value[rows] = state["average"][name]
         self._scheduler.step_update(self._updates)
+
+
+def measured_at_once(members: int, shape: tuple[int, int, int]) -> int:
+    """Return how many images (c, h, w) some members measure in one pass on a CPU.
+
+    Calls are what the smallest passes cost, so that they take more at once. Larger ones would cost
+    more per image: their temporaries leave the cache.
+    """
+    return max(AT_ONCE, PIXELS_AT_ONCE // (members * shape[1] * shape[2]))
 
 
 def _revised(batch: Batch, logits: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class EpochLog:
 
     def mixed(self, members: Sequence[int], own_share: Tensor) -> None:
         """Note the own shares (b,) of a batch that some members trained on."""
-        self._shares.append((members, len(own_share) - own_share.sum()))
+        self._shares.append((members, own_share))
 
     def stepped(self, losses: Tensor) -> None:
         """Note the losses (b, k) of a batch that every member trained on."""
@@ -57,5 +57,9 @@ class EpochLog:
         who = np.zeros((self._members, len(self._shares)), dtype=np.float32)
         for note, (members, _) in enumerate(self._shares):
             who[members, note] = 1.0
-        values = torch.stack([share for _, share in self._shares])
+        shares = [share for _, share in self._shares]
+        if len({len(share) for share in shares}) == 1:
+            values = len(shares[0]) - torch.stack(shares).sum(1)
+        else:
+            values = torch.stack([len(share) - share.sum() for share in shares])
         return torch.from_numpy(who).to(values.device) @ values

@@ -102,13 +102,15 @@ class Feeder:
             guide.refresh(remembered, parts, updates, log)
             for play in ahead:
                 self._mix(play, slice(0, count), self._maps(play), images, targets, log)
-            for here in parts:
-                maps = guide.ask(stepwise, here, log)
-                for play in stepwise:
-                    self._mix(play, here, maps[play.slots[0]], images, targets, log)
-                revisions = _revisions(ahead, here) + _revisions(stepwise, slice(None))
-                clean = guide.clean_slopes()
-                yield Batch(images[here], targets[here], reads, revisions, clean)
+            size = self._settings.batch_size
+            for here, *batch in zip(parts, images.split(size), targets.split(size), strict=True):
+                revisions = _revisions(ahead, here)
+                if stepwise:
+                    maps = guide.ask(stepwise, here, log)
+                    for play in stepwise:
+                        self._mix(play, here, maps[play.slots[0]], images, targets, log)
+                    revisions += _revisions(stepwise, slice(None))
+                yield Batch(*batch, reads, revisions, guide.clean_slopes())
                 updates += 1
             guide.read(remembered)
 
