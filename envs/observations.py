@@ -262,7 +262,8 @@ class Observer:
         """Return the observations of several views, (k, d) float32."""
         rows: list[list[float]] = []
         for view in views:
-            rows.append(row := [])
+            row: list[float] = []
+            rows.append(row)
             for feature in self._features:
                 value = feature(view)
                 row.extend(value if isinstance(value, Sequence) else (value,))

@@ -105,9 +105,16 @@ CORE = [
     Mutant(
         "lam is taken before batches are left out",
         MIXING,
-        "told = entry.value(shown)",
+        "told = configured_rule(rule, tuple(options))(shown)",
         "told = 1 - shown.share",
         contract.lam_is_the_mean_of_the_mask,
+    ),
+    Mutant(
+        "what is erased takes its share of the label",
+        MIXING,
+        "if shown.keeps_label and not",
+        "if shown.keeps_label and False and not",
+        contract.the_label_is_kept,
     ),
     Mutant(
         "mix_probability is the share of batches left out",
@@ -147,7 +154,7 @@ CORE = [
     Mutant(
         "lam follows the precision of the images",
         MIXING,
-        "*label(labels, num_classes, shown, rule))",
+        "*label(labels, num_classes, shown, rule, settings.options))",
         "label(labels, num_classes, shown, rule)[0].to(images.dtype).float(), "
         "*label(labels, num_classes, shown, rule)[1:])",
         contract.bfloat16_gives_the_same_labels,
@@ -332,8 +339,10 @@ EVERY_KIND = [
     *REPRESENTATIVES,
     *(Form(form.method, guided=True) for form in (CUTMIX, RMIX)),
     *(form for form in FORMS if not form.mixes),
+    next(form for form in FORMS if form.has("keeps_label")),
 ]
-"""Of mask, made on the host and, guided, where the maps are; and no mix at all."""
+"""Of mask, made on the host and, guided, where the maps are; no mix at all, and one that keeps the
+label."""
 
 
 def forms_of(mutant: Mutant) -> list[Form]:

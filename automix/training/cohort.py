@@ -71,7 +71,7 @@ class Cohort:
         # Channels last is up to twice as fast for narrow grouped convolutions, on CPU and GPU.
         self._net = self._stack.module().to(device)
         self._net.to(memory_format=torch.channels_last)
-        self._weights = list(self._net.parameters())
+        self._weights: list[Tensor] = list(self._net.parameters())
         self._average: Average | None = None
         if settings.model_ema:
             self._average = Average(self._stack, settings.model_ema_decay)

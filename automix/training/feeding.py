@@ -103,14 +103,15 @@ class Feeder:
             for play in ahead:
                 self._mix(play, slice(0, count), self._maps(play), images, targets, log)
             size = self._settings.batch_size
-            for here, *batch in zip(parts, images.split(size), targets.split(size), strict=True):
+            batches = zip(parts, images.split(size), targets.split(size), strict=True)
+            for here, mixed, wanted in batches:
                 revisions = _revisions(ahead, here)
                 if stepwise:
                     maps = guide.ask(stepwise, here, log)
                     for play in stepwise:
                         self._mix(play, here, maps[play.slots[0]], images, targets, log)
                     revisions += _revisions(stepwise, slice(None))
-                yield Batch(*batch, reads, revisions, guide.clean_slopes())
+                yield Batch(mixed, wanted, reads, revisions, guide.clean_slopes())
                 updates += 1
             guide.read(remembered)
 
