@@ -145,8 +145,11 @@ def test_a_defect_is_one_line_too_and_a_traceback_only_with_v(cli, monkeypatch):
     assert "Traceback" in cli("list", "-v").err
 
 
-def test_ctrl_c_and_sigterm_end_with_their_signals_codes(cli, monkeypatch, tmp_path):
+def test_ctrl_c_and_sigterm_end_with_their_signals_codes(cli, monkeypatch, tmp_path, request):
     """A run that was interrupted says so, and where it can be read."""
+    # Whoever starts the tests in the background may have Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     for number, (raised, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)]):
 
         def interrupt(*args, raised=raised, **kwargs):
