@@ -99,7 +99,8 @@ def _as_images(mixed: Tensor, images: Tensor, out: Tensor | None) -> Tensor:
 def blend_rows(rows: Tensor, pairs: Pairs, lam: Tensor) -> Tensor:
     """Return ``lam * own + (1 - lam) * partner`` of rows (n, k)."""
     # Rows are short: gathered, they are mixed in one call, where neighbours would take three.
-    return rows.lerp(rows[as_tensor(pairs.partner, rows.device)], (1 - lam)[:, None])
+    partner = rows.index_select(0, as_tensor(pairs.partner, rows.device))
+    return rows.lerp(partner, (1 - lam)[:, None])
 
 
 def _paste(images: Tensor, partner: np.ndarray, boxes: Boxes, out: Tensor) -> None:

@@ -266,6 +266,9 @@ class Observer:
             rows.append(row)
             for feature in self._features:
                 value = feature(view)
-                row.extend(value if isinstance(value, Sequence) else (value,))
+                if isinstance(value, float):
+                    row.append(value)
+                else:
+                    row.extend(value if isinstance(value, Sequence) else (value,))
         within = np.minimum(np.maximum(rows, self.space.low), self.space.high)
         return within.astype(np.float32)

@@ -29,8 +29,9 @@ class EpochLog:
 
     def count(self, members: Sequence[int] | slice, samples: int, passes: tuple[int, int]) -> None:
         """Count (forward, backward) passes over samples, beside those of the steps."""
-        self.forward[members] += samples * passes[0]
-        self.backward[members] += samples * passes[1]
+        for counted, each in zip((self.forward, self.backward), passes, strict=True):
+            if each:
+                counted[members] += samples * each
 
     def mixed(self, members: Sequence[int], own_share: Tensor) -> None:
         """Note the own shares (b,) of a batch that some members trained on."""
@@ -54,12 +55,11 @@ class EpochLog:
 
     def _partner_share(self) -> Tensor:
         """Add the shares up in one product: a small sum a note would cost more than the mixing."""
-        who = np.zeros((self._members, len(self._shares)), dtype=np.float32)
-        for note, (members, _) in enumerate(self._shares):
-            who[members, note] = 1.0
+        told = [set(members) for members, _ in self._shares]
+        who = torch.tensor([[float(m in one) for one in told] for m in range(self._members)])
         shares = [share for _, share in self._shares]
         if len({len(share) for share in shares}) == 1:
             values = len(shares[0]) - torch.stack(shares).sum(1)
         else:
             values = torch.stack([len(share) - share.sum() for share in shares])
-        return torch.from_numpy(who).to(values.device) @ values
+        return who.to(values.device) @ values

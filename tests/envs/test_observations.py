@@ -196,6 +196,11 @@ def test_the_vector_holds_the_observations_in_the_order_asked_for():
     assert observer.space.shape == seen.shape
 
 
+def test_observations_of_several_views_are_those_of_each():
+    views = [view([BEFORE, NOW], None), view([NOW], MixAction("cutmix", 0.25, "spectral"))]
+    assert np.array_equal(OBSERVER.all(views), [OBSERVER(each) for each in views])
+
+
 @pytest.mark.parametrize("names", [(), ("val_loss", "progress")])
 def test_progress_comes_first(names):
     with pytest.raises(ConfigError, match="wanted 'progress' first"):

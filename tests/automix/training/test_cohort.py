@@ -11,6 +11,7 @@ import torch
 from automix.actions import PLAIN, MixAction
 from automix.population import Population
 from automix.settings import SaliencySettings
+from automix.training.cohort import measured_at_once
 from tests import tiny
 from tests.automix.training.helpers import (
     Watch,
@@ -187,6 +188,14 @@ def test_a_record_is_the_same_however_many_sit_beside():
     both = uneven.run_epoch(ACTIONS), even.run_epoch(ACTIONS[1:])
     for one, other in zip(both[0][1:], both[1], strict=True):
         assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("members", "shape", "wanted"),
+    [(1, (1, 8, 8), 512), (2, (1, 8, 8), 256), (8, (1, 8, 8), 128), (1, (3, 224, 224), 128)],
+)
+def test_tiny_images_of_few_members_are_measured_in_fewer_passes(members, shape, wanted):
+    assert measured_at_once(members, shape) == wanted
 
 
 def test_pieces_of_the_measuring_add_up(monkeypatch):

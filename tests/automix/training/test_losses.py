@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from automix.seeding import generator
 from automix.settings import MarginSettings
-from automix.training.losses import excess, training_losses
+from automix.training.losses import excess, losses_and_slopes, training_losses
 from tests.references import losses as references
 from tests.strategies import SEEDS
 
@@ -32,6 +32,19 @@ def test_losses_are_their_slow_twins(seed, weight, margin):
         penalty = references.margin_penalty(z, margin)
         wanted = references.cross_entropy(z, t) + weight * penalty
         assert one == pytest.approx(wanted, abs=1e-4)
+
+
+@given(seed=SEEDS, weight=st.sampled_from([0.0, 2.0]), each=st.sampled_from([1 / 50, 1 / 3]))
+def test_slopes_are_what_autograd_gives_bit_by_bit(seed, weight, each):
+    (logits, targets), margin = drawn(seed), MarginSettings(weight=weight, margin=3.0)
+    targets = targets * torch.tensor([1, 1, 0.5, 2, 0, 1])[:, None]  # rows that weigh otherwise
+    losses, slopes = losses_and_slopes(logits, targets, margin, each)
+    twin = logits.clone().requires_grad_()
+    wanted = training_losses(twin, targets, margin)
+    wanted.backward(torch.full_like(wanted, each))
+    assert torch.equal(losses, wanted)
+    assert torch.equal(slopes, twin.grad)
+    assert not any(one.requires_grad for one in (losses, slopes, logits))
 
 
 @given(seed=SEEDS)
