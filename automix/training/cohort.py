@@ -282,8 +282,8 @@ class Cohort:
         return EpochMetrics(
             epoch=self.epoch,
             lr=float(self._optimizer.param_groups[0]["lr"]),
-            forward_passes=int(log.forward[slot]),
-            backward_passes=int(log.backward[slot]),
+            forward_passes=log.forward[slot],
+            backward_passes=log.backward[slot],
             diverged=diverged,
             **{
                 name: min(value, LOSS_CAP) if "loss" in name else value

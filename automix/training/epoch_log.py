@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,9 +18,9 @@ class EpochLog:
 
     def __init__(self, members: int, device: torch.device) -> None:
         self.gradient_squares = torch.zeros(members, device=device)
-        self.forward = np.zeros(members, dtype=np.int64)
+        self.forward = [0] * members
         """Samples sent forward."""
-        self.backward = np.zeros(members, dtype=np.int64)
+        self.backward = [0] * members
         """Samples sent backward."""
         self._members = members
         self._losses: list[Tensor] = []
@@ -29,9 +28,10 @@ class EpochLog:
 
     def count(self, members: Sequence[int] | slice, samples: int, passes: tuple[int, int]) -> None:
         """Count (forward, backward) passes over samples, beside those of the steps."""
-        for counted, each in zip((self.forward, self.backward), passes, strict=True):
-            if each:
-                counted[members] += samples * each
+        chosen = range(self._members)[members] if isinstance(members, slice) else members
+        for member in chosen:
+            self.forward[member] += samples * passes[0]
+            self.backward[member] += samples * passes[1]
 
     def mixed(self, members: Sequence[int], own_share: Tensor) -> None:
         """Note the own shares (b,) of a batch that some members trained on."""
