@@ -75,3 +75,11 @@ def run(tmp_path_factory) -> Path:
 def everything_below(folder: Path) -> list[str]:
     """Names of all files and folders."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Let SIGINT through, here and in child processes; tests in the background may not hear it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -145,11 +145,9 @@ def test_a_defect_is_one_line_too_and_a_traceback_only_with_v(cli, monkeypatch):
     assert "Traceback" in cli("list", "-v").err
 
 
-def test_ctrl_c_and_sigterm_end_with_their_signals_codes(cli, monkeypatch, tmp_path, request):
+@pytest.mark.usefixtures("ctrl_c_is_heard")
+def test_ctrl_c_and_sigterm_end_with_their_signals_codes(cli, monkeypatch, tmp_path):
     """A run that was interrupted says so, and where it can be read."""
-    # Whoever starts the tests in the background may have Ctrl-C ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     for number, (raised, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)]):
 
         def interrupt(*args, raised=raised, **kwargs):
@@ -181,6 +179,7 @@ def test_the_real_process_ends_with_the_same_codes(tmp_path):
 
 
 @pytest.mark.fault
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_real_run_that_is_told_to_stop_leaves_no_process_behind(tmp_path, sent, code):
     words = (*tiny_run.WORDS, "agent.total_timesteps=80000", "workers=2", "--run-dir", "x")
