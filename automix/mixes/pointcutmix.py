@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from automix.masks import Dense, Rows, as_tensor
@@ -98,6 +97,8 @@ def _matched(own: Tensor, partner: Tensor) -> Matched:
     One cloud after the other, on the host: an exact assignment is a search that no batch can
     share, and the batched auction of the published code is neither exact nor to be had for a CPU.
     """
+    from scipy.optimize import linear_sum_assignment  # takes a quarter of a second; few have clouds
+
     exact = "donot_use_mm_for_euclid_dist"  # a product of matrices would round off small ones
     # A broken cloud has no distances; any order of its points will do.
     distances = torch.cdist(own, partner, compute_mode=exact).nan_to_num().cpu().numpy()
