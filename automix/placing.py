@@ -1,8 +1,10 @@
-"""Boxes of a wanted share in whole pixels, and a place for them inside the image."""
+"""Where a box or bump goes: sides of a wanted share, a place inside the image, a map's peak."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from automix.masks import Boxes
 
@@ -31,3 +33,9 @@ def placed_inside(sides: np.ndarray, size: tuple[int, int], rng: np.random.Gener
     room = np.array(size) - sides + 1
     first = (rng.random(sides.shape) * room).astype(np.int64)
     return Boxes(first, first + sides, size)
+
+
+def peak_of(maps: Tensor) -> Tensor:
+    """Return row and column of the most salient pixel of each map (u, h, w): (u, 2) int64."""
+    peak, width = maps.flatten(1).argmax(1), maps.shape[2]
+    return torch.stack([peak // width, peak % width], 1)

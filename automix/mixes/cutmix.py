@@ -7,10 +7,10 @@ partner's most salient pixel: Uddin et al. 2021, SaliencyMix, arXiv:2006.01791, 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from automix.masks import Boxes, as_tensor
 from automix.mixes import MIXES, Draw
+from automix.placing import peak_of
 
 
 @MIXES.register("cutmix", guided=True, share_error=0.21)
@@ -46,7 +46,6 @@ def cutmix(draw: Draw) -> Boxes:
     if draw.partner is None:
         centre = (draw.rng.random((len(share), 2)) * size).astype(np.int64)
         return Boxes(centre - half, centre + half, draw.size)
-    peak = draw.partner.flatten(1).argmax(1)
-    at = torch.stack([peak // draw.size[1], peak % draw.size[1]], 1)
+    at = peak_of(draw.partner)
     reach = as_tensor(half, at.device)
     return Boxes(at - reach, at + reach, draw.size)

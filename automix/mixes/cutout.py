@@ -6,11 +6,10 @@ Paper: DeVries and Taylor 2017, arXiv:1708.04552, section 3.2.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from automix.masks import Boxes, as_tensor
 from automix.mixes import MIXES, Draw
-from automix.placing import sides_of
+from automix.placing import peak_of, sides_of
 from automix.recipes import Filled, Recipe
 
 
@@ -46,7 +45,6 @@ def cutout(draw: Draw, *, fill: float = 0.0) -> Recipe:
     if draw.own is None:
         first = (draw.rng.random(sides.shape) * size).astype(np.int64) - sides // 2
         return Recipe(Boxes(first, first + sides, draw.size), partner=partner)
-    peak = draw.own.flatten(1).argmax(1)
-    at = torch.stack([peak // draw.size[1], peak % draw.size[1]], 1)
+    at = peak_of(draw.own)
     before, after = (as_tensor(part, at.device) for part in (sides // 2, sides - sides // 2))
     return Recipe(Boxes(at - before, at + after, draw.size), partner=partner)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from automix.masks import Outer, as_tensor
 from automix.mixes import MIXES, Draw
+from automix.placing import peak_of
 
 NARROW_AND_WIDE = (24.0, -24.0)
 """Where log2 of ``1 / (2 sigma^2)`` is looked for; sigma in sides, from 1/6000 to 3000."""
@@ -45,10 +46,9 @@ def smoothmix(draw: Draw) -> Outer:
         centre = torch.from_numpy(draw.rng.random((len(draw.share), 2), dtype=np.float32))
         rows, columns = _bump(torch.from_numpy(draw.share), centre, draw.size)
         return Outer(rows.numpy(), columns.numpy())
-    height, width = draw.size
-    peak = draw.partner.flatten(1).argmax(1)
-    centre = torch.stack([(peak // width + 0.5) / height, (peak % width + 0.5) / width], 1)
-    return Outer(*_bump(as_tensor(draw.share, peak.device), centre, draw.size))
+    sides = zip(peak_of(draw.partner).unbind(1), draw.size, strict=True)
+    centre = torch.stack([(at + 0.5) / side for at, side in sides], 1)
+    return Outer(*_bump(as_tensor(draw.share, centre.device), centre, draw.size))
 
 
 def _bump(share: Tensor, centre: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

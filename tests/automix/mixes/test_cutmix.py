@@ -47,11 +47,12 @@ def test_each_mask_is_a_box_of_the_slow_twin(form):
 
 
 HERE = "automix.mixes.cutmix"
+PLACING = "automix.placing"
 
 MUTANTS = [
     Mutant(
         "the guided box is where the partner is dullest",
-        HERE,
+        PLACING,
         ".argmax(1)",
         ".argmin(1)",
         contract.the_partner_shows_more_where_it_is_salient,
@@ -59,15 +60,15 @@ MUTANTS = [
     Mutant(
         "the guided box is where the own image is salient",
         HERE,
-        "draw.partner.flatten(1)",
-        "draw.own.flatten(1)",
+        "peak_of(draw.partner)",
+        "peak_of(draw.own)",
         test_each_mask_is_a_box_of_the_slow_twin,
     ),
     Mutant(
         "row and column of the peak are swapped",
-        HERE,
-        "[peak // draw.size[1], peak % draw.size[1]]",
-        "[peak % draw.size[1], peak // draw.size[1]]",
+        PLACING,
+        "[peak // width, peak % width]",
+        "[peak % width, peak // width]",
         test_each_mask_is_a_box_of_the_slow_twin,
     ),
     Mutant(
