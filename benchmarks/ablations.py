@@ -72,20 +72,6 @@ def settings_of(variant: str, seed: int, overrides: list[str]) -> RunSettings:
     return replace(settings, env=env, agent=replace(settings.agent, total_timesteps=steps))
 
 
-def accuracies(variant: str, seed: int, folder: Path, overrides: list[str]) -> list[float]:
-    """Return a row's accuracies, of a run that is already there if there is one."""
-    path = run_path(folder, variant, seed)
-    if not (path / "accuracies.json").is_file():
-        found = validation_accuracy(settings_of(variant, seed, overrides), path)
-        write_json(path / "accuracies.json", found)
-    return [float(value) for value in read_json(path / "accuracies.json")]
-
-
-def run_path(folder: Path, variant: str, seed: int) -> Path:
-    """Return where the run of a row is."""
-    return folder / f"{list(VARIANTS).index(variant):02d}_s{seed}"
-
-
 def validation_accuracy(settings: RunSettings, folder: Path, way: Learn = learn) -> list[float]:
     """Learn in some way, then play the validation tasks; return the accuracy on each."""
     compared = replace(settings.compare, validation_draws=TASKS)
@@ -125,35 +111,78 @@ def table(
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+Rows = dict[tuple[str, int], list[float]]
+"""Accuracies on the validation tasks, by name and seed of the agent."""
+
+
+def collect(
+    doc: str,
+    names: Sequence[str],
+    runs: str,
+    play: Callable[[str, int, list[str], Path], list[float]],
+) -> tuple[argparse.Namespace, Rows, str]:
+    """Read the command line and run the rows that are missing.
+
+    Args:
+        doc: The benchmark's docstring.
+        names: Of all rows.
+        runs: The folder that keeps them.
+        play: Name, seed, overrides and the run's folder, to the accuracies.
+
+    Returns:
+        Options, rows, and where the rows come from, in words.
+    """
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--runs", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--only", nargs="+", default=list(names), choices=list(names))
+    parser.add_argument("--runs", type=Path, default=Path(runs))
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
-    seeds, rows = options.seeds, {}
-    for seed in seeds:
+    rows: Rows = {}
+    paths = []
+    for seed in options.seeds:
         for name in options.only:
-            rows[name, seed] = accuracies(name, seed, options.runs, options.overrides)
+            path = options.runs / f"{list(names).index(name):02d}_s{seed}"
+            paths.append(path)
+            if not (path / "accuracies.json").is_file():
+                write_json(path / "accuracies.json", play(name, seed, options.overrides, path))
+            rows[name, seed] = [float(value) for value in read_json(path / "accuracies.json")]
             print(f"seed {seed}, {name}: {100 * np.mean(rows[name, seed]):.2f}", flush=True)
-    page = "\n\n".join(
-        [
-            "# What makes learning less noisy",
-            f"Validation accuracy in points on {TASKS} tasks drawn from the range of the family of "
-            f"`{EXPERIMENT}`, one training each, after learning from {EPISODES:,} trainings. "
-            "Differences are paired by task and seed of the agent; intervals draw tasks again.",
-            table(rows, seeds),
-            f"Command: `python -m benchmarks.ablations --seeds {' '.join(map(str, seeds))} --out "
-            "results/ablations.md`. "
-            + provenance([run_path(options.runs, name, s) for s in seeds for name in options.only]),
-        ]
-    )
+    return options, rows, provenance(paths)
+
+
+def command(name: str, seeds: Sequence[int]) -> str:
+    """Return the line that makes a page again."""
+    words = " ".join(map(str, seeds))
+    return f"Command: `python -m benchmarks.{name} --seeds {words} --out results/{name}.md`. "
+
+
+def show(parts: Sequence[str], out: Path | None) -> None:
+    """Print a page, and write it where it is wanted."""
+    page = "\n\n".join(parts)
     print(page)
-    if options.out:
-        write_text(options.out, page + "\n")
+    if out:
+        write_text(out, page + "\n")
+
+
+def played(name: str, seed: int, overrides: list[str], path: Path) -> list[float]:
+    """Learn and play one row."""
+    return validation_accuracy(settings_of(name, seed, overrides), path)
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    options, rows, source = collect(__doc__, list(VARIANTS), "runs/ablations", played)
+    parts = [
+        "# What makes learning less noisy",
+        f"Validation accuracy in points on {TASKS} tasks drawn from the range of the family of "
+        f"`{EXPERIMENT}`, one training each, after learning from {EPISODES:,} trainings. "
+        "Differences are paired by task and seed of the agent; intervals draw tasks again.",
+        table(rows, options.seeds),
+        command("ablations", options.seeds) + source,
+    ]
+    show(parts, options.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ does (Sutton 1991), or keep them all in a replay buffer.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,10 +34,17 @@ from agents.settings import RunSettings
 from agents.training import Learned, Recorder, learn, make_mix_block
 from agents.vec_env import GroupVecEnv
 from agents.workers import Worker
-from automix.files import read_json, write_json, write_text
 from automix.seeding import borrowed_global_rng, derived_seed, generator
-from benchmarks.ablations import EXPERIMENT, TASKS, Learn, table, validation_accuracy
-from benchmarks.digits import provenance
+from benchmarks.ablations import (
+    EXPERIMENT,
+    TASKS,
+    Learn,
+    collect,
+    command,
+    show,
+    table,
+    validation_accuracy,
+)
 
 ROUNDS = 6
 """Of real trainings, 128 each, for every row."""
@@ -389,51 +395,25 @@ def settings_of(row: str, seed: int, overrides: list[str]) -> RunSettings:
     return replace(settings, agent=replace(agent, total_timesteps=steps))
 
 
-def accuracies(row: str, seed: int, folder: Path, overrides: list[str]) -> list[float]:
-    """Return a row's accuracies, of a run that is already there if there is one."""
-    path = run_path(folder, row, seed)
-    if not (path / "accuracies.json").is_file():
-        found = validation_accuracy(settings_of(row, seed, overrides), path, ROWS[row][0])
-        write_json(path / "accuracies.json", found)
-    return [float(value) for value in read_json(path / "accuracies.json")]
-
-
-def run_path(folder: Path, row: str, seed: int) -> Path:
-    """Return where the run of a row is."""
-    return folder / f"{list(ROWS).index(row):02d}_s{seed}"
+def played(row: str, seed: int, overrides: list[str], path: Path) -> list[float]:
+    """Learn and play one row."""
+    return validation_accuracy(settings_of(row, seed, overrides), path, ROWS[row][0])
 
 
 def main() -> None:
     """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--runs", type=Path, default=Path("runs/reuse"))
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    options = parser.parse_args()
-    seeds, rows = options.seeds, {}
-    for seed in seeds:
-        for name in options.only:
-            rows[name, seed] = accuracies(name, seed, options.runs, options.overrides)
-            print(f"seed {seed}, {name}: {100 * np.mean(rows[name, seed]):.2f}", flush=True)
-    page = "\n\n".join(
-        [
-            "# Logged trainings, used twice",
-            f"Validation accuracy in points on {TASKS} tasks drawn from the range of the family of "
-            f"`{EXPERIMENT}`, one training each, after {ROUNDS * 128:,} real trainings, "
-            f"{RANDOM_ROUNDS * 128} of them at random where a row says so. Differences are paired "
-            "by task and seed of the agent; intervals draw tasks again.",
-            table(rows, seeds, options.only),
-            "How choices were fixed before, what failed and what bounds it: [tried.md](tried.md).",
-            f"Command: `python -m benchmarks.reuse --seeds {' '.join(map(str, seeds))} --out "
-            "results/reuse.md`. "
-            + provenance([run_path(options.runs, name, s) for s in seeds for name in options.only]),
-        ]
-    )
-    print(page)
-    if options.out:
-        write_text(options.out, page + "\n")
+    options, rows, source = collect(__doc__, list(ROWS), "runs/reuse", played)
+    parts = [
+        "# Logged trainings, used twice",
+        f"Validation accuracy in points on {TASKS} tasks drawn from the range of the family of "
+        f"`{EXPERIMENT}`, one training each, after {ROUNDS * 128:,} real trainings, "
+        f"{RANDOM_ROUNDS * 128} of them at random where a row says so. Differences are paired "
+        "by task and seed of the agent; intervals draw tasks again.",
+        table(rows, options.seeds, options.only),
+        "How choices were fixed before, what failed and what bounds it: [tried.md](tried.md).",
+        command("reuse", options.seeds) + source,
+    ]
+    show(parts, options.out)
 
 
 if __name__ == "__main__":
