@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
+from agents.checkpoints import CheckpointSettings
 from agents.draws import check_range, drawn_specs
 from agents.published import check_name
+from agents.ray_session import RaySettings
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.errors import ConfigError
 from automix.settings import TrainerSettings
 from envs.game import EnvSettings
+
+Backend = Literal["local", "ray"]
 
 _COUNTS = (
     *("total_timesteps", "groups", "group_size", "batch_size", "n_epochs", "lstm_hidden_size"),
@@ -175,6 +180,8 @@ class RunSettings:
     env: EnvSettings = field(default_factory=EnvSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
     compare: CompareSettings = field(default_factory=CompareSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    ray: RaySettings = field(default_factory=RaySettings)
     seed: int = 0
     """Root of every random number, 0 or more."""
     device: str = "auto"
@@ -184,6 +191,14 @@ class RunSettings:
     work for them, and one for a GPU. Never changes a result."""
     threads: int = 1
     """torch threads of each process on the CPU. More than 1 may change the last digits."""
+    backend: Backend = "local"
+    """``local``: processes of this machine, over pipes. ``ray``: actors, on a cluster too. Changes
+    speed, never a result."""
+    max_restarts: int = 3
+    """How often a worker that died or hung is replaced; its work is done again."""
+    step_timeout_s: float = 0.0
+    """A worker that takes longer for one piece of work hangs; 0 waits for ever. Not for the piece
+    that this process does itself."""
     name: str = ""
     """Run directory under ``runs/``; empty makes one from task, agent, seed and time."""
     policy: str = ""
@@ -196,6 +211,12 @@ class RunSettings:
         _at_least(self, "", "seed", 0)
         _at_least(self, "", "workers", 0)
         _at_least(self, "", "threads", 1)
+        _at_least(self, "", "max_restarts", 0)
+        _at_least(self, "", "step_timeout_s", 0)
+        if self.backend not in get_args(Backend):
+            raise ConfigError(
+                f"backend is {self.backend!r}, wanted {' or '.join(get_args(Backend))}"
+            )
         check_name(self.published)
         if self.name and (self.name.startswith(".") or "/" in self.name or "\\" in self.name):
             raise ConfigError(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.controls.snapshots import load_snapshot, save_snapshot
 from agents.lab import Start, WorldMaker, world_of
 from automix.actions import MixAction
 from automix.errors import ConfigError
 from automix.files import read_json, write_text
 from automix.population import Population
+from automix.snapshots import load_snapshot, save_snapshot
 
-HISTORY = "history.json"
+HISTORY, SNAPSHOT = "history.json", "snapshot.safetensors"
 
 
 class Strain:
@@ -58,12 +58,12 @@ class Strain:
 
     def save(self, folder: Path) -> None:
         """Write weights, optimizer state and history into a folder."""
-        save_snapshot(folder, self._population.snapshot())
+        save_snapshot(folder / SNAPSHOT, self._population.snapshot())
         write_text(folder / HISTORY, json.dumps(self.played))
 
     def resume(self, folder: Path) -> None:
         """Go on from what another strain of the same starts wrote."""
-        self._population.restore(load_snapshot(folder))
+        self._population.restore(load_snapshot(folder / SNAPSHOT))
         self.played = list(read_json(folder / HISTORY))
         self._begun = True
 

@@ -13,7 +13,6 @@ from numpy.testing import assert_allclose
 import agents.controls
 from agents.controls import CONTROLS, Found, cem, trainings_within
 from agents.controls.search import search
-from agents.controls.snapshots import load_snapshot, save_snapshot
 from agents.controls.strain import Strain
 from agents.controls.ucb import Effects
 from agents.lab import Lab, Shares, Start, WorldMaker
@@ -22,6 +21,7 @@ from agents.workers import InlineWorker
 from automix.actions import MixAction
 from automix.data.tasks import TaskSpec
 from automix.errors import ConfigError
+from automix.snapshots import load_snapshot, save_snapshot
 from envs import ActionCodec, ActionSettings, ImageWorld
 from envs.mix_env import draw_start
 from tests.agents import tiny_run
@@ -301,10 +301,10 @@ def test_a_snapshot_goes_on_from_its_files_as_from_memory(tmp_path):
     population = world.start(specs)
     population.reset([1, 2])
     population.run_epoch([guided, NONE])
-    save_snapshot(tmp_path, population.snapshot())
+    save_snapshot(tmp_path / "s", population.snapshot())
     expected = population.run_epoch([guided, CUTMIX])
     other = world.start(specs)
-    other.restore(load_snapshot(tmp_path))
+    other.restore(load_snapshot(tmp_path / "s"))
     assert other.run_epoch([guided, CUTMIX]) == expected
 
 
