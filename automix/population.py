@@ -27,7 +27,14 @@ Nets = dict[tuple[object, ...], nn.Module]
 """Initial nets, by form of the training and seed."""
 
 Snapshot = dict[str, Any]
-"""``{"members": [...]}``, a ``MemberState`` for each."""
+"""``{"members": [...]}``, a ``MemberState`` for each, with its ``form``: what a training must be
+like to go on from it."""
+
+UNTOLD = frozenset({"kron", "kronc", "kronw"})
+"""timm optimizers with a generator of their own, which no snapshot holds."""
+
+FORM = ("model", "opt", "model_ema", "batch_size", "epochs")
+"""Settings without which a member's state means nothing."""
 
 
 class Population:
@@ -192,19 +199,57 @@ class Population:
     # State ---------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Return a copy of everything that the next epoch depends on, member by member."""
+        """Return a copy of everything that the next epoch depends on, member by member.
+
+        Raises:
+            ConfigError: Before ``reset``, or if the optimizer keeps a part of it to itself.
+        """
+        if self.settings.opt.lower().removeprefix("lookahead_") in UNTOLD:
+            raise ConfigError(
+                f"trainer.opt is {self.settings.opt!r}, which draws numbers of its own, so that no "
+                "snapshot of a training can be complete",
+                "use another optimizer for trainings that others go on from",
+            )
         return {"members": [self._state(member) for member in range(self.members)]}
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot of a population of the same tasks and settings."""
-        states = dict(enumerate(snapshot["members"]))
+        """Continue from a snapshot of a population of the same tasks and settings.
+
+        Raises:
+            ConfigError: If it is of other trainings; these are then as they were.
+        """
+        states = dict(enumerate(snapshot.get("members", ())))
         if len(states) != self.members:
             raise ConfigError(
                 f"the snapshot is of {len(states)} members, this population has {self.members}"
             )
+        for member, state in states.items():
+            self._check(member, state["form"])
         seeds = [state["seed"] for state in states.values()]
         places = self._seat(range(self.members), seeds, states)
         self._places = [places[member] for member in range(self.members)]
+
+    def _check(self, member: int, form: dict[str, Any]) -> None:
+        """Refuse the state of a training from which a member cannot go on."""
+        for what, own in self._form(member).items():
+            if form.get(what) != own:
+                raise ConfigError(
+                    f"member {member} of the snapshot has {what} {form.get(what)}, "
+                    f"of this population {own}",
+                    "restore it in trainings of the same tasks and settings",
+                )
+
+    def _form(self, member: int) -> dict[str, Any]:
+        """Return what a state must have in common with a training that goes on from it."""
+        settings = {f"trainer.{name}": getattr(self.settings, name) for name in FORM}
+        data = self._data[member]
+        return {
+            **settings,
+            "image shape": list(data.task.images.shape),
+            "classes": data.classes,
+            "training images": data.trained,
+            "measured images": len(data.seen),
+        }
 
     def fork(self, donors: Sequence[int]) -> None:
         """Let every member go on from the state of its donor, which may be itself.
@@ -214,12 +259,11 @@ class Population:
         """
         if len(donors) != self.members:
             raise ConfigError(f"{len(donors)} donors for {self.members} members, wanted one each")
-        states = [self._state(donor) for donor in self._chosen(donors)]
-        self.restore({"members": states})
+        self.restore({"members": [self._state(donor) for donor in self._chosen(donors)]})
 
     def _state(self, member: int) -> MemberState:
         cohort, slot = self._begun()[member]
-        return cohort.state(slot)
+        return {**cohort.state(slot), "form": self._form(member)}
 
     # Stacking ------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from envs.codec import ActionCodec, ActionSettings
 from envs.forking import Fork, draw_fork
 from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
 from envs.rewards import REWARDS, RewardSettings
+from envs.snapshots import SETUP, Setup, Snapshot, check_setup, not_begun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,18 @@ class Training(Protocol):
 
     def fork(self, donors: Sequence[int]) -> None:
         """Let every member go on from the state of its donor, which may be itself."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything that the next epoch depends on."""
+        ...
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of such trainings, whatever was played here; it is copied.
+
+        Raises:
+            ConfigError: If it is of other ones.
+        """
         ...
 
 
@@ -216,7 +229,7 @@ class Game:
     def play(self, actions: Sequence[MixAction], epochs: int | None = None) -> Turn:
         """Train every member under its action, for as many epochs as one is played or as given."""
         if self.training is None:
-            raise ConfigError("step was called before reset", "call env.reset() first")
+            raise not_begun("step")
         records = self.training.run_epoch(self.orders(actions), epochs or self.due)
         return self.told(actions, records)
 
@@ -271,6 +284,66 @@ class Game:
         others = np.arange(self.members) != donor
         return replace(turn, truncated=others, next_observations=self._observe())
 
+    # Going on elsewhere --------------------------------------------------------------------------
+
+    @property
+    def setup(self) -> Setup:
+        """What a game must be like to go on from a snapshot of this one."""
+        return {
+            "form": "one group",
+            "members": self.members,
+            "trainings": self.trainings,
+            "budget": self.world.budget,
+            "epochs_per_action": self.settings.epochs_per_action,
+        }
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything that the next turn depends on, the trainings included.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        if self.training is None:
+            raise not_begun("snapshot")
+        training = self.training.snapshot()
+        return {SETUP: self.setup, "game": self.state(), "training": training}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a game of the same world and settings, begun here or not.
+
+        Raises:
+            ConfigError: If it is of another; this game is then as it was.
+        """
+        check_setup(snapshot, self.setup)
+        training = self.world.start([spec_of(snapshot["game"])] * self.trainings)
+        training.restore(snapshot["training"])
+        self.training = training
+        self.continue_from(snapshot["game"])
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of what the game itself remembers, without its trainings.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        if self.spec is None:
+            raise not_begun("snapshot")
+        return {
+            "spec": asdict(self.spec),
+            "histories": [[dict(vars(record)) for record in h] for h in self._history],
+            "plays": [list(plays) for plays in self.plays],
+            # Part by part: in an action's text a ratio is rounded, and policies see it.
+            "last": [None if action is None else dict(vars(action)) for action in self._last],
+        }
+
+    def continue_from(self, state: dict[str, Any]) -> None:
+        """Remember what a game of the same settings did, as its ``state`` tells."""
+        self.spec = spec_of(state)
+        self._train_size = self.world.train_size(self.spec)
+        self._history = [[EpochMetrics(**record) for record in h] for h in state["histories"]]
+        self.plays = [list(plays) for plays in state["plays"]]
+        self._last = [None if parts is None else MixAction(**parts) for parts in state["last"]]
+
     def _rewards(self, finished: bool, resting: np.ndarray) -> np.ndarray:
         settings = self.settings.reward
         raw = np.array(
@@ -310,6 +383,11 @@ class Game:
         return [record for record in history[:-1] if record.epoch % every == 0] + [history[-1]]
 
 
+def spec_of(state: dict[str, Any]) -> TaskSpec:
+    """Return the task that a game's state tells of."""
+    return TaskSpec(**state["spec"])
+
+
 class Table:
     """Several games that train together, so that their classifiers can share stacks.
 
@@ -343,7 +421,7 @@ class Table:
     def play(self, actions: Sequence[MixAction], epochs: int | None = None) -> list[Turn]:
         """Train every member of every game under its action, as ``Game.play`` does."""
         if self._training is None:
-            raise ConfigError("step was called before reset", "call env.reset() first")
+            raise not_begun("step")
         k = self.games[0].members
         dealt = [list(actions[start : start + k]) for start in range(0, len(actions), k)]
         orders = [game.orders(own) for game, own in zip(self.games, dealt, strict=True)]
@@ -351,6 +429,38 @@ class Table:
         records = self._by_game(self._training.run_epoch(ordered, epochs or self.games[0].due))
         turns = [g.told(a, r) for g, a, r in zip(self.games, dealt, records, strict=True)]
         return self._forked(turns)
+
+    @property
+    def setup(self) -> Setup:
+        """What a table must be like to go on from a snapshot of this one."""
+        first, games = self.games[0], len(self.games)
+        return {**first.setup, "form": "groups", "groups": games, "fork": first.settings.fork}
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything that the next turns depend on, the trainings included.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        if self._training is None:
+            raise not_begun("snapshot")
+        return {
+            SETUP: self.setup,
+            "games": [game.state() for game in self.games],
+            "forks": [None if fork is None else asdict(fork) for fork in self._forks],
+            "training": self._training.snapshot(),
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a table of the same world and settings, as ``Game.restore``."""
+        check_setup(snapshot, self.setup)
+        states, size = snapshot["games"], self.games[0].trainings
+        training = self.world.start([spec_of(state) for state in states for _ in range(size)])
+        training.restore(snapshot["training"])
+        self._training = training
+        self._forks = [None if fork is None else Fork(**fork) for fork in snapshot["forks"]]
+        for game, state in zip(self.games, states, strict=True):
+            game.continue_from(state)
 
     def _draw_fork(self, seed: int) -> Fork | None:
         game, settings = self.games[0], self.games[0].settings

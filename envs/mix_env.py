@@ -17,6 +17,7 @@ from automix.errors import ConfigError
 from automix.settings import TrainerSettings
 from envs.codec import ActionCodec
 from envs.game import EnvSettings, Game, ImageWorld, Table, Turn, World
+from envs.snapshots import Snapshot, generator_at
 
 DIGITS_FAMILY = FamilySettings(
     dataset="digits",
@@ -96,6 +97,29 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         ended = turn.finished or info["diverged"]
         return turn.observations[0], float(turn.rewards[0]), ended, False, info
 
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything that the next step depends on, as plain data.
+
+        ``automix.snapshots`` writes it to bytes and files. Only what samples ``action_space`` is
+        not in it: that belongs to who chooses the actions.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        return {**self._game.snapshot(), "draws": self.np_random.bit_generator.state}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of an environment of the same world and settings.
+
+        On the CPU every later step gives what it would have given there, bit for bit. This one may
+        have been built just now or have played something else; it need not be reset.
+
+        Raises:
+            ConfigError: If it is of another environment; this one is then as it was.
+        """
+        self._game.restore(snapshot)
+        self.np_random = generator_at(snapshot["draws"])
+
     def action_masks(self) -> np.ndarray:
         """Return which actions are offered, for maskable agents."""
         return self._game.codec.masks()
@@ -131,7 +155,6 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         self._table = Table(world or image_world(), settings or EnvSettings(), group_size, groups)
         game = self._table.games[0]
         self.group_size, self.num_envs = group_size, groups * group_size
-        self._specs: list[TaskSpec] = []
         self._rngs: list[np.random.Generator] = []
         self.single_action_space = game.action_space
         self.single_observation_space = game.observation_space
@@ -157,9 +180,7 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
 
     def _start(self) -> np.ndarray:
         drawn = [draw_start(self._table.world, rng) for rng in self._rngs]
-        specs, seeds = zip(*drawn, strict=True)
-        self._specs = [spec for spec in specs for _ in range(self.group_size)]
-        return self._table.reset(specs, seeds)
+        return self._table.reset(*zip(*drawn, strict=True))
 
     def step(
         self, actions: np.ndarray
@@ -181,6 +202,30 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         ended = np.full(self.num_envs, finished)
         rewards = np.concatenate([turn.rewards for turn in turns])
         return observations, rewards, ended, truncated, infos
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything that the next step depends on, as ``MixEnv.snapshot``.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        draws = [rng.bit_generator.state for rng in self._rngs]
+        return {**self._table.snapshot(), "draws": draws}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of an environment like this one, as ``MixEnv.restore``.
+
+        Raises:
+            ConfigError: If it is of another environment; this one is then as it was.
+        """
+        self._table.restore(snapshot)
+        self._rngs = [generator_at(state) for state in snapshot["draws"]]
+
+    @property
+    def _specs(self) -> list[TaskSpec]:
+        """The task of each environment; none before ``reset``."""
+        specs = [game.spec for game in self._table.games for _ in range(self.group_size)]
+        return [spec for spec in specs if spec is not None]
 
     @property
     def task_kinds(self) -> list[str]:

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from automix.actions import PLAIN, MixAction
 from automix.data.tasks import TaskSpec
+from automix.errors import ConfigError
 from automix.metrics import EpochMetrics
 from envs.game import EnvSettings
 from envs.mix_env import MixEnv, MixVectorEnv
@@ -63,6 +65,24 @@ class SurrogateTraining:
     def fork(self, donors: Sequence[int]) -> None:
         """Let every member go on from its donor's accuracy."""
         self._accuracy = self._accuracy[list(donors)]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a copy of epoch and accuracies, which is all there is."""
+        return {"epoch": self._epoch, "accuracy": self._accuracy.copy()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a copy of a snapshot.
+
+        Raises:
+            ConfigError: If it is of other trainings, or of other than so many.
+        """
+        found = len(snapshot.get("accuracy", ()))
+        if found != len(self._noise):
+            raise ConfigError(
+                f"the snapshot is of {found} closed-form trainings, these are {len(self._noise)}",
+                "restore it in trainings of the kind and number that it was taken of",
+            )
+        self._epoch, self._accuracy = snapshot["epoch"], np.array(snapshot["accuracy"])
 
     def _record(self, action: MixAction, accuracy: float, noise: float) -> EpochMetrics:
         loss = math.log(CLASSES) * (1 - accuracy)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from timm.optim import create_optimizer_v2
+from timm.optim import Lookahead, create_optimizer_v2
 from torch import Tensor
 
 from automix.actions import MixAction
@@ -96,6 +96,9 @@ class Cohort:
             )
         except ValueError as error:
             raise ConfigError(f"trainer.opt is {settings.opt!r}: {error}") from None
+        if isinstance(self._optimizer, Lookahead):
+            # It keeps everything in the one that it wraps, and says that there is nothing.
+            self._optimizer.state = self._optimizer._base_optimizer.state
         updates_per_epoch = -(-self._seats[0].data.trained // settings.batch_size)
         self._scheduler = scheduler_of(self._optimizer, settings, updates_per_epoch)
 
@@ -317,7 +320,7 @@ class Cohort:
                 for name, (value, rows) in parts.items()
             },
             "optimizer_groups": [
-                {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}
+                {key: copy.deepcopy(value) for key, value in group.items() if _told(key, value)}
                 for group in self._optimizer.param_groups
             ],
             "saliency": {name: bank.state() for name, bank in seat.banks.items()},
@@ -372,6 +375,14 @@ def _revised(batch: Batch, logits: Tensor) -> Tensor:
         for slot in slots:
             targets[:, slot] = revise(logits[:, slot], rows)
     return targets
+
+
+def _told(key: str, value: Any) -> bool:
+    """Return whether an entry of an optimizer's group is part of a state.
+
+    Types are no data; they follow from the settings.
+    """
+    return key != "params" and not isinstance(value, torch.dtype)
 
 
 def _part(entry: Any, parameter: Tensor, rows: Any) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from automix.actions import MixAction
 from automix.data.tasks import TaskSpec
 from automix.metrics import EpochMetrics
+from envs.snapshots import generator_at
 from envs.surrogate import SurrogateTraining, SurrogateWorld, gain
 
 
@@ -20,6 +22,15 @@ class NoisyTraining(SurrogateTraining):
         self._offset = [np.random.default_rng([seed, 0]).normal(0, 0.1) for seed in seeds]
         self._rngs = [np.random.default_rng([seed, 1]) for seed in seeds]
         return super().reset(seeds)
+
+    def snapshot(self) -> dict[str, Any]:
+        draws = [rng.bit_generator.state for rng in self._rngs]
+        return {**super().snapshot(), "offset": list(self._offset), "draws": draws}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        super().restore(snapshot)
+        self._offset = list(snapshot["offset"])
+        self._rngs = [generator_at(state) for state in snapshot["draws"]]
 
     def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
         for _ in range(epochs):

@@ -15,7 +15,8 @@ from automix.errors import ConfigError
 from automix.models import create_classifier
 from automix.population import Population
 from automix.seeding import derived_seed
-from automix.settings import SaliencySettings
+from automix.settings import ELEMENTWISE, SaliencySettings
+from automix.snapshots import from_bytes, to_bytes
 from automix.stacking import GroupedStack, LoopedStack
 from automix.trainer import Trainer
 from tests import tiny
@@ -517,3 +518,40 @@ def population_of_one():
     population = population_of([SAME])
     population.reset([0])
     return population
+
+
+# From bytes -------------------------------------------------------------------------------------
+
+ALONE = ("adafactorbv", "lamb", "lookahead_adamw", "muon")
+"""Optimizers for one training alone: with types in their groups, whole-tensor norms, an optimizer
+within, and a choice by the weight's shape."""
+
+
+@pytest.mark.parametrize("opt", [*sorted(ELEMENTWISE), *ALONE])
+def test_every_optimizer_goes_on_from_bytes_bit_by_bit(opt):
+    members = 2 if opt in ELEMENTWISE else 1
+    one, other = (population_of([SHORT] * members, opt=opt, lr=0.003) for _ in range(2))
+    one.reset([0] * members)
+    one.run_epoch([CUTMIX, MIXUP][:members])
+    other.restore(from_bytes(to_bytes(one.snapshot())))
+    for _ in range(2):
+        plays = [MIXUP, PLAIN][:members]
+        assert other.run_epoch(plays) == one.run_epoch(plays)
+    assert to_bytes(other.snapshot()) == to_bytes(one.snapshot())
+
+
+@pytest.mark.parametrize("opt", ["kron", "lookahead_kronw"])
+def test_an_optimizer_that_draws_for_itself_has_no_snapshot(opt):
+    with pytest.raises(
+        ConfigError, match=f"trainer.opt is '{opt}', which draws numbers of its own"
+    ):
+        population_of([SHORT], opt=opt).snapshot()
+
+
+def test_a_snapshot_of_other_images_is_refused_before_anything_changes():
+    one, other, undisturbed = (population_of([SAME, last]) for last in (SHORT, LONG, LONG))
+    one.reset([0, 1])
+    assert other.reset([2, 3]) == undisturbed.reset([2, 3])
+    with pytest.raises(ConfigError, match="member 1 of the snapshot has training images 40, of"):
+        other.restore(one.snapshot())
+    assert other.run_epoch([CUTMIX, MIXUP]) == undisturbed.run_epoch([CUTMIX, MIXUP])

@@ -75,6 +75,12 @@ class ScriptedTraining:
     def fork(self, donors: Sequence[int]) -> None:
         self._curves = self._curves[list(donors)]
 
+    def snapshot(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "curves": self._curves.copy()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        self._epoch, self._curves = snapshot["epoch"], np.array(snapshot["curves"])
+
     def _records(self) -> list[EpochMetrics]:
         return [_scripted(self._epoch, value) for value in self._curves[:, self._epoch]]
 
