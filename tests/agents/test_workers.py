@@ -27,8 +27,9 @@ from envs import ActionSettings
 class DelayedWorker(ProcessWorker):
     """Answers over a pipe as a process does, from a thread that takes its time."""
 
-    def __init__(self) -> None:
-        self.connection, theirs = multiprocessing.Pipe()
+    def _start(self) -> None:
+        self._connection, theirs = multiprocessing.Pipe()
+        self._fresh = self._busy = False
         threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
 
     @staticmethod
@@ -41,7 +42,7 @@ class DelayedWorker(ProcessWorker):
             connection.close()
 
     def close(self) -> None:
-        self.connection.close()
+        self._connection.close()
 
 
 def slow_square(state: dict[str, Any], number: int, delay: float) -> int:
@@ -61,7 +62,7 @@ def leftovers() -> list[str]:
 
 @pytest.mark.parametrize("processes", [0, 1, 2, 3])
 def test_results_come_in_the_order_of_the_items_whoever_is_first(processes):
-    workers = [DelayedWorker() for _ in range(processes)]
+    workers = [DelayedWorker(index) for index in range(processes)]
     items = [(number, 0.03 if number % 3 == 0 else 0.0) for number in range(8)]
     done = []
     everybody = [*workers, InlineWorker()] if processes != 2 else workers
@@ -78,7 +79,7 @@ def test_nothing_to_do_is_done_at_once():
 
 def test_work_is_shared_with_a_free_process():
     """One worker is busy with the first item, so the other does all the rest."""
-    workers = [DelayedWorker(), DelayedWorker()]
+    workers = [DelayedWorker(0), DelayedWorker(1)]
     busy, *rest = map_in_order(workers, where, [(1.0,), *[(0.01,)] * 5])
     assert len(set(rest)) == 1
     assert busy not in rest
@@ -104,9 +105,7 @@ def test_a_process_keeps_state_hands_errors_over_and_lives_on():
         worker.result()
 
         worker.submit(dict.__getitem__, "nobody")
-        with pytest.raises(
-            WorkerError, match="automix-worker-7 failed: KeyError: 'nobody'"
-        ) as failed:
+        with pytest.raises(WorkerError, match="worker 7 failed: KeyError: 'nobody'") as failed:
             worker.result()
         assert "\n" not in str(failed.value)
         assert failed.value.exit_code == 1
@@ -124,7 +123,7 @@ def test_a_process_keeps_state_hands_errors_over_and_lives_on():
         (child,) = (c for c in multiprocessing.active_children() if c.name == "automix-worker-7")
         os.kill(child.pid, signal.SIGKILL)
         worker.submit(dict.get, "kept")
-        with pytest.raises(WorkerError, match=r"automix-worker-7 died \(signal SIGKILL\)") as died:
+        with pytest.raises(WorkerError, match=r"worker 7 died \(SIGKILL\)") as died:
             worker.result()
         assert "workers=1" in died.value.hint
     finally:
