@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from agents.agent_state import agent_state, restore_agent, with_replay
+from agents.checkpoints import Checkpoint, Checkpoints, refuse_other_settings
 from agents.devices import stacked_groups
 from agents.learners import AGENTS, check_agent, updates_of
-from agents.progress import Tick, progress
-from agents.rundir import RunDirectory
+from agents.progress import progress
+from agents.recorder import Recorder
+from agents.rundir import RunDirectory, plain
 from agents.settings import RunSettings
+from agents.transcript import Transcript
 from agents.vec_env import GroupVecEnv
 from agents.workers import Worker
 from automix.data.tasks import FamilySettings
-from automix.errors import AutomixError
-from automix.seeding import borrowed_global_rng, derived_seed
+from automix.errors import ConfigError, DataError
+from automix.seeding import (
+    borrowed_global_rng,
+    derived_seed,
+    global_rng_state,
+    set_global_rng_state,
+)
 from automix.settings import TrainerSettings
 from envs.game import EnvSettings, ImageWorld
 from envs.mix_env import MixVectorEnv
 
 log = logging.getLogger("automix")
+
+Stop = Callable[[], int]
+"""Answers 0, or the number of the signal that asks for the end."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +60,42 @@ class Learned:
     wall_s: float
 
 
+def never() -> int:
+    """Do not stop."""
+    return 0
+
+
+class Stopped(Exception):  # noqa: N818 (it tells of a wish that was met, not of an error)
+    """Learning has stopped because it was asked to, and can be taken up again.
+
+    Args:
+        signal: What ``stop`` answered: the number of the signal that came.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
 def learn(
-    settings: RunSettings, workers: Sequence[Worker], device: str, directory: RunDirectory
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    directory: RunDirectory,
+    stop: Stop = never,
 ) -> Learned:
-    """Learn a policy and append one record per update to ``metrics.jsonl``."""
-    budget = settings.env.steps(settings.trainer.epochs)
-    check_agent(settings.agent, settings.env.actions.space)
-    updates = updates_of(settings.agent, budget)
-    start = time.monotonic()
+    """Learn a policy and append one record per update to ``metrics.jsonl``.
+
+    Where the directory has a checkpoint, learning goes on from it.
+
+    Raises:
+        Stopped: As soon as ``stop`` answers anything but 0; a checkpoint has been written.
+        ConfigError: If the checkpoint belongs to other settings.
+        DataError: If it cannot be gone on from.
+    """
     stacked = stacked_groups(settings, device)
+    # Every checkpoint is to name the number that was meant, whatever the device.
+    settings = replace(settings, agent=replace(settings.agent, stacked_groups=stacked))
     make_block = partial(
         make_mix_block,
         settings.agent.group_size,
@@ -67,25 +107,266 @@ def learn(
     )
     blocks = settings.agent.groups // stacked
     env = GroupVecEnv(make_block, blocks, workers, derived_seed(settings.seed, "env"))
-    agent_seed = derived_seed(settings.seed, "agent")
-    # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
-    with borrowed_global_rng(agent_seed), progress("learning", updates) as tick:
-        logger = Logger(folder=None, output_formats=[])
-        recorder = Recorder(env, settings.trainer.epochs, directory, logger, tick)
-        played = normalised(recorder) if settings.agent.normalise else recorder
-        agent = AGENTS[settings.agent.name](settings.agent, played, budget, agent_seed)
-        agent.set_logger(logger)
-        agent.learn(updates * env.num_envs * budget)
-    recorder.record_round()
+    learning = Learning(settings, env, directory, stop)
+    learning.resume()
+    learning.run()
+    if settings.checkpoint.share:
+        learning.save()
     env.close()
-    return Learned(
-        agent=agent,
-        updates=updates,
-        episodes=recorder.episodes,
-        classifier_epochs=agent.num_timesteps // budget * settings.trainer.epochs,
-        passes=recorder.passes,
-        wall_s=time.monotonic() - start,
-    )
+    return learning.learned()
+
+
+class Learning:
+    """An agent that learns in one piece or in several, and can be taken up where it was.
+
+    A checkpoint is the agent at the start of a rollout, what the environments have answered since,
+    and the environments as they are now. An agent that goes on from it plays the rollout again
+    from what was written down, which takes no training, and then goes on.
+
+    Args:
+        settings: Of the run.
+        env: All trainings of a round.
+        directory: Receives ``metrics.jsonl`` and ``checkpoints``.
+        stop: Asked after each step.
+
+    Raises:
+        ConfigError: If the agent cannot play the environments or learn with its settings.
+    """
+
+    def __init__(
+        self, settings: RunSettings, env: GroupVecEnv, directory: RunDirectory, stop: Stop = never
+    ) -> None:
+        self._budget = settings.env.steps(settings.trainer.epochs)
+        check_agent(settings.agent, settings.env.actions.space)
+        self.updates = updates_of(settings.agent, self._budget)
+        self._settings, self._env, self._stop = settings, env, stop
+        self._seed = derived_seed(settings.seed, "agent")
+        self._until, self._wall_s, self._since = self.updates, 0.0, time.monotonic()
+        self._start: dict[str, Any] | None = None
+        logger = Logger(folder=None, output_formats=[])
+        self._transcript = Transcript(env)
+        self._recorder = Recorder(
+            self._transcript, settings.trainer.epochs, directory, logger, lambda *_: None
+        )
+        played = normalised(self._recorder) if settings.agent.normalise else self._recorder
+        # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
+        with borrowed_global_rng(self._seed):
+            self.agent = AGENTS[settings.agent.name](
+                settings.agent, played, self._budget, self._seed
+            )
+            self._generators = global_rng_state()
+        self.agent.set_logger(logger)
+        self._total = self.updates * env.num_envs * self._budget
+        self._shaping = shaping_settings(settings)
+        self._checkpoints = Checkpoints(
+            directory.path / "checkpoints", settings.checkpoint, self._shaping
+        )
+
+    @property
+    def updates_done(self) -> int:
+        """Rounds of episodes that have been played, learned from and recorded."""
+        return self._recorder.rounds
+
+    @property
+    def finished(self) -> bool:
+        """Whether all has been learned that the settings ask for."""
+        return self.agent.num_timesteps >= self._total
+
+    @property
+    def score(self) -> float | None:
+        """Mean validation accuracy of the last recorded round, in [0, 1]; None before the first."""
+        return self._recorder.score
+
+    def run(self, until_updates: int | None = None) -> None:
+        """Learn until so many updates are done, or all.
+
+        Pauses at the start of a rollout; ``save`` keeps the state, another call goes on.
+
+        Raises:
+            Stopped: As ``learn`` does.
+        """
+        if self.finished:
+            return
+        self._until = self.updates if until_updates is None else until_updates
+        left = self.updates - self._recorder.rounds
+        self._since = time.monotonic()
+        with borrowed_global_rng(self._seed), progress("learning", left) as tick:
+            self._recorder.tick = tick
+            set_global_rng_state(self._generators)
+            with suppress(_Paused):
+                self.agent.learn(
+                    self._total - self.agent.num_timesteps,
+                    callback=_Watch(self._rollout_starts, self._stepped),
+                    reset_num_timesteps=False,
+                )
+                self._note_start()
+            self._generators = global_rng_state()
+        self._wall_s = self._spent()
+
+    def save(self, folder: Path | None = None) -> None:
+        """Write a checkpoint of where ``run`` has paused or ended.
+
+        Args:
+            folder: Gets it together with the records so far, for ``adopt``; if not given, it is
+                one of the run's own.
+        """
+        self._since = time.monotonic()
+        if folder is None:
+            self._write()
+            return
+        checkpoints = Checkpoints(folder, self._settings.checkpoint, self._shaping)
+        records = {"records": self._recorder.records()}
+        checkpoints.write(self._recorder.steps, lambda: self._state() | records)
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint of the directory; return whether there is one.
+
+        Raises:
+            ConfigError: If it belongs to other settings.
+            DataError: If the agent or the environments do not fit what is in it.
+        """
+        checkpoint = self._checkpoints.newest()
+        if checkpoint is None:
+            self._recorder.forget()
+            return False
+        refuse_other_settings(checkpoint, self._shaping)
+        self._take_up(checkpoint)
+        log.info(
+            "going on from %s, after update %d of %d",
+            checkpoint.path,
+            self._recorder.rounds,
+            self.updates,
+        )
+        return True
+
+    def adopt(self, folder: Path) -> None:
+        """Go on from what any learning has saved there, with settings of one's own.
+
+        What was learned comes from there, records and generators included; how it goes on being
+        learned is what the agent's settings say here.
+
+        Raises:
+            ConfigError: If the settings differ in more than how the agent learns.
+            DataError: If there is no checkpoint with records, or it does not fit.
+        """
+        checkpoints = Checkpoints(folder, self._settings.checkpoint, self._shaping)
+        checkpoint = checkpoints.newest()
+        if checkpoint is None or "records" not in checkpoint.states:
+            raise DataError(f"{folder} has no whole checkpoint with records")
+        refuse_other_settings(checkpoint, self._shaping, _may_change)
+        self._recorder.rewrite(checkpoint.states["records"])
+        self._take_up(checkpoint)
+
+    def learned(self) -> Learned:
+        """Return the agent, and what it has cost so far, earlier parts included."""
+        return Learned(
+            agent=self.agent,
+            updates=self._recorder.rounds,
+            episodes=self._recorder.episodes,
+            classifier_epochs=(
+                self.agent.num_timesteps // self._budget * self._settings.trainer.epochs
+            ),
+            passes=self._recorder.passes,
+            wall_s=self._wall_s,
+        )
+
+    def _rollout_starts(self) -> None:
+        self._note_start()
+        if self._recorder.rounds >= self._until:
+            raise _Paused
+
+    def _note_start(self) -> None:
+        """Note what the next checkpoints start from; they add what has happened since."""
+        self._transcript.begin()
+        # The update that follows a round has happened by now, so its figures are known.
+        self._recorder.record_round()
+        self._start = {"agent": agent_state(self.agent), "recorder": self._recorder.state()}
+
+    def _stepped(self) -> None:
+        if self._transcript.again:
+            return
+        signal = self._stop()
+        if self._checkpoints.due() or (signal and self._settings.checkpoint.share):
+            self._write()
+        if signal:
+            raise Stopped(signal)
+
+    def _write(self) -> None:
+        self._recorder.keep_records()
+        self._checkpoints.write(self._recorder.steps, self._state, self._recorder.score)
+
+    def _state(self) -> dict[str, Any]:
+        if self._start is None:
+            raise ConfigError("save was called before run", "call run first")
+        return {
+            "agent": {
+                "agent": with_replay(self.agent, self._start["agent"]),
+                "recorder": self._start["recorder"],
+                "transcript": self._transcript.events,
+                "wall_s": self._spent(),
+            },
+            "trainings": self._env.state(),
+        }
+
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        try:
+            state = checkpoint.states["agent"]
+            with borrowed_global_rng(self._seed):
+                restore_agent(self.agent, state["agent"])
+                self._generators = global_rng_state()
+            self._recorder.restore(state["recorder"])
+            self._transcript.play_again(state["transcript"])
+            self._wall_s = float(state["wall_s"])
+            self._env.continue_from(checkpoint.states["trainings"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DataError(
+                f"{checkpoint.path} cannot be gone on from: {' '.join(str(error).split())}",
+                "remove it to go on from the one before",
+            ) from error
+        self._start = {"agent": state["agent"], "recorder": state["recorder"]}
+
+    def _spent(self) -> float:
+        """Return the seconds of all parts so far."""
+        return self._wall_s + time.monotonic() - self._since
+
+
+class _Paused(Exception):  # noqa: N818 (not an error)
+    """Ends a call of SB3's ``learn`` at the start of a rollout, for which there is no other way."""
+
+
+class _Watch(BaseCallback):
+    """Tells of starts of rollouts and of steps."""
+
+    def __init__(self, started: Callable[[], None], stepped: Callable[[], None]) -> None:
+        super().__init__()
+        self._started, self._stepped = started, stepped
+
+    def _on_rollout_start(self) -> None:
+        self._started()
+
+    def _on_step(self) -> bool:
+        self._stepped()
+        return True
+
+
+_SHAPES = (
+    *("name", "groups", "group_size", "stacked_groups", "normalise", "net_arch"),
+    *("lstm_hidden_size", "n_steps", "buffer_size", "n_quantiles"),
+)
+"""The agent's settings on which the form of its state depends."""
+
+
+def _may_change(name: str) -> bool:
+    """Return whether an agent that is taken over may differ in a setting."""
+    section, _, own = name.partition(".")
+    return name == "seed" or (section == "agent" and own not in _SHAPES)
+
+
+def shaping_settings(settings: RunSettings) -> dict[str, Any]:
+    """Return the settings that shape what is learned, as plain data; the rest may change."""
+    parts = {name: getattr(settings, name) for name in ("task", "trainer", "env", "agent")}
+    written = {name: plain(asdict(part)) for name, part in parts.items()}
+    return json.loads(json.dumps(written | {"seed": settings.seed}))
 
 
 def make_mix_block(
@@ -106,142 +387,3 @@ def normalised(env: VecEnv) -> VecNormalize:
     # Nothing is cut off: the export folds the scaling of observations into the policy's first
     # layer, which a bound could not be part of.
     return VecNormalize(env, gamma=1.0, clip_obs=float("inf"), clip_reward=float("inf"))
-
-
-FIGURES = {
-    "entropy": ("train/entropy_loss",),
-    "approx_kl": ("train/approx_kl",),
-    "explained_variance": ("train/explained_variance",),
-    "value_loss": ("train/value_loss", "train/critic_loss", "train/loss"),
-    "exploration_rate": ("rollout/exploration_rate",),
-}
-"""What a record tells of the agent, and where algorithms log it; none has all of it."""
-
-
-class Recorder(VecEnvWrapper):
-    """Stands between the agent and its environments and writes what each round of episodes showed.
-
-    A callback would see the steps of some algorithms only. Nothing written here depends on
-    wall-clock time.
-
-    Args:
-        env: The environments; all their episodes start and end together.
-        epochs: Of an episode.
-        directory: Receives ``metrics.jsonl``.
-        logger: Of the agent.
-        tick: Progress, once a round.
-    """
-
-    def __init__(
-        self, env: VecEnv, epochs: int, directory: RunDirectory, logger: Logger, tick: Tick
-    ) -> None:
-        super().__init__(env)
-        self._epochs, self._directory, self._logger, self._tick = epochs, directory, logger, tick
-        self._round = Round()
-        self._finished_round: Round | None = None
-        self._first: np.ndarray | None = None
-        self._rounds = self._steps = 0
-        self.episodes = 0
-        self.passes = 0
-
-    def reset(self) -> np.ndarray:
-        """Start episodes; those that have just started by themselves are not thrown away."""
-        return self.venv.reset() if self._first is None else self._first  # type: ignore[return-value]
-
-    def step_async(self, actions: np.ndarray) -> None:
-        """Start one epoch everywhere."""
-        # The update that follows a round has happened by now, so its figures are known.
-        self.record_round()
-        self._first = None
-        self.venv.step_async(actions)
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Count what the epoch showed."""
-        observations, rewards, dones, infos = self.venv.step_wait()
-        self._steps += self.num_envs
-        if not np.isfinite(rewards).all():
-            where = int(np.flatnonzero(~np.isfinite(rewards))[0])
-            raise AutomixError(
-                f"the reward of environment {where} at step {self._steps} is not finite",
-                "this is a defect of the reward: please report it with the run's config.yaml",
-            )
-        for info, done in zip(infos, dones, strict=True):
-            self._round.add(info, bool(done))
-        if dones.all():
-            self._finished_round, self._round = self._round, Round()
-            self._first = observations  # type: ignore[assignment]
-        return observations, rewards, dones, infos
-
-    def record_round(self) -> None:
-        """Write the record of the last round, if it has not been written."""
-        done = self._finished_round
-        if done is None:
-            return
-        self._finished_round = None
-        self._rounds += 1
-        self.episodes += done.episodes
-        self.passes += done.passes
-        record = {
-            "update": self._rounds,
-            "timesteps": self._steps,
-            "episodes": self.episodes,
-            "classifier_epochs": self.episodes * self._epochs,
-            **done.summary(),
-            "agent": self._figures(),
-        }
-        self._directory.append("metrics.jsonl", record)
-        self._tick(1, f"validation accuracy {record['val_accuracy']:.3f}")
-
-    def _figures(self) -> dict[str, float | None]:
-        logged = self._logger.name_to_value
-        found: dict[str, float | None] = {}
-        for name, keys in FIGURES.items():
-            value = next((logged[key] for key in keys if key in logged), None)
-            if value is not None:
-                found[name] = _finite(-value if name == "entropy" else value)
-        return found
-
-
-class Round:
-    """What one round of episodes adds up to."""
-
-    def __init__(self) -> None:
-        self._plays: dict[str, Counter[str]] = defaultdict(Counter)
-        self._accuracies: dict[str, list[float]] = defaultdict(list)
-        self._diverged = 0
-        self.passes = 0
-
-    @property
-    def episodes(self) -> int:
-        """Finished episodes."""
-        return sum(len(values) for values in self._accuracies.values())
-
-    def add(self, info: dict[str, Any], done: bool) -> None:
-        """Count one step of one environment."""
-        self._plays[info["task"]][info["mix"]] += 1
-        self.passes += info["passes"]
-        # One that a fork cut short goes on as another's, and is counted at its end.
-        if done and not info.get("TimeLimit.truncated"):
-            self._accuracies[info["task"]].append(info["val_accuracy"])
-            self._diverged += info["diverged"]
-
-    def summary(self) -> dict[str, Any]:
-        """Return mean accuracy and shares of play, in all and by kind of task."""
-        everything = [value for values in self._accuracies.values() for value in values]
-        return {
-            "val_accuracy": float(np.mean(everything)),
-            "diverged": self._diverged,
-            "by_kind": {
-                kind: {
-                    "episodes": len(self._accuracies[kind]),
-                    "val_accuracy": float(np.mean(self._accuracies[kind])),
-                    "play": {mix: count / plays.total() for mix, count in sorted(plays.items())},
-                }
-                for kind, plays in sorted(self._plays.items())
-            },
-        }
-
-
-def _finite(value: Any) -> float | None:
-    """Return a float, or None for what JSON cannot say (no variance to explain)."""
-    return float(value) if np.isfinite(value) else None

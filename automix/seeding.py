@@ -11,6 +11,7 @@ import random
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,3 +53,22 @@ def borrowed_global_rng(seed: int) -> Iterator[None]:
         finally:
             np.random.set_state(numpy_state)  # noqa: NPY002
             random.setstate(python_state)
+
+
+def global_rng_state() -> dict[str, Any]:
+    """Return the state of the global generators as plain data.
+
+    Call it and ``set_global_rng_state`` inside ``borrowed_global_rng`` only.
+    """
+    return {
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "python": random.getstate(),
+        "torch": torch.get_rng_state(),
+    }
+
+
+def set_global_rng_state(state: dict[str, Any]) -> None:
+    """Let the global generators go on from what ``global_rng_state`` returned."""
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    random.setstate(state["python"])
+    torch.set_rng_state(state["torch"])

@@ -54,7 +54,7 @@ def from_bytes(content: bytes, where: str = "the state") -> Any:
     try:
         tensors = load(content)
         return _read(json.loads(bytes(tensors[FORM].numpy())), tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as e:
         raise DataError(f"{where} is not a snapshot: {' '.join(str(e).split())}") from None
 
 

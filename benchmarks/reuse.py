@@ -28,10 +28,11 @@ from agents.config import load_settings
 from agents.devices import stacked_groups
 from agents.learners import AGENTS
 from agents.progress import progress
+from agents.recorder import Recorder
 from agents.rundir import RunDirectory
 from agents.sb3 import falling
 from agents.settings import RunSettings
-from agents.training import Learned, Recorder, learn, make_mix_block
+from agents.training import Learned, learn, make_mix_block
 from agents.vec_env import GroupVecEnv
 from agents.workers import Worker
 from automix.seeding import borrowed_global_rng, derived_seed, generator

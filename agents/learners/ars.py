@@ -26,6 +26,15 @@ from automix.errors import ConfigError
 class GroupARS(ARS):
     """ARS whose candidates play side by side: candidate c in every environment ``g * size + c``."""
 
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Note how much is left, of all that is learned and not of this call of ``learn``."""
+        super()._update_current_progress_remaining(num_timesteps, self._total_timesteps)
+
+    def _do_one_update(self, callback: BaseCallback, async_eval: Any) -> None:
+        """Begin the rollout before the candidates are drawn, so that it can be played again."""
+        callback.on_rollout_start()
+        super()._do_one_update(callback, async_eval)
+
     def evaluate_candidates(
         self, candidate_weights: torch.Tensor, callback: BaseCallback, async_eval: Any
     ) -> torch.Tensor:
@@ -40,7 +49,6 @@ class GroupARS(ARS):
         policies = [copy.deepcopy(self.policy) for _ in candidate_weights]
         for policy, weights in zip(policies, candidate_weights, strict=True):
             policy.load_from_vector(weights.cpu().numpy())
-        callback.on_rollout_start()
         returns, observations, ended = np.zeros(env.num_envs), env.reset(), False
         # ARS switches gradients off, but classifiers may be training in this very process.
         with torch.enable_grad():

@@ -21,9 +21,9 @@ import agents.compare
 import agents.jobs
 import automix
 from agents.jobs import run_compare, run_train, without_agent
+from agents.recorder import Round
 from agents.schema import build
 from agents.settings import RunSettings
-from agents.training import Round
 from agents.workers import WorkerError
 from automix.actions import MixAction
 from automix.errors import AutomixError, ConfigError
