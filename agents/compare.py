@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from agents.contestants import Contestant, contestants_of
+from agents.contestants import Contestant, Player, contestants_of
 from agents.controls import Found
 from agents.draws import cell_of
+from agents.halfway import Halfway
+from agents.journal import Journal
 from agents.own_training import OWN_TRAINING
 from agents.progress import progress
 from agents.settings import RunSettings, held_out_specs
-from agents.workers import State, Worker, map_in_order
+from agents.workers import State, Worker
+from automix.actions import MixAction
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.errors import ConfigError, DataError
 from automix.evaluation import TestScores, test_scores
@@ -78,6 +81,7 @@ def compare(
     device: str,
     policy: MixPolicy | None,
     found: Mapping[str, Found] | None = None,
+    journal: Journal | None = None,
 ) -> list[Trial]:
     """Play every contestant on every held-out task; return one record a trial.
 
@@ -87,6 +91,7 @@ def compare(
         device: Where classifiers train.
         policy: Plays as ``agent``.
         found: What the controls among the contestants found.
+        journal: Of the run; finished tasks are on record there.
 
     Raises:
         AutomixError: As ``env_of`` does.
@@ -95,7 +100,9 @@ def compare(
     menu = ActionCodec(env.actions).choices
     contestants = contestants_of(settings.compare.contestants, menu, found)
     matches = matches_of(settings)
-    return play_matches(matches, contestants, env, settings, workers, device, policy)
+    return play_matches(
+        matches, contestants, env, settings, workers, device, policy, journal=journal
+    )
 
 
 def matches_of(settings: RunSettings) -> list[Match]:
@@ -121,6 +128,7 @@ def play_matches(
     device: str,
     policy: MixPolicy | None = None,
     what: str = "comparing",
+    journal: Journal | None = None,
 ) -> list[Trial]:
     """Share matches out to the workers; return their trials in the order of the matches."""
     items = [
@@ -128,7 +136,7 @@ def play_matches(
         for match in matches
     ]
     with progress(what, len(items)) as tick:
-        groups = map_in_order(workers, play_group, items, tick)
+        groups = (journal or Journal()).map(what, workers, play_group, items, tick)
     return [trial for group in groups for trial in group]
 
 
@@ -141,11 +149,12 @@ def play_group(
     contestants: Sequence[Contestant],
     policy: MixPolicy | None,
     match: Match,
+    halfway: Halfway = Halfway(),  # noqa: B008 (frozen)
 ) -> list[Trial]:
     """Train a task's classifiers for each contestant, side by side, and score them."""
     world = _world(task, trainer, device)
     together = [contestant for contestant in contestants if contestant.kind != "own"]
-    ended = [*_play_together(world, env, together, policy, match)] if together else []
+    ended = [*_play_together(world, env, together, policy, match, halfway)] if together else []
     for contestant in contestants:
         if contestant.kind == "own":
             ended += _train_alone(world, contestant, match)
@@ -160,6 +169,7 @@ def _play_together(
     contestants: Sequence[Contestant],
     policy: MixPolicy | None,
     match: Match,
+    halfway: Halfway,
 ) -> Iterator[_Ended]:
     """Train for all who choose epoch by epoch: a game for each training, at one table."""
     table = Table(world, env, len(contestants), match.trainings)
@@ -167,21 +177,40 @@ def _play_together(
     who = [(c, training) for training in range(match.trainings) for c in contestants]
     players = [c.player(menu, policy, match.seed("players", training)) for c, training in who]
     seeds = [match.seed("trial", training) for training in range(match.trainings)]
-    observations = table.reset([match.spec] * match.trainings, seeds)
-    seen: list[list[np.ndarray]] = [[] for _ in who]
-    for epoch in range(world.budget):
-        due = epoch % env.epochs_per_action == 0
-        if due:
-            for own, observation in zip(seen, observations, strict=True):
-                own.append(observation)
-        actions = [p.act(o, due) for p, o in zip(players, observations, strict=True)]
+    shown, saver = _begun(table, players, match, seeds, halfway), halfway.saver()
+    for epoch in range(len(shown) - 1, world.budget):
+        actions = _asked(players, shown[-1], epoch % env.epochs_per_action == 0)
         turns = table.play(actions, epochs=1)
-        observations = np.concatenate([turn.observations for turn in turns])
+        shown.append(np.concatenate([turn.observations for turn in turns]))
+        if saver.due():
+            saver.save({"table": table.snapshot(), "shown": shown})
+    decisions = np.stack(shown[:-1])[:: env.epochs_per_action]
     scores = _scores(table.training, match)
     histories = [history for game in table.games for history in game.histories]
     plays = [mixes for game in table.games for mixes in game.plays]
     for m, (contestant, training) in enumerate(who):
-        yield _Ended(contestant, training, scores[m], histories[m], plays[m], seen[m])
+        yield _Ended(contestant, training, scores[m], histories[m], plays[m], [*decisions[:, m]])
+
+
+def _begun(
+    table: Table, players: Sequence[Player], match: Match, seeds: Sequence[int], halfway: Halfway
+) -> list[np.ndarray]:
+    """Start the trainings, or go on with them; return all observations (k, d) until now."""
+    state = halfway.state()
+    if state is None:
+        return [table.reset([match.spec] * match.trainings, seeds)]
+    table.restore(state["table"])
+    shown: list[np.ndarray] = state["shown"]
+    # Players remember what they were shown.
+    every = table.games[0].settings.epochs_per_action
+    for epoch, observations in enumerate(shown[:-1]):
+        _asked(players, observations, epoch % every == 0)
+    return shown
+
+
+def _asked(players: Sequence[Player], shown: np.ndarray, due: bool) -> list[MixAction]:
+    """Return what each player does about its row of the observations (k, d)."""
+    return [player.act(row, due) for player, row in zip(players, shown, strict=True)]
 
 
 def _train_alone(world: ImageWorld, contestant: Contestant, match: Match) -> Iterator[_Ended]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agents.schema import build, schema_of
 from agents.settings import RunSettings
-from automix.errors import ConfigError, did_you_mean
+from automix.errors import ConfigError, DataError, did_you_mean
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -54,6 +54,27 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
     assert isinstance(values, dict)
     _refuse_interpolation(values, "")
     return values  # type: ignore[return-value]
+
+
+def settings_of(values: Any, where: str) -> RunSettings:
+    """Check the content of a ``config.yaml`` and build the settings.
+
+    Raises:
+        ConfigError: If a value cannot be used, ``where`` named.
+        DataError: If it is no such content.
+    """
+    if not isinstance(values, Mapping):
+        raise DataError(f"{where} does not hold settings", "start a run of its own")
+    _refuse_interpolation(values, "")
+    try:
+        schema = OmegaConf.structured(schema_of(RunSettings))
+        checked = OmegaConf.to_container(OmegaConf.merge(schema, values), resolve=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{where}: {_reason(error)}", "it was changed, or is of another version of automix"
+        ) from None
+    assert isinstance(checked, dict)
+    return build(RunSettings, checked)  # type: ignore[arg-type]
 
 
 def groups() -> dict[str, list[str]]:

@@ -1,12 +1,16 @@
-"""The jobs behind the commands: learn and compare, or compare alone; each ends with a report."""
+"""The jobs behind the commands: learn and compare, or compare alone; each ends with a report.
+
+Each can be killed at any moment and resumed from its directory: learning goes on from its last
+checkpoint, searching and comparing from the pieces of work on record.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,24 +23,29 @@ from agents.contestants import contestants_of
 from agents.devices import choose_device, stacked_groups, worker_count
 from agents.explain import explain, write_rule
 from agents.export import learning_cost, policy_of, schedule_of
+from agents.journal import Journal
 from agents.learners import AGENTS, check_agent, updates_of
 from agents.published import published_figures
 from agents.report import write_report
-from agents.rundir import RunDirectory, announce
+from agents.rundir import FREE, STATUS, RunDirectory, announce, differences, plain
 from agents.search import search, search_epochs
 from agents.settings import RunSettings, sample_specs
+from agents.stopping import Stopping, stop, stopping
 from agents.summary import summarise
-from agents.training import Learned, learn
+from agents.training import Learned, Stopped, learn
 from agents.validation import pick_fixed
 from agents.workers import Worker, start_workers
 from automix.errors import ConfigError
-from automix.files import write_atomically, write_json
+from automix.files import read_json, write_atomically, write_json
 from automix.policy import MixPolicy, load_policy, save_policy
 from automix.population import Population
 from automix.schedule import save_schedule
 from automix.shipped import policy_folder
 from envs.codec import ActionCodec
 from envs.game import Game, ImageWorld
+
+EXPORT, POLICY, RESULT = "export", "policy", "result.json"
+"""In a run directory: what was learned, what was given, what came out."""
 
 log = logging.getLogger("automix")
 
@@ -47,26 +56,9 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
     Returns:
         The content of ``result.json``.
     """
-    with _run(settings, path, overwrite, learns=True) as run:
-        learned = learn(settings, run.workers, run.device, run.directory)
-        policy = policy_of(learned, settings)
-        # At once: what took minutes to learn must not hang on what comes after.
-        export = run.directory.path / "export"
-        save_policy(export, policy)
-        _save_agent(run.directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
-        trials, result = _contest(settings, run.workers, run.device, policy, run.directory)
-        schedule = schedule_of(trials, settings.trainer.mix)
-        save_schedule(export / "schedule.yaml", schedule, policy.about)
-        write_rule(export, result["explanation"], policy.about)
-        result["learning"] = {
-            "updates": learned.updates,
-            "episodes": learned.episodes,
-            "classifier_epochs": learned.classifier_epochs,
-            "passes": learned.passes,
-            "wall_s": round(learned.wall_s, 1),
-        }
-        _finish(run, result)
-    return result
+    settings = located(settings)
+    device = check(settings, learns=True)
+    return _done(RunDirectory.create(path, settings, overwrite, "train"), settings, device)
 
 
 def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -76,12 +68,115 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
         The content of ``result.json``.
     """
     policy = given_policy(settings)
-    settings = with_menu(settings, policy)
-    with _run(settings, path, overwrite, learns=False) as run:
-        _, result = _contest(settings, run.workers, run.device, policy, run.directory)
-        result["learning"] = None
+    settings = located(with_menu(settings, policy))
+    device = check(settings, learns=False)
+    directory = RunDirectory.create(path, settings, overwrite, "compare")
+    if policy:
+        # The run needs nothing but its directory to go on.
+        save_policy(directory.path / POLICY, policy)
+    return _done(directory, settings, device)
+
+
+def resume(path: Path) -> dict[str, Any]:
+    """Go on with a run that was interrupted or killed; a finished one is left as it is.
+
+    Returns:
+        The content of ``result.json``, equal to that of a run that was left alone but for the time
+        that it took.
+
+    Raises:
+        ConfigError: If its settings were changed, or a process is working on it.
+        DataError: If it is no run directory, or is damaged.
+    """
+    directory, settings, state = RunDirectory.open(path)
+    if state == "finished":
+        log.info("%s is finished", directory.path)
+        return dict(read_json(directory.path / RESULT))
+    if (directory.path / POLICY).is_dir():
+        settings = replace(settings, policy=str(directory.path / POLICY))
+    return _done(directory, settings, check(settings, directory.job == "train"))
+
+
+def train_or_resume(settings: RunSettings, path: Path) -> dict[str, Any]:
+    """Start a run in a folder that is not there yet, or go on with the one that is.
+
+    Returns:
+        The content of ``result.json``.
+
+    Raises:
+        ConfigError: If the folder holds a run of other settings.
+    """
+    if not (path / STATUS).is_file():
+        return run_train(settings, path)
+    _, begun, _ = RunDirectory.open(path)
+    changes = differences(plain(asdict(begun)), plain(asdict(located(settings))))
+    changed = [key for key, _, _ in changes if key.partition(".")[0] not in FREE]
+    if changed:
+        raise ConfigError(
+            f"{path} holds a run with other settings: {', '.join(changed)}",
+            "choose another folder",
+        )
+    return resume(path)
+
+
+def located(settings: RunSettings) -> RunSettings:
+    """Name the images by their whole path, so that the run can go on from any folder."""
+    root = settings.task.root
+    if not root:
+        return settings
+    return replace(settings, task=replace(settings.task, root=str(Path(root).absolute())))
+
+
+def _done(directory: RunDirectory, settings: RunSettings, device: str) -> dict[str, Any]:
+    """Do a run's job, or what is left of it."""
+    with _at_work(directory, settings, device) as run:
+        policy, learning = _JOBS[directory.job](run)
+        trials, result = _contest(settings, run.workers, device, policy, run.journal)
+        # Before anything is made of them: they took the longest.
+        directory.write_lines("trials.jsonl", trials)
+        result["learning"] = learning
+        if learning and policy:
+            schedule = schedule_of(trials, settings.trainer.mix)
+            save_schedule(directory.path / EXPORT / "schedule.yaml", schedule, policy.about)
+            write_rule(directory.path / EXPORT, result["explanation"], policy.about)
         _finish(run, result)
     return result
+
+
+def _learned_policy(run: _Run) -> tuple[MixPolicy, dict[str, Any]]:
+    """Learn, or read what was learned before the run was interrupted."""
+    export, noted = run.directory.path / EXPORT, run.directory.path / "checkpoints" / "learned.json"
+    if noted.is_file():
+        return load_policy(export), dict(read_json(noted))
+    try:
+        with run.asked.patiently():
+            learned = learn(run.settings, run.workers, run.device, run.directory, run.asked)
+    except Stopped as stopped:
+        stop(stopped.signal)
+    policy = policy_of(learned, run.settings)
+    # At once: what took minutes to learn must not hang on what comes after.
+    save_policy(export, policy)
+    _save_agent(run.directory.path / "checkpoints" / "final" / "agent.safetensors", learned)
+    learning = {
+        "updates": learned.updates,
+        "episodes": learned.episodes,
+        "classifier_epochs": learned.classifier_epochs,
+        "passes": learned.passes,
+        "wall_s": round(learned.wall_s, 1),
+    }
+    write_json(noted, learning)
+    return policy, learning
+
+
+def _given(run: _Run) -> tuple[MixPolicy | None, None]:
+    return given_policy(run.settings), None
+
+
+_JOBS: dict[str, Callable[[_Run], tuple[MixPolicy | None, dict[str, Any] | None]]] = {
+    "train": _learned_policy,
+    "compare": _given,
+}
+"""Where the policy of a run comes from, and what learning it took."""
 
 
 def given_policy(settings: RunSettings) -> MixPolicy | None:
@@ -108,18 +203,15 @@ def _contest(
     workers: Sequence[Worker],
     device: str,
     policy: MixPolicy | None,
-    directory: RunDirectory | None = None,
+    journal: Journal | None = None,
 ) -> tuple[list[Trial], dict[str, Any]]:
     """Let the controls search, pick the best fixed choice, play all; return trials and result."""
     cost = learning_cost(policy)
-    found = search(settings, workers, device, cost[0])
-    picked = pick_fixed(settings, env_of(policy, settings), workers, device)
-    trials = compare(settings, workers, device, policy, found)
-    if directory:
-        # Before anything is made of them: they took the longest.
-        directory.write_lines("trials.jsonl", trials)
+    found = search(settings, workers, device, cost[0], journal)
+    picked = pick_fixed(settings, env_of(policy, settings), workers, device, journal)
+    trials = compare(settings, workers, device, policy, found, journal)
     result = summarise(trials, settings, *cost, found, picked)
-    if policy and directory:
+    if policy and journal:
         result["explanation"] = explain(policy, trials, settings.seed)
     return trials, result
 
@@ -195,41 +287,60 @@ class _Run:
     directory: RunDirectory
     workers: Sequence[Worker]
     device: str
-    start: float
-    """``time.monotonic()`` before the checks."""
+    journal: Journal
+    asked: Stopping
 
 
 @contextmanager
-def _run(settings: RunSettings, path: Path, overwrite: bool, learns: bool) -> Iterator[_Run]:
-    """Check, make the run directory and the workers, and keep the records true to the end."""
-    start = time.monotonic()
-    device = check(settings, learns)
-    directory = RunDirectory.create(path, settings, overwrite)
-    announce(path, f"python run.py report {path}   (once it has finished)")
-    count = worker_count(settings, device)
-    with _told(directory), start_workers(count, settings.threads, device) as workers:
-        yield _Run(settings, directory, workers, device, start)
+def _at_work(directory: RunDirectory, settings: RunSettings, device: str) -> Iterator[_Run]:
+    """Hold the run's directory and the workers, and keep the records true to the end."""
+    path = directory.path
+    with directory.locked(), stopping() as asked, _told(directory) as crew:
+        directory.status("running")
+        announce(path, f"python run.py resume {path}   (should it be interrupted)")
+        journal = Journal(path / "checkpoints" / "finished.jsonl", settings.checkpoint.share)
+        count = worker_count(settings, device)
+        with start_workers(
+            count,
+            settings.threads,
+            device,
+            backend=settings.backend,
+            max_restarts=settings.max_restarts,
+            step_timeout_s=settings.step_timeout_s,
+            ray=settings.ray,
+        ) as workers:
+            crew += workers
+            yield _Run(settings, directory, workers, device, journal, asked)
 
 
 @contextmanager
-def _told(directory: RunDirectory) -> Iterator[None]:
-    """Keep ``log.txt`` and ``status.json`` true, however the block ends."""
+def _told(directory: RunDirectory) -> Iterator[list[Worker]]:
+    """Keep ``log.txt`` and ``status.json`` true, however the block ends; it fills in who works."""
     handler = logging.FileHandler(directory.path / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     level = log.level
     log.setLevel(logging.DEBUG)  # the file has all of it, also where no command set logging up
+    crew: list[Worker] = []
     try:
-        yield
+        yield crew
     except BaseException as error:
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         log.debug("the run ended early", exc_info=True)
-        directory.status("interrupted" if interrupted else "failed", error=str(error))
+        state = "interrupted" if interrupted else "failed"
+        directory.status(state, restarts=_restarts(crew), error=str(error))
+        announce(directory.path, f"python run.py resume {directory.path}")
         raise
+    else:
+        directory.status("finished", restarts=_restarts(crew))
     finally:
         log.setLevel(level)
         log.removeHandler(handler)
         handler.close()
+
+
+def _restarts(crew: Sequence[Worker]) -> int:
+    return sum(worker.restarts for worker in crew)
 
 
 def _finish(run: _Run, result: dict[str, Any]) -> None:
@@ -237,10 +348,9 @@ def _finish(run: _Run, result: dict[str, Any]) -> None:
     directory = run.directory
     settings = run.settings
     result["published"] = published_figures(settings.published, settings.trainer.model)
-    result["wall_s"] = round(time.monotonic() - run.start, 1)
-    write_json(directory.path / "result.json", result)
+    result["wall_s"] = round(directory.spent_s, 1)
+    write_json(directory.path / RESULT, result)
     write_report(directory.path)
-    directory.status("finished")
 
 
 def _save_agent(path: Path, learned: Learned) -> None:

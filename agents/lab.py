@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.workers import State, Worker, map_in_order
+from agents.halfway import Halfway
+from agents.journal import Journal
+from agents.workers import State, Worker
 from automix.actions import MixAction
 from automix.data.tasks import TaskSpec
+from automix.metrics import EpochMetrics
 from automix.schedule import MixSchedule
 from envs.game import World
 from envs.mix_env import draw_start
@@ -62,6 +65,7 @@ class Lab:
         shares: How the work is spread.
         reward: What a training is judged by: the name of the agent's reward, for a whole episode.
         on_epochs: Told how many classifier epochs more are spent.
+        journal: Of the run, and how this search is called in it; what has been played is on record.
 
     Attributes:
         menu: The agent's choices.
@@ -80,6 +84,7 @@ class Lab:
         shares: Shares | None = None,
         reward: str = "final_accuracy",
         on_epochs: Callable[[int], None] = lambda epochs: None,
+        journal: tuple[Journal, str] | None = None,
     ) -> None:
         self.worlds, self.menu, self.seed = worlds, tuple(menu), seed
         self.rng = np.random.default_rng(seed)
@@ -89,6 +94,8 @@ class Lab:
         self.budget = self._world.budget
         self.epochs = self.passes = 0
         self._on_epochs = on_epochs
+        self._journal, self._name = journal or (Journal(), "")
+        self._played = 0
 
     def draw(self, count: int) -> list[Start]:
         """Draw starts as the agent's environment does."""
@@ -129,9 +136,14 @@ class Lab:
         ]
         # Told as they end; which one it was does not matter to the sum.
         sizes = iter([len(block) * self.budget for block in blocks])
-        played = map_in_order(
-            self.workers, play_block, items, on_done=lambda: self._on_epochs(next(sizes))
+        played = self._journal.map(
+            f"{self._name}/{self._played}",
+            self.workers,
+            play_block,
+            items,
+            lambda: self._on_epochs(next(sizes)),
         )
+        self._played += 1
         earned = np.zeros(len(starts))
         for block, (scores, passes) in zip(blocks, played, strict=True):
             earned[block] = scores
@@ -164,6 +176,7 @@ def play_block(
     starts: Sequence[Start],
     schedules: Sequence[Sequence[MixAction]],
     reward: str,
+    halfway: Halfway = Halfway(),  # noqa: B008 (frozen)
 ) -> tuple[list[float], int]:
     """Train one classifier for each start and schedule, side by side; importable by name.
 
@@ -172,16 +185,25 @@ def play_block(
     """
     world = world_of(worlds)
     training = world.start([start.spec for start in starts])
-    first = last = training.reset([start.seed for start in starts])
-    passes = sum(r.forward_passes + r.backward_passes for r in first)
+    begun, saver = halfway.state(), halfway.saver()
+    if begun:
+        training.restore(begun["training"])
+        first, last = ([EpochMetrics(**own) for own in begun[key]] for key in ("first", "last"))
+        passes = begun["passes"]
+    else:
+        first = last = training.reset([start.seed for start in starts])
+        passes = sum(r.forward_passes + r.backward_passes for r in first)
     courses = [MixSchedule(schedule) for schedule in schedules]
     orders = [
         [course.at(epoch / world.budget) for course in courses] for epoch in range(world.budget)
     ]
     # Nobody looks until the end, so epochs of equal actions need one measurement together.
-    for actions, epochs in groupby(orders):
-        last = training.run_epoch(actions, len(list(epochs)))
+    for actions, group in groupby(orders[last[0].epoch :]):
+        last = training.run_epoch(actions, len(list(group)))
         passes += sum(r.forward_passes + r.backward_passes for r in last)
+        if saver.due():
+            records = {"first": [*map(vars, first)], "last": [*map(vars, last)]}
+            saver.save({"training": training.snapshot(), "passes": passes, **records})
     # Rewards for a gain add up to the gain of the whole episode.
     paid = REWARDS[reward]
     return [

@@ -1,4 +1,4 @@
-"""A run's directory: where commands meet."""
+"""A run's directory: where commands meet, and all that a run needs to go on."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import automix
+from agents.config import settings_of
 from agents.settings import RunSettings
-from automix.errors import ConfigError, ResourceError
-from automix.files import append_line, write_json, write_text, write_yaml
+from automix.errors import ConfigError, DataError, ResourceError
+from automix.files import append_line, read_json, read_yaml, write_json, write_text, write_yaml
 
 PACKAGES = (
     "torch",
@@ -37,6 +39,13 @@ PACKAGES = (
 NEEDED_BYTES = 64 * 2**20
 """Free space asked for before a run starts; a default run writes a few megabytes."""
 
+CONFIG, STATUS, BEGUN = "config.yaml", "status.json", "checkpoints/begun.json"
+FIRST_FILES = {"checkpoints", BEGUN, CONFIG, "command.txt", "env.json"}
+"""What is written before the status, which makes a folder a run directory."""
+
+FREE = {"backend", "checkpoint", "max_restarts", "name", "ray", "step_timeout_s", "workers"}
+"""Settings that may change before a run is resumed: they change no result."""
+
 log = logging.getLogger("automix")
 
 
@@ -45,13 +54,23 @@ class RunDirectory:
 
     Args:
         path: An existing directory made by ``create``.
+        job: What the run does: ``train`` or ``compare``.
+        spent_s: What earlier parts of the run took, as far as they could tell.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, job: str = "train", spent_s: float = 0.0) -> None:
+        self.path, self.job, self._spent_s = path, job, spent_s
+        self._start = time.monotonic()
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds that the run has taken, without those of parts that were killed."""
+        return self._spent_s + time.monotonic() - self._start
 
     @classmethod
-    def create(cls, path: Path, settings: RunSettings, overwrite: bool) -> RunDirectory:
+    def create(
+        cls, path: Path, settings: RunSettings, overwrite: bool, job: str = "train"
+    ) -> RunDirectory:
         """Make the directory and write what is known before the start.
 
         Raises:
@@ -61,28 +80,82 @@ class RunDirectory:
         path, taken = path.absolute(), False
         try:
             taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-            if taken:
+            if taken and not _half_made(path):
                 _refuse_unless_ours(path, overwrite)
             _refuse_full_disk(path)
             if taken:
-                shutil.rmtree(path)
+                with cls(path).locked():
+                    shutil.rmtree(path)
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(
                 f"{path} cannot be {'replaced' if taken else 'made'}: {error.strerror or error}",
                 "choose a writable folder with --run-dir",
             ) from None
-        directory = cls(path)
-        write_yaml(path / "config.yaml", plain(asdict(settings)))
+        directory = cls(path, job)
+        content = plain(asdict(settings))
+        write_json(path / BEGUN, content)
+        write_yaml(path / CONFIG, content)
         write_text(path / "command.txt", command_line() + "\n")
         write_json(path / "env.json", describe_machine())
         directory.status("running")
         return directory
 
+    @classmethod
+    def open(cls, path: Path) -> tuple[RunDirectory, RunSettings, str]:
+        """Read the directory of a run that was begun; return its settings and its state too.
+
+        Raises:
+            ConfigError: If a setting was changed that results depend on.
+            DataError: If it is no run directory, or is damaged.
+        """
+        path = path.absolute()
+        if not (path / STATUS).is_file():
+            raise DataError(
+                f"{path} is no run directory: it has no {STATUS}",
+                "give a folder that `train`, `compare` or `sweep` made",
+            )
+        status = read_json(path / STATUS)
+        told = status if isinstance(status, dict) else {}
+        job, state, spent = (told.get(name) for name in ("job", "state", "spent_s"))
+        if job not in ("train", "compare") or not isinstance(state, str):
+            raise DataError(
+                f"{path / STATUS} does not tell job and state",
+                "it is damaged or of another version: start again with --overwrite",
+            )
+        settings = settings_of(read_yaml(path / CONFIG), str(path / CONFIG))
+        _refuse_changes(path, plain(asdict(settings)))
+        return cls(path, job, spent if isinstance(spent, float) else 0.0), settings, state
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from working on this run inside the block.
+
+        Raises:
+            ConfigError: If one does.
+        """
+        file = self.path / "checkpoints" / "lock"
+        file.parent.mkdir(exist_ok=True)
+        with file.open("a") as handle:
+            if not _lock(handle.fileno()):
+                pid = read_json(self.path / STATUS).get("pid")
+                raise ConfigError(
+                    f"process {pid} is working on {self.path}", "wait for it, or stop it first"
+                )
+            # The system lets go of it however this process ends.
+            yield
+
     def status(self, state: str, **facts: Any) -> None:
         """Write ``status.json``."""
-        content = {"state": state, "pid": os.getpid(), **facts, "updated": time.time()}
-        write_json(self.path / "status.json", content)
+        content = {
+            "state": state,
+            "job": self.job,
+            "pid": os.getpid(),
+            **facts,
+            "spent_s": round(self.spent_s, 1),
+            "updated": time.time(),
+        }
+        write_json(self.path / STATUS, content)
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one JSON line to a file of the run."""
@@ -154,10 +227,64 @@ def _refuse_full_disk(path: Path) -> None:
         )
 
 
+def _half_made(path: Path) -> bool:
+    """Return whether a process was killed while it made this run directory."""
+    if not path.is_dir():
+        return False
+    below = {str(entry.relative_to(path)) for entry in path.rglob("*")}
+    # Names with a dot are of files that were being written.
+    whole = {name for name in below if not Path(name).name.startswith(".")}
+    return whole <= {"checkpoints"} or (BEGUN in whole and whole <= FIRST_FILES)
+
+
+def _refuse_changes(path: Path, now: Mapping[str, Any]) -> None:
+    """Refuse settings that are not those that the run began with."""
+    begun = read_json(path / BEGUN)
+    changes = [
+        f"{key} was {before!r}, is {after!r}"
+        for key, before, after in differences(begun, now)
+        if key.partition(".")[0] not in FREE
+    ]
+    if changes:
+        raise ConfigError(
+            f"{path / CONFIG} was changed since the run began: {'; '.join(changes)}",
+            "put it back, or start a run of its own",
+        )
+
+
+def differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], where: str = ""
+) -> list[tuple[str, Any, Any]]:
+    """Return dotted key and both values for each setting that differs; None where it is missing."""
+    found = []
+    for key in {**before, **after}:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{where}{key}.")
+        elif old != new:
+            found.append((f"{where}{key}", old, new))
+    return found
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock of a file; return whether nobody else has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none: two processes in one run are then the user's matter
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _refuse_unless_ours(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ConfigError(
-            f"{path} exists", "choose another name or --run-dir, or replace it with --overwrite"
+            f"{path} exists",
+            f"go on with it: python run.py resume {path}; replace it: --overwrite; or choose "
+            "another name or --run-dir",
         )
     if not (path / "config.yaml").is_file() or not (path / "status.json").is_file():
         # Never remove a folder that is not ours, whatever was asked.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.controls import CONTROLS, Found
+from agents.journal import Journal
 from agents.settings import RunSettings
 from agents.workers import Worker
 from automix.errors import ConfigError
@@ -38,7 +39,11 @@ def search_epochs(settings: RunSettings, learning: int) -> int:
 
 
 def search(
-    settings: RunSettings, workers: Sequence[Worker], device: str, learning: int
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    learning: int,
+    journal: Journal | None = None,
 ) -> dict[str, Found]:
     """Let each control search; return what they found, by name.
 
@@ -47,6 +52,7 @@ def search(
         workers: Train the classifiers.
         device: Where.
         learning: Epochs that the agent's learning took.
+        journal: Of the run.
     """
     names = searching(settings)
     if not names:
@@ -54,4 +60,5 @@ def search(
     # Late: most runs search for nothing.
     from agents.controls.search import search as run_search
 
-    return run_search(names, settings, workers, device, search_epochs(settings, learning))
+    epochs = search_epochs(settings, learning)
+    return run_search(names, settings, workers, device, epochs, journal or Journal())

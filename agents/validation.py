@@ -8,6 +8,7 @@ import numpy as np
 
 from agents.compare import Match, play_matches
 from agents.contestants import contestants_of
+from agents.journal import Journal
 from agents.settings import RunSettings, validation_specs
 from agents.summary import Picked
 from agents.workers import Worker
@@ -16,7 +17,11 @@ from envs.game import EnvSettings
 
 
 def pick_fixed(
-    settings: RunSettings, env: EnvSettings, workers: Sequence[Worker], device: str
+    settings: RunSettings,
+    env: EnvSettings,
+    workers: Sequence[Worker],
+    device: str,
+    journal: Journal | None = None,
 ) -> Picked | None:
     """Play the fixed choices among the contestants on validation tasks; return the best.
 
@@ -30,7 +35,9 @@ def pick_fixed(
     if not specs or not fixed:
         return None
     matches = [Match(spec=spec, task=spec.kind, scored=False) for spec in specs]
-    trials = play_matches(matches, fixed, env, settings, workers, device, what="validating")
+    trials = play_matches(
+        matches, fixed, env, settings, workers, device, what="validating", journal=journal
+    )
     accuracy = {
         c.name: float(np.mean([t["val_accuracy"] for t in trials if t["contestant"] == c.name]))
         for c in fixed

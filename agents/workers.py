@@ -437,12 +437,12 @@ def map_in_order(
     workers: Sequence[Worker],
     function: Callable[..., T],
     items: Sequence[tuple[Any, ...]],
-    on_done: Callable[[], None] = lambda: None,
+    on_done: Callable[[int, T], None] = lambda item, result: None,
 ) -> list[T]:
     """Return ``function(state, *item)`` for every item, in the order of the items.
 
-    A free worker takes the next item; the item of one that died is done again. ``on_done`` is
-    called after each.
+    A free worker takes the next item; the item of one that died is done again.
+    ``on_done(item, result)`` is called after each.
 
     Raises:
         WorkerError: If a worker died too often.
@@ -464,16 +464,17 @@ def map_in_order(
                 item = waiting.pop()
                 here.submit(function, *items[item])
                 results[item] = here.result()
-                on_done()
+                on_done(item, results[item])
             # With work left for this process, only look; without, wait for the others.
             for worker in _answered(list(busy), look=here is not None):
+                item = busy[worker]
                 try:
-                    results[busy[worker]] = worker.result()
+                    results[item] = worker.result()
                 except WorkerDied:
                     worker.restart()
-                    waiting.append(busy[worker])
+                    waiting.append(item)
                 else:
-                    on_done()
+                    on_done(item, results[item])
                 del busy[worker]
                 free.append(worker)
     except BaseException:

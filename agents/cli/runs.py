@@ -1,8 +1,9 @@
-"""What ``train`` and ``compare`` have in common: plan or play, announce, print."""
+"""What ``train``, ``compare`` and ``resume`` have in common: plan or play, announce, print."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from agents.cli.options import print_json
 from agents.cli.plan import print_plan
@@ -37,6 +38,11 @@ def carry_out(
         print_plan(settings, path, device, as_json, learns)
         return
     result = (run_train if learns else run_compare)(settings, path, overwrite)
+    print_outcome(result, path, as_json)
+
+
+def print_outcome(result: dict[str, Any], path: Path, as_json: bool) -> None:
+    """Print what a run in ``path`` came to, and where its page is."""
     if as_json:
         print_json(result)
     else:

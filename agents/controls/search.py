@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from agents.controls import CONTROLS, Found, trainings_within
+from agents.journal import Journal
 from agents.lab import Lab, Shares, WorldMaker
 from agents.progress import progress
 from agents.settings import RunSettings
 from agents.workers import Worker
+from automix.actions import MixAction
 from automix.seeding import derived_seed
 from envs.codec import ActionCodec
 from envs.game import ImageWorld
@@ -26,6 +29,7 @@ def search(
     workers: Sequence[Worker],
     device: str,
     epochs: int,
+    journal: Journal | None = None,
 ) -> dict[str, Found]:
     """Return what each named control finds.
 
@@ -35,10 +39,12 @@ def search(
         workers: Who trains; how many there are does not change what is found.
         device: Where.
         epochs: Classifier epochs that each may spend.
+        journal: Of the run; what has been found or played is on record there.
 
     Raises:
         ConfigError: If a name is unknown, or the epochs are too few for one of them.
     """
+    journal = journal or Journal()
     worlds = WorldMaker(ImageWorld, (settings.task, settings.trainer, device))
     menu = ActionCodec(settings.env.actions).choices
     shares = Shares(_together(settings, device), device)
@@ -48,13 +54,27 @@ def search(
         trainings_within(name, Lab(worlds, menu, seeds[name], workers), epochs)
     results = {}
     for name in names:
+        known = journal.known(f"found/{name}")
+        if known:
+            results[name] = _read(known)
+            continue
         with progress(f"searching, {name}", epochs) as tick:
             reward = settings.env.reward.name
-            lab = Lab(worlds, menu, seeds[name], workers, shares, reward, tick)
+            own = (journal, f"searching/{name}")
+            lab = Lab(worlds, menu, seeds[name], workers, shares, reward, tick, own)
             results[name] = CONTROLS[name](lab, epochs)
+        journal.note(f"found/{name}", _written(results[name]))
         # What minutes were spent on is on record, whatever comes after.
         log.debug("%s found %s", name, ", ".join(map(str, results[name].schedule)))
     return results
+
+
+def _written(found: Found) -> dict[str, Any]:
+    return vars(found) | {"schedule": [str(action) for action in found.schedule]}
+
+
+def _read(found: dict[str, Any]) -> Found:
+    return Found(**found | {"schedule": tuple(map(MixAction.parse, found["schedule"]))})
 
 
 def _together(settings: RunSettings, device: str) -> int:

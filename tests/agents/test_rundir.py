@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from agents.schema import build
 from agents.settings import AgentSettings, RunSettings
 from automix import files
 from automix.data.tasks import FamilySettings
-from automix.errors import ConfigError, ResourceError
+from automix.errors import ConfigError, DataError, ResourceError
 
 SETTINGS = RunSettings(seed=3)
 Usage = namedtuple("Usage", "total used free")
@@ -32,6 +33,8 @@ def everything_below(folder: Path) -> list[str]:
 def test_a_new_directory_says_what_is_being_run(tmp_path):
     directory = RunDirectory.create(tmp_path / "a" / "b", SETTINGS, overwrite=False)
     assert everything_below(directory.path) == [
+        "checkpoints",
+        "checkpoints/begun.json",
         "command.txt",
         "config.yaml",
         "env.json",
@@ -42,6 +45,7 @@ def test_a_new_directory_says_what_is_being_run(tmp_path):
     status = json.loads((directory.path / "status.json").read_text(encoding="utf-8"))
     assert status["state"] == "running"
     assert status["pid"] == os.getpid()
+    assert status["job"] == "train"
 
 
 def test_an_empty_folder_may_be_used(tmp_path):
@@ -51,11 +55,11 @@ def test_an_empty_folder_may_be_used(tmp_path):
 def test_a_directory_that_exists_is_refused_and_left_as_it_is(tmp_path):
     directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
     directory.append("metrics.jsonl", {"update": 1})
-    before = {p.name: p.read_bytes() for p in directory.path.iterdir()}
+    before = {p: p.read_bytes() for p in directory.path.rglob("*") if p.is_file()}
     with pytest.raises(ConfigError, match="run exists") as error:
         RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=False)
     assert "--overwrite" in error.value.hint
-    assert {p.name: p.read_bytes() for p in directory.path.iterdir()} == before
+    assert {p: p.read_bytes() for p in directory.path.rglob("*") if p.is_file()} == before
 
 
 def test_overwriting_leaves_nothing_of_the_old_run(tmp_path):
@@ -123,6 +127,103 @@ def test_a_full_disk_costs_no_old_run(tmp_path, monkeypatch):
     with pytest.raises(ResourceError, match="0 MB are free"):
         RunDirectory.create(directory.path, SETTINGS, overwrite=True)
     assert (directory.path / "config.yaml").is_file()
+
+
+FIRST = ("checkpoints/begun.json", "config.yaml", "command.txt", "env.json")
+
+
+@pytest.mark.parametrize("made", range(len(FIRST) + 1))
+def test_a_directory_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_path, made):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+    for name in ("status.json", *FIRST[made:]):
+        (directory.path / name).unlink()
+    (directory.path / ".config.yaml.x1").touch()
+    RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=False)
+    assert RunDirectory.open(directory.path)[1] == RunSettings(seed=4)
+    assert not (directory.path / ".config.yaml.x1").exists()
+
+
+def test_a_run_is_read_from_its_directory(tmp_path):
+    RunDirectory.create(tmp_path / "run", SETTINGS, False, job="compare").status("interrupted")
+    directory, settings, state = RunDirectory.open(tmp_path / "run")
+    assert (settings, state, directory.job) == (SETTINGS, "interrupted", "compare")
+
+
+def test_the_time_of_a_run_is_that_of_all_its_parts(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(rundir.time, "monotonic", lambda: now[0])
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, False)
+    now[0] += 7.0
+    directory.status("interrupted")
+    now[0] += 1000.0
+    again, _, _ = RunDirectory.open(tmp_path / "run")
+    now[0] += 5.0
+    assert again.spent_s == 12.0
+
+
+def changed(path: Path, before: str, after: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def test_a_setting_that_results_depend_on_may_not_change(tmp_path):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    changed(path / "config.yaml", "learning_rate: 0.003\n", "learning_rate: 0.01\n")
+    with pytest.raises(ConfigError, match=r"agent\.learning_rate was 0\.003, is 0\.01") as error:
+        RunDirectory.open(path)
+    assert error.value.exit_code == 2
+
+
+def test_how_the_work_is_spread_may_change(tmp_path):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    changed(path / "config.yaml", "workers: 0", "workers: 5")
+    changed(path / "config.yaml", "backend: local", "backend: ray")
+    assert RunDirectory.open(path)[1] == replace(SETTINGS, workers=5, backend="ray")
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "error", "told"),
+    [
+        ("config.yaml", "seed: 3", "seed: many", ConfigError, "config.yaml: seed: "),
+        ("config.yaml", "seed: 3", "sead: 3", ConfigError, "sead"),
+        ("config.yaml", "seed: 3", "seed: -3", ConfigError, "seed is -3"),
+        ("config.yaml", "name: ''", "name: ${oc.env:HOME}", ConfigError, "interpolation"),
+        ("config.yaml", "name: ''", "name: ../../x", ConfigError, "wanted one folder name"),
+        ("config.yaml", "seed: 3", "seed: !!python/name:os.system", DataError, "not plain YAML"),
+        ("config.yaml", "agent:", "- agent:", DataError, "not plain YAML"),
+        ("status.json", '"job": "train"', '"job": "os.system"', DataError, "job and state"),
+        ("status.json", "{", "[", DataError, "is not JSON"),
+        ("checkpoints/begun.json", "{", "[", DataError, "is not JSON"),
+    ],
+)
+def test_a_damaged_or_hostile_file_is_named(tmp_path, file, before, after, error, told):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    text = (path / file).read_text(encoding="utf-8")
+    (path / file).write_text(text.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(error, match=re.escape(told)):
+        RunDirectory.open(path)
+
+
+@pytest.mark.parametrize("missing", ["status.json", "config.yaml", "checkpoints/begun.json"])
+def test_a_missing_file_is_named(tmp_path, missing):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    (path / missing).unlink()
+    with pytest.raises(DataError, match=Path(missing).name):
+        RunDirectory.open(path)
+
+
+def test_two_processes_never_work_on_one_run(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, False)
+    other, _, _ = RunDirectory.open(tmp_path / "run")
+    working = pytest.raises(ConfigError, match=rf"process {os.getpid()} is working on .*run")
+    with directory.locked():
+        with working, other.locked():
+            pass
+        with working:
+            RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=True)
+    with other.locked():
+        pass
 
 
 def test_records_are_lines_of_json_with_finite_numbers(tmp_path):

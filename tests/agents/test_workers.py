@@ -66,7 +66,7 @@ def test_results_come_in_the_order_of_the_items_whoever_is_first(processes):
     items = [(number, 0.03 if number % 3 == 0 else 0.0) for number in range(8)]
     done = []
     everybody = [*workers, InlineWorker()] if processes != 2 else workers
-    results = map_in_order(everybody, slow_square, items, lambda: done.append(1))
+    results = map_in_order(everybody, slow_square, items, lambda item, result: done.append(1))
     assert results == [number**2 for number in range(8)]
     assert len(done) == 8
     for worker in workers:

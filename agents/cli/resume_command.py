@@ -1,0 +1,25 @@
+"""``resume``: go on with a run or a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agents.cli.options import as_json, verbosity
+
+
+@click.command("resume")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@as_json
+@verbosity
+def command(path: Path, as_json: bool) -> None:
+    """Go on with a run that was interrupted or killed, from its last checkpoint.
+
+    Its directory is all that is needed. What comes out equals what the run would have come to if it
+    had been left alone; a finished run is left as it is.
+    """
+    from agents.cli.runs import print_outcome
+    from agents.jobs import resume
+
+    print_outcome(resume(path), path, as_json)

@@ -1,0 +1,57 @@
+"""A run that is killed anywhere and resumed comes to what it would have come to."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from agents.jobs import train_or_resume
+from agents.settings import RunSettings
+from tests.agents import tiny_run
+from tests.faults.killing import results_of, run_killed_after, run_killed_at
+
+SETTINGS = tiny_run.settings("checkpoint.share=1.0")
+"""A checkpoint after every epoch, so that there is most to go wrong."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, object]:
+    path = tmp_path_factory.mktemp("runs") / "undisturbed"
+    train_or_resume(SETTINGS, path)
+    return results_of(path)
+
+
+def finish(settings: RunSettings, path: Path) -> dict[str, object]:
+    assert train_or_resume(settings, path)
+    return results_of(path)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("first", range(10))
+def test_it_may_be_killed_at_any_write(tmp_path, undisturbed, first):
+    """Each of these tests takes every tenth place; every place is somebody's."""
+    write, done = first, False
+    while not done:
+        path = tmp_path / str(write)
+        done = run_killed_at(write, SETTINGS, path)
+        assert finish(SETTINGS, path) == undisturbed, write
+        write += 10
+    assert write > 50  # or else nothing was killed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("words", [(), ("workers=2",)], ids=["one", "two workers"])
+def test_soak(tmp_path, undisturbed, words):
+    """200 kills at random moments, as many of them in one run as it lasts."""
+    rng, kills, number = random.Random(7), 0, 0
+    settings = tiny_run.settings("checkpoint.share=1.0", *words)
+    while kills < 100:
+        path = tmp_path / str(number)
+        while not run_killed_after(rng.uniform(0.0, 2.0), settings, path):
+            kills += 1
+        assert results_of(path) == undisturbed
+        number += 1
+    assert number > 3
