@@ -49,7 +49,7 @@ def found_by(monkeypatch) -> Callable[..., dict[str, Any]]:
     def seek(*schedule: MixAction) -> dict[str, Any]:
         asked: dict[str, Any] = {}
 
-        def run(names, settings, workers, device, epochs):
+        def run(names, settings, workers, device, epochs, journal):
             asked.update(names=names, epochs=epochs, actions=settings.env.actions)
             return {name: Found(schedule, epochs, 7 * epochs) for name in names}
 

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
-from agents.agent_state import agent_state
 from agents.checkpoints import CheckpointSettings
 from agents.learners import AGENTS
 from agents.rundir import RunDirectory
 from agents.settings import RunSettings
 from agents.training import Learned, Learning, Stopped, never
-from automix.errors import ConfigError, DataError
-from automix.seeding import borrowed_global_rng
-from automix.snapshots import from_bytes, load_snapshot, save_snapshot, to_bytes
+from automix.snapshots import to_bytes
 from tests.agents import surrogate_runs
 
 BUDGET, ROUNDS = 4, 3
@@ -96,7 +90,7 @@ class End:
 def undisturbed(tmp_path_factory) -> Callable[..., End]:
     """What is left alone; once for each agent and words."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def made(name: str, *words: str) -> End:
         folder = tmp_path_factory.mktemp("undisturbed") / "run"
         learning, resumed = learning_of(settings_of(name, *words, share=0), folder)
