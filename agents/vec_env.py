@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from agents.lasting import LastingWorker
 from agents.workers import State, Worker
+from automix.errors import DataError
 from automix.seeding import derived_seed
+from automix.snapshots import from_bytes, to_bytes
 from envs.mix_env import MixVectorEnv
 
 MakeBlock = Callable[[], MixVectorEnv]
@@ -20,7 +23,9 @@ class GroupVecEnv(VecEnv):
 
     Which worker holds a block changes speed only: each group's episode is drawn from the seed, the
     group's number and the episode's. That is why blocks can be dealt out anew for every episode, by
-    what their tasks will cost.
+    what their tasks will cost. A worker that dies is restarted and plays its blocks up to where
+    they were, from the start of the episode or from the last ``state``: what comes back is bit by
+    bit what would have come without the death.
 
     Args:
         make_block: Builds one block, which must not reset itself; called in the workers, so
@@ -33,42 +38,90 @@ class GroupVecEnv(VecEnv):
     def __init__(
         self, make_block: MakeBlock, blocks: int, workers: Sequence[Worker], seed: int
     ) -> None:
-        self._workers, self._seed, self._blocks = list(workers)[:blocks], seed, blocks
+        self._workers = [LastingWorker(worker) for worker in workers[:blocks]]
+        self._made = (_prepare, (make_block,))
+        self._seed, self._blocks = seed, blocks
         self._episode = 0
         self._attributes: list[dict[str, Any]] = [{} for _ in range(blocks)]
         self._held = dealt([1] * blocks, len(self._workers))
-        for worker, held in zip(self._workers, self._held, strict=True):
-            worker.submit(_prepare, make_block, held)
-        self._size, self._group_size, *of_one = self._results()[0]
+        for worker in self._workers:
+            worker.submit(_prepare, make_block)
+        self._results()
+        self._size, self._group_size, *of_one = self._of_first(_shape)
         super().__init__(self._size * blocks, *of_one)
 
     def reset(self) -> np.ndarray:
         """Start a new episode in every block."""
-        observations = self._start()
+        observations = np.concatenate(self._start())
         self.reset_infos = [{} for _ in range(self.num_envs)]
         return observations
 
-    def _start(self) -> np.ndarray:
+    def _start(self) -> list[np.ndarray]:
         """Deal the blocks out and start an episode in each."""
-        seeds = self._episode_seeds()
+        seeds = self._seeds_of(self._episode)
         self._episode += 1
-        self._workers[0].submit(_costs, seeds)
-        self._held = dealt(self._workers[0].result(), len(self._workers))
-        for worker, held in zip(self._workers, self._held, strict=True):
-            own = [(seeds[block], self._attributes[block]) for block in held]
-            worker.submit(_reset, held, *map(list, zip(*own, strict=True)))
-        return np.concatenate(self._in_order(self._results()))
+        self._deal(seeds)
+        return self._from_here(_reset, seeds)
 
-    def _episode_seeds(self) -> list[list[int]]:
-        """Return the seeds of the next episode, one an environment, block by block."""
+    def _seeds_of(self, episode: int) -> list[list[int]]:
+        """Return the seeds of an episode, one an environment, block by block."""
         groups = self._size * self._blocks // self._group_size
-        by_group = [derived_seed(self._seed, "group", g, self._episode) for g in range(groups)]
+        by_group = [derived_seed(self._seed, "group", g, episode) for g in range(groups)]
         seeds = [seed for seed in by_group for _ in range(self._group_size)]
         return [seeds[start : start + self._size] for start in range(0, len(seeds), self._size)]
 
+    def _deal(self, seeds: Sequence[list[int]]) -> None:
+        """Decide who holds which blocks while they play these seeds."""
+        for worker in self._workers:
+            worker.begin(self._made)
+        self._held = dealt(self._of_first(_costs, seeds), len(self._workers))
+
+    def _from_here(self, start: Callable[..., Any], origins: Sequence[Any]) -> list[Any]:
+        """Let every block start at its origin; this is as far as a restarted worker goes back."""
+        for worker, held in zip(self._workers, self._held, strict=True):
+            own = [(block, origins[block], dict(self._attributes[block])) for block in held]
+            worker.begin(self._made)
+            worker.submit(start, own)
+        return self._in_order(self._results())
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on, as plain data for ``to_bytes``.
+
+        From now on a worker that dies is brought back from here. To be called between two steps;
+        attributes that were set are not part of it.
+        """
+        if not self._episode:
+            return {"episode": 0, "blocks": []}
+        for worker, held in zip(self._workers, self._held, strict=True):
+            worker.submit(_snapshots, held, keep=False)
+        blocks = self._in_order(self._results())
+        for worker, held in zip(self._workers, self._held, strict=True):
+            own = [(block, blocks[block], dict(self._attributes[block])) for block in held]
+            worker.begin(self._made, (_restore, (own,)))
+        return {"episode": self._episode, "blocks": blocks}
+
+    def continue_from(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was called; ``step`` comes next, without a reset.
+
+        Raises:
+            DataError: If it is the state of other blocks.
+        """
+        self._episode = state["episode"]
+        if not self._episode:
+            return
+        if len(state["blocks"]) != self._blocks:
+            raise DataError(
+                f"the state holds {len(state['blocks'])} blocks, wanted {self._blocks}",
+                "it was written with other agent.groups or agent.stacked_groups",
+            )
+        self._deal(self._seeds_of(self._episode - 1))
+        self._from_here(_restore, state["blocks"])
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+
     def step_async(self, actions: np.ndarray) -> None:
         """Start one epoch in every block."""
-        by_block = np.asarray(actions).reshape(self._blocks, self._size, -1)
+        # A copy, which nobody changes before the workers may need it again.
+        by_block = np.array(actions).reshape(self._blocks, self._size, -1)
         if self.action_space.shape == ():
             by_block = by_block[..., 0]
         for worker, held in zip(self._workers, self._held, strict=True):
@@ -83,11 +136,16 @@ class GroupVecEnv(VecEnv):
         if dones.all():
             for info, last in zip(flat_infos, shown, strict=True):
                 info["terminal_observation"] = last
-            shown = self._start()
+            shown = np.concatenate(self._start())
         return shown, np.concatenate(rewards).astype(np.float32), dones, flat_infos
 
     def _results(self) -> list[Any]:
         return [worker.result() for worker in self._workers]
+
+    def _of_first(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Ask a worker what any of them could tell, of a block that it holds."""
+        self._workers[0].submit(function, self._held[0][0], *args, keep=False)
+        return self._workers[0].result()
 
     def _in_order(self, by_worker: Sequence[Sequence[Any]]) -> list[Any]:
         """Put what the workers returned, one entry a held block, into the order of the blocks."""
@@ -100,18 +158,17 @@ class GroupVecEnv(VecEnv):
     def close(self) -> None:
         """Forget the blocks; the workers belong to the caller."""
         for worker in self._workers:
-            worker.submit(_forget)
-            worker.result()
+            worker.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of the block that each environment is in."""
         if attr_name == "render_mode":
             return [None for _ in self._get_indices(indices)]
-        return self._ask(_get, indices, attr_name)
+        return self._ask(_get, indices, attr_name, keep=False)
 
     def has_attr(self, attr_name: str) -> bool:
         """Return whether the blocks have an attribute, which need not fit through a pipe."""
-        return all(self._ask(_has, None, attr_name))
+        return all(self._ask(_has, None, attr_name, keep=False))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of the block that each environment is in."""
@@ -127,8 +184,11 @@ class GroupVecEnv(VecEnv):
         **method_kwargs: Any,
     ) -> list[Any]:
         """Call a method of the block that each environment is in; masks come one by one."""
-        answers = self._ask(_call, indices, method_name, method_args, method_kwargs)
-        if method_name != "action_masks":
+        reads = method_name == "action_masks"
+        answers = self._ask(
+            *(_call, indices, method_name, method_args, method_kwargs), keep=not reads
+        )
+        if not reads:
             return answers
         places = [index % self._size for index in self._get_indices(indices)]
         return [answer[place] for answer, place in zip(answers, places, strict=True)]
@@ -144,12 +204,15 @@ class GroupVecEnv(VecEnv):
         """
         return [None] * self.num_envs
 
-    def _ask(self, function: Callable[..., Any], indices: VecEnvIndices, *args: Any) -> list[Any]:
+    def _ask(
+        self, function: Callable[..., Any], indices: VecEnvIndices, *args: Any, keep: bool = True
+    ) -> list[Any]:
+        """Call a function for each block that the environments are in."""
         blocks = [index // self._size for index in self._get_indices(indices)]
         answers = {}
         for block in sorted(set(blocks)):
             worker = next(w for w, held in enumerate(self._held) if block in held)
-            self._workers[worker].submit(function, block, *args)
+            self._workers[worker].submit(function, block, *args, keep=keep)
             answers[block] = self._workers[worker].result()
         return [answers[block] for block in blocks]
 
@@ -168,40 +231,64 @@ def dealt(costs: Sequence[float], hands: int) -> list[list[int]]:
     return [sorted(hand) for hand in held]
 
 
-def _prepare(
-    state: State, make_block: MakeBlock, blocks: Sequence[int]
-) -> tuple[int, int, Any, Any]:
-    state["make"], state["blocks"] = make_block, {block: make_block() for block in blocks}
-    first = state["blocks"][blocks[0]]
-    spaces = first.single_observation_space, first.single_action_space
-    return first.num_envs, first.group_size, *spaces
+# In the workers ----------------------------------------------------------------------------------
+
+Starts = Sequence[tuple[int, Any, dict[str, Any]]]
+"""Blocks, where they start (seeds, or a snapshot), and the attributes that were set."""
 
 
-def _costs(state: State, seeds: Sequence[list[int]]) -> list[int]:
-    """Return what the episodes of some blocks' seeds cost, in training images."""
-    any_block = next(iter(state["blocks"].values()))
-    return [any_block.drawn_images(own) for own in seeds]
+def _prepare(state: State, make_block: MakeBlock) -> None:
+    state["make"], state["blocks"] = make_block, {}
 
 
-def _reset(
-    state: State,
-    blocks: Sequence[int],
-    seeds: Sequence[list[int]],
-    attributes: Sequence[dict[str, Any]],
-) -> list[np.ndarray]:
+def _block(state: State, block: int) -> MixVectorEnv:
+    """Return a block, which is made when somebody asks for it."""
+    blocks = state["blocks"]
+    if block not in blocks:
+        blocks[block] = state["make"]()
+    return blocks[block]
+
+
+def _shape(state: State, block: int) -> tuple[int, int, Any, Any]:
+    env = _block(state, block)
+    return env.num_envs, env.group_size, env.single_observation_space, env.single_action_space
+
+
+def _costs(state: State, block: int, seeds: Sequence[list[int]]) -> list[int]:
+    """Return what the episodes of all blocks' seeds cost, in training images."""
+    return [_block(state, block).drawn_images(own) for own in seeds]
+
+
+def _reset(state: State, starts: Starts) -> list[np.ndarray]:
     """Start an episode of each of the blocks that this worker holds from now on."""
+    return [block.reset(seed=seeds)[0] for block, seeds in _taken(state, starts)]
+
+
+def _restore(state: State, starts: Starts) -> list[None]:
+    """Take up the blocks that this worker holds from now on where snapshots were taken."""
+    return [block.restore(from_bytes(bytes(held))) for block, held in _taken(state, starts)]
+
+
+def _taken(state: State, starts: Starts) -> Iterator[tuple[MixVectorEnv, Any]]:
+    """Give the blocks their attributes; go through them, each with where it starts."""
     # Those that another worker holds now are dropped, and with them their classifiers.
-    state["blocks"] = {block: state["blocks"].get(block) or state["make"]() for block in blocks}
-    observations = []
-    for block, seed, values in zip(state["blocks"].values(), seeds, attributes, strict=True):
-        for name, value in values.items():
-            setattr(block, name, value)
-        observations.append(block.reset(seed=seed)[0])
-    return observations
+    own = {block for block, *_ in starts}
+    state["blocks"] = {block: env for block, env in state["blocks"].items() if block in own}
+    for block, origin, attributes in starts:
+        env = _block(state, block)
+        for name, value in attributes.items():
+            setattr(env, name, value)
+        yield env, origin
+
+
+def _snapshots(state: State, blocks: Sequence[int]) -> list[np.ndarray]:
+    """Return snapshots as arrays of bytes: whoever holds them need not look into them."""
+    taken = [to_bytes(_block(state, block).snapshot()) for block in blocks]
+    return [np.frombuffer(bytearray(content), dtype=np.uint8) for content in taken]
 
 
 def _step(state: State, blocks: Sequence[int], actions: Sequence[np.ndarray]) -> list[Any]:
-    return [_step_block(state["blocks"][b], a) for b, a in zip(blocks, actions, strict=True)]
+    return [_step_block(_block(state, b), a) for b, a in zip(blocks, actions, strict=True)]
 
 
 def _step_block(
@@ -229,22 +316,18 @@ def _step_block(
 
 
 def _get(state: State, block: int, name: str) -> Any:
-    return getattr(state["blocks"][block], name)
+    return getattr(_block(state, block), name)
 
 
 def _has(state: State, block: int, name: str) -> bool:
-    return hasattr(state["blocks"][block], name)
+    return hasattr(_block(state, block), name)
 
 
 def _set(state: State, block: int, name: str, value: Any) -> None:
-    setattr(state["blocks"][block], name, value)
+    setattr(_block(state, block), name, value)
 
 
 def _call(
     state: State, block: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    return getattr(state["blocks"][block], name)(*args, **kwargs)
-
-
-def _forget(state: State) -> None:
-    state.clear()
+    return getattr(_block(state, block), name)(*args, **kwargs)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from agents.vec_env import _prepare
 from agents.workers import (
     InlineWorker,
     ProcessWorker,
@@ -53,6 +52,10 @@ def slow_square(state: dict[str, Any], number: int, delay: float) -> int:
 def where(state: dict[str, Any], delay: float) -> int:
     time.sleep(delay)
     return threading.get_ident()
+
+
+def make(state: dict[str, Any], maker: Any) -> None:
+    maker()
 
 
 def leftovers() -> list[str]:
@@ -111,8 +114,7 @@ def test_a_process_keeps_state_hands_errors_over_and_lives_on():
         assert failed.value.exit_code == 1
 
         # What a user can act on comes over as what it is.
-        misspelt = partial(ActionSettings, methods=("cutmx",))
-        worker.submit(_prepare, misspelt, [0])
+        worker.submit(make, partial(ActionSettings, methods=("cutmx",)))
         with pytest.raises(ConfigError, match="Did you mean 'cutmix'") as refused:
             worker.result()
         assert refused.value.hint.startswith("known: ")
