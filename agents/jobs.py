@@ -36,7 +36,7 @@ from agents.training import Learned, Stopped, learn
 from agents.validation import pick_fixed
 from agents.workers import Worker, start_workers
 from automix.errors import ConfigError
-from automix.files import read_json, write_atomically, write_json
+from automix.files import read_json, remove_unfinished, write_atomically, write_json
 from automix.policy import MixPolicy, load_policy, save_policy
 from automix.population import Population
 from automix.schedule import save_schedule
@@ -296,6 +296,7 @@ def _at_work(directory: RunDirectory, settings: RunSettings, device: str) -> Ite
     """Hold the run's directory and the workers, and keep the records true to the end."""
     path = directory.path
     with directory.locked(), stopping() as asked, _told(directory) as crew:
+        remove_unfinished(path)
         directory.status("running")
         announce(path, f"python run.py resume {path}   (should it be interrupted)")
         journal = Journal(path / "checkpoints" / "finished.jsonl", settings.checkpoint.share)

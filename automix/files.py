@@ -18,6 +18,9 @@ from automix.errors import DataError, ResourceError
 LARGEST = 64 * 2**20
 """Bytes of a text file that is read at once; settings, schedules and results are far smaller."""
 
+UNFINISHED = ".unfinished"
+"""The names of files that are being written end so; they begin with a dot."""
+
 NOT_VALUES = (ValueError, AttributeError, KeyError, RecursionError)
 """What PyYAML lets through for a date, number or truth value that is none, and for depth."""
 
@@ -30,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, name = tempfile.mkstemp(UNFINISHED, f".{path.name}.", path.parent)
         os.close(descriptor)
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -45,6 +48,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed had not finished to write; nobody may be writing."""
+    for path in folder.rglob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,6 +21,23 @@ def full_disk(*args, **kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_what_was_not_finished_is_removed_and_nothing_else(tmp_path):
+    """A process that is killed while it writes leaves its temporary file."""
+    (tmp_path / "sub").mkdir()
+    mine = [".hidden", "x.unfinished", "sub/.y.json"]
+    for name in mine:
+        (tmp_path / name).touch()
+
+    def killed(temporary):
+        (tmp_path / "sub" / temporary.name).touch()
+
+    files.write_atomically(tmp_path / "x.json", killed)
+    files.remove_unfinished(tmp_path)
+    assert everything_in(tmp_path) == sorted(
+        [".hidden", ".y.json", "sub", "x.json", "x.unfinished"]
+    )
+
+
 def test_what_is_written_can_be_read(tmp_path):
     value = {"a": [1, 2.5, None, "ä"], "b": {"c": True}}
     files.write_json(tmp_path / "x.json", value)
