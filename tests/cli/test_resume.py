@@ -1,0 +1,45 @@
+"""``resume`` on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import agents.jobs
+from tests.agents import tiny_run
+
+
+def test_it_prints_what_the_run_would_have_printed(cli, tmp_path, monkeypatch):
+    whole = cli("train", *tiny_run.WORDS, "--run-dir", tmp_path / "whole")
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agents.jobs, "compare", stop)
+        early = cli("train", *tiny_run.WORDS, "--run-dir", tmp_path / "run")
+    assert early.code == 130
+    told = [line for line in early.err.splitlines() if line]
+    assert told[-1] == "interrupted"
+    assert told[-2].endswith(f"next: python run.py resume {tmp_path / 'run'}")
+    outcome = cli("resume", tmp_path / "run")
+    assert outcome.code == 0
+    assert outcome.out == whole.out
+    assert "report/index.html" in outcome.err.splitlines()[-1]
+
+
+def test_a_finished_run_is_printed_again(cli, run):
+    outcome = cli("resume", run, "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out) == json.loads((run / "result.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_that_exists_is_refused_with_the_way_to_go_on(cli, run):
+    outcome = cli("train", *tiny_run.WORDS, "--run-dir", run)
+    assert outcome.code == 2
+    assert f"python run.py resume {run}" in outcome.hint
+
+
+def test_nowhere_is_no_run(cli):
+    outcome = cli("resume", "nowhere")
+    assert outcome.code == 3
+    assert "is no run directory" in outcome.error
