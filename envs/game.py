@@ -332,7 +332,7 @@ class Game:
             "spec": asdict(self.spec),
             "histories": [[dict(vars(record)) for record in h] for h in self._history],
             "plays": [list(plays) for plays in self.plays],
-            # Part by part: in an action's text a ratio is rounded, and policies see it.
+            # Part by part: the text of an action rounds its ratio.
             "last": [None if action is None else dict(vars(action)) for action in self._last],
         }
 
