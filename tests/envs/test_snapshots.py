@@ -102,7 +102,7 @@ CASES = {
     ),
     "a moving average": Case(settings_of(EMA), {"model_ema": True, "model_ema_decay": 0.8}),
     "targets of their own": Case(
-        settings_of(GRADIENT, fork=True),
+        settings_of(GRADIENT),
         {"self_adaptive": SelfAdaptiveSettings(start_epoch=1, momentum=0.5)},
         groups=2,
     ),
