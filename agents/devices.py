@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from agents.ray_session import RaySettings, capacity
 from agents.rundir import usable_cores
 from agents.settings import RunSettings
 from automix.errors import ConfigError, ResourceError
@@ -33,14 +34,29 @@ def choose_device(name: str) -> str:
 
 
 def worker_count(settings: RunSettings, device: str) -> int:
-    """Return how many processes train classifiers: as asked for, else one per core.
+    """Return how many workers train classifiers: as asked for, else one per core or place in Ray.
 
-    Never more than there are blocks to hold; a GPU is fed by one.
+    Never more than there are blocks to hold; a GPU is fed by one, unless ``ray.gpus_per_worker``
+    says otherwise.
+
+    Raises:
+        ResourceError: If Ray is a cluster that cannot be reached.
     """
     if settings.workers:
         return settings.workers
     blocks = settings.agent.groups // stacked_groups(settings, device)
+    if settings.backend == "ray":
+        return max(1, min(_places(settings.ray, device), blocks))
     return 1 if device.startswith("cuda") else min(usable_cores(), blocks)
+
+
+def _places(ray: RaySettings, device: str) -> int:
+    """Return how many workers fit into Ray; 0 if there is no room for one."""
+    there = capacity(ray)
+    gpus = ray.gpus_per_worker or (1.0 if device.startswith("cuda") else 0.0)
+    needs = ((there.cpus, ray.cpus_per_worker), (there.gpus, gpus))
+    # A third of a GPU three times is one GPU.
+    return min((int(has / each + 1e-6) for has, each in needs if each), default=usable_cores())
 
 
 def stacked_groups(settings: RunSettings, device: str) -> int:

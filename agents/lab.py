@@ -7,7 +7,7 @@ spent on learning, and judging by what the agent is paid for. The test split is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from agents.halfway import Halfway
 from agents.journal import Journal
+from agents.ray_session import RaySettings
 from agents.workers import State, Worker
 from automix.actions import MixAction
 from automix.data.tasks import TaskSpec
@@ -52,6 +53,8 @@ class Shares:
     together: int = 32
     """Trainings that are held in memory at once, by each worker."""
     device: str = "cpu"
+    ray: RaySettings = field(default_factory=RaySettings)
+    """Where searches that need Ray find it."""
 
 
 class Lab:

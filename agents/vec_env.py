@@ -266,7 +266,9 @@ def _reset(state: State, starts: Starts) -> list[np.ndarray]:
 
 def _restore(state: State, starts: Starts) -> list[None]:
     """Take up the blocks that this worker holds from now on where snapshots were taken."""
-    return [block.restore(from_bytes(bytes(held))) for block, held in _taken(state, starts)]
+    for block, content in _taken(state, starts):
+        block.restore(from_bytes(content.tobytes()))
+    return [None for _ in starts]
 
 
 def _taken(state: State, starts: Starts) -> Iterator[tuple[MixVectorEnv, Any]]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agents.controls import CONTROLS, Found, found, trainings_within
 from agents.controls.strain import Strain
 from agents.lab import Lab, Start
+from agents.ray_session import ray_session
+from agents.rundir import usable_cores
 from agents.workers import keep_memory
 from automix.actions import MixAction
-from automix.errors import AutomixError, ResourceError
+from automix.errors import AutomixError
 from automix.seeding import borrowed_global_rng, derived_seed
 
 TRIALS = 16
@@ -27,14 +27,6 @@ classifiers stay in memory."""
 DECISIONS = 5
 """Times in a training that the weak may copy the strong, about."""
 METRIC = "val_accuracy"
-
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be switched off
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search, and Ray with it
-}
 
 
 @CONTROLS.register("pbt", least=lambda choices: TRIALS)
@@ -58,42 +50,57 @@ def pbt(lab: Lab, epochs: int) -> Found:
 
 def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
     """Return what the winner of one population has played, epoch by epoch."""
-    from ray import tune
-
-    interval = math.ceil(lab.budget / DECISIONS)
-    actors = len(lab.workers)
-    gpu = {"gpu": 1 / actors} if lab.shares.device.startswith("cuda") else {}
-    trainable = tune.with_resources(_trainable(lab, starts, interval), {"cpu": 1, **gpu})
-    choices = list(range(len(lab.menu)))
+    actors = min(len(lab.workers), usable_cores())
+    gpus = 1 if lab.shares.device.startswith("cuda") else 0
+    for worker in lab.workers:
+        # They would only wait, and actors among them hold the places that the trials need.
+        worker.close()
     # Ray shuffles its work with the global generators: lend it private ones.
-    with _ray(actors) as folder, borrowed_global_rng(lab.seed):
-        results = tune.Tuner(
-            trainable,
-            param_space={"action": tune.choice(choices)},
-            tune_config=tune.TuneConfig(
-                metric=METRIC,
-                mode="max",
-                num_samples=trials,
-                search_alg=_every_choice_first(choices, trials),
-                scheduler=_scheduler(choices, lab.seed),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=str(folder),
-                stop={"training_iteration": math.ceil(lab.budget / interval)},
-                callbacks=[_counter(lab)],
-                # Copying reads the last but one at most; older ones only fill the disk.
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
-                failure_config=tune.FailureConfig(fail_fast=True),
-                verbose=0,
-            ),
-        ).fit()
+    with (
+        ray_session(lab.shares.ray, actors, gpus),
+        tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True) as folder,
+        borrowed_global_rng(lab.seed),
+    ):
+        results = _population(lab, starts, trials, {"cpu": 1, "gpu": gpus / actors}, folder)
     if results.num_errors:
         # Of a traceback from another process, the last line.
         cause = str(results.errors[0]).strip().splitlines()[-1]
         raise AutomixError(f"a trial of population based training failed: {cause}")
     best: Any = results.get_best_result()
     return list(best.metrics["played"])
+
+
+def _population(
+    lab: Lab, starts: Sequence[Start], trials: int, needs: Mapping[str, float], folder: str
+) -> Any:
+    """Let Ray Tune train a population; return its results."""
+    from ray import tune
+
+    # Two trials that share a checkpoint may both want to delete it: Tune logs that at length.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    interval = math.ceil(lab.budget / DECISIONS)
+    choices = list(range(len(lab.menu)))
+    return tune.Tuner(
+        tune.with_resources(_trainable(lab, starts, interval), dict(needs)),
+        param_space={"action": tune.choice(choices)},
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            num_samples=trials,
+            search_alg=_every_choice_first(choices, trials),
+            scheduler=_scheduler(choices, lab.seed),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=folder,
+            stop={"training_iteration": math.ceil(lab.budget / interval)},
+            callbacks=[_counter(lab)],
+            # Copying reads the last but one at most; older ones only fill the disk.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
+            failure_config=tune.FailureConfig(fail_fast=True),
+            verbose=0,
+        ),
+    ).fit()
 
 
 def _scheduler(choices: Sequence[int], seed: int) -> Any:
@@ -183,43 +190,3 @@ def _counter(lab: Lab) -> Any:
             return tune.Callback, ()
 
     return Counter()
-
-
-@contextmanager
-def _ray(processes: int) -> Iterator[Path]:
-    """Start a Ray of our own and leave nothing of it behind; yield a folder to use."""
-    before = dict(os.environ)
-    os.environ.update(QUIET)  # read when ray is imported, started, and by its processes
-    import ray
-
-    # Two trials that share a checkpoint may both want to delete it: Tune logs that at length.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        with tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True) as folder:
-            try:
-                _start(processes, folder)
-                yield Path(folder) / "tune"
-            finally:
-                ray.shutdown()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _start(processes: int, folder: str) -> None:
-    import ray
-
-    try:
-        ray.init(
-            num_cpus=processes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=2**27,  # results are a few numbers
-            _temp_dir=folder,
-        )
-    except Exception as error:  # Ray raises this very class where it gives up waiting
-        raise ResourceError(
-            f"Ray did not start: {' '.join(str(error).split())}",
-            "it waits half a minute: try again when the machine is less busy, or leave out 'pbt'",
-        ) from error

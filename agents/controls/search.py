@@ -47,7 +47,7 @@ def search(
     journal = journal or Journal()
     worlds = WorldMaker(ImageWorld, (settings.task, settings.trainer, device))
     menu = ActionCodec(settings.env.actions).choices
-    shares = Shares(_together(settings, device), device)
+    shares = Shares(_together(settings, device), device, settings.ray)
     seeds = {name: derived_seed(settings.seed, "control", name) for name in names}
     for name in names:
         # Before the first of them spends minutes.
