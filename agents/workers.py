@@ -69,7 +69,7 @@ class Worker(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop, at once in the middle of work; what is submitted later begins with empty state."""
+        """Stop at once, also in the middle of work; later work begins with empty state."""
         ...
 
 
@@ -232,14 +232,14 @@ class ProcessWorker(MortalWorker):
         )
         self._process.start()
         theirs.close()
-        self._fresh, self._busy = True, False
+        self._fresh = True
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Send ``function(state, *args)``; the function must be importable by name."""
         if self._connection.closed:
             self._start()
         self._begin(self._fresh)
-        self._fresh, self._busy = False, True
+        self._fresh = False
         with suppress(OSError):  # it is gone, which ``result`` tells
             self._connection.send((function, args))
 
@@ -254,7 +254,6 @@ class ProcessWorker(MortalWorker):
             reply = self._connection.recv()
         except (EOFError, OSError):
             raise self._died(self._how_it_ended()) from None
-        self._busy = False
         return self._opened(reply)
 
     @staticmethod
@@ -264,14 +263,10 @@ class ProcessWorker(MortalWorker):
         return [worker for worker in workers if worker._connection in ready]
 
     def close(self) -> None:
-        """Close the pipe, which ends the process; kill it if it is at work or does not end."""
+        """Kill the process, which has nothing to save; torch takes seconds to end by itself."""
         self._connection.close()
-        if self._busy:
-            self._process.kill()
-        self._process.join(timeout=5)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._process.kill()
+        self._process.join()
 
     def _how_it_ended(self) -> str:
         self._process.join(timeout=5)

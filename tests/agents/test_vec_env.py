@@ -18,9 +18,12 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormali
 
 from agents.training import make_mix_block
 from agents.vec_env import GroupVecEnv, dealt
-from agents.workers import InlineWorker
+from agents.workers import InlineWorker, WorkerError
+from automix.errors import DataError
+from automix.snapshots import from_bytes, to_bytes
 from envs import SurrogateVectorEnv
 from tests import tiny
+from tests.agents.fragile import Deaths, FragileWorker
 from tests.envs import worlds
 
 BUDGET = 3
@@ -389,3 +392,153 @@ def test_every_episode_has_a_seed_of_its_own_whatever_was_played_before():
         last = other.step(np.ones((8, 3), dtype=np.int64))[0]
     assert_array_equal(last, first[2])
     assert not np.array_equal(first[0], first[1])
+
+
+# Deaths -----------------------------------------------------------------------------------------
+
+
+def fragile(deaths: Deaths, count=2, max_restarts=3) -> list[FragileWorker]:
+    return [FragileWorker(index, deaths, max_restarts) for index in range(count)]
+
+
+def eventful(env: GroupVecEnv) -> list[np.ndarray]:
+    """Use all that the algorithms use, over two episodes; return what came back."""
+    env.action_space.seed(0)
+    env.set_attr("colour", "grey")
+    found = [env.reset()]
+    for step in range(BUDGET + 2):
+        if step == 1:
+            env.set_attr("colour", "red", indices=[1, 2])
+            env.state()
+        found += env.env_method("action_masks")
+        actions = np.stack([env.action_space.sample() for _ in range(env.num_envs)])
+        observations, rewards, dones, infos = env.step(actions)
+        actions += 1  # the caller's own, to do with as it likes
+        found += [observations, rewards, dones, np.array([i["val_accuracy"] for i in infos])]
+        found += [np.array(env.get_attr("colour")), np.array(env.get_attr("task_kinds"))]
+    assert not env.has_attr("shape")
+    env.close()
+    return found
+
+
+def calls_of(play) -> int:
+    deaths = Deaths()
+    play(fragile(deaths))
+    return deaths.calls
+
+
+def test_a_death_at_any_call_changes_nothing():
+    """Construction, resets, steps, attributes, masks, snapshots: every call is tried."""
+    wanted = eventful(surrogate(inline(2)))
+    calls = calls_of(lambda workers: eventful(surrogate(workers)))
+    assert calls > 50
+    for call in range(calls):
+        workers = fragile(Deaths([call]))
+        got = eventful(surrogate(workers))
+        # Whoever dies while its state is dropped anyway need not come back.
+        assert sum(worker.restarts for worker in workers) == (call < calls - 2), call
+        assert len(got) == len(wanted)
+        for one, other in zip(got, wanted, strict=True):
+            assert_array_equal(one, other)
+
+
+def test_deaths_in_the_middle_of_trainings_change_nothing():
+    """Real trainings, blocks that move, deaths of both workers and of one that is coming back."""
+    wanted = trajectory(uneven(inline(2)), 5)
+    calls = calls_of(lambda workers: trajectory(uneven(workers), 5))
+    for at in ([calls // 2], [4, 5, 6], [calls - 4, calls - 1, calls + 1]):
+        workers = fragile(Deaths(at))
+        got = trajectory(uneven(workers), 5)
+        assert sum(worker.restarts for worker in workers) == len(at)
+        for one, other in zip(got, wanted, strict=True):
+            assert_array_equal(one, other)
+
+
+def test_a_worker_that_dies_too_often_ends_the_run():
+    env = surrogate(fragile(Deaths(range(10, 100)), max_restarts=2))
+    with pytest.raises(WorkerError, match=r"worker \d died 3 times \(last: as it should\)"):
+        trajectory(env, 4)
+
+
+def test_what_a_method_changed_is_changed_again_after_a_death():
+    """Every call that may change a block is played again; only masks are known to be read."""
+
+    def play(workers):
+        env = surrogate(workers)
+        env.reset()
+        env.env_method("reset", seed=77)
+        return env.step(np.zeros((6, 3), dtype=np.int64))[0]
+
+    wanted = play(inline(2))
+    assert not np.array_equal(wanted, trajectory(surrogate(inline(2)), 1)[1])
+    last = calls_of(play) - 1
+    assert_array_equal(play(fragile(Deaths([last]))), wanted)
+
+
+# States -----------------------------------------------------------------------------------------
+
+
+def played_on(env: GroupVecEnv, steps: int) -> list[np.ndarray]:
+    """Step with a fixed choice of actions; return all that came back."""
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(steps):
+        actions = rng.integers(0, 2, (env.num_envs, 3))
+        observations, rewards, dones, infos = env.step(actions)
+        found += [observations, rewards, dones, np.array([i["val_accuracy"] for i in infos])]
+    return found
+
+
+@pytest.mark.parametrize("steps", range(3))
+def test_a_fresh_env_goes_on_from_a_state(steps):
+    """At the start, in the middle and at the end of episodes; other workers, other holders."""
+    env = uneven(inline(2))
+    trajectory(env, steps)
+    state = from_bytes(to_bytes(env.state()))
+    wanted = played_on(env, 3)
+    other = uneven(inline(3))
+    other.continue_from(state)
+    assert other.reset_infos == [{}] * 8
+    for one, two in zip(played_on(other, 3), wanted, strict=True):
+        assert_array_equal(one, two)
+
+
+def test_a_death_after_going_on_from_a_state_changes_nothing():
+    env = surrogate(inline(2))
+    trajectory(env, 1)
+    state = env.state()
+    wanted = played_on(env, 3)
+
+    def play(workers):
+        other = surrogate(workers)
+        other.continue_from(state)
+        return played_on(other, 3)
+
+    for call in range(calls_of(play)):
+        for one, two in zip(play(fragile(Deaths([call]))), wanted, strict=True):
+            assert_array_equal(one, two)
+
+
+def test_a_state_shortens_what_is_played_again():
+    deaths = Deaths()
+    env = surrogate(fragile(deaths, count=1))
+    trajectory(env, 2)
+    before = len(env._workers[0]._calls)
+    env.state()
+    assert len(env._workers[0]._calls) < before
+
+
+def test_a_state_before_the_first_reset_is_the_beginning():
+    env = surrogate()
+    state = from_bytes(to_bytes(env.state()))
+    other = surrogate()
+    other.continue_from(state)
+    for one, two in zip(trajectory(other, 4), trajectory(env, 4), strict=True):
+        assert_array_equal(one, two)
+
+
+def test_a_state_of_other_blocks_is_refused():
+    env = surrogate(groups=2)
+    env.reset()
+    with pytest.raises(DataError, match="holds 2 blocks, wanted 3"):
+        surrogate(groups=3).continue_from(env.state())

@@ -28,7 +28,7 @@ class DelayedWorker(ProcessWorker):
 
     def _start(self) -> None:
         self._connection, theirs = multiprocessing.Pipe()
-        self._fresh = self._busy = False
+        self._fresh = False
         threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
 
     @staticmethod
