@@ -10,9 +10,7 @@ import numpy as np
 
 from agents.lab import Start, WorldMaker, world_of
 from automix.actions import MixAction
-from automix.errors import ConfigError
 from automix.files import read_json, write_text
-from automix.population import Population
 from automix.snapshots import load_snapshot, save_snapshot
 
 HISTORY, SNAPSHOT = "history.json", "snapshot.safetensors"
@@ -22,7 +20,7 @@ class Strain:
     """Trainings of several tasks, side by side, and the actions that they have played.
 
     Args:
-        worlds: Where trainings come from; they must be able to go on from a snapshot.
+        worlds: Where trainings come from.
         starts: Task and seed of each.
 
     Attributes:
@@ -30,13 +28,8 @@ class Strain:
     """
 
     def __init__(self, worlds: WorldMaker, starts: Sequence[Start]) -> None:
-        training = world_of(worlds).start([start.spec for start in starts])
-        if not isinstance(training, Population):
-            raise ConfigError(
-                "population based training needs trainings with snapshots, "
-                f"{type(training).__name__} has none"
-            )
-        self._population, self._starts = training, list(starts)
+        self._training = world_of(worlds).start([start.spec for start in starts])
+        self._starts = list(starts)
         self._begun = False
         self.played: list[str] = []
 
@@ -47,10 +40,10 @@ class Strain:
             Mean validation accuracy after them, where what diverged has 0, and samples sent
             forward and backward.
         """
-        records = [] if self._begun else self._population.reset([s.seed for s in self._starts])
+        records = [] if self._begun else self._training.reset([s.seed for s in self._starts])
         self._begun = True
         passes = sum(r.forward_passes + r.backward_passes for r in records)
-        records = self._population.run_epoch([action] * len(self._starts), epochs)
+        records = self._training.run_epoch([action] * len(self._starts), epochs)
         passes += sum(r.forward_passes + r.backward_passes for r in records)
         self.played += [str(action)] * epochs
         accuracies = [0.0 if r.diverged else r.val_accuracy for r in records]
@@ -58,12 +51,12 @@ class Strain:
 
     def save(self, folder: Path) -> None:
         """Write weights, optimizer state and history into a folder."""
-        save_snapshot(folder / SNAPSHOT, self._population.snapshot())
+        save_snapshot(folder / SNAPSHOT, self._training.snapshot())
         write_text(folder / HISTORY, json.dumps(self.played))
 
     def resume(self, folder: Path) -> None:
         """Go on from what another strain of the same starts wrote."""
-        self._population.restore(load_snapshot(folder / SNAPSHOT))
+        self._training.restore(load_snapshot(folder / SNAPSHOT))
         self.played = list(read_json(folder / HISTORY))
         self._begun = True
 

@@ -325,11 +325,6 @@ def test_a_strain_takes_over_weights_and_history(tmp_path):
     assert accuracy == pytest.approx(alone.mean(), abs=0.035)
 
 
-def test_a_strain_needs_trainings_with_snapshots():
-    with pytest.raises(ConfigError, match="NoisyTraining has none"):
-        Strain(NOISY, lab().draw(1))
-
-
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore")
 def test_population_based_training_replays_a_schedule_of_the_menu_and_counts():
