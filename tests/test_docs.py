@@ -11,6 +11,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -355,12 +356,15 @@ def test_every_key_of_a_record_is_explained_and_no_other(name, finished_run):
 def test_the_run_directory_holds_what_is_told(finished_run):
     files = [p.relative_to(finished_run) for p in finished_run.rglob("*") if p.is_file()]
     told = first_column(section(read("docs/commands.md"), "Run directory"))
+    # What stands for a number is written as <what>.
+    patterns = [re.sub("<[a-z]+>", "[0-9]*", name) for name in told]
     for file in files:
-        folders = {f"{folder}/" for folder in map(str, file.parents)}
+        names = {str(file), *(f"{folder}/" for folder in file.parents)}
         beside = file.suffix == ".svg" and file.parent.name == "report"
-        assert str(file) in told or folders & set(told) or beside, f"{file} is not told of"
-    for name in told:
-        assert (finished_run / name).exists(), f"{name} is not written"
+        known = any(fnmatch(name, pattern) for name in names for pattern in patterns)
+        assert known or beside, f"{file} is not told of"
+    for pattern in patterns:
+        assert list(finished_run.glob(pattern)), f"{pattern} is not written"
 
 
 def test_every_field_of_the_metrics_is_explained():

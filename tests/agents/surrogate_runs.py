@@ -39,34 +39,11 @@ def tiny_words(name: str) -> list[str]:
     return words + ["agent.learning_starts=4"] * ("learning_starts" in uses)
 
 
-class Remembering(GroupVecEnv):
-    """Stands in for environments whose state can be taken: remembers all that was done to them."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._done: list[Any] = []
-
-    def reset(self) -> np.ndarray:
-        self._done.append(None)
-        return super().reset()
-
-    def step_async(self, actions: np.ndarray) -> None:
-        self._done.append(np.array(actions))
-        super().step_async(actions)
-
-    def state(self) -> dict[str, Any]:
-        return {"done": list(self._done)}
-
-    def continue_from(self, state: dict[str, Any]) -> None:
-        for actions in state["done"]:
-            self.reset() if actions is None else self.step(actions)
-
-
 def environments(settings: RunSettings, budget: int, seed: int) -> GroupVecEnv:
     """Return all trainings of a round, in this process."""
     size, env = settings.agent.group_size, settings.env
     make_block = partial(SurrogateVectorEnv, size, budget, env, 1, AutoresetMode.DISABLED)
-    return Remembering(make_block, settings.agent.groups, [InlineWorker()], seed)
+    return GroupVecEnv(make_block, settings.agent.groups, [InlineWorker()], seed)
 
 
 def built(settings: RunSettings, budget: int, seed: int) -> BaseAlgorithm:

@@ -94,7 +94,12 @@ def test_the_run_directory_has_its_layout(run):
         "trials.jsonl",
         "log.txt",
         "result.json",
+        "checkpoints/LATEST",
+        "checkpoints/begun.json",
         "checkpoints/final/agent.safetensors",
+        "checkpoints/finished.jsonl",
+        "checkpoints/learned.json",
+        "checkpoints/lock",
         "export/policy.json",
         "export/policy.safetensors",
         "export/schedule.yaml",
@@ -102,8 +107,8 @@ def test_the_run_directory_has_its_layout(run):
         "export/rule.txt",
         "report/index.html",
     } <= found
-    left = {name for name in found if not name.startswith("report/")}
-    assert len(left) == 14, sorted(left)
+    left = {name for name in found if not name.startswith(("report/", "checkpoints/step_"))}
+    assert len(left) == 19, sorted(left)
     assert not [name for name in found if Path(name).name.startswith(".")], "a temporary file"
 
 
