@@ -70,11 +70,12 @@ def search(
 
 
 def _written(found: Found) -> dict[str, Any]:
-    return vars(found) | {"schedule": [str(action) for action in found.schedule]}
+    # Part by part: in an action's text the ratio is rounded.
+    return vars(found) | {"schedule": [vars(action) for action in found.schedule]}
 
 
 def _read(found: dict[str, Any]) -> Found:
-    return Found(**found | {"schedule": tuple(map(MixAction.parse, found["schedule"]))})
+    return Found(**found | {"schedule": tuple(MixAction(**parts) for parts in found["schedule"])})
 
 
 def _together(settings: RunSettings, device: str) -> int:
