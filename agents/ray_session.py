@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from automix.errors import ConfigError, ResourceError
@@ -153,6 +152,10 @@ def _start(folder: str, cpus: float, gpus: float) -> None:
     from ray._private import ray_constants
 
     there = _machine()
+    # Ray would write a token to the home directory.
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    _read_auth_anew()
     # Without this one, Ray replaces 127.0.0.1 by the address on the network. (It is for systems
     # whose firewalls ask people, and read from RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER at the import.)
     with _own_sigterm(), _switched(ray_constants, "ENABLE_RAY_CLUSTER", False):
@@ -189,6 +192,7 @@ def _join(address: str) -> None:
 
     try:
         _knock(address)
+        _read_auth_anew()
         with _own_sigterm():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of a socket, of Ray, of its client: all say what is wrong
@@ -214,8 +218,6 @@ def _quiet() -> Iterator[Any]:
     """Import Ray; set what it reads from the environment, and put it back."""
     before = dict(os.environ)
     os.environ.update(QUIET)
-    if not before.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
-        os.environ["RAY_AUTH_TOKEN"] = _token()
     try:
         ray = _imported()
         # Deaths are told by those who find them: Ray would print a paragraph of its own.
@@ -226,13 +228,12 @@ def _quiet() -> Iterator[Any]:
         os.environ.update(before)
 
 
-@cache
-def _token() -> str:
-    """Return the token of this process's own Rays, of which Ray keeps the first for good.
+def _read_auth_anew() -> None:
+    """Let Ray forget what the last Ray of this process asked for: it remembers mode and token."""
+    from ray._raylet import AuthenticationTokenLoader, Config
 
-    Without one, Ray would write its own to the home directory.
-    """
-    return secrets.token_hex(32)
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

@@ -65,22 +65,22 @@ class RayWorker(MortalWorker):
             max_task_retries=0,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
         ).remote()
-        self._ready: Any = self._actor.set_up.remote(*self._setup)
+        self._set_up: Any = self._actor.set_up.remote(*self._setup)
+        self._checked = self._up = False
         self._started = time.monotonic()
-        self._answer: Any = None
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Send ``function(state, *args)``; the function must be importable by name."""
         if self._actor is None:
             self._start()
-        self._begin(fresh=self._ready is not None)
-        self._answer = self._actor.run.remote(function, args)
+        self._begin(fresh=False)
+        self._answer: Any = self._actor.run.remote(function, args)
 
     def time_left(self) -> float:
         """Return the seconds that remain, for a place in the cluster first of all."""
-        if self._is_ready():
+        if self._is_up():
             return super().time_left()
-        return self._started + self.start_s - time.monotonic()
+        return self._start_left()
 
     def result(self) -> Any:
         """Wait for the answer; see ``Worker.result``.
@@ -90,11 +90,10 @@ class RayWorker(MortalWorker):
         """
         if self._actor is None:
             raise self._died(self._cause)
-        if self._ready is not None:
-            self._opened(self._get(self._ready, self.start_s, self._not_placed))
-            self._ready = None
-        reply = self._get(self._answer, max(super().time_left(), 0), self._hung)
-        self._answer = None
+        if not self._checked:
+            self._opened(self._get(self._set_up, self._start_left(), self._not_placed))
+            self._checked = self._is_up()
+        reply = self._get(self._answer, self.time_left(), self._hung)
         return self._opened(reply)
 
     @staticmethod
@@ -114,10 +113,17 @@ class RayWorker(MortalWorker):
             ray.kill(self._actor)
         self._actor = None
 
-    def _is_ready(self) -> bool:
+    def _start_left(self) -> float:
+        return self._started + self.start_s - time.monotonic()
+
+    def _is_up(self) -> bool:
+        """Return whether the actor is set up; the clock of its first function starts then."""
         import ray
 
-        return self._ready is None or bool(ray.wait([self._ready], timeout=0)[0])
+        if not self._up and ray.wait([self._set_up], timeout=0)[0]:
+            self._up = True
+            self._begin(fresh=False)
+        return self._up
 
     def _get(self, answer: Any, timeout_s: float, late: Callable[[], Exception]) -> Any:
         """Wait for what an actor returns; put Ray's errors into our own."""
@@ -125,7 +131,8 @@ class RayWorker(MortalWorker):
         from ray import exceptions
 
         try:
-            return ray.get(answer, timeout=timeout_s if timeout_s < float("inf") else None)
+            forever = timeout_s == float("inf")
+            return ray.get(answer, timeout=None if forever else max(timeout_s, 0))
         except exceptions.GetTimeoutError:
             raise late() from None
         except exceptions.RayTaskError as error:  # before our own code: it cannot be unpickled
@@ -243,13 +250,15 @@ def gpus_per_worker(count: int, device: str, settings: RaySettings) -> float:
 
 def cause_of(error: Exception) -> str:
     """Say in a few words why Ray lost an actor."""
-    text = str(error)
+    kind, text = type(error).__name__, str(error)
     memory = re.search(r"[\d.]+ ?[KMGT]?i?B / [\d.]+ ?[KMGT]?i?B", text)
-    if memory or type(error).__name__ == "OutOfMemoryError":
+    if memory or kind == "OutOfMemoryError":
         return f"out of memory: {memory.group() if memory else _last_line(error)}"
-    if re.search(r"node (has )?died|NodeDied", text):
+    if kind == "NodeDiedError" or re.search("node (has )?died", text):
         return "its machine is gone"
-    if "exit type: SYSTEM_ERROR" in text:  # Ray does not know which signal it was
+    if (
+        kind == "WorkerCrashedError" or "exit type: SYSTEM_ERROR" in text
+    ):  # Ray does not know which signal it was
         return "killed or crashed"
     return _last_line(error)
 

@@ -484,6 +484,7 @@ def _answered(workers: Sequence[MortalWorker], look: bool) -> Sequence[MortalWor
     if not workers:
         return []
     left = min(worker.time_left() for worker in workers)
-    patience = 0.0 if look else max(left, 0.0) if left < float("inf") else None
+    # Second by second: the clock of an actor starts when it has found a place.
+    patience = 0.0 if look else min(max(left, 0.0), 1.0) if left < float("inf") else None
     ready = workers[0].wait_any(workers, patience)
     return [worker for worker in workers if worker in ready or worker.time_left() <= 0]
