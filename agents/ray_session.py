@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
@@ -230,10 +231,10 @@ def _quiet() -> Iterator[Any]:
 
 def _read_auth_anew() -> None:
     """Let Ray forget what the last Ray of this process asked for: it remembers mode and token."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    raylet: Any = importlib.import_module("ray._raylet")  # compiled, and without types
 
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class RayWorker(MortalWorker):
             ever.
     """
 
-    start_s = 300.0
+    place_s = 300.0
     """Seconds that Ray has to find a place for an actor and to start it."""
 
     def __init__(
@@ -73,14 +73,14 @@ class RayWorker(MortalWorker):
         """Send ``function(state, *args)``; the function must be importable by name."""
         if self._actor is None:
             self._start()
-        self._begin(fresh=False)
+        self._begin(fresh=not self._checked)
         self._answer: Any = self._actor.run.remote(function, args)
 
     def time_left(self) -> float:
         """Return the seconds that remain, for a place in the cluster first of all."""
         if self._is_up():
             return super().time_left()
-        return self._start_left()
+        return self._place_left()
 
     def result(self) -> Any:
         """Wait for the answer; see ``Worker.result``.
@@ -91,7 +91,7 @@ class RayWorker(MortalWorker):
         if self._actor is None:
             raise self._died(self._cause)
         if not self._checked:
-            self._opened(self._get(self._set_up, self._start_left(), self._not_placed))
+            self._opened(self._get(self._set_up, self._place_left(), self._not_placed))
             self._checked = self._is_up()
         reply = self._get(self._answer, self.time_left(), self._hung)
         return self._opened(reply)
@@ -113,8 +113,8 @@ class RayWorker(MortalWorker):
             ray.kill(self._actor)
         self._actor = None
 
-    def _start_left(self) -> float:
-        return self._started + self.start_s - time.monotonic()
+    def _place_left(self) -> float:
+        return self._started + self.place_s - time.monotonic()
 
     def _is_up(self) -> bool:
         """Return whether the actor is set up; the clock of its first function starts then."""
@@ -122,7 +122,7 @@ class RayWorker(MortalWorker):
 
         if not self._up and ray.wait([self._set_up], timeout=0)[0]:
             self._up = True
-            self._begin(fresh=False)
+            self._begin(fresh=True)
         return self._up
 
     def _get(self, answer: Any, timeout_s: float, late: Callable[[], Exception]) -> Any:
@@ -148,7 +148,7 @@ class RayWorker(MortalWorker):
         self.close()
         there = capacity(RaySettings())
         return ResourceError(
-            f"{self.name} found no place within {self.start_s:g} s: asked {self._cpus:g} CPU and "
+            f"{self.name} found no place within {self.place_s:g} s: asked {self._cpus:g} CPU and "
             f"{self._gpus:g} GPU, cluster has {there.cpus:g} and {there.gpus:g}, not all free",
             "give fewer workers, or a smaller ray.cpus_per_worker or ray.gpus_per_worker",
         )

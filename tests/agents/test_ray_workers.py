@@ -248,14 +248,19 @@ def test_a_killed_actor_is_never_called_again_by_ray(actors):
 @pytest.mark.fault
 @pytest.mark.filterwarnings("ignore")
 def test_an_actor_that_hangs_is_killed(actors, tmp_path, monkeypatch):
-    """The time to start does not count."""
+    """The time to start, and to import what the first function needs, does not count."""
     for worker in actors:
         monkeypatch.setattr(worker, "_step_timeout_s", 3.0)
         worker.close()
+        worker.submit(count_up, 1)
+    for worker in actors:
+        worker.result()
     actors[1].submit(hang)
     with pytest.raises(WorkerDied, match=r"hung for more than 3 s"):
         actors[1].result()
     actors[1].restart()
+    actors[1].submit(count_up, 1)
+    assert actors[1].result() == 1
     before = sum(worker.restarts for worker in actors)
     items = [(tmp_path / "one",), (tmp_path / "two",), (tmp_path / "one",)]
     assert map_in_order(actors, hang_once, items) == ["done"] * 3
@@ -285,7 +290,7 @@ def test_an_actor_is_restarted_up_to_its_bound(actors, caplog):
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore")
 def test_an_actor_without_a_place_is_told(actors, monkeypatch):
-    monkeypatch.setattr(RayWorker, "start_s", 1.0)
+    monkeypatch.setattr(RayWorker, "place_s", 1.0)
     worker = RayWorker(8, cpus=1)
     worker.submit(count_up, 1)
     with pytest.raises(ResourceError, match=r"worker 8 found no place .* asked 1 CPU"):
