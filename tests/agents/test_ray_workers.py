@@ -180,7 +180,7 @@ def test_a_ray_of_our_own_leaves_nothing_and_a_cluster_is_left(tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=170,
+            timeout=400,
         )
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
