@@ -39,7 +39,6 @@ def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
         {
             "parameters": agent.get_parameters(),
             "entropy": _log_entropy(agent),
-            "weights": getattr(agent, "weights", None),
             "counters": {n: getattr(agent, n) for n in _COUNTERS if hasattr(agent, n)},
             "last": {name: getattr(agent, name) for name in _LAST},
             "lstm": lstm_states and tuple(lstm_states),
@@ -80,7 +79,8 @@ def restore_agent(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     if (log_entropy := _log_entropy(agent)) is not None:
         log_entropy.copy_(state["entropy"])
     if hasattr(agent, "weights"):
-        agent.weights = _like(agent.weights, state["weights"])
+        # ARS's own copy of its policy.
+        agent.weights = torch.nn.utils.parameters_to_vector(agent.policy.parameters()).detach()
     for name in _COUNTERS:
         if hasattr(agent, name):
             setattr(agent, name, type(getattr(agent, name))(state["counters"][name]))
@@ -93,12 +93,6 @@ def restore_agent(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     _log_again(agent.logger, state["logged"])
     agent.action_space.np_random.bit_generator.state = state["actions"]
     set_global_rng_state(state["generators"])
-
-
-def _like(present: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-    if given.shape != present.shape:
-        raise ValueError(f"{tuple(given.shape)} weights, wanted {tuple(present.shape)}")
-    return given
 
 
 def _log_entropy(agent: BaseAlgorithm) -> torch.Tensor | None:

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import reprlib
 import shutil
 import stat
 import tempfile
@@ -219,7 +220,7 @@ def refuse_other_settings(
     """
     then, now = dict(_flat(checkpoint.settings)), dict(_flat(settings))
     differing = [
-        f"{name} was {short(then.get(name))}, is {short(now.get(name))}"
+        f"{name} was {reprlib.repr(then.get(name))}, is {reprlib.repr(now.get(name))}"
         for name in sorted(then.keys() | now.keys())
         if then.get(name) != now.get(name) and not (free and free(name))
     ]
