@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from agents.schema import build, schema_of
 from agents.settings import RunSettings
 from automix.errors import ConfigError, DataError, did_you_mean
+
+T = TypeVar("T")
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -41,6 +43,56 @@ def load_settings(words: Sequence[str]) -> RunSettings:
 def sets(words: Sequence[str], key: str) -> bool:
     """Return whether the words themselves set a key, rather than a file that they choose."""
     return any(override.key_or_group == key for override in _parsed(words))
+
+
+class Choices(NamedTuple):
+    """What one word of a sweep offers."""
+
+    key: str
+    words: list[str]
+    """``key=value``, one word for each value."""
+    several: bool
+    """Whether the word was written to offer several."""
+
+
+def choices_of(words: Sequence[str]) -> list[Choices]:
+    """Split words such as ``agent=ppo,a2c`` and ``seed=range(0,5)`` into words of one value each.
+
+    The grammar is Hydra's: values with commas between them, ``choice(...)``, ``range(...)`` and,
+    for groups, ``glob(...)``.
+
+    Raises:
+        ConfigError: If a word cannot be read, offers no value or endlessly many.
+    """
+    return [_choices(override, word) for override, word in zip(_parsed(words), words, strict=True)]
+
+
+def read_section(settings: type[T], section: str, words: Sequence[str]) -> T:
+    """Build settings that are no part of a run's from words that begin with ``<section>.``.
+
+    Raises:
+        ConfigError: If a key is unknown, or a value cannot be used.
+    """
+    values: dict[str, Any] = {}
+    known = [field.name for field in fields(settings)]  # type: ignore[arg-type]
+    for override, word in zip(_parsed(words), words, strict=True):
+        key = override.key_or_group.removeprefix(f"{section}.")
+        if key not in known:
+            raise ConfigError(
+                f"{word!r}: there is no key {override.key_or_group!r}.{did_you_mean(key, known)}",
+                f"{section}: {', '.join(known)}",
+            )
+        if override.is_sweep_override():
+            raise ConfigError(f"{word!r} gives several values, wanted one")
+        values[key] = override.value()
+    try:
+        merged = OmegaConf.merge(schema_of(cast(type, settings)), values)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{section}.{_reason(error)}") from None
+    found = OmegaConf.to_container(merged, resolve=False)
+    assert isinstance(found, dict)
+    _refuse_interpolation(found, section)
+    return build(settings, found)  # type: ignore[arg-type]
 
 
 def composed(words: Sequence[str]) -> dict[str, Any]:
@@ -124,6 +176,28 @@ def _parsed(words: Sequence[str]) -> list[Override]:
                 f"{word!r} is not an override, wanted key=value or group=option", hint
             ) from None
     return found
+
+
+def _choices(override: Override, word: str) -> Choices:
+    key = override.key_or_group
+    if not override.is_sweep_override():
+        return Choices(key, [word], several=False)
+    if not override.is_discrete_sweep():
+        raise ConfigError(
+            f"{word!r} offers endlessly many values, wanted a list of them",
+            f"for example {key}=1e-4,3e-4 or {key}=range(1,5)",
+        )
+    value = override.value()
+    if getattr(value, "shuffle", False):
+        raise ConfigError(f"{word!r}: shuffle is not offered", "the order of trials has no effect")
+    if isinstance(value, Glob):
+        # A group's options are files; for anything else there is nothing to choose from.
+        found = value.filter(groups().get(key, []))
+    else:
+        found = list(override.sweep_string_iterator())
+    if not found:
+        raise ConfigError(f"{word!r} offers no value, wanted one or more")
+    return Choices(key, [f"{key}={text}" for text in found], several=True)
 
 
 def _check_override(override: Override, word: str) -> None:

@@ -20,11 +20,15 @@ log = logging.getLogger("automix")
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Tick]:
     """Show the progress of ``total`` steps while the block runs."""
+    with _bar(what, total) if on_a_terminal() else _lines(what, total) as tick:
+        yield tick
+
+
+def on_a_terminal() -> bool:
+    """Return whether somebody watches who wants to be told."""
     screens = [h for h in log.handlers if type(h) is logging.StreamHandler]
     told = any(screen.level <= logging.INFO for screen in screens)
-    fancy = told and sys.stderr.isatty() and not os.environ.get("CI")
-    with _bar(what, total) if fancy else _lines(what, total) as tick:
-        yield tick
+    return told and sys.stderr.isatty() and not os.environ.get("CI")
 
 
 @contextmanager

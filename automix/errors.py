@@ -43,6 +43,12 @@ class ResourceError(AutomixError):
     exit_code = 4
 
 
+class SweepError(AutomixError):
+    """A sweep is through, and some of its trials failed."""
+
+    exit_code = 5
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

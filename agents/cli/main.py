@@ -15,7 +15,7 @@ from types import FrameType
 import click
 
 COMMANDS = (
-    *("train", "compare", "evaluate", "resume", "export", "report"),
+    *("train", "compare", "sweep", "evaluate", "resume", "export", "report"),
     *("gallery", "list", "config", "doctor"),
 )
 

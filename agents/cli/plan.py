@@ -10,12 +10,11 @@ import click
 from agents.cli.options import print_json
 from agents.compare import matches_of
 from agents.contestants import contestants_of
+from agents.cost import classifier_epochs
 from agents.devices import worker_count
-from agents.export import learning_cost
 from agents.jobs import given_policy, seconds_per_epoch, with_menu
 from agents.learners import updates_of
 from agents.rundir import plain
-from agents.search import search_epochs, searching
 from agents.settings import RunSettings
 from envs.codec import ActionCodec
 
@@ -31,13 +30,7 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
     trials = len(contestants) * sum(match.trainings for match in matches)
     updates = updates_of(agent, settings.env.steps(budget)) if learns else 0
     episodes = updates * agent.groups * agent.group_size
-    fixed = sum(contestant.kind == "fixed" for contestant in contestants)
-    validating = settings.compare.validation_draws * fixed
-    learning = episodes * budget or learning_cost(policy)[0]
-    searches = search_epochs(settings, learning) * len(searching(settings))
-    epochs = {"learning": episodes * budget, "comparing": trials * budget}
-    epochs |= {"validating": validating * budget} if validating else {}
-    epochs |= {"searching": searches} if searches else {}
+    epochs = classifier_epochs(settings, learns, policy)
     plan = {
         "run_dir": str(path.absolute()),
         "device": device,

@@ -60,6 +60,40 @@ def print_result(result: dict[str, Any]) -> None:
             console().print(line, highlight=False, soft_wrap=True)
 
 
+MOST_SETTINGS = 20
+"""Settings of a sweep in a terminal; the page and ``summary.csv`` have all."""
+
+
+def print_sweep(result: dict[str, Any]) -> None:
+    """Print a sweep's settings, best first, and what each parameter explains."""
+    settings = result["settings"]
+    keys = list(settings[0]["values"]) if settings else []
+    rows = [
+        [
+            *(setting["values"][key] for key in keys),
+            f"{_percent(setting['val_accuracy'])}"
+            + (f" {_interval(setting['ci95'])}" if setting["ci95"] else ""),
+            str(setting["n"]),
+            _percent(setting["test_accuracy"]),
+        ]
+        for setting in settings[:MOST_SETTINGS]
+    ]
+    title = f"{result['finished']} of {result['trials']} trials; settings by validation accuracy"
+    print_table(title, [*keys, "validation % [95 %]", "n", "test %"], rows, words=len(keys))
+    lines = []
+    if len(settings) > MOST_SETTINGS:
+        lines.append(f"{len(settings) - MOST_SETTINGS} more are on the page.")
+    if result["importance"]:
+        parts = [f"{one['key']} {100 * one['share']:.0f} %" for one in result["importance"]]
+        lines.append(f"Of the differences between settings explain: {', '.join(parts)}.")
+    lead = result["lead"]
+    if lead:
+        told = "" if lead["enough"] else f" (n = {lead['n']}: too few to tell)"
+        lines.append(f"The best minus the next, paired by seed: {_signed(lead)}{told}.")
+    for line in lines:
+        console().print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 def _title(result: dict[str, Any]) -> str:
     kinds, seeds = len(result["tasks"]), len(result["seeds"])
     scope = f"kinds x seeds = {kinds} x {seeds}"

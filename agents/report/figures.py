@@ -106,7 +106,7 @@ def scores(run: Run, view: View, painter: Painter) -> Picture:
         f"Interquartile mean of test accuracy of {len(marks)} contestants with 95 % intervals; "
         f"highest {short(top.name)} with {percent(top.iqm)} %"
     )
-    return _forest(painter, "scores", label, marks, "test accuracy, %")
+    return forest(painter, "scores", label, marks, "test accuracy, %")
 
 
 def differences(run: Run, view: View, painter: Painter) -> Picture:
@@ -114,9 +114,7 @@ def differences(run: Run, view: View, painter: Painter) -> Picture:
     names = [c.name for c in run.contestants if c.name in view.minus]
     marks = [_difference_mark(short(name), view.minus[name]) for name in names]
     label = f"Paired differences in test accuracy, {view.title} minus each other contestant"
-    return _forest(
-        painter, "differences", label, marks, f"points, {view.title} minus it", zero=True
-    )
+    return forest(painter, "differences", label, marks, f"points, {view.title} minus it", zero=True)
 
 
 def differences_by_task(run: Run, view: View, painter: Painter) -> list[Panel]:
@@ -130,7 +128,7 @@ def differences_by_task(run: Run, view: View, painter: Painter) -> list[Panel]:
         title = f"{view.title} minus {short(rival)}"
         label = f"Paired differences in test accuracy by kind of task, {title}"
         name = f"differences-by-task-{number}"
-        picture = _forest(painter, name, label, marks, f"points, {title}", zero=True)
+        picture = forest(painter, name, label, marks, f"points, {title}", zero=True)
         panels.append(Panel(f"By kind of task, {title}", picture))
     return panels
 
@@ -140,7 +138,7 @@ def _difference_mark(label: str, d: Difference) -> Mark:
     return Mark(label, 100 * d.mean, 100 * d.low, 100 * d.high, strong=True, clear=clear)
 
 
-def _forest(
+def forest(
     painter: Painter,
     name: str,
     label: str,
@@ -148,6 +146,16 @@ def _forest(
     axis: str,
     zero: bool = False,
 ) -> Picture:
+    """Draw values with their intervals, a row each.
+
+    Args:
+        painter: Of the page.
+        name: Of the picture.
+        label: For readers who do not see it.
+        marks: From top to bottom.
+        axis: What the numbers are.
+        zero: Whether the line at zero matters.
+    """
     rows = np.arange(len(marks))
     inks = [INK if mark.strong else MUTED for mark in marks]
 

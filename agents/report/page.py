@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from agents.controls import CONTROLS
 from agents.own_training import OWN_TRAINING
 from agents.report import figures, words
 from agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
 from agents.report.figures import Line, Panel
+from agents.report.frame import fill
 from agents.report.learned import Learned, importance_picture, learned_of
 from agents.report.run_files import Run
 from agents.report.words import View
@@ -59,14 +58,8 @@ def render(run: Run) -> tuple[str, list[Picture]]:
     palette = figures.palette_of(run)
     with page_style():
         drawings = _draw(run, view, explained, Painter(palette))
-    environment = Environment(
-        loader=PackageLoader("agents", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
+    page = fill(
+        "report.html",
         run=run,
         view=view,
         drawings=drawings,

@@ -1,0 +1,158 @@
+"""A sweep's directory: its files, its trials' directories, and one driver at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from agents.rundir import RunDirectory, command_line
+from agents.sweep.ledger import Ledger
+from agents.sweep.plan import SweepPlan, described
+from agents.sweep.results import figures_of
+from automix.errors import AutomixError, ConfigError, DataError, ResourceError
+from automix.files import read_json, read_yaml, write_text, write_yaml
+
+
+class SweepDirectory:
+    """Knows where everything of a sweep is.
+
+    Args:
+        path: Absolute; made by ``open_sweep``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = Ledger(path / "ledger.jsonl")
+
+    def trial(self, name: str) -> Path:
+        """Return a trial's run directory."""
+        return self.path / "trials" / name
+
+    def attempts(self, name: str) -> Path:
+        """Return the file that a trial's processes write a line to as they start."""
+        return self.path / "attempts" / f"{name}.jsonl"
+
+    def status(self, state: str, **facts: Any) -> None:
+        """Write ``status.json``."""
+        RunDirectory(self.path).status(state, job="sweep", **facts)
+
+    def figures(self, name: str) -> dict[str, float] | None:
+        """Return the figures of a trial; None if it has not finished."""
+        folder = self.trial(name)
+        try:
+            finished = read_json(folder / "status.json")["state"] == "finished"
+            return figures_of(read_json(folder / "result.json")) if finished else None
+        except (DataError, KeyError, TypeError, ValueError, StopIteration):
+            return None  # then it runs, and says itself what is wrong
+
+
+@contextmanager
+def open_sweep(path: Path, plan: SweepPlan, overwrite: bool) -> Iterator[SweepDirectory]:
+    """Make a sweep's directory or go on in it, and keep other drivers out for the while.
+
+    Raises:
+        ConfigError: If the folder is something else, or another process drives this sweep.
+        ResourceError: If it cannot be written to.
+    """
+    path = path.absolute()
+    _refuse_unless_ours(path)
+    try:
+        if overwrite and path.exists():
+            shutil.rmtree(path)
+        for folder in ("trials", "attempts"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("a")
+    except OSError as error:
+        raise ResourceError(
+            f"{path} cannot be made: {error.strerror or error}",
+            "choose a writable folder with --run-dir",
+        ) from None
+    directory = SweepDirectory(path)
+    with lock:
+        if not _locked(lock):
+            raise ConfigError(
+                f"another process runs the sweep in {path}", "wait for it, or stop it with Ctrl-C"
+            )
+        directory.ledger.mend()
+        write_text(path / "command.txt", command_line() + "\n")
+        write_yaml(path / "sweep.yaml", described(plan))
+        directory.status("running")
+        known = directory.ledger.last()
+        for trial in plan.trials:
+            if trial.hash not in known:
+                directory.ledger.write("planned", trial.hash, words=list(trial.words))
+        yield directory
+
+
+def read_sweep(path: Path) -> dict[str, Any]:
+    """Read ``sweep.yaml``.
+
+    Raises:
+        DataError: If it is missing or damaged.
+    """
+    found = read_yaml(path / "sweep.yaml")
+    if not isinstance(found, dict):
+        raise DataError(f"{path / 'sweep.yaml'} is no description of a sweep")
+    for key in ("words", "trials"):
+        values = found.get(key)
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise DataError(f"{path / 'sweep.yaml'}: {key} is no list of words")
+    if found.get("job") != "train":
+        raise DataError(f"{path / 'sweep.yaml'}: job is {found.get('job')!r}, wanted 'train'")
+    return found
+
+
+@contextmanager
+def only_attempt(file: Path, record: dict[str, Any], patience_s: float) -> Iterator[None]:
+    """Note that a process works on a trial, and see to it that no other does.
+
+    A machine may be lost to Ray while its process still writes for a moment: whoever takes over
+    waits for that to end. The lock goes with the process that holds it.
+
+    Args:
+        file: The trial's attempts.
+        record: Goes into it as one line.
+        patience_s: Seconds to wait for the other.
+
+    Raises:
+        AutomixError: If the other process does not end.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as handle:
+        patience = time.monotonic() + patience_s
+        while not _locked(handle):
+            if time.monotonic() > patience:
+                raise AutomixError(
+                    f"another process has held {file} for {patience_s:.0f} s",
+                    "it works on the same trial: stop it",
+                )
+            time.sleep(0.1)
+        handle.write(json.dumps(record) + "\n")
+        handle.flush()
+        yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _refuse_unless_ours(path: Path) -> None:
+    try:
+        taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be read: {error.strerror or error}") from None
+    if taken and not (path / "sweep.yaml").is_file():
+        raise ConfigError(
+            f"{path} is no sweep (it has no sweep.yaml), so it is left as it is",
+            "choose another --run-dir or sweep.name",
+        )

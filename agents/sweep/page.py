@@ -1,0 +1,166 @@
+"""The page of a sweep: the best setting, what matters, every trial, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from agents.report.drawing import INK, MUTED, Margins, Painter, Palette, Picture, page_style
+from agents.report.figures import FOREST_WIDTH, ROW, Mark, forest
+from agents.report.frame import fill
+from agents.sweep.importance import Importance
+from agents.sweep.results import Row, Setting, words_of
+
+MOST_SETTINGS = 24
+"""Settings in the picture; the table has all of them."""
+
+LONGEST = 34
+"""Letters of a label in a picture."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the page shows.
+
+    Attributes:
+        name: Of the sweep.
+        command: That made it.
+        resume: The command that goes on with it.
+        metric: What decided.
+        keys: What was swept.
+        rows: All trials, in order.
+        settings: Best first.
+        lead: Of the best over the next.
+        importance: Of each parameter.
+    """
+
+    name: str
+    command: str
+    resume: str
+    metric: str
+    keys: Sequence[str]
+    rows: Sequence[Row]
+    settings: Sequence[Setting]
+    lead: Mapping[str, Any] | None
+    importance: Sequence[Importance]
+
+
+def render(sweep: Sweep) -> tuple[str, list[Picture]]:
+    """Return the page and its pictures."""
+    painter = Painter(Palette([], []))
+    with page_style():
+        ranking = _ranking(sweep, painter) if sweep.settings else None
+        importance = _importance(sweep.importance, painter) if sweep.importance else None
+    page = fill(
+        "sweep.html",
+        sweep=sweep,
+        verdict=_verdict(sweep),
+        lead=_lead(sweep.lead),
+        ranking=ranking,
+        importance=importance,
+        exact=all(one.by_chance is not None for one in sweep.importance),
+        parameters=[key for key in sweep.keys if key != "seed"],
+        failed=[row for row in sweep.rows if row.state == "failed"],
+        finished=sum(row.figures is not None for row in sweep.rows),
+        most=MOST_SETTINGS,
+        colours=painter.palette.variables(),
+    )
+    return page, [picture for picture in (ranking, importance) if picture]
+
+
+def _verdict(sweep: Sweep) -> str:
+    """Return the best setting in a sentence."""
+    if not sweep.settings:
+        return "No trial has finished."
+    best = sweep.settings[0]
+    if len(sweep.settings) == 1:
+        return f"One setting, {best}: {_percent(best.value)} % validation accuracy, n = {best.n}."
+    return (
+        f"Best of {len(sweep.settings)} settings: {best}, with {_percent(best.value)} % validation"
+        f" accuracy{_bounds(best)}, n = {best.n}."
+    )
+
+
+def _lead(lead: Mapping[str, Any] | None) -> str:
+    """Return how far the best is ahead, or that nobody can tell."""
+    if lead is None:
+        return "How far it is ahead cannot be told: that takes two seeds or more of two settings."
+    low, high = lead["ci95"]
+    words = (
+        f"It is {100 * lead['mean']:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] points from the"
+        f" next, {lead['over']}, paired over n = {lead['n']} seeds"
+    )
+    if not lead["enough"]:
+        return f"{words}; so few seeds cannot tell them apart."
+    return f"{words}." if low > 0 else f"{words}: the two are not told apart."
+
+
+def _bounds(setting: Setting) -> str:
+    if setting.interval is None:
+        return ""
+    low, high = setting.interval
+    return f" [{_percent(low)}, {_percent(high)}]"
+
+
+def _ranking(sweep: Sweep, painter: Painter) -> Picture:
+    """Draw the settings with their intervals, best first."""
+    marks = []
+    for rank, setting in enumerate(sweep.settings[:MOST_SETTINGS]):
+        low, high = setting.interval or (setting.value, setting.value)
+        name = _short(setting.values)
+        marks.append(Mark(name, 100 * setting.value, 100 * low, 100 * high, strong=rank == 0))
+    label = (
+        f"Validation accuracy of {len(marks)} settings with 95 % intervals; highest"
+        f" {marks[0].label} with {marks[0].value:.1f} %"
+    )
+    return forest(painter, "settings", label, marks, "validation accuracy, %")
+
+
+def _importance(found: Sequence[Importance], painter: Painter) -> Picture:
+    """Draw what each parameter explains, and what it would by chance."""
+    rows = np.arange(len(found))
+    shares = np.array([100 * one.share for one in found])
+    chances = [(row, 100 * one.by_chance) for row, one in enumerate(found) if one.by_chance]
+
+    def paint(axes: Axes) -> None:
+        axes.barh(rows, shares, height=0.62, color=INK)
+        for row, chance in chances:
+            axes.vlines(chance, row - 0.42, row + 0.42, MUTED, linewidth=2.2)
+        for row, share in enumerate(shares):
+            axes.text(share + 2, row, f"{share:.0f} %", va="center")
+        axes.set_yticks(rows, [_cut(one.key) for one in found])
+        for label in axes.get_yticklabels():
+            label.set_color(INK)
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.set_xlim(0, 115)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("explained, % of the variance between settings")
+
+    told = ", ".join(f"{one.key} {share:.0f} %" for one, share in zip(found, shares, strict=True))
+    left = min(240.0, 14 + 6.6 * max(len(_cut(one.key)) for one in found))
+    return painter.draw(
+        "importance",
+        f"Share of the differences between settings that each parameter explains: {told}",
+        (FOREST_WIDTH, ROW * len(found) + 52),
+        paint,
+        Margins(left=left, bottom=44, top=8),
+    )
+
+
+def _short(values: Mapping[str, str]) -> str:
+    return _cut(words_of({key.rpartition(".")[2]: value for key, value in values.items()}))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
