@@ -17,9 +17,9 @@ from agents.rundir import announce
 from agents.sweep.driver import Executor, Progress, drive, rows_of, settle
 from agents.sweep.folder import SweepDirectory, open_sweep, read_sweep
 from agents.sweep.importance import importance_of
-from agents.sweep.job import Job, train
+from agents.sweep.job import Job, at_home, train
 from agents.sweep.plan import SweepPlan, check_trials, default_path, plan_of
-from agents.sweep.ray_executor import ray_executor
+from agents.sweep.ray_executor import at_once_on_this_machine, on_ray
 from agents.sweep.results import Row, Setting, lead_of, settings_of, write_summary
 from agents.sweep.screen import shown
 from automix.errors import DataError
@@ -36,7 +36,7 @@ def run_sweep(
     overwrite: bool = False,
     *,
     job: Job = train,
-    executors: Executors = ray_executor,
+    executors: Executors = on_ray,
 ) -> dict[str, Any]:
     """Run every combination of the words that has no result yet, and report.
 
@@ -59,28 +59,30 @@ def run_sweep(
     return _run(plan, path or default_path(plan), overwrite, job, executors)
 
 
-def resume_sweep(
-    path: Path, *, job: Job = train, executors: Executors = ray_executor
-) -> dict[str, Any]:
+def resume_sweep(path: Path, *, job: Job = train, executors: Executors = on_ray) -> dict[str, Any]:
     """Go on with a sweep, from nothing but its directory; see ``run_sweep``.
 
     Raises:
         DataError: If it is no sweep, or its words make other trials than they did.
     """
+    path = path.absolute()
     described = read_sweep(path)
-    plan = plan_of(described["words"])
-    if [trial.hash for trial in plan.trials] != described["trials"]:
-        raise DataError(
-            f"{path}: its words make other trials now than when it began; configs/ has changed",
-            "give the sweep command again: finished trials of equal settings are kept",
-        )
-    return _run(plan, path, False, job, executors)
+    with at_home(Path(described["home"])):
+        plan = plan_of(described["words"])
+        if [trial.hash for trial in plan.trials] != described["trials"]:
+            raise DataError(
+                f"{path}: its words make other trials now than when it began; configs/ has changed",
+                "give the sweep command again: finished trials of equal settings are kept",
+            )
+        return _run(plan, path, False, job, executors)
 
 
 def _run(
     plan: SweepPlan, path: Path, overwrite: bool, job: Job, executors: Executors
 ) -> dict[str, Any]:
     start = time.monotonic()
+    if not plan.ray.address:
+        at_once_on_this_machine(plan)  # before anything is made: it may not hold a single trial
     check_trials(plan)
     with open_sweep(path, plan, overwrite) as directory:
         announce(path, f"python run.py resume {path}   (goes on, however this ends)")

@@ -18,6 +18,9 @@ from agents.sweep.results import figures_of
 from automix.errors import AutomixError, ConfigError, DataError, ResourceError
 from automix.files import read_json, read_yaml, write_text, write_yaml
 
+LOCK = ".lock"
+"""Held by the process that drives the sweep; goes with it."""
+
 
 class SweepDirectory:
     """Knows where everything of a sweep is.
@@ -63,22 +66,18 @@ def open_sweep(path: Path, plan: SweepPlan, overwrite: bool) -> Iterator[SweepDi
     path = path.absolute()
     _refuse_unless_ours(path)
     try:
-        if overwrite and path.exists():
-            shutil.rmtree(path)
-        for folder in ("trials", "attempts"):
-            (path / folder).mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("a")
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / LOCK).open("a")
     except OSError as error:
-        raise ResourceError(
-            f"{path} cannot be made: {error.strerror or error}",
-            "choose a writable folder with --run-dir",
-        ) from None
+        raise _cannot_make(path, error) from None
     directory = SweepDirectory(path)
     with lock:
         if not _locked(lock):
             raise ConfigError(
                 f"another process runs the sweep in {path}", "wait for it, or stop it with Ctrl-C"
             )
+        if overwrite:
+            _empty(path)
         directory.ledger.mend()
         write_text(path / "command.txt", command_line() + "\n")
         write_yaml(path / "sweep.yaml", described(plan))
@@ -88,6 +87,25 @@ def open_sweep(path: Path, plan: SweepPlan, overwrite: bool) -> Iterator[SweepDi
             if trial.hash not in known:
                 directory.ledger.write("planned", trial.hash, words=list(trial.words))
         yield directory
+
+
+def _empty(path: Path) -> None:
+    """Remove all but the lock, which is held."""
+    try:
+        for item in path.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            elif item.name != LOCK:
+                item.unlink()
+    except OSError as error:
+        raise _cannot_make(path, error) from None
+
+
+def _cannot_make(path: Path, error: OSError) -> ResourceError:
+    return ResourceError(
+        f"{path} cannot be made: {error.strerror or error}",
+        "choose a writable folder with --run-dir",
+    )
 
 
 def read_sweep(path: Path) -> dict[str, Any]:
@@ -103,6 +121,8 @@ def read_sweep(path: Path) -> dict[str, Any]:
         values = found.get(key)
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise DataError(f"{path / 'sweep.yaml'}: {key} is no list of words")
+    if not isinstance(found.get("home"), str):
+        raise DataError(f"{path / 'sweep.yaml'}: home is no folder")
     if found.get("job") != "train":
         raise DataError(f"{path / 'sweep.yaml'}: job is {found.get('job')!r}, wanted 'train'")
     return found
@@ -148,7 +168,9 @@ def _locked(file: TextIO) -> bool:
 
 def _refuse_unless_ours(path: Path) -> None:
     try:
-        taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+        taken = path.exists() and not (
+            path.is_dir() and {item.name for item in path.iterdir()} <= {LOCK}
+        )
     except OSError as error:
         raise ResourceError(f"{path} cannot be read: {error.strerror or error}") from None
     if taken and not (path / "sweep.yaml").is_file():

@@ -65,7 +65,7 @@ def run_trial(job: Job, trial: Trial, sweep: Path, home: Path, gpus: float = 0.0
     try:
         with (
             only_attempt(directory.attempts(trial.hash), record, PATIENCE_S),
-            _at_home(home),
+            at_home(home),
             _called(trial, path),
         ):
             _share_gpu(gpus)
@@ -90,8 +90,8 @@ def _share_gpu(gpus: float) -> None:
 
 
 @contextmanager
-def _at_home(home: Path) -> Iterator[None]:
-    """Work where the sweep was started, where this machine has that folder."""
+def at_home(home: Path) -> Iterator[None]:
+    """Work in the folder that relative paths of a sweep count from, where it is there."""
     before = Path.cwd()
     if home.is_dir():
         os.chdir(home)

@@ -28,7 +28,7 @@ log = logging.getLogger("automix")
 
 
 @contextmanager
-def ray_executor(plan: SweepPlan, directory: SweepDirectory, job: Job) -> Iterator[RayExecutor]:
+def on_ray(plan: SweepPlan, directory: SweepDirectory, job: Job) -> Iterator[RayExecutor]:
     """Start or join Ray for as long as the sweep runs.
 
     Raises:
@@ -162,7 +162,7 @@ def _probe(nodes: list[dict[str, Any]], directory: SweepDirectory) -> None:
 
     file = directory.path / "sweep.yaml"
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    look = ray.remote(sees).options(num_cpus=0, max_retries=0)
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(sees)
     asked = []
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
