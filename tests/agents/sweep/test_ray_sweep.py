@@ -1,0 +1,190 @@
+"""Sweeps on Ray: results of plain runs, whatever fails, dies or is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from agents.ray_session import QUIET
+from agents.sweep import resume_sweep, run_sweep
+from agents.sweep.folder import SweepDirectory
+from agents.sweep.job import train
+from agents.sweep.ray_executor import sees
+from tests.agents.sweep.ray_jobs import troubled
+from tests.agents.sweep.stand_ins import WORDS, Inlines
+from tests.cli.conftest import ctrl_c_is_heard  # noqa: F401 (a fixture)
+
+ROOT = Path(__file__).resolve().parents[3]
+LONG = "agent.total_timesteps=480"
+"""Seconds, so that a kill comes in the middle."""
+
+
+def events(path: Path) -> dict[str, list[str]]:
+    """Return what happened to each trial."""
+    found: dict[str, list[str]] = {}
+    for record in SweepDirectory(path).ledger.records():
+        found.setdefault(record["trial"], []).append(record["event"])
+    return found
+
+
+def figures(path: Path) -> dict[str, dict]:
+    """Return the figures of each trial that has finished."""
+    directory = SweepDirectory(path)
+    names = [trial.name for trial in (path / "trials").iterdir()]
+    return {name: found for name in names if (found := directory.figures(name))}
+
+
+def test_a_machine_sees_a_folder_if_the_file_in_it_is_the_same(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("words: []\n")
+    digest = hashlib.sha256(b"words: []\n").hexdigest()
+    assert sees(file, digest)
+    assert not sees(file, "0" * 64)
+    assert not sees(tmp_path / "elsewhere.yaml", digest)
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+def test_two_of_six_fail_the_others_finish_and_resume_runs_only_those(tmp_path):
+    words = [*WORDS, "seed=0,1,2,13,14,15", "sweep.max_retries=1"]
+    path = tmp_path / "s"
+    result = run_sweep(words, path, job=troubled)
+    assert result["finished"] == 4
+    errors = {failure["words"]: failure["error"] for failure in result["failed"]}
+    assert errors["seed=13"] == "it broke"
+    assert errors["seed=14"].startswith("its process or its machine died 2 times")
+    happened = events(path)
+    told = Counter(tuple(happened[trial]) for trial in happened)
+    assert told == {
+        ("planned", "started", "finished"): 3,
+        ("planned", "started", "failed"): 1,  # its own fault: not tried again
+        ("planned", "started", "retried", "failed"): 1,
+        ("planned", "started", "retried", "finished"): 1,
+    }
+    (path / "mended").touch()
+    result = resume_sweep(path, job=troubled)
+    assert (result["finished"], result["failed"]) == (6, [])
+    again = [trial for trial in happened if events(path)[trial] != happened[trial]]
+    assert sorted(again) == sorted(trial for trial in happened if happened[trial][-1] == "failed")
+    plain = tmp_path / "plain"
+    run_sweep(words, plain, job=train, executors=Inlines())
+    assert figures(path) == figures(plain)
+
+
+@pytest.mark.ray
+def test_a_trial_on_two_cores_has_the_same_numbers(tmp_path):
+    words = [*WORDS, "seed=0"]
+    run_sweep([*words, "sweep.cpus_per_trial=2"], tmp_path / "two")
+    run_sweep(words, tmp_path / "one", executors=Inlines())
+    assert figures(tmp_path / "two") == figures(tmp_path / "one")
+    assert len(figures(tmp_path / "one")) == 1
+
+
+# A cluster of two nodes on this machine ----------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head that runs nothing and two nodes of one core, on the loopback, with a token."""
+    for name, value in {**QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 64}.items():
+        monkeypatch.setenv(name, value)
+    import ray
+    from ray._private import ray_constants
+    from ray.cluster_utils import Cluster
+
+    # Else Ray would take the address of this machine on the network.
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+    node = {"node_ip_address": "127.0.0.1", "object_store_memory": 10**8}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**node, "num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        cluster.nodes = [cluster.add_node(num_cpus=1, **node) for _ in range(2)]
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+def test_a_node_is_killed_in_mid_sweep_and_no_number_changes(tmp_path, cluster):
+    words = [*WORDS, LONG, "agent.learning_rate=1e-3,3e-2", "seed=0,1"]
+    path = tmp_path / "s"
+
+    def kill():
+        ledger = path / "ledger.jsonl"
+        while not ledger.exists() or ledger.read_text().count('"started"') < 2:
+            time.sleep(0.1)
+        cluster.remove_node(cluster.nodes[1], allow_graceful=False)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    result = run_sweep([*words, f"ray.address={cluster.address}"], path)
+    killer.join()
+    assert (result["finished"], result["failed"]) == (4, [])
+    assert sum(told.count("retried") for told in events(path).values()) == 1
+    plain = tmp_path / "plain"
+    run_sweep(words, plain, executors=Inlines())
+    assert figures(path) == figures(plain)
+
+
+# The command itself, told to stop and killed -----------------------------------------------------
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+@pytest.mark.usefixtures("ctrl_c_is_heard")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_the_command_can_be_stopped_and_killed_and_goes_on(tmp_path, sent):
+    words = (*WORDS, LONG, "seed=0,1,2", "--run-dir", "s")
+    command = [sys.executable, str(ROOT / "run.py"), "sweep", *words]
+    path = tmp_path / "s"
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    ledger = path / "ledger.jsonl"
+    while not ledger.exists() or '"started"' not in ledger.read_text():
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.1)
+    below = descendants(run.pid)
+    assert below
+    run.send_signal(sent)
+    _, err = run.communicate(timeout=120)
+    if sent == signal.SIGINT:
+        assert run.returncode == 130
+        assert f"next: python run.py resume {path}" in err
+        assert "Traceback" not in err
+        assert "interrupted" in [told[-1] for told in events(path).values()]
+        assert json.loads((path / "status.json").read_text())["state"] == "interrupted"
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in below if is_there(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert again.returncode == 0, again.stderr
+    assert len(figures(path)) == 3
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    below = [int(child) for child in children.read_text().split()] if children.exists() else []
+    return [*below, *(grandchild for child in below for grandchild in descendants(child))]
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
