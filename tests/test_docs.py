@@ -21,8 +21,9 @@ import pytest
 import torch
 
 from agents.cli.main import COMMANDS
-from agents.config import groups, keys, load_settings
+from agents.config import choices_of, groups, keys, load_settings
 from agents.jobs import run_train
+from agents.sweep.plan import plan_of
 from automix import errors, masks
 from automix.actions import MixAction
 from automix.data import DATASETS
@@ -256,7 +257,8 @@ def test_every_setting_exists(page):
             and "<" not in value
             and key in {*keys(), *groups()}
         ):
-            load_settings([code])
+            for word in choices_of([code])[0].words:
+                load_settings([word])
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -275,7 +277,11 @@ def test_every_command_line_can_be_typed(page):
             continue
         assert words[0] in COMMANDS, f"{words[0]} is no command"
         overrides = [word for word in words if re.match(r"[a-z_.]+=", word) and "<" not in word]
-        load_settings([word for word in overrides if "..." not in word])
+        overrides = [word for word in overrides if "..." not in word]
+        if words[0] == "sweep":
+            plan_of(overrides)
+        else:
+            load_settings(overrides)
 
 
 # Commands ----------------------------------------------------------------------------------------
