@@ -80,7 +80,7 @@ def resume_sweep(path: Path, *, job: Job = train, executors: Executors = on_ray)
 def _run(
     plan: SweepPlan, path: Path, overwrite: bool, job: Job, executors: Executors
 ) -> dict[str, Any]:
-    start = time.monotonic()
+    start, path = time.monotonic(), path.absolute()
     if not plan.ray.address:
         at_once_on_this_machine(plan)  # before anything is made: it may not hold a single trial
     check_trials(plan)
