@@ -55,6 +55,7 @@ def test_a_machine_sees_a_folder_if_the_file_in_it_is_the_same(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.fault
+@pytest.mark.timeout(900)
 def test_two_of_six_fail_the_others_finish_and_resume_runs_only_those(tmp_path):
     words = [*WORDS, "seed=0,1,2,13,14,15", "sweep.max_retries=1"]
     path = tmp_path / "s"
@@ -118,6 +119,7 @@ def cluster(monkeypatch):
 
 @pytest.mark.ray
 @pytest.mark.fault
+@pytest.mark.timeout(900)
 def test_a_node_is_killed_in_mid_sweep_and_no_number_changes(tmp_path, cluster):
     words = [*WORDS, LONG, "agent.learning_rate=1e-3,3e-2", "seed=0,1"]
     path = tmp_path / "s"
@@ -144,6 +146,7 @@ def test_a_node_is_killed_in_mid_sweep_and_no_number_changes(tmp_path, cluster):
 
 @pytest.mark.ray
 @pytest.mark.fault
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_the_command_can_be_stopped_and_killed_and_goes_on(tmp_path, sent):
@@ -155,21 +158,21 @@ def test_the_command_can_be_stopped_and_killed_and_goes_on(tmp_path, sent):
     while not ledger.exists() or '"started"' not in ledger.read_text():
         assert run.poll() is None, run.stderr.read()
         time.sleep(0.1)
-    below = descendants(run.pid)
+    below = [pid for pid in descendants(run.pid) if not waits_for_the_cluster(pid)]
     assert below
     run.send_signal(sent)
-    _, err = run.communicate(timeout=120)
+    _, err = run.communicate(timeout=200)
     if sent == signal.SIGINT:
         assert run.returncode == 130
         assert f"next: python run.py resume {path}" in err
         assert "Traceback" not in err
         assert "interrupted" in [told[-1] for told in events(path).values()]
         assert json.loads((path / "status.json").read_text())["state"] == "interrupted"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while (left := [pid for pid in below if is_there(pid)]) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert again.returncode == 0, again.stderr
     assert len(figures(path)) == 3
 
@@ -179,6 +182,14 @@ def descendants(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children")
     below = [int(child) for child in children.read_text().split()] if children.exists() else []
     return [*below, *(grandchild for child in below for grandchild in descendants(child))]
+
+
+def waits_for_the_cluster(pid: int) -> bool:
+    """Whether it is one of Ray's agents, which look for a killed cluster for a minute, idle."""
+    try:
+        return "Agent" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return True
 
 
 def is_there(pid: int) -> bool:
