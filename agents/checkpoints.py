@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import automix
+from agents.pace import Pace
 from automix.errors import ConfigError, DataError, ResourceError
 from automix.files import read_json, short, write_text
 from automix.snapshots import from_bytes, to_bytes
@@ -93,17 +94,12 @@ class Checkpoints:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._settings, self._run_settings = folder, settings, run_settings
-        self._clock = clock
-        self._written: float | None = None
-        self._cost = 0.0
+        self._pace = Pace(settings.share, clock=clock)
         self._damaged: set[str] = set()
 
     def due(self) -> bool:
         """Return whether enough time has passed for another; at first, at once."""
-        share = self._settings.share
-        if share == 0 or self._written is None:
-            return share > 0
-        return self._clock() - self._written >= self._cost * (1 - share) / share
+        return self._pace.due()
 
     def write(
         self, step: int, states: Callable[[], Mapping[str, Any]], score: float | None = None
@@ -118,13 +114,11 @@ class Checkpoints:
         Raises:
             ResourceError: If the disk is full or cannot be written to; what was there stays.
         """
-        start = self._clock()
-        files = {f"{name}{SUFFIX}": to_bytes(state) for name, state in states().items()}
-        path = self._store(step, files, score)
-        write_text(self._folder / LATEST, path.name + "\n")
-        self._thin_out()
-        self._written = self._clock()
-        self._cost = self._written - start
+        with self._pace.noting():
+            files = {f"{name}{SUFFIX}": to_bytes(state) for name, state in states().items()}
+            path = self._store(step, files, score)
+            write_text(self._folder / LATEST, path.name + "\n")
+            self._thin_out()
         return path
 
     def newest(self) -> Checkpoint | None:

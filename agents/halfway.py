@@ -11,6 +11,9 @@ from agents.pace import Pace
 from automix.errors import DataError
 from automix.snapshots import load_snapshot, save_snapshot
 
+GUESS_S = 0.2
+"""What a note is taken to cost at first, so that pieces of work of a few seconds write none."""
+
 log = logging.getLogger("automix")
 
 
@@ -51,7 +54,7 @@ class Saver:
     """
 
     def __init__(self, path: Path | None, share: float) -> None:
-        self._path, self._pace = path, Pace(share)
+        self._path, self._pace = path, Pace(share, GUESS_S)
 
     def due(self) -> bool:
         """Return whether the state is to be noted now."""

@@ -6,21 +6,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-GUESS_S = 0.2
-"""What the first note is taken to cost before anything is known."""
-
 
 class Pace:
     """Says when the next note is due: when the last one is a small share of the time since.
 
     Args:
         share: The most of the time that notes may take, in [0, 1]; 0 never, 1 always.
+        guess_s: What the first note is taken to cost; with 0 it is due at once.
         clock: Seconds.
     """
 
-    def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, share: float, guess_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._share, self._clock = share, clock
-        self._cost, self._last = GUESS_S, clock()
+        self._cost, self._last = guess_s, clock()
 
     def due(self) -> bool:
         """Return whether a note may be taken now."""

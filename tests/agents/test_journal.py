@@ -8,7 +8,7 @@ import pytest
 
 from agents.halfway import Halfway
 from agents.journal import Journal
-from agents.pace import GUESS_S, Pace
+from agents.pace import Pace
 from agents.workers import InlineWorker
 
 
@@ -22,8 +22,8 @@ class Clock:
 
 def test_a_note_waits_until_the_last_one_was_a_small_share_of_the_time():
     clock = Clock()
-    pace = Pace(0.02, clock)
-    clock.now += GUESS_S * 49 - 0.01
+    pace = Pace(0.02, 0.2, clock)
+    clock.now += 0.2 * 49 - 0.01
     assert not pace.due()
     clock.now += 0.02
     assert pace.due()
@@ -35,9 +35,13 @@ def test_a_note_waits_until_the_last_one_was_a_small_share_of_the_time():
     assert pace.due()
 
 
+def test_what_is_taken_to_cost_nothing_is_due_at_once():
+    assert Pace(0.02).due()
+
+
 def test_a_share_of_one_notes_always_and_of_none_never():
     clock = Clock()
-    always, never = Pace(1.0, clock), Pace(0.0, clock)
+    always, never = Pace(1.0, 0.2, clock), Pace(0.0, 0.2, clock)
     assert always.due()
     clock.now += 1e9
     assert not never.due()
