@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
@@ -12,11 +13,13 @@ import numpy as np
 from agents import ray_hosting as hosting
 from agents.ray_env_state import Files
 from agents.ray_hosting import EnvError, MakeEnv, Stepped, row
-from agents.workers import Worker, WorkerDied, WorkerError
+from agents.workers import MortalWorker, Worker, WorkerDied, WorkerError
+from automix.errors import AutomixError
 from automix.seeding import derived_seed
 
 log = logging.getLogger("automix")
 
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
 _CHANGES = (hosting.reset, hosting.step, hosting.set_to, hosting.call)
 """What may change an environment, and is done again after the checkpoint is restored."""
 
@@ -44,10 +47,11 @@ class Block:
         self.first = self.size = 0
         self.gone = False
         """Whether the worker died too often."""
-        self._pending: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+        self._pending: Call = (hosting.close, ())
+        self._busy = False
         self._why_not = "" if keeps else "checkpoint_share is 0"
         self._states: Sequence[bytes] = ()
-        self._since: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._since: list[Call] = []
         self._given: list[dict[str, Any]] = []
         self._given_then: list[dict[str, Any]] = []
         self._started: tuple[list[int | None], list[dict[str, Any]]] | None = None
@@ -81,7 +85,7 @@ class Block:
             args = deepcopy(args)  # what is done again must be what was done
         self._pending = function, args
         if not (function is hosting.step and self._lost):
-            self.worker.submit(function, *args)
+            self._send(function, *args)
 
     def result(self) -> Any:
         """Wait for the function, restart the worker if it dies, and return what was returned.
@@ -90,9 +94,7 @@ class Block:
             EnvError: If an environment raised an error.
             WorkerError: If the worker died too often.
         """
-        assert self._pending is not None
         function, args = self._pending
-        self._pending = None
         try:
             if function is hosting.step and self._lost:
                 answer = self._cut_short()
@@ -103,15 +105,23 @@ class Block:
         self._note(function, args, answer)
         return answer
 
+    def _send(self, function: Callable[..., Any], *args: Any) -> None:
+        self.worker.submit(function, *args)
+        self._busy = True
+
     def _answer(self) -> Any:
         try:
-            return self.worker.result()
-        except EnvError as error:
-            log.debug("%s: %s", self.worker.name, error.trace)
+            answer = self.worker.result()
+        except AutomixError as error:
+            self._busy = False
+            if isinstance(error, EnvError):
+                log.debug("%s: %s", self.worker.name, error.trace)
             raise
+        self._busy = False
+        return answer
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        self.worker.submit(function, *args)
+        self._send(function, *args)
         return self._answer()
 
     def _again(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -191,11 +201,18 @@ class Block:
             self._states, self._given_then = answer.states, [dict(g) for g in self._given]
             self._files |= answer.files
 
-    def close(self) -> None:
-        """Close the environments, after what is under way; the worker belongs to the caller."""
+    def close(self, until: float) -> None:
+        """Close the environments; what is under way, and this, may take until a time."""
         try:
-            if self._pending and not self._lost:
+            if self._busy and self._is_done(until):
                 self._answer()
-            self._ask(hosting.close)
-        except WorkerError as error:
+            if not self._busy:
+                self._send(hosting.close)
+                if self._is_done(until):
+                    self._answer()
+        except AutomixError as error:
             log.debug("%s, while it was closed: %s", self.worker.name, error)
+
+    def _is_done(self, until: float) -> bool:
+        worker, left = self.worker, max(until - time.monotonic(), 0)
+        return not isinstance(worker, MortalWorker) or bool(worker.wait_any([worker], left))

@@ -33,6 +33,9 @@ from agents.ray_session import RaySettings, capacity
 from agents.workers import Worker, start_workers
 from automix.errors import AutomixError, ConfigError
 
+CLOSE_S = 10.0
+"""Seconds that environments have to end a step and close themselves."""
+
 
 class HostedVecEnv(VecEnv):
     """Environments in workers of any kind, dealt out in the order of their functions.
@@ -149,13 +152,17 @@ class HostedVecEnv(VecEnv):
         return answers
 
     def close(self) -> None:
-        """Close the environments, after a step that is under way; a second time does nothing."""
+        """Close the environments, after a step that is under way; a second time does nothing.
+
+        What takes too long, because it hangs, is left as it is: it ends with its worker.
+        """
         if self.closed:
             return
         self.closed, self.waiting = True, False
+        until = time.monotonic() + CLOSE_S
         for block in self._blocks:
             if not block.gone:
-                block.close()
+                block.close(until)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of environments, looked up through their wrappers."""
