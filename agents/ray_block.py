@@ -12,9 +12,10 @@ import numpy as np
 
 from agents import ray_hosting as hosting
 from agents.ray_env_state import Files
-from agents.ray_hosting import EnvError, MakeEnv, Stepped, row
+from agents.ray_hosted import Stepped, row
+from agents.ray_hosting import EnvError, MakeEnv
 from agents.workers import MortalWorker, Worker, WorkerDied, WorkerError
-from automix.errors import AutomixError
+from automix.errors import AutomixError, ConfigError
 from automix.seeding import derived_seed
 
 log = logging.getLogger("automix")
@@ -69,8 +70,19 @@ class Block:
         return slice(self.first, self.first + self.size)
 
     def build(self) -> None:
-        """Start to build the environments; ``result`` then returns what ``prepare`` does."""
-        self.submit(hosting.prepare, *self._built_from, self._files)
+        """Start to build the environments; ``result`` then returns what ``prepare`` does.
+
+        Raises:
+            ConfigError: If a function cannot be sent to the worker.
+        """
+        try:
+            self.submit(hosting.prepare, *self._built_from, self._files)
+        except TypeError as error:
+            why = " ".join(str(error.__cause__ or error).split())
+            raise ConfigError(
+                f"an env_fn cannot be sent to {self.worker.name}: {why}",
+                "build what cannot be sent, such as a lock or an open file, inside the function",
+            ) from None
 
     def number(self, first: int, sizes: Sequence[int]) -> None:
         """Start to tell the worker how its environments are called from now on."""

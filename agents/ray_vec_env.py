@@ -28,7 +28,8 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 
 from agents import ray_hosting as hosting
 from agents.ray_block import Block
-from agents.ray_hosting import MakeEnv, Stepped, by_leaf, joined
+from agents.ray_hosted import Stepped, by_leaf, joined
+from agents.ray_hosting import MakeEnv
 from agents.ray_session import RaySettings, capacity
 from agents.workers import Worker, start_workers
 from automix.errors import AutomixError, ConfigError
@@ -97,6 +98,7 @@ class HostedVecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Start a step everywhere."""
+        self._settle()
         for block in self._blocks:
             block.submit(hosting.step, actions[block.own])
         self.waiting = True
@@ -114,7 +116,13 @@ class HostedVecEnv(VecEnv):
         return whole.observations, whole.rewards, whole.dones, deepcopy(whole.infos)
 
     def _settle(self) -> None:
-        """Wait for a step that is under way, so that other things can be asked."""
+        """Wait for a step that is under way, so that other things can be asked.
+
+        Raises:
+            AutomixError: If the environments are closed; a worker would come to life again.
+        """
+        if self.closed:
+            raise AutomixError("the environments are closed")
         if self.waiting:
             self.waiting = False
             self._early = self._results(self._blocks)

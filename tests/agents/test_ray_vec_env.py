@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -30,12 +31,13 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from agents.ray_env_state import CannotKeepError, env_state, monitor_files, restore_env
-from agents.ray_hosting import EnvError, MissingAttributeError, rows_of
+from agents.ray_hosted import rows_of
+from agents.ray_hosting import EnvError, MissingAttributeError
 from agents.ray_session import RaySettings, ray_session
 from agents.ray_vec_env import HostedVecEnv, Pace, RayVecEnv, room_for, shares
 from agents.workers import InlineWorker, Worker, WorkerDied, WorkerError
 from automix.data.tasks import FamilySettings
-from automix.errors import ConfigError, ResourceError
+from automix.errors import AutomixError, ConfigError, ResourceError
 from automix.seeding import borrowed_global_rng
 from envs import ImageWorld, MixEnv, MixVectorEnv, SurrogateVectorEnv
 from tests import tiny
@@ -300,7 +302,7 @@ def test_a_reset_in_mid_step_forgets_the_step(workers):
     env.reset()
     env.step_async(np.zeros(3, dtype=np.int64))
     assert (env.reset()[:, 0] == 0).all()
-    with pytest.raises(Exception, match="without step_async"):
+    with pytest.raises(AutomixError, match="without step_async"):
         env.step_wait()
     env.close()
 
@@ -495,6 +497,13 @@ def test_what_cannot_be_is_refused(env_fns, words, message, workers):
         HostedVecEnv(env_fns, workers, **words)
 
 
+@RAY
+def test_a_function_that_cannot_be_sent_is_refused(actors):
+    lock = threading.Lock()
+    with pytest.raises(ConfigError, match=r"an env_fn cannot be sent to worker 0: cannot.*lock"):
+        HostedVecEnv([lambda: lock], actors)
+
+
 def test_one_environment_cannot_stand_for_two():
     env = Walk()
     with pytest.raises(ConfigError, match=r"env_fns\[1\] failed: it returned the env.* of another"):
@@ -515,6 +524,16 @@ def test_one_environment_cannot_stand_for_two():
 def test_arguments_are_checked_before_ray_is_touched(words, message):
     with pytest.raises(ConfigError, match=message):
         RayVecEnv([Walk], **words)
+
+
+def test_what_is_closed_stays_closed():
+    env = HostedVecEnv(walks(2), [worker := InlineWorker()])
+    env.reset()
+    env.close()
+    for ask in (env.reset, partial(env.get_attr, "place"), partial(step_on, env, 1)):
+        with pytest.raises(AutomixError, match="are closed"):
+            ask()
+    assert worker._state == {}
 
 
 def test_errors_keep_their_kind_on_the_way():
