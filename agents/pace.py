@@ -32,5 +32,10 @@ class Pace:
         """Measure what a note costs while the block takes it."""
         start = self._clock()
         yield
+        self.took(self._clock() - start)
+
+    def took(self, seconds: float | None) -> None:
+        """Say that a note was taken just now, and what it cost, if that is known."""
         self._last = self._clock()
-        self._cost = self._last - start
+        if seconds is not None:
+            self._cost = seconds

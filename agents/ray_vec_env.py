@@ -27,6 +27,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 from agents import ray_hosting as hosting
+from agents.pace import Pace
 from agents.ray_block import Block
 from agents.ray_hosted import Stepped, by_leaf, joined
 from agents.ray_hosting import MakeEnv
@@ -322,27 +323,6 @@ def room_for(settings: RaySettings) -> int:
     if settings.gpus_per_worker:
         room = min(room, there.gpus / settings.gpus_per_worker)
     return max(1, int(room + 1e-6))
-
-
-class Pace:
-    """When to do something that may take a share of the time only.
-
-    Args:
-        share: From 0 to 1.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share, self._wait, self._end = share, 0.0, time.monotonic()
-
-    def due(self) -> bool:
-        """Whether enough time has gone by since the last time."""
-        return self._share > 0 and time.monotonic() - self._end >= self._wait
-
-    def took(self, seconds: float | None) -> None:
-        """Note that it was done just now, and how long it took, if that is known."""
-        self._end = time.monotonic()
-        if seconds is not None:
-            self._wait = seconds * (1 - self._share) / self._share
 
 
 def shares(items: int, hands: int) -> list[range]:

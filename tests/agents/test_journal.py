@@ -35,6 +35,18 @@ def test_a_note_waits_until_the_last_one_was_a_small_share_of_the_time():
     assert pace.due()
 
 
+def test_a_note_whose_cost_nobody_knows_costs_what_the_last_one_did():
+    clock = Clock()
+    pace = Pace(0.02, clock=clock)
+    pace.took(1.0)
+    clock.now += 48.9
+    pace.took(None)
+    clock.now += 48.9
+    assert not pace.due()
+    clock.now += 0.2
+    assert pace.due()
+
+
 def test_what_is_taken_to_cost_nothing_is_due_at_once():
     assert Pace(0.02).due()
 

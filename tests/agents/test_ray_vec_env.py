@@ -34,7 +34,7 @@ from agents.ray_env_state import CannotKeepError, env_state, monitor_files, rest
 from agents.ray_hosted import rows_of
 from agents.ray_hosting import EnvError, MissingAttributeError
 from agents.ray_session import RaySettings, ray_session
-from agents.ray_vec_env import HostedVecEnv, Pace, RayVecEnv, room_for, shares
+from agents.ray_vec_env import HostedVecEnv, RayVecEnv, room_for, shares
 from agents.workers import InlineWorker, Worker, WorkerDied, WorkerError
 from automix.data.tasks import FamilySettings
 from automix.errors import AutomixError, ConfigError, ResourceError
@@ -550,23 +550,6 @@ def test_functions_are_dealt_in_their_order_and_equally(items, hands):
     assert min(sizes) > 0
     assert max(sizes) - min(sizes) <= 1
     assert len(dealt) == min(items, hands)
-
-
-def test_a_checkpoint_waits_until_the_last_was_a_small_share(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    pace = Pace(0.02)
-    assert pace.due()
-    pace.took(1.0)
-    now[0] += 48.9
-    assert not pace.due()
-    pace.took(None)
-    now[0] += 49.0
-    assert pace.due()
-    assert not Pace(0).due()
-    every = Pace(1)
-    every.took(5.0)
-    assert every.due()
 
 
 # State -------------------------------------------------------------------------------------------

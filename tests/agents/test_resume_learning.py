@@ -39,7 +39,7 @@ VARIANTS = [
     ("sac", "env.fork=true"),
     # Rollouts that begin and end within episodes:
     ("a2c", "agent.n_steps=3"),
-    ("dqn", "agent.train_freq=3", "agent.target_update_interval=12"),
+    ("dqn", "agent.train_freq=3", "agent.target_update_interval=20"),
     # A buffer of 5 places that is overwritten within a rollout, and returns over several steps:
     ("td3", "agent.train_freq=3", "agent.buffer_size=20"),
     ("qr_dqn", "agent.train_freq=3", "agent.buffer_size=20", "agent.n_steps=2"),
