@@ -17,8 +17,15 @@ def command(path: Path, as_json: bool) -> None:
     """Go on with a run that was interrupted or killed, from its last checkpoint.
 
     Its directory is all that is needed. What comes out equals what the run would have come to if it
-    had been left alone; a finished run is left as it is.
+    had been left alone; a finished run is left as it is. Of a sweep, what has not finished or has
+    failed is run.
     """
+    if (path / "sweep.yaml").is_file():
+        from agents.cli.sweep_command import conclude
+        from agents.sweep import resume_sweep
+
+        conclude(resume_sweep(path), as_json)
+        return
     from agents.cli.runs import print_outcome
     from agents.jobs import resume
 

@@ -43,7 +43,7 @@ class SweepDirectory:
 
     def status(self, state: str, **facts: Any) -> None:
         """Write ``status.json``."""
-        RunDirectory(self.path).status(state, job="sweep", **facts)
+        RunDirectory(self.path, "sweep").status(state, **facts)
 
     def figures(self, name: str) -> dict[str, float] | None:
         """Return the figures of a trial; None if it has not finished."""

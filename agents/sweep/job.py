@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.jobs import train_or_resume
 from agents.settings import RunSettings
 from agents.sweep.folder import SweepDirectory, only_attempt
 from agents.sweep.plan import Trial
@@ -43,9 +44,7 @@ class Outcome:
 
 def train(settings: RunSettings, path: Path) -> Mapping[str, Any]:
     """Learn, compare and report in a run directory, from wherever it stands."""
-    from agents.jobs import run_train
-
-    return run_train(settings, path, overwrite=path.exists())
+    return train_or_resume(settings, path)
 
 
 def run_trial(job: Job, trial: Trial, sweep: Path, home: Path, gpus: float = 0.0) -> Outcome:

@@ -15,7 +15,7 @@ from agents.config import Choices, choices_of, load_settings, read_section
 from agents.jobs import check
 from agents.progress import progress
 from agents.ray_session import RaySettings
-from agents.rundir import plain
+from agents.rundir import FREE, plain
 from agents.settings import RunSettings
 from agents.sweep.settings import SweepSettings
 from automix.errors import AutomixError, ConfigError, ResourceError
@@ -30,12 +30,6 @@ NOT_OF_A_TRIAL = {
     "backend": "trials are Ray's work, each with processes of its own",
 }
 """Keys that a sweep sets itself."""
-
-CHANGE_NOTHING = (
-    *("name", "workers", "backend", "ray", "max_restarts", "step_timeout_s", "checkpoint"),
-    "published",
-)
-"""Settings that a trial's numbers do not depend on: its hash leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ def check_trials(plan: SweepPlan) -> None:
 def hash_of(settings: RunSettings) -> str:
     """Return twelve hex digits that stand for everything a trial's numbers depend on."""
     values = plain(asdict(settings))
-    for name in CHANGE_NOTHING:
+    for name in FREE:
         values.pop(name)
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

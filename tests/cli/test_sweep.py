@@ -68,6 +68,11 @@ def test_failed_trials_end_with_code_5_and_a_way_on(cli):
     assert "2 of 4 trials failed; agent.learning_rate=0.001 seed=13: it broke" in done.error
     assert result["failed"][0]["log"] in done.error
     assert done.hint.endswith(f"python run.py resume {Path.cwd() / 's'}")
+    again = cli("resume", "s", "--json")
+    assert again.code == 5  # nobody has mended it
+    assert json.loads(again.out) | {"wall_s": 0} == result | {"wall_s": 0}
+    ledger = (Path("s") / "ledger.jsonl").read_text()
+    assert (ledger.count('"finished"'), ledger.count('"failed"')) == (2, 4)
 
 
 @pytest.mark.parametrize(
