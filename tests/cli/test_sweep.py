@@ -12,7 +12,7 @@ import agents.sweep
 import agents.sweep.cost
 import agents.sweep.ray_executor
 from agents.ray_session import Capacity
-from agents.sweep import run_sweep
+from agents.sweep import resume_sweep, run_sweep
 from tests.agents.sweep.stand_ins import WORDS, Inlines, toy
 from tests.cli.conftest import everything_below
 
@@ -22,7 +22,9 @@ SWEPT = (*WORDS, "agent.learning_rate=1e-3,2e-3")
 @pytest.fixture
 def no_ray(monkeypatch):
     """Trials take no time and run in this process."""
-    monkeypatch.setattr(agents.sweep, "run_sweep", partial(run_sweep, job=toy, executors=Inlines()))
+    words = {"job": toy, "executors": Inlines()}
+    monkeypatch.setattr(agents.sweep, "run_sweep", partial(run_sweep, **words))
+    monkeypatch.setattr(agents.sweep, "resume_sweep", partial(resume_sweep, **words))
 
 
 def test_a_plan_is_shown_and_no_disk_is_touched(cli, monkeypatch):
