@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 
 import pytest
@@ -121,8 +122,7 @@ def test_a_trial_whose_directory_is_gone_runs_again(tmp_path, inlines):
     path = tmp_path / "s"
     run_sweep(["seed=0,1"], path, job=toy, executors=inlines)
     lost = plan_of(["seed=0,1"]).trials[0]
-    for file in SweepDirectory(path).trial(lost.hash).iterdir():
-        file.unlink()
+    shutil.rmtree(SweepDirectory(path).trial(lost.hash))
     run_sweep(["seed=0,1"], path, job=toy, executors=inlines)
     assert inlines.ran == ["seed=0"]
 
