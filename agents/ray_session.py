@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -98,11 +99,14 @@ def ray_session(settings: RaySettings, cpus: float = 0, gpus: float = 0) -> Iter
 
 
 def capacity(settings: RaySettings) -> Capacity:
-    """Return what the Ray of the settings has, or would have.
+    """Return what the Ray that is up has, or else what the Ray of the settings has or would have.
 
     Raises:
         ResourceError: If it is a cluster that cannot be reached.
     """
+    ray = sys.modules.get("ray")
+    if ray and ray.is_initialized():
+        return _capacity()
     if not settings.address:
         return _machine()
     with ray_session(settings):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.ray_session import QUIET
+from agents.ray_session import QUIET, _read_auth_anew
 from agents.sweep import resume_sweep, run_sweep
 from agents.sweep.folder import SweepDirectory
 from agents.sweep.job import train
@@ -103,6 +103,7 @@ def cluster(monkeypatch):
     from ray._private import ray_constants
     from ray.cluster_utils import Cluster
 
+    _read_auth_anew()  # another test may have had a Ray of its own
     # Else Ray would take the address of this machine on the network.
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
     node = {"node_ip_address": "127.0.0.1", "object_store_memory": 10**8}
