@@ -229,8 +229,8 @@ def section(parts: Sequence[Part]) -> Section:
         title="Checkpoints",
         about="Learning with checkpoints on the disk of temporary files. Collect: all trainings' "
         "states, as bytes from the workers. Encode and write: one file each for agent and "
-        "trainings, hashed and on the disk. Share: of the time from the end of the first "
-        "checkpoint to the end of the last, the copies of the agent at rollouts included.",
+        "trainings, hashed and on the disk. Share: of the time from the first checkpoint "
+        "to the last, that one left out, the copies of the agent at rollouts included.",
         columns=list(dict.fromkeys(name for row in rows for name in row)),
         rows=rows,
         targets=[
@@ -278,11 +278,14 @@ def _medians(part: Part, name: str) -> float:
 
 
 def share_taken(part: Part) -> float | None:
-    """Return the share of the time that checkpoints took, in [0, 1]; None of fewer than two."""
+    """Return the share of the time that checkpoints took, in [0, 1]; None of fewer than two.
+
+    What one costs is paid by the wait after it, so each counts with the time until the next.
+    """
     writes = part.spans[WRITE]
     if len(writes) < 2:
         return None
-    first, last = writes[0][1], writes[-1][1]
+    first, last = writes[0][0], writes[-1][0]
     spans = [*writes, *part.spans[COPY]]
     return sum(end - start for start, end in spans if first <= start < last) / (last - first)
 
@@ -290,7 +293,7 @@ def share_taken(part: Part) -> float | None:
 def apart(part: Part) -> float | None:
     """Return the mean seconds from one checkpoint to the next; None of fewer than two."""
     writes = part.spans[WRITE]
-    return (writes[-1][1] - writes[0][1]) / (len(writes) - 1) if len(writes) > 1 else None
+    return (writes[-1][0] - writes[0][0]) / (len(writes) - 1) if len(writes) > 1 else None
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ def part(name: str = DEFAULT, **spans: list[tuple[float, float]]) -> Part:
     return Part(name=name, size=3_000_000, epoch_s=0.4, spans=SPANS | spans, resume=(0.7, 0.1))
 
 
-def test_the_share_is_that_of_all_but_the_first_since_its_end():
-    # Two writes and the one copy that was made between 2 s and 102 s.
+def test_the_share_is_that_of_all_but_the_last_until_it_begins():
+    # Two writes and the one copy that was made between 1 s and 101 s.
     assert checkpoints.share_taken(part()) == pytest.approx(2.5 / 100)
     assert checkpoints.apart(part()) == pytest.approx(50)
     assert checkpoints.share_taken(part(write=[(1.0, 2.0)])) is None
