@@ -49,7 +49,7 @@ class CheckpointSettings:
     """How often a run notes where it is, and how much of that is kept."""
 
     share: float = 0.02
-    """The most of the time that checkpoints may take: the next one waits until the last one is that
+    """The most of the time that checkpoints may take: the next one waits until all of them are that
     small a part. Never more often than once an epoch; 0 writes none, 1 one after every epoch."""
     keep: int = 2
     """The last so many are kept, and the one with the best validation accuracy."""

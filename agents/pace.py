@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 
 class Pace:
-    """Says when the next note is due: when the last one is a small share of the time since.
+    """Says when the next note is due: when all of them, with it, are a small share of the time.
+
+    The next one is taken to cost what the last one did. One that was slow is paid for by a longer
+    wait, whatever the guess was.
 
     Args:
         share: The most of the time that notes may take, in [0, 1]; 0 never, 1 always.
@@ -20,12 +23,13 @@ class Pace:
         self, share: float, guess_s: float = 0.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._share, self._clock = share, clock
-        self._cost, self._last = guess_s, clock()
+        self._cost, self._spent, self._start = guess_s, 0.0, clock()
 
     def due(self) -> bool:
         """Return whether a note may be taken now."""
-        waited = self._clock() - self._last
-        return self._share > 0 and waited * self._share >= self._cost * (1 - self._share)
+        worked = self._clock() - self._start - self._spent
+        noted = self._spent + self._cost
+        return self._share > 0 and noted * (1 - self._share) <= worked * self._share
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -36,6 +40,6 @@ class Pace:
 
     def took(self, seconds: float | None) -> None:
         """Say that a note was taken just now, and what it cost, if that is known."""
-        self._last = self._clock()
         if seconds is not None:
             self._cost = seconds
+        self._spent += self._cost

@@ -113,8 +113,7 @@ class HostedVecEnv(VecEnv):
         for number, info in whole.reset_infos.items():
             self.reset_infos[number] = deepcopy(info)
         self._keep()
-        # Copied because what comes from another process may be read-only.
-        return whole.observations, whole.rewards, whole.dones, deepcopy(whole.infos)
+        return whole.observations, whole.rewards, whole.dones, writable(whole.infos)
 
     def _settle(self) -> None:
         """Wait for a step that is under way, so that other things can be asked.
@@ -323,6 +322,17 @@ def room_for(settings: RaySettings) -> int:
     if settings.gpus_per_worker:
         room = min(room, there.gpus / settings.gpus_per_worker)
     return max(1, int(room + 1e-6))
+
+
+def writable(value: Any) -> Any:
+    """Return plain data whose arrays can be written to: those of another process may not be."""
+    if isinstance(value, dict):
+        return {key: writable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [writable(item) for item in value]
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        return value.copy()
+    return value
 
 
 def shares(items: int, hands: int) -> list[range]:

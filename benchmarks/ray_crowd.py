@@ -45,7 +45,8 @@ class CrowdWorker(RayWorker):
         index = int(self.name.rpartition(" ")[2])
         remote = partial(self._shared.run.remote, index)
         self._actor = SimpleNamespace(run=SimpleNamespace(remote=remote))
-        self._ready = self._answer = None
+        self._checked = True  # there is nothing to set up
+        self._answer = None
 
     def close(self) -> None:
         """Do nothing: the actor belongs to all."""

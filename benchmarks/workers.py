@@ -5,11 +5,10 @@ python -m benchmarks.workers
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -65,27 +64,9 @@ class Took:
 def run(seconds: float) -> Section:
     """Step the trainings of a learning run, and single environments, by turns."""
     counts = list(dict.fromkeys([1, min(2, usable_cores()), usable_cores()]))
-    with threads(1), as_eager(), ray_session(RaySettings(), usable_cores()):
+    with threads(1), ray_session(RaySettings(), usable_cores()):
         keep_memory()
         return section(_groups(counts, 0.6 * seconds), _singles(0.4 * seconds))
-
-
-@contextmanager
-def as_eager() -> Iterator[None]:
-    """Let Ray's workers be scheduled as those of pipes are, in a Ray that starts inside the block.
-
-    Ray gives its own a niceness of 15. Where others use the cores too, as on a shared machine, that
-    would be all that is measured.
-    """
-    name = "RAY_worker_niceness"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
 
 
 def section(groups: Mapping[Crew, Took], singles: Mapping[str, Took]) -> Section:
@@ -135,8 +116,6 @@ def section(groups: Mapping[Crew, Took], singles: Mapping[str, Took]) -> Section
             "Core time is the busiest worker's, with what this process spends before and after: "
             "the ratio that free cores would show if messages took no time. Where the two ratios "
             "are far apart, others used the machine.",
-            "Ray's workers run at niceness 0 here; by itself Ray gives them 15, so that whatever "
-            "else wants a core comes first.",
         ],
     )
 

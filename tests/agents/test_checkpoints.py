@@ -117,6 +117,7 @@ def test_the_final_weights_beside_them_stay(tmp_path):
 def test_the_next_waits_until_the_last_is_a_small_part_of_the_time(tmp_path):
     clock = Clock()
     kept = checkpoints(tmp_path, clock, share=0.1)
+    start = clock.now
     assert kept.due(), "the first shows what one costs"
 
     def slow(seconds: float) -> Callable[[], dict[str, Any]]:
@@ -126,10 +127,11 @@ def test_the_next_waits_until_the_last_is_a_small_part_of_the_time(tmp_path):
 
         return collect
 
-    for cost in (2.0, 0.5):
-        kept.write(1, slow(cost))
+    for written in (1, 2, 3):
+        kept.write(1, slow(2.0))
         assert not kept.due()
-        clock.now += 9 * cost - 0.01
+        # With the next one, too, they are to be a tenth.
+        clock.now = start + 2.0 * written + 9 * 2.0 * (written + 1) - 0.01
         assert not kept.due()
         clock.now += 0.02
         assert kept.due()

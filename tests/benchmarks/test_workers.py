@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import gymnasium
@@ -74,14 +73,3 @@ def test_core_time_is_that_of_the_busiest_worker(others, together, least):
     # This process's own part comes on top, unless it works at the same time.
     assert core <= (max(least, own) if together else least + own)
     assert core > least or (together and least)
-
-
-@pytest.mark.parametrize("before", [None, "7"])
-def test_ray_is_told_to_be_eager_inside_the_block_only(before, monkeypatch):
-    name = "RAY_worker_niceness"
-    monkeypatch.delenv(name, raising=False)
-    if before:
-        monkeypatch.setenv(name, before)
-    with workers.as_eager():
-        assert os.environ[name] == "0"
-    assert os.environ.get(name) == before
