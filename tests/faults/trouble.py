@@ -1,0 +1,116 @@
+"""Faults that tests switch on in a process of a command, before the command begins.
+
+Each is a function, or an object that is called, that travels to the process. What happens in the
+workers of a run happens in the blocks that they hold; a file counts their steps, so that processes
+that know nothing of each other do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import agents.training
+from agents.training import make_mix_block
+from envs.mix_env import MixVectorEnv
+
+PATIENCE_S = 240.0
+"""For what takes a second where nobody else is at work; a bound, not a measure."""
+
+
+def nothing() -> None:
+    """Let the command be."""
+
+
+# In the blocks of a run --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that happens at certain steps of a run's blocks, counted over all processes.
+
+    Args:
+        folder: Where steps are counted, and where those that wait tell so.
+        what: ``waits``, to be killed or let go; ``hangs``; ``no memory``; ``exception``.
+        at: The first such step, from 0.
+        times: How many steps in a row.
+        anywhere: Whether the blocks count that the command's own process holds.
+    """
+
+    folder: Path
+    what: str = "waits"
+    at: int = 2
+    times: int = 1
+    anywhere: bool = False
+    driver: int = 0
+
+    def __call__(self) -> None:
+        """Switch it on for the command of this process."""
+        own = replace(self, driver=os.getpid())
+        agents.training.make_mix_block = partial(make_troubled_block, own)  # type: ignore[assignment]
+
+    def strike(self) -> None:
+        """Let it happen, if it is time."""
+        if os.getpid() == self.driver and not self.anywhere:
+            return
+        if not self.at <= self._count() < self.at + self.times:
+            return
+        if self.what == "waits":
+            self._wait()
+        elif self.what == "hangs":
+            time.sleep(10 * PATIENCE_S)
+        elif self.what == "no memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0")
+        else:
+            raise RuntimeError("trouble")
+
+    def waiting(self) -> int:
+        """Return the process that waits; whoever is told of it is told once."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            for path in self.folder.glob("waits_*"):
+                path.unlink()
+                return int(path.name.partition("_")[2])
+            time.sleep(0.02)
+        raise TimeoutError("nobody waits")
+
+    def let_go(self) -> None:
+        """Let those that wait, and will, go on."""
+        (self.folder / "go").touch()
+
+    def _count(self) -> int:
+        with (self.folder / "steps").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(b".")
+            file.flush()
+            return os.fstat(file.fileno()).st_size - 1
+
+    def _wait(self) -> None:
+        (self.folder / f"waits_{os.getpid()}").touch()
+        deadline = time.monotonic() + PATIENCE_S
+        while not (self.folder / "go").exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError("nobody came")
+            time.sleep(0.02)
+
+
+def make_troubled_block(trouble: Trouble, *args: Any) -> MixVectorEnv:
+    """Build a block that the trouble can strike at each step."""
+    block = make_mix_block(*args)
+    step = block.step
+
+    def troubled(actions: Any) -> Any:
+        trouble.strike()
+        return step(actions)
+
+    block.step = troubled  # type: ignore[method-assign]
+    return block
