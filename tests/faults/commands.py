@@ -35,9 +35,7 @@ class Command:
         fault: Called in its process before it begins.
     """
 
-    def __init__(
-        self, folder: Path, *words: object, fault: Callable[[], object] = nothing
-    ) -> None:
+    def __init__(self, folder: Path, *words: object, fault: Callable[[], object] = nothing) -> None:
         self._files = (folder / f"{uuid.uuid4().hex}.out", folder / f"{uuid.uuid4().hex}.err")
         self._mark = uuid.uuid4().hex
         told = (folder, tuple(map(str, words)), fault, self._mark, self._files)
@@ -59,6 +57,14 @@ class Command:
         """Send a signal to the command itself, and to nobody that it has started."""
         os.kill(self.pid, number)
 
+    def has_said(self, words: str) -> None:
+        """Wait until it has said something on stderr."""
+        deadline = time.monotonic() + PATIENCE_S
+        while words not in self._files[1].read_text(encoding="utf-8"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it does not say {words!r}")
+            time.sleep(0.02)
+
     def killed(self) -> None:
         """Kill the command itself and wait for its end."""
         self.send(signal.SIGKILL)
@@ -66,7 +72,11 @@ class Command:
 
     def left(self) -> list[int]:
         """Return the processes that it has started and that are there."""
-        return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if self._started(path)]
+        return [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/environ")
+            if self._started(path)
+        ]
 
     def assert_nobody_left(self, seconds: float = 30.0) -> None:
         """Check that all that it has started ends within a time."""
@@ -105,11 +115,16 @@ def _run(
     for number, path in enumerate(files, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.stdout, sys.stderr = (
-        open(number, "w", buffering=1, encoding="utf-8", closefd=False) for number in (1, 2)
+        open(number, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
     )
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = [str(ROOT / "run.py"), *words]
+    script = str(ROOT / "run.py")
+    sys.argv = [script, *words]
+    sys.path.insert(0, str(ROOT))
+    # Whoever starts processes, Ray too, asks which script this is.
+    sys.modules["__main__"].__file__ = script
     fault()
     main()
 

@@ -5,7 +5,6 @@ import torch
 import agents.cli.main
 import agents.cli.runs
 import agents.jobs
-import agents.report
 import tests.agents.tiny_run
 import tests.faults.trouble  # noqa: F401
 

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import gc
 import os
 import signal
-from functools import partial
+import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
-from agents.jobs import run_train
-from tests.agents import tiny_run
+from agents.workers import InlineWorker
+from automix.errors import ResourceError
 from tests.faults.commands import Command, run
-from tests.faults.killing import results_of
-from tests.faults.trouble import Trouble
+from tests.faults.runs import WORDS, status, told, warnings
+from tests.faults.trouble import Trouble, memory_runs_out_in_ray
 
 pytestmark = pytest.mark.fault
 
-WORDS = (*tiny_run.WORDS, "compare.contestants=[agent,none]", "compare.seeds=1", "checkpoint.share=1")
 BACKENDS = ["local", pytest.param("ray", marks=pytest.mark.ray)]
 CAUSE = {"local": "SIGKILL", "ray": "killed or crashed"}
 """Ray does not say which signal it was."""
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict[str, object]:
-    path = tmp_path_factory.mktemp("undisturbed") / "run"
-    run_train(tiny_run.settings(*WORDS), path)
-    return told(path)
-
-
-def told(run: Path) -> dict[str, object]:
-    """Return what a run came to; how work was spread is no part of it."""
-    results = results_of(run)
-    del results["config.yaml"]
-    return results
-
-
 def train(folder: Path, trouble: Trouble, backend: str, *words: str) -> Command:
     own = (f"backend={backend}", "workers=2", *words, "--run-dir", "run")
     return Command(folder, "train", *WORDS, *own, fault=trouble)
-
-
-def status(run: Path) -> dict[str, object]:
-    return dict(json.loads((run / "status.json").read_text(encoding="utf-8")))
-
-
-def warnings(run: Path) -> list[str]:
-    lines = (run / "log.txt").read_text(encoding="utf-8").splitlines()
-    return [line.partition(" WARNING ")[2] for line in lines if " WARNING " in line]
 
 
 @pytest.mark.row(1)
@@ -70,10 +47,19 @@ def test_a_killed_worker_is_replaced_and_nothing_changes(tmp_path, undisturbed, 
 
 
 @pytest.mark.row(2)
-@pytest.mark.parametrize(("backend", "deaths"), [("local", 4), pytest.param("ray", 2, marks=pytest.mark.ray)])
+@pytest.mark.parametrize(
+    ("backend", "deaths"), [("local", 4), pytest.param("ray", 2, marks=pytest.mark.ray)]
+)
 def test_a_worker_that_is_killed_too_often_ends_the_run(tmp_path, backend, deaths):
     trouble = Trouble(tmp_path, times=1000)
-    command = train(tmp_path, trouble, backend, f"max_restarts={deaths - 1}", "agent.groups=1", "agent.total_timesteps=8")
+    command = train(
+        tmp_path,
+        trouble,
+        backend,
+        f"max_restarts={deaths - 1}",
+        "agent.groups=1",
+        "agent.total_timesteps=8",
+    )
     for _ in range(deaths):
         os.kill(trouble.waiting(), signal.SIGKILL)
     outcome = command.outcome()
@@ -92,6 +78,53 @@ def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path, undisturbed, backe
     outcome = command.outcome()
     assert outcome.code == 0, outcome.err
     assert told(tmp_path / "run") == undisturbed
-    assert any(" died (hung for more than 10 s): restarted" in w for w in warnings(tmp_path / "run"))
+    assert any(
+        " died (hung for more than 10 s): restarted" in w for w in warnings(tmp_path / "run")
+    )
     assert status(tmp_path / "run")["restarts"] >= 1
     command.assert_nobody_left()
+
+
+@pytest.mark.row(9)
+def test_too_little_memory_on_the_device_ends_the_run_with_a_hint(tmp_path):
+    command = train(tmp_path, Trouble(tmp_path, "no memory"), "local")
+    outcome = command.outcome()
+    assert outcome.code == 4
+    told = "error: out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert outcome.error == told
+    assert "agent.stacked_groups" in outcome.hint
+    assert status(tmp_path / "run")["state"] == "failed"
+    assert status(tmp_path / "run")["restarts"] == 0  # it is no death: it would happen again
+    command.assert_nobody_left()
+
+
+@pytest.mark.row(9)
+def test_what_the_function_held_is_released():
+    held: list[weakref.ref[Held]] = []
+    worker = InlineWorker()
+    with pytest.raises(ResourceError, match="out of memory"):
+        worker.submit(takes_too_much, held)
+    gc.collect()
+    assert held[0]() is None
+
+
+class Held:
+    """Stands for tensors."""
+
+
+def takes_too_much(state: dict[str, object], held: list[weakref.ref[Held]]) -> None:
+    mine = Held()
+    held.append(weakref.ref(mine))
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.row(10)
+@pytest.mark.ray
+def test_a_worker_that_ray_kills_for_its_memory_is_replaced(tmp_path, undisturbed):
+    words = ("backend=ray", "workers=2", "--run-dir", "run")
+    outcome = run(tmp_path, "train", *WORDS, *words, fault=memory_runs_out_in_ray)
+    assert outcome.code == 0, outcome.err
+    assert told(tmp_path / "run") == undisturbed
+    (line,) = warnings(tmp_path / "run")
+    assert "died (out of memory: 14.90GB / 15.60GB): restarted, 1 of" in line
+    assert status(tmp_path / "run")["restarts"] == 1

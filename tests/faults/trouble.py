@@ -7,6 +7,7 @@ that know nothing of each other do.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -114,3 +115,68 @@ def make_troubled_block(trouble: Trouble, *args: Any) -> MixVectorEnv:
 
     block.step = troubled  # type: ignore[method-assign]
     return block
+
+
+# In the command's own process --------------------------------------------------------------------
+
+
+def dies_between_write_and_rename(number: int) -> None:
+    """Kill this process when its n-th checkpoint is written and has no name yet."""
+    left = [number]
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename" and ".writing." in str(arguments[0]):
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+
+    sys.addaudithook(watch)
+
+
+def memory_runs_out_in_ray() -> None:
+    """Let Ray tell once, in the middle of a run, that it has killed an actor for its memory."""
+    import ray
+
+    real, calls = ray.get, [0]
+
+    def get(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 12:
+            raise ray.exceptions.OutOfMemoryError(
+                "Memory on the node (IP: 127.0.0.1) where the task was running was "
+                "14.90GB / 15.60GB (0.955), which exceeds the memory usage threshold of 0.95."
+            )
+        return real(*args, **kwargs)
+
+    ray.get = get
+
+
+def ray_may_not_start() -> None:
+    """Let this process fail if it starts or joins a Ray."""
+    import ray
+
+    def init(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("it starts Ray")
+
+    ray.init = init
+
+
+def ray_is_not_installed() -> None:
+    """Let the import of Ray fail, as Python does it."""
+    sys.modules["ray"] = None  # type: ignore[assignment]
+
+
+def disk_is_full_from(write: int, folder: Path) -> None:
+    """Let the n-th file or folder that this process makes below a folder, and all later, fail."""
+    left = [write]
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in ("open", "os.mkdir") or not str(arguments[0]).startswith(str(folder)):
+            return
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+        left[0] -= 1
+
+    sys.addaudithook(watch)

@@ -1,0 +1,337 @@
+"""Rows 16 to 20: words, images, batches, checkpoints and policies that cannot be used.
+
+What each of many mistakes is answered with, the default tests say (``tests/cli/test_bad_input.py``
+and those of each part); here is one of each kind, through the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from agents.checkpoints import MANIFEST
+from agents.jobs import train_or_resume
+from automix.actions import MixAction
+from automix.mixing import mix_batch
+from tests.agents import tiny_run
+from tests.cli.conftest import cli, everything_below, run  # noqa: F401 (fixtures)
+from tests.cli.test_bad_input import folder_of, picture
+from tests.contract import FORMS
+from tests.faults.killing import run_killed_at
+from tests.faults.runs import WORDS, told
+
+pytestmark = pytest.mark.fault
+
+
+@pytest.mark.row(16)
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("task=cifr10", "error: 'task=cifr10': there is no task 'cifr10'. Did you mean 'cifar10'?"),
+        ("agent.lrr=1", "Did you mean"),
+        ("agent.learning_rate=abc", "agent.learning_rate"),
+        ("agent.gamma=1.5", "agent.gamma is 1.5"),
+        ("agent.groups=0", "agent.groups is 0"),
+    ],
+)
+def test_a_word_that_cannot_be_used(cli, word, line):  # noqa: F811
+    outcome = cli("train", *WORDS, word)
+    assert outcome.code == 2
+    assert line in outcome.error
+    assert everything_below(Path.cwd()) == []
+
+
+# Images ------------------------------------------------------------------------------------------
+
+
+def nowhere(root: Path) -> None:
+    pass
+
+
+def empty(root: Path) -> None:
+    root.mkdir()
+
+
+def one_class(root: Path) -> None:
+    folder_of(root, ("cat",))
+
+
+def other_classes(root: Path) -> None:
+    folder_of(root / "train")
+    folder_of(root / "val", ("cat", "cow"))
+
+
+def cut_off(root: Path) -> None:
+    folder_of(root)
+    picture(root / "dog" / "3.jpg", size=(32, 32))
+    content = (root / "dog" / "3.jpg").read_bytes()
+    (root / "dog" / "3.jpg").write_bytes(content[: len(content) // 2])
+
+
+def no_image(root: Path) -> None:
+    folder_of(root)
+    (root / "dog" / "3.png").write_text("a letter", encoding="utf-8")
+
+
+SMALL = ("task.image_size=8", "trainer.model=small_cnn_w8", "device=cpu")
+
+
+@pytest.mark.row(17)
+@pytest.mark.parametrize(
+    ("make", "lines"),
+    [
+        (nowhere, ["data: does not exist"]),
+        (empty, ["data: no png or jpg image in it"]),
+        (one_class, ["one class only (cat)"]),
+        (other_classes, ["val: no images of class 'dog'"]),
+        (cut_off, ["3.jpg", "1 of 13"]),
+        (no_image, ["3.png", "1 of 12"]),
+    ],
+)
+def test_images_that_cannot_be_used(cli, tmp_path, make, lines):  # noqa: F811
+    make(tmp_path / "data")
+    outcome = cli("train", "task=folder", f"task.root={tmp_path / 'data'}", *SMALL)
+    assert outcome.code == 3
+    for line in lines:
+        assert line in outcome.error
+    assert outcome.hint
+    assert everything_below(Path.cwd()) == []
+
+
+@pytest.mark.row(17)
+def test_grey_and_transparent_images_are_fine_and_bad_ones_can_be_left_out(cli, tmp_path):  # noqa: F811
+    root = folder_of(tmp_path / "data", each=12)
+    for number, mode in enumerate(["L", "RGBA", "P"]):
+        Image.open(root / "cat" / f"{number}.png").convert(mode).save(
+            root / "cat" / f"{number}.png"
+        )
+    (root / "dog" / "3.png").write_text("a letter", encoding="utf-8")
+    words = [word for word in WORDS if not word.startswith(("task.", "compare.kinds"))]
+    own = (f"task.root={root}", "task.skip_bad=true", "task.image_size=8", "task.val_size=6")
+    last = ("trainer.batch_size=4", "trainer.model=small_cnn_w8", "task.train_sizes=[0]")
+    outcome = cli("train", "task=folder", *words, *own, *last, "--run-dir", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "3.png" in outcome.err
+
+
+# Batches -----------------------------------------------------------------------------------------
+
+
+def soft(n: int) -> torch.Tensor:
+    return torch.rand((n, 4), generator=torch.Generator().manual_seed(n)).softmax(1)
+
+
+BATCHES: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+    "one image": lambda x: (x[:1], torch.tensor([3])),
+    "an odd number": lambda x: (x[:7], torch.arange(7) % 4),
+    "fewer than classes": lambda x: (x[:3], torch.arange(3)),
+    "soft labels": lambda x: (x, soft(8)),
+    "labels in double precision": lambda x: (x, soft(8).double()),
+    "bytes": lambda x: ((x * 255).byte(), torch.arange(8) % 4),
+    "half precision": lambda x: (x.half(), torch.arange(8) % 4),
+    "every second column": lambda x: (x.repeat_interleave(2, 3)[..., ::2], torch.arange(8) % 4),
+    "channels last": lambda x: (x.to(memory_format=torch.channels_last), torch.arange(8) % 4),
+}
+
+
+@pytest.mark.row(18)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_every_mix_takes_every_batch(form, batch):
+    images = torch.rand((8, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    images, labels = BATCHES[batch](images)
+    maps = torch.ones((len(images), 8, 8)) / 64 if form.guided else None
+    action = MixAction(form.method, 0.3, "spectral" if form.guided else "off")
+    mixed = mix_batch(
+        images, labels, action, num_classes=4, rng=np.random.default_rng(0), maps=maps
+    )
+    assert mixed.images.shape == images.shape
+    assert mixed.images.dtype == images.dtype
+    assert torch.isfinite(mixed.images.float()).all()
+    assert torch.allclose(
+        mixed.targets.sum(1).double(), torch.ones(len(images)).double(), atol=1e-5
+    )
+
+
+# Checkpoints -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    """A run that was killed when it had two checkpoints."""
+    folder = tmp_path_factory.mktemp("begun")
+    for write in range(20, 60, 2):
+        path = folder / str(write)
+        assert not run_killed_at(write, tiny_run.settings(*WORDS), path)
+        found = sorted((path / "checkpoints").glob("step_*"))
+        if (
+            len(found) == 2
+            and (path / "checkpoints" / "LATEST").read_text() == f"{found[1].name}\n"
+        ):
+            return path
+    raise AssertionError
+
+
+def newest(path: Path) -> Path:
+    return max((path / "checkpoints").glob("step_*"))
+
+
+def shortened(path: Path) -> None:
+    file = newest(path) / "agent.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def emptied(path: Path) -> None:
+    (newest(path) / "trainings.safetensors").write_bytes(b"")
+
+
+def one_bit(path: Path) -> None:
+    file = newest(path) / "agent.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def of_another_format(path: Path) -> None:
+    manifest = newest(path) / MANIFEST
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"format": 2}))
+
+
+def without_manifest(path: Path) -> None:
+    (newest(path) / MANIFEST).unlink()
+
+
+@pytest.mark.row(19)
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (shortened, "agent.safetensors has "),
+        (emptied, "trainings.safetensors has 0 bytes, "),
+        (one_bit, "its SHA-256 differs"),
+        (of_another_format, "is not a manifest of format 1"),
+        (without_manifest, "manifest.json cannot be read"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over(cli, tmp_path, begun, undisturbed, damage, line):  # noqa: F811
+    path = Path(shutil.copytree(begun, tmp_path / "run"))
+    damage(path)
+    outcome = cli("resume", path)
+    assert outcome.code == 0, outcome.err
+    told_so = [line for line in outcome.err.splitlines() if "the one before is used" in line]
+    assert len(told_so) == 1
+    assert line in told_so[0]
+    assert told(path) == undisturbed
+
+
+@pytest.mark.row(19)
+def test_nothing_hangs_on_the_name_of_the_latest(cli, tmp_path, begun, undisturbed):  # noqa: F811
+    path = Path(shutil.copytree(begun, tmp_path / "run"))
+    (path / "checkpoints" / "LATEST").unlink()
+    outcome = cli("resume", path)
+    assert outcome.code == 0, outcome.err
+    assert told(path) == undisturbed
+
+
+@pytest.mark.row(19)
+def test_versions_that_differ_are_told(cli, tmp_path, begun, undisturbed):  # noqa: F811
+    path = Path(shutil.copytree(begun, tmp_path / "run"))
+    manifest = newest(path) / MANIFEST
+    content = json.loads(manifest.read_text())
+    content["versions"]["torch"] = "0.1"
+    manifest.write_text(json.dumps(content))
+    outcome = cli("resume", path)
+    assert outcome.code == 0
+    assert "was written with other versions: torch '0.1', now " in outcome.err
+    assert told(path) == undisturbed
+
+
+@pytest.mark.row(19)
+def test_a_checkpoint_of_another_agent_is_refused(cli, tmp_path, begun):  # noqa: F811
+    """Its manifest is whole, and says so; or does not, and the weights do."""
+    wider = tmp_path / "wider"
+    settings = tiny_run.settings(*WORDS, "agent.net_arch=[9]")
+    train_or_resume(settings, wider)
+    path = Path(shutil.copytree(begun, tmp_path / "run"))
+    for own in (path / "checkpoints").glob("step_*"):
+        shutil.rmtree(own)
+    other = Path(shutil.copytree(newest(wider), path / "checkpoints" / newest(wider).name))
+    outcome = cli("resume", path)
+    assert outcome.code == 2
+    assert "belongs to other settings: agent.net_arch was list, is list" in outcome.error
+    content = json.loads((other / MANIFEST).read_text())
+    content["settings"]["agent"]["net_arch"] = [8]
+    (other / MANIFEST).write_text(json.dumps(content))
+    outcome = cli("resume", path)
+    assert outcome.code == 3
+    assert "cannot be gone on from" in outcome.error
+    assert "remove it to go on from the one before" in outcome.hint
+
+
+@pytest.mark.row(19)
+def test_settings_that_were_changed_are_listed(cli, tmp_path, begun):  # noqa: F811
+    path = Path(shutil.copytree(begun, tmp_path / "run"))
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace("gamma: 1.0", "gamma: 0.5"))
+    outcome = cli("resume", path)
+    assert outcome.code == 2
+    assert "was changed since the run began: agent.gamma was 1.0, is 0.5" in outcome.error
+
+
+# Policies ----------------------------------------------------------------------------------------
+
+
+def in_form(**changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        content = json.loads((folder / "policy.json").read_text())
+        content["form"] |= changes
+        (folder / "policy.json").write_text(json.dumps(content))
+
+    return edit
+
+
+def nested(folder: Path) -> None:
+    (folder / "policy.json").write_text("[" * 10**6)
+
+
+def endless(folder: Path) -> None:
+    """A schedule of more epochs than anybody trains."""
+    with (folder / "schedule.yaml").open("a") as file:
+        file.write("- {epoch: 0, method: none, ratio: 0, saliency: 'off'}\n" * 10)
+
+
+@pytest.mark.row(20)
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (in_form(methods=["none", "mixup", "cutmx", "rmix"]), "'cutmx' is not a mix"),
+        (in_form(ratios=[0.1, math.nan, 0.5]), "the ratio of mixup is nan"),
+        (in_form(shell="rm"), "shell"),
+        (in_form(epochs_per_action=10**9), "epochs_per_action"),
+        (nested, "is not JSON"),
+    ],
+)
+def test_a_policy_that_cannot_be_used(cli, run, tmp_path, damage, line):  # noqa: F811
+    folder = Path(shutil.copytree(run / "export", tmp_path / "policy"))
+    damage(folder)
+    for words in (("evaluate", folder), ("compare", f"policy={folder}")):
+        outcome = cli(*words, *WORDS)
+        assert outcome.code == 3, outcome.err
+        assert line in outcome.error
+        assert "policy.json" in outcome.error
+    assert everything_below(Path.cwd()) == []
+
+
+@pytest.mark.row(20)
+def test_a_policy_learned_for_other_lengths_plays(cli, run, tmp_path):  # noqa: F811
+    """It is asked at each epoch; only a schedule has a length, and its last entry lasts."""
+    outcome = cli("evaluate", run / "export", *WORDS, "trainer.epochs=3")
+    assert outcome.code == 0
