@@ -35,7 +35,7 @@ from agents.summary import summarise
 from agents.training import Learned, Stopped, learn
 from agents.validation import pick_fixed
 from agents.workers import Worker, start_workers
-from automix.errors import ConfigError
+from automix.errors import ConfigError, ResourceError
 from automix.files import read_json, remove_unfinished, write_atomically, write_json
 from automix.policy import MixPolicy, load_policy, save_policy
 from automix.population import Population
@@ -329,7 +329,10 @@ def _told(directory: RunDirectory) -> Iterator[list[Worker]]:
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         log.debug("the run ended early", exc_info=True)
         state = "interrupted" if interrupted else "failed"
-        directory.status(state, restarts=_restarts(crew), error=str(error))
+        try:
+            directory.status(state, restarts=_restarts(crew), error=str(error))
+        except ResourceError as second:  # a full disk, say: what came first is to be told
+            log.debug("%s", second)
         announce(directory.path, f"python run.py resume {directory.path}")
         raise
     else:

@@ -133,10 +133,18 @@ class RunDirectory:
 
         Raises:
             ConfigError: If one does.
+            ResourceError: If the directory cannot be written to.
         """
         file = self.path / "checkpoints" / "lock"
-        file.parent.mkdir(exist_ok=True)
-        with file.open("a") as handle:
+        try:
+            file.parent.mkdir(exist_ok=True)
+            handle = file.open("a")
+        except OSError as error:
+            raise ResourceError(
+                f"{file} cannot be written: {error.strerror or error}",
+                "the folder of a run that is to go on must be writable",
+            ) from None
+        with handle:
             if not _lock(handle.fileno()):
                 pid = read_json(self.path / STATUS).get("pid")
                 raise ConfigError(

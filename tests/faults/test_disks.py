@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_there(tmp_path, disk, undis
 
 
 @pytest.mark.row(11)
-@pytest.mark.parametrize("write", [1, 6, 12, 24, 36, 48, 60])
+@pytest.mark.parametrize("write", [1, 6, 12, 24, 36, 48, 60, 72, 84])
 def test_wherever_it_is_full_the_run_ends_with_code_4_and_goes_on(tmp_path, undisturbed, write):
     path = tmp_path / "run"
     fault = partial(disk_is_full_from, write, path)
