@@ -155,16 +155,22 @@ def _capacity() -> Capacity:
 def _start(folder: str, cpus: float, gpus: float) -> None:
     """Start a local Ray that keeps its files in a folder and its ports to this machine."""
     import ray
-    from ray._private import ray_constants
+    from ray._private import ray_constants, services
 
     there = _machine()
     # Ray would write a token to the home directory.
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
     _read_auth_anew()
-    # Without this one, Ray replaces 127.0.0.1 by the address on the network. (It is for systems
-    # whose firewalls ask people, and read from RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER at the import.)
-    with _own_sigterm(), _switched(ray_constants, "ENABLE_RAY_CLUSTER", False):
+    with (
+        _own_sigterm(),
+        # Else Ray replaces 127.0.0.1 by the address on the network. (It is for systems whose
+        # firewalls ask people, and read from RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER at the import.)
+        _switched(ray_constants, "ENABLE_RAY_CLUSTER", False),
+        # Without a dashboard this process serves usage reports alone, and asks the network which
+        # cloud this is even where they are switched off. It says None where it cannot start.
+        _switched(services, "start_api_server", lambda *args, **words: (None, None)),
+    ):
         try:
             ray.init(
                 address="local",  # whatever RAY_ADDRESS says
@@ -254,8 +260,8 @@ def _own_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _switched(module: Any, name: str, value: bool) -> Iterator[None]:
-    """Turn a switch of Ray's for a while."""
+def _switched(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Have something of Ray's be something else for a while."""
     before = getattr(module, name)
     setattr(module, name, value)
     try:

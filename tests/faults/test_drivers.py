@@ -48,7 +48,7 @@ def test_a_killed_run_goes_on_and_leaves_nobody_behind(tmp_path, undisturbed, st
     trouble.waiting()
     command.killed()
     trouble.let_go()  # a worker ends its step before it finds itself alone
-    command.assert_nobody_left()
+    command.assert_nobody_left(90 if "backend=ray" in words else 30)  # Ray's agents look for it
     assert status(tmp_path / "run")["state"] == "running"
     assert_resumed(tmp_path, undisturbed)
 

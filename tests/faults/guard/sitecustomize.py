@@ -7,15 +7,10 @@ import os
 import socket
 import sys
 
-PACKAGES = {"wandb", "mlflow", "comet_ml", "sentry_sdk", "opencensus"}
-"""Who tell others."""
-
 ADDRESSED = {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"}
 
 
 def watch(event, arguments):
-    if event == "import" and arguments[0].partition(".")[0] in PACKAGES:
-        note(event, arguments[0])
     if event in ADDRESSED and not local(arguments[1]):
         refuse(event, arguments[1])
     if event == "socket.getaddrinfo" and not at_home(arguments[0]):
@@ -35,13 +30,9 @@ def at_home(host):
 
 
 def refuse(event, what):
-    note(event, what)
-    raise OSError(f"{event} {what}: not from this test")
-
-
-def note(event, what):
     with open(os.environ["AUTOMIX_GUARD"], "a", encoding="utf-8") as file:
-        file.write(f"{event} {what} by {sys.argv[:2] if hasattr(sys, 'argv') else ''}\n")
+        file.write(f"{event} {what} by {sys.argv[:2]}\n")
+    raise OSError(f"{event} {what}: not from this test")
 
 
 if "AUTOMIX_GUARD" in os.environ:
