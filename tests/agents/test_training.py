@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-import os
 import random
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,6 @@ from agents.jobs import run_compare, run_train, without_agent
 from agents.recorder import Round
 from agents.schema import build
 from agents.settings import RunSettings
-from agents.workers import WorkerError
 from automix.actions import MixAction
 from automix.errors import AutomixError, ConfigError
 from automix.policy import load_policy
@@ -270,24 +266,6 @@ def test_a_run_that_ends_early_says_so_and_where(tmp_path, monkeypatch, error, s
     assert "Traceback" in log
     assert "in breaks" in log
     assert not (tmp_path / "run" / "result.json").exists()
-
-
-@pytest.mark.fault
-def test_a_worker_that_is_killed_ends_the_run_with_its_name_and_signal(tmp_path, monkeypatch):
-    learn = agents.jobs.learn
-
-    def killed(*args: Any) -> Any:
-        (child,) = multiprocessing.active_children()
-        os.kill(child.pid, signal.SIGKILL)
-        return learn(*args)
-
-    monkeypatch.setattr(agents.jobs, "learn", killed)
-    with pytest.raises(WorkerError, match=r"automix-worker-0 died \(signal SIGKILL\)"):
-        run_train(tiny_run.settings("workers=2"), tmp_path / "run")
-    assert multiprocessing.active_children() == []
-    status = json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))
-    assert status["state"] == "failed"
-    assert "SIGKILL" in status["error"]
 
 
 def test_a_run_that_exists_is_refused_and_not_touched(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import json
@@ -28,6 +29,7 @@ from tests.agents import tiny_run
 from tests.cli.conftest import cli, everything_below, run  # noqa: F401 (fixtures)
 from tests.faults.killing import run_killed_at
 from tests.faults.runs import WORDS, told
+from tests.test_architecture import calls, offences
 
 pytestmark = pytest.mark.fault
 
@@ -162,6 +164,28 @@ def test_in_a_checkpoint_it_is_a_damaged_one(cli, begun, tmp_path, marker, undis
     assert not marker.exists()
     assert told(path) == undisturbed
     assert "is not a snapshot" in outcome.err
+
+
+@pytest.mark.row(21)
+def test_no_text_is_run():
+    """``tests/test_architecture.py`` has the same for all that unpickles."""
+    assert not offences(runs_text, lambda path: False)
+    for text in (
+        "eval(x)",
+        "exec(x)",
+        "builtins.exec(x)",
+        "os.system(x)",
+        "hydra.utils.instantiate(x)",
+    ):
+        assert runs_text(ast.parse(text))
+    assert not runs_text(ast.parse("net.eval()"))
+
+
+def runs_text(tree: ast.AST) -> list[str]:
+    """Return the calls that make code of text."""
+    names = [name for name, _ in calls(tree)]
+    banned = {"eval", "exec", "os.system", "os.popen", "builtins.eval", "builtins.exec"}
+    return [n for n in names if n in banned or n.rpartition(".")[2] == "instantiate"]
 
 
 # Words and text ----------------------------------------------------------------------------------
