@@ -76,10 +76,10 @@ def test_nor_does_one_on_ray_which_listens_to_this_machine_only(tmp_path, undist
     assert addresses  # Ray's own
     assert {address for address in addresses if not address.startswith(("127.", "::1"))} == set()
     for pid in everybody[1:]:
-        told = Path(f"/proc/{pid}/environ").read_bytes()
-        assert b"RAY_USAGE_STATS_ENABLED=1" not in told
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"RAY_USAGE_STATS_ENABLED=1" not in environ
         if program(pid) in ("raylet", "gcs_server"):  # others write their title over it
-            assert b"RAY_USAGE_STATS_ENABLED=0" in told
+            assert b"RAY_USAGE_STATS_ENABLED=0" in environ
         assert b"dashboard.py" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     trouble.let_go()
     outcome = command.outcome()
