@@ -93,6 +93,20 @@ def learn(
         ConfigError: If the checkpoint belongs to other settings.
         DataError: If it cannot be gone on from.
     """
+    settings, env = trainings_of(settings, workers, device)
+    learning = Learning(settings, env, directory, stop)
+    learning.resume()
+    learning.run()
+    if settings.checkpoint.share:
+        learning.save()
+    env.close()
+    return learning.learned()
+
+
+def trainings_of(
+    settings: RunSettings, workers: Sequence[Worker], device: str
+) -> tuple[RunSettings, GroupVecEnv]:
+    """Return all trainings of a round, and the settings as checkpoints name them."""
     stacked = stacked_groups(settings, device)
     # Every checkpoint is to name the number that was meant, whatever the device.
     settings = replace(settings, agent=replace(settings.agent, stacked_groups=stacked))
@@ -106,14 +120,8 @@ def learn(
         device,
     )
     blocks = settings.agent.groups // stacked
-    env = GroupVecEnv(make_block, blocks, workers, derived_seed(settings.seed, "env"))
-    learning = Learning(settings, env, directory, stop)
-    learning.resume()
-    learning.run()
-    if settings.checkpoint.share:
-        learning.save()
-    env.close()
-    return learning.learned()
+    seed = derived_seed(settings.seed, "env")
+    return settings, GroupVecEnv(make_block, blocks, workers, seed)
 
 
 class Learning:
@@ -253,7 +261,7 @@ class Learning:
         checkpoint = checkpoints.newest()
         if checkpoint is None or "records" not in checkpoint.states:
             raise DataError(f"{folder} has no whole checkpoint with records")
-        refuse_other_settings(checkpoint, self._shaping, _may_change)
+        refuse_other_settings(checkpoint, self._shaping, may_change)
         self._recorder.rewrite(checkpoint.states["records"])
         self._take_up(checkpoint)
 
@@ -356,7 +364,7 @@ _SHAPES = (
 """The agent's settings on which the form of its state depends."""
 
 
-def _may_change(name: str) -> bool:
+def may_change(name: str) -> bool:
     """Return whether an agent that is taken over may differ in a setting."""
     section, _, own = name.partition(".")
     return name == "seed" or (section == "agent" and own not in _SHAPES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,12 @@ from agents.controls import CONTROLS, Found, found, trainings_within
 from agents.controls.strain import Strain
 from agents.lab import Lab, Start
 from agents.ray_session import ray_session
+from agents.ray_tuning import in_order, quiet_tune, seeded
 from agents.rundir import usable_cores
 from agents.workers import keep_memory
 from automix.actions import MixAction
 from automix.errors import AutomixError
-from automix.seeding import borrowed_global_rng, derived_seed
+from automix.seeding import borrowed_global_rng
 
 TRIALS = 16
 """The population; more where there are epochs for more tasks than a trial may hold."""
@@ -76,8 +76,7 @@ def _population(
     """Let Ray Tune train a population; return its results."""
     from ray import tune
 
-    # Two trials that share a checkpoint may both want to delete it: Tune logs that at length.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    quiet_tune()
     interval = math.ceil(lab.budget / DECISIONS)
     choices = list(range(len(lab.menu)))
     return tune.Tuner(
@@ -87,7 +86,10 @@ def _population(
             metric=METRIC,
             mode="max",
             num_samples=trials,
-            search_alg=_every_choice_first(choices, trials),
+            # Equally many trials start with each choice.
+            search_alg=in_order(
+                {"action": choices[trial % len(choices)]} for trial in range(trials)
+            ),
             scheduler=_scheduler(choices, lab.seed),
             reuse_actors=True,
         ),
@@ -107,15 +109,9 @@ def _scheduler(choices: Sequence[int], seed: int) -> Any:
     """Return Ray's PBT; all trials wait for each other, so that few processes can hold many."""
     from ray.tune.schedulers import PopulationBasedTraining
 
-    class Seeded(PopulationBasedTraining):
-        """Explores with draws of its own: how often the rest of Ray draws is a matter of time."""
-
-        def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
-            done = result["training_iteration"]
-            with borrowed_global_rng(derived_seed(seed, "perturbation", done)):
-                return super().on_trial_result(tune_controller, trial, result)
-
-    return Seeded(
+    return seeded(
+        PopulationBasedTraining,
+        seed,
         time_attr="training_iteration",
         perturbation_interval=1,
         hyperparam_mutations={"action": list(choices)},
@@ -124,14 +120,6 @@ def _scheduler(choices: Sequence[int], seed: int) -> Any:
         log_config=False,
         synch=True,
     )
-
-
-def _every_choice_first(choices: Sequence[int], trials: int) -> Any:
-    """Return a searcher that starts equally many trials with each choice."""
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-
-    points = [{"action": choices[trial % len(choices)]} for trial in range(trials)]
-    return BasicVariantGenerator(points_to_evaluate=points)
 
 
 def _trainable(lab: Lab, starts: Sequence[Start], interval: int) -> type:

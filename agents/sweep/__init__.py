@@ -22,6 +22,7 @@ from agents.sweep.plan import SweepPlan, check_trials, default_path, plan_of
 from agents.sweep.ray_executor import at_once_on_this_machine, on_ray
 from agents.sweep.results import Row, Setting, lead_of, settings_of, write_summary
 from agents.sweep.screen import shown
+from agents.sweep.search_plan import search_name
 from automix.errors import DataError
 from automix.files import write_text
 
@@ -55,6 +56,10 @@ def run_sweep(
         AutomixError: If a combination cannot run, or the sweep cannot start. Failed trials raise
             nothing: they are told of in what is returned.
     """
+    if search_name(words) != "grid":
+        from agents.sweep.search import run_search
+
+        return run_search(words, path, overwrite)
     plan = plan_of(words)
     return _run(plan, path or default_path(plan), overwrite, job, executors)
 
@@ -68,6 +73,10 @@ def resume_sweep(path: Path, *, job: Job = train, executors: Executors = on_ray)
     path = path.absolute()
     described = read_sweep(path)
     with at_home(Path(described["home"])):
+        if search_name(described["words"]) != "grid":
+            from agents.sweep.search import resume_search
+
+            return resume_search(path, described["words"])
         plan = plan_of(described["words"])
         if [trial.hash for trial in plan.trials] != described["trials"]:
             raise DataError(

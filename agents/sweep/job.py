@@ -67,7 +67,7 @@ def run_trial(job: Job, trial: Trial, sweep: Path, home: Path, gpus: float = 0.0
             at_home(home),
             _called(trial, path),
         ):
-            _share_gpu(gpus)
+            share_gpu(gpus)
             figures = figures_of(job(trial.settings, path))
     except Exception as error:  # belongs to this trial: the others go on
         return Outcome(trial.hash, None, error_line(error), time.monotonic() - start)
@@ -81,7 +81,8 @@ def error_line(error: BaseException) -> str:
     return said if message else f"{type(error).__name__}: {said}".removesuffix(": ")
 
 
-def _share_gpu(gpus: float) -> None:
+def share_gpu(gpus: float) -> None:
+    """Let this process have no more of a GPU's memory than its share."""
     if 0 < gpus < 1:
         import torch
 

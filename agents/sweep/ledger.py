@@ -15,7 +15,10 @@ from typing import Any, Literal
 from automix.errors import DataError
 from automix.files import append_line
 
-Event = Literal["planned", "started", "retried", "finished", "failed", "interrupted"]
+Event = Literal[
+    "planned", "started", "retried", "finished", "failed", "interrupted", "stopped", "copied"
+]
+"""The last two are of searches: a trial was too weak to go on, or took over a better one."""
 
 TAIL_BYTES = 2**16
 """Longer than any line."""

@@ -186,7 +186,7 @@ def _trial(
         seed = tuple(w for w, c in zip(chosen, choices, strict=True) if c.key == SEED)
         settings = load(tuple(word for word in chosen if word not in seed))
         settings = replace(settings, seed=load(seed).seed) if seed else settings
-        settings = _in_a_task(settings, sweep)
+        settings = in_a_task(settings, sweep)
     except ConfigError as error:
         several = " ".join(word for word, c in zip(chosen, choices, strict=True) if c.several)
         where = f"{several}: " if several else ""
@@ -194,7 +194,7 @@ def _trial(
     return Trial(hash_of(settings), values, chosen, settings)
 
 
-def _in_a_task(settings: RunSettings, sweep: SweepSettings) -> RunSettings:
+def in_a_task(settings: RunSettings, sweep: SweepSettings) -> RunSettings:
     """Return the settings as a trial has them, inside one task of Ray's."""
     device = settings.device
     if sweep.gpus_per_trial and device not in ("auto", "cuda"):

@@ -136,8 +136,8 @@ def write_summary(path: Path, rows: Sequence[Row], keys: Sequence[str]) -> None:
     for row in rows:
         figures = [row.figures[name] if row.figures else "" for name in FIGURES]
         wall = "" if row.wall_s is None else f"{row.wall_s:.1f}"
-        values = [_cell(row.trial.values.get(key, "")) for key in keys]
-        last = [wall, row.retries, _cell(row.error)]
+        values = [cell(row.trial.values.get(key, "")) for key in keys]
+        last = [wall, row.retries, cell(row.error)]
         writer.writerow([row.trial.hash, *values, row.state, *figures, *last])
     write_text(path, text.getvalue())
 
@@ -158,7 +158,7 @@ def _figure(row: Row, name: str) -> float:
     return row.figures[name]
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text that no spreadsheet takes for a formula."""
     formula = text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(text)
     return f"'{text}" if formula else text

@@ -1,0 +1,107 @@
+"""How the winner of a search has come about: ``schedule.jsonl``, from which it can be replayed.
+
+The first line has the words of the run; each further one says from which update on which values
+hold. Where the winner has copied another trial, the lines before are the other's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.sweep.ledger import json_lines
+from automix.errors import DataError
+from automix.files import short, write_text
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some updates with the same values.
+
+    Attributes:
+        update: The values hold after so many updates; the first stretch has 0.
+        values: Of the searched keys, as text.
+        trial: Who learned it; empty in a replay.
+    """
+
+    update: int
+    values: Mapping[str, str]
+    trial: str = ""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All that a replay needs.
+
+    Attributes:
+        words: Of the run, but for the values.
+        updates: Of its whole learning.
+        stretches: In order.
+    """
+
+    words: Sequence[str]
+    updates: int
+    stretches: Sequence[Stretch]
+
+
+def stretches_of(chain: Sequence[Mapping[str, Any]]) -> list[Stretch]:
+    """Return the stretches of a chain of slices; neighbours with equal values are one."""
+    found: list[Stretch] = []
+    for part in chain:
+        if not found or found[-1].values != part["values"]:
+            found.append(Stretch(part["begin"], part["values"], part["trial"]))
+    return found
+
+
+def write_schedule(path: Path, schedule: Schedule) -> None:
+    """Write ``schedule.jsonl``."""
+    first = {"format": FORMAT, "updates": schedule.updates, "words": list(schedule.words)}
+    rest = [
+        {"update": one.update, "trial": one.trial, "values": dict(one.values)}
+        for one in schedule.stretches
+    ]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in (first, *rest)))
+
+
+def read_schedule(path: Path) -> Schedule:
+    """Read ``schedule.jsonl``.
+
+    Raises:
+        DataError: If it is missing or no schedule.
+    """
+    lines = json_lines(path)
+    if not lines:
+        raise DataError(f"{path} is no schedule", "give the schedule.jsonl of a search")
+    first, *rest = lines
+    words, updates = first.get("words"), first.get("updates")
+    if first.get("format") != FORMAT or not _is_words(words) or not _is_count(updates):
+        raise DataError(f"{path}: line 1 does not tell format {FORMAT}, words and updates")
+    stretches = [_stretch(path, number, line) for number, line in enumerate(rest, 2)]
+    starts = [one.update for one in stretches]
+    assert isinstance(updates, int)
+    if not starts or starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= updates:
+        raise DataError(f"{path}: updates are {short(starts)}, wanted from 0 on, below {updates}")
+    if len({tuple(sorted(one.values)) for one in stretches}) > 1:
+        raise DataError(f"{path}: its lines do not give values to the same keys")
+    return Schedule(words, updates, stretches)  # type: ignore[arg-type]
+
+
+def _stretch(path: Path, number: int, line: Mapping[str, Any]) -> Stretch:
+    update, values = line.get("update"), line.get("values")
+    whole = isinstance(values, dict) and _is_words(list(values.values()))
+    if not whole or not _is_count(update):
+        raise DataError(f"{path}: line {number} does not tell update and values")
+    return Stretch(update, values, str(line.get("trial", "")))  # type: ignore[arg-type]
+
+
+def _is_words(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(word, str) for word in found)
+
+
+def _is_count(found: Any) -> bool:
+    return type(found) is int and found >= 0

@@ -1,0 +1,166 @@
+"""A slice of learning: some updates, from where another slice has ended, with settings of its own.
+
+A search learns in slices, between which trials are judged, stopped or copied. A slice has a folder;
+what it comes to depends on nothing but what it goes on from and its settings. So one that has ended
+is read and not learned again, one that was killed goes on, and a chain of slices can be replayed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from agents.recorder import METRICS
+from agents.rundir import RunDirectory
+from agents.settings import RunSettings
+from agents.sweep.ledger import json_lines
+from agents.training import Learning, Stop, never, shaping_settings
+from agents.vec_env import GroupVecEnv
+from automix.files import read_json, write_json
+
+BEGUN, ENDED, STATE = "begun.json", "ended.json", "state"
+
+Trainings = Callable[[RunSettings], tuple[RunSettings, GroupVecEnv]]
+"""As ``agents.training.trainings_of``, with its workers and device."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice of a trial's learning.
+
+    Attributes:
+        folder: ``<trial>/<update>``, where the update is the one that it ends after.
+        origin: Folder of the slice that it goes on from; None begins to learn.
+        values: Of the searched keys, as text.
+        settings: Of the run, with these values.
+        until: The update that it ends after.
+    """
+
+    folder: Path
+    origin: Path | None
+    values: Mapping[str, str]
+    settings: RunSettings
+    until: int
+
+    @classmethod
+    def of(
+        cls,
+        trial: Path,
+        origin: Path | None,
+        values: Mapping[str, str],
+        settings: RunSettings,
+        until: int,
+    ) -> Slice:
+        """Return a slice in its place below a trial's folder."""
+        return cls(folder_of(trial, until), origin, values, settings, until)
+
+    def about(self) -> dict[str, Any]:
+        """Return what its outcome depends on, as plain data."""
+        shape = json.dumps(shaping_settings(self.settings), sort_keys=True)
+        return {
+            "origin": name_of(self.origin) if self.origin else None,
+            "until": self.until,
+            "values": dict(self.values),
+            "settings": hashlib.sha256(shape.encode()).hexdigest()[:12],
+        }
+
+    def ended(self) -> dict[str, Any] | None:
+        """Return how it ended, if it has: ``val_accuracy``, or ``error``."""
+        if not self._begun() or not (self.folder / ENDED).is_file():
+            return None
+        return dict(read_json(self.folder / ENDED))
+
+    def end(self, **facts: Any) -> dict[str, Any]:
+        """Write down how it ended."""
+        write_json(self.folder / ENDED, facts)
+        return facts
+
+    def begin(self) -> None:
+        """Make the folder, or leave the one that an earlier process has made for the same slice."""
+        if self._begun():
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        write_json(self.folder / BEGUN, self.about())
+
+    def _begun(self) -> bool:
+        file = self.folder / BEGUN
+        return file.is_file() and read_json(file) == self.about()
+
+
+def learn_slice(part: Slice, trainings: Trainings, stop: Stop = never) -> dict[str, Any]:
+    """Learn a slice, or what is left of it, and return how it ended.
+
+    Returns:
+        ``val_accuracy``: mean of the slice's rounds of episodes, while it learned.
+
+    Raises:
+        Stopped: As soon as ``stop`` answers anything but 0; a checkpoint has been written.
+        AutomixError: If it cannot be learned.
+    """
+    part.begin()
+    settings, env = trainings(part.settings)
+    learning = Learning(settings, env, RunDirectory(part.folder), stop)
+    if not learning.resume() and part.origin:
+        learning.adopt(part.origin / STATE)
+    learning.run(part.until)
+    learning.save(part.folder / STATE)
+    env.close()
+    before = _until(part.origin) if part.origin else 0
+    rounds = json_lines(part.folder / METRICS)
+    scores = [one["val_accuracy"] for one in rounds if one["update"] > before]
+    ended = part.end(val_accuracy=mean(scores))
+    # All of it is in the state by now.
+    shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)
+    return ended
+
+
+def thin_out(trial: Path, until: int) -> None:
+    """Remove a trial's states but for the last two up to an update.
+
+    Nobody needs an older one: who is to copy this trial is at most one slice behind it.
+    """
+    older = [folder for folder in _slices(trial) if int(folder.name) <= until][:-2]
+    for folder in older:
+        shutil.rmtree(folder / STATE, ignore_errors=True)
+
+
+def chain_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the slices that led to one, the first one first: ``trial``, ``begin``, ``values``.
+
+    Args:
+        folder: Of the last slice, ``<trials>/<trial>/<update>``.
+    """
+    trials, found = folder.parents[1], []
+    at: Path | None = folder
+    while at:
+        about = read_json(at / BEGUN)
+        origin = trials / about["origin"] if about["origin"] else None
+        begin = _until(origin) if origin else 0
+        found.append({"trial": at.parent.name, "begin": begin, "values": about["values"]})
+        at = origin
+    return found[::-1]
+
+
+def folder_of(trial: Path, until: int) -> Path:
+    """Return the folder of a trial's slice that ends after an update."""
+    return trial / f"{until:06d}"
+
+
+def name_of(folder: Path) -> str:
+    """Return ``<trial>/<update>``."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _until(folder: Path) -> int:
+    return int(folder.name)
+
+
+def _slices(trial: Path) -> list[Path]:
+    return sorted(folder for folder in trial.iterdir() if folder.name.isdigit())
