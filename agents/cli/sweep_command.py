@@ -23,6 +23,7 @@ def command(
     python run.py sweep agent=ppo,a2c agent.learning_rate=1e-4,3e-4 'seed=range(0,5)'
     python run.py sweep agent.gamma=0.9,1.0 seed=0,1,2 sweep.name=gamma sweep.cpus_per_trial=2
     python run.py sweep agent=ppo,a2c ray.address=auto --run-dir /shared/sweeps/first
+    python run.py sweep sweep.search=asha 'agent.learning_rate=interval(1e-4,1e-2)'
     """  # noqa: D301 (click reads the control character)
     if dry_run:
         _print_plan(overrides, run_dir, as_json)
@@ -38,16 +39,20 @@ def conclude(result: dict[str, Any], as_json: bool) -> None:
     Raises:
         SweepError: If trials failed.
     """
-    from agents.cli.tables import print_sweep
+    from agents.cli.tables import print_search, print_sweep
     from agents.rundir import announce
     from automix.errors import SweepError
 
+    searched = "search" in result
     if as_json:
         print_json(result)
+    elif searched:
+        print_search(result)
     else:
         print_sweep(result)
     path, failed = Path(result["sweep"]), result["failed"]
-    announce(path, f"open {path / 'report' / 'index.html'}")
+    page = path / ("best/report" if searched else "report") / "index.html"
+    announce(path, f"open {page}")
     if failed:
         first = failed[0]
         where = f" ({first['log']})" if first["log"] else ""

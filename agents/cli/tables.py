@@ -94,6 +94,37 @@ def print_sweep(result: dict[str, Any]) -> None:
         console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+def print_search(result: dict[str, Any]) -> None:
+    """Print a search's trials, best first, and what became of the winner."""
+    ranking, best = result["ranking"], result["best"]
+    keys = list(ranking[0]["values"]) if ranking else []
+    rows = [
+        [
+            *(row["values"][key] for key in keys),
+            row["state"],
+            "" if row["update"] is None else f"{row['update']}/{result['updates']}",
+            "" if row["val_accuracy"] is None else _percent(row["val_accuracy"]),
+            str(row["copies"]),
+        ]
+        for row in ranking[:MOST_SETTINGS]
+    ]
+    if rows:
+        title = f"{result['trials']} trials; validation accuracy while they learned"
+        print_table(
+            title, [*keys, "state", "updates", "validation %", "copies"], rows, len(keys) + 1
+        )
+    if best is None:
+        line = "No trial has learned to the end."
+    else:
+        figures = best["figures"]
+        line = (
+            f"Best: trial {best['trial']}, {_percent(best['val_accuracy'])} % while it learned; "
+            f"compared on held-out tasks {_percent(figures['val_accuracy'])} % validation, "
+            f"{_percent(figures['test_accuracy'])} % test: {best['run']}"
+        )
+    console().print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 def _title(result: dict[str, Any]) -> str:
     kinds, seeds = len(result["tasks"]), len(result["seeds"])
     scope = f"kinds x seeds = {kinds} x {seeds}"

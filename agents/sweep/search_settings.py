@@ -46,8 +46,8 @@ class SearchSettings(SweepSettings):
             raise ConfigError(f"sweep.quantile is {self.quantile}, wanted above 0, at most 0.5")
         if bool(self.replay) != (self.search == "replay"):
             raise ConfigError(
-                f"sweep.search is {self.search!r} and sweep.replay is {self.replay!r}",
-                "sweep.search=replay and sweep.replay=<schedule.jsonl> belong together",
+                f"sweep.search={self.search} and sweep.replay={self.replay!r} do not go together",
+                "to learn as a winner did: sweep.search=replay sweep.replay=<schedule.jsonl>",
             )
 
     def slice_of(self, updates: int) -> int:

@@ -83,7 +83,7 @@ class Interval:
         if self.whole:
             return str(round(value))
         rounded = float(f"{value:.{DIGITS}g}")
-        return repr(min(max(rounded, self.low), self.high))
+        return repr(float(min(max(rounded, self.low), self.high)))
 
 
 @dataclass(frozen=True)
