@@ -65,8 +65,11 @@ def conclude(result: dict[str, Any], as_json: bool) -> None:
 
 def _print_plan(words: tuple[str, ...], run_dir: Path | None, as_json: bool) -> None:
     from agents.sweep.cost import described_plan
+    from agents.sweep.search_cost import described_search
+    from agents.sweep.search_plan import search_name
 
-    plan = described_plan(words, run_dir)
+    describe = described_plan if search_name(words) == "grid" else described_search
+    plan = describe(words, run_dir)
     if as_json:
         print_json({"plan": plan})
         return

@@ -55,7 +55,7 @@ def run_replay(words: Sequence[str], path: Path | None, overwrite: bool) -> dict
         AutomixError: If it cannot run.
     """
     plan, schedule = replay_plan_of(words)
-    path = (path or _path(plan)).absolute()
+    path = (path or replay_path(plan)).absolute()
     if not overwrite:
         refuse_another(path, plan)
     check_trials(plan)
@@ -192,7 +192,8 @@ def _learned(plan: SearchPlan, schedule: Schedule, directory: SweepDirectory) ->
             raise
 
 
-def _path(plan: SearchPlan) -> Path:
+def replay_path(plan: SearchPlan) -> Path:
+    """Return ``sweeps/<name>``; without a name, one that equal schedules and words make again."""
     path = default_path(plan)
     if plan.settings.name:
         return path
