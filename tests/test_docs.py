@@ -24,6 +24,7 @@ from agents.cli.main import COMMANDS
 from agents.config import choices_of, groups, keys, load_settings
 from agents.jobs import run_train
 from agents.sweep.plan import plan_of
+from agents.sweep.search_plan import search_name, search_plan_of
 from automix import errors, masks
 from automix.actions import MixAction
 from automix.data import DATASETS
@@ -279,7 +280,10 @@ def test_every_command_line_can_be_typed(page):
         overrides = [word for word in words if re.match(r"[a-z_.]+=", word) and "<" not in word]
         overrides = [word for word in overrides if "..." not in word]
         if words[0] == "sweep":
-            plan_of(overrides)
+            # A replay is composed of what its schedule says, which no page has.
+            search = search_name(overrides)
+            if search != "replay":
+                (plan_of if search == "grid" else search_plan_of)(overrides)
         else:
             load_settings(overrides)
 

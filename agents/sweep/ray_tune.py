@@ -231,10 +231,10 @@ def _trainable(place: Place) -> type:
             return self.ours.step()
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
-            self.ours.save(Path(checkpoint_dir))
+            self.ours.mark(Path(checkpoint_dir))
 
         def load_checkpoint(self, checkpoint: Any) -> None:
-            self.ours.load(Path(checkpoint))
+            self.ours.go_on(Path(checkpoint))
 
         def cleanup(self) -> None:
             self.ours.close()

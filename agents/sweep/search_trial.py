@@ -94,13 +94,13 @@ class SearchTrial:
         before, self._at = self._at, _At(part.folder, until)
         return self._report(ended, before)
 
-    def save(self, folder: Path) -> None:
-        """Write down where the trial is, as it can be loaded by another."""
+    def mark(self, folder: Path) -> None:
+        """Write down where the trial is, so that any trial can go on from there."""
         origin = str(self._at.origin) if self._at.origin else None
         write_json(folder / POINTER, {"origin": origin, "until": self._at.until})
 
-    def load(self, folder: Path) -> None:
-        """Go on from where a trial has been saved."""
+    def go_on(self, folder: Path) -> None:
+        """Go on from where a trial was marked."""
         at = read_json(folder / POINTER)
         self._at = _At(Path(at["origin"]) if at["origin"] else None, at["until"])
 

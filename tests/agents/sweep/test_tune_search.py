@@ -58,9 +58,9 @@ class Runner:
             if self.copies and update == plan.updates:
                 pointer = place.sweep / "pointer"
                 pointer.mkdir(exist_ok=True)
-                trials[-1].save(pointer)
+                trials[-1].mark(pointer)
                 trials[0].begin(plan.trials[0].hash, {"agent.learning_rate": "0.01"})
-                trials[0].load(pointer)
+                trials[0].go_on(pointer)
             for number, (trial, one) in enumerate(zip(trials, plan.trials, strict=True)):
                 if number in over:
                     continue

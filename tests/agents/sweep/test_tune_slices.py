@@ -121,9 +121,9 @@ def population(tmp_path_factory):
     for values in (SLOW, {"agent.learning_rate": "0.01"}):
         one.step(), two.step()
         (tmp_path / "pointer").mkdir(exist_ok=True)
-        two.save(tmp_path / "pointer")
+        two.mark(tmp_path / "pointer")
         one.begin(names[0], values)
-        one.load(tmp_path / "pointer")
+        one.go_on(tmp_path / "pointer")
     return plan, tmp_path, names, (one.step(), two.step())
 
 
@@ -204,9 +204,9 @@ def test_a_failure_in_a_population_is_the_worst_and_copies_another(tmp_path, cap
     # Left alone it stays what it is, and says so once.
     assert bad.step() == report | {"updates": 4, "failed": ""}
     (tmp_path / "pointer").mkdir()
-    good.save(tmp_path / "pointer")
+    good.mark(tmp_path / "pointer")
     bad.begin(names[1], FAST)
-    bad.load(tmp_path / "pointer")
+    bad.go_on(tmp_path / "pointer")
     bad.trainings = trainings
     assert bad.step()["val_accuracy"] > 0
 
