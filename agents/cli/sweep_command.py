@@ -59,7 +59,9 @@ def conclude(result: dict[str, Any], as_json: bool) -> None:
         raise SweepError(
             f"{len(failed)} of {result['trials']} trials failed; {first['words']}:"
             f" {first['error']}{where}",
-            f"once that is mended: python run.py resume {path}",
+            "the others have gone on from there; --overwrite begins anew"
+            if result.get("search") in ("pbt", "pb2")
+            else f"once that is mended: python run.py resume {path}",
         )
 
 
