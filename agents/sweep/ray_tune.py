@@ -8,6 +8,7 @@ decides as it did.
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -161,7 +162,10 @@ def _pb2(plan: SearchPlan, seed: int) -> Any:
 
         def _get_new_config(self, trial: Any, trial_to_clone: Any) -> Any:
             self.data = self.data.sort_values(["Time", "Trial"], kind="stable", ignore_index=True)
-            config, done = super()._get_new_config(trial, trial_to_clone)
+            with warnings.catch_warnings():
+                # scikit-learn tells of every fit that ends at a bound.
+                warnings.simplefilter("ignore")
+                config, done = super()._get_new_config(trial, trial_to_clone)
             return _kept(plan, config, trial), done
 
     return seeded(
