@@ -42,7 +42,8 @@ def on_tune(plan: SearchPlan) -> Iterator[tuple[Any, Finish]]:
     one = plan.settings
     trials = 0 if plan.ray.address else at_once_on_this_machine(plan)
     with ray_session(plan.ray, trials * one.cpus_per_trial, trials * one.gpus_per_trial):
-        yield tune_trials, partial(_in_a_task, plan)
+        # This process knows the way; on a cluster, it may have neither cores nor a GPU.
+        yield tune_trials, partial(_in_a_task, plan) if plan.ray.address else complete
 
 
 def _in_a_task(plan: SearchPlan, *args: Any) -> dict[str, Any]:
