@@ -173,7 +173,8 @@ class SearchTrial:
             "trial": self._name,
             "values": dict(self._values),
             "copied": name_of(before.origin) if copied and before.origin else "",
-            "failed": "" if ended.get("inherited") else ended.get("error", ""),
+            "failed": ended.get("error", ""),
+            "inherited": ended.get("inherited", False),
         }
 
 

@@ -67,7 +67,8 @@ class SearchWatch:
             source = {"from": result["copied"], "values": result["values"]}
             self._write("copied", trial, update, **source)
         if result["failed"]:
-            self._write("failed", trial, update, error=result["failed"], log=log_of(trial))
+            if not result["inherited"]:
+                self._write("failed", trial, update, error=result["failed"], log=log_of(trial))
         elif result["done"] and trial not in self._over and not math.isnan(score):
             event: Event = "finished" if update == self._plan.updates else "stopped"
             self._write(event, trial, update, figures={METRIC: score})

@@ -202,6 +202,13 @@ def test_a_failure_in_a_population_is_told_though_the_trial_goes_on(tmp_path):
     assert result["finished"] == 3
 
 
+def test_a_trial_of_a_population_that_copies_nobody_stays_failed(tmp_path):
+    path = tmp_path / "s"
+    result = run_search(PBT, path, runners=Runner(breaks=(1,)))
+    assert (result["finished"], len(result["failed"])) == (2, 1)
+    assert events(path, hashes(path)[1]) == ["planned", "started", "failed"]
+
+
 def test_no_winner_where_all_have_failed(tmp_path):
     result = run_search(ASHA, tmp_path / "s", runners=Runner(breaks=(0, 1, 2)))
     assert (result["best"], len(result["failed"])) == (None, 3)
