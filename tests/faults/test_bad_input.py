@@ -266,7 +266,7 @@ def test_a_checkpoint_of_another_agent_is_refused(cli, tmp_path, begun):  # noqa
     other = Path(shutil.copytree(newest(wider), path / "checkpoints" / newest(wider).name))
     outcome = cli("resume", path)
     assert outcome.code == 2
-    assert "belongs to other settings: agent.net_arch was list, is list" in outcome.error
+    assert "belongs to other settings: agent.net_arch was [9], is [8]" in outcome.error
     content = json.loads((other / MANIFEST).read_text())
     content["settings"]["agent"]["net_arch"] = [8]
     (other / MANIFEST).write_text(json.dumps(content))
