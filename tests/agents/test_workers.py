@@ -215,7 +215,9 @@ def test_the_item_of_a_worker_that_died_is_done_again(processes, inline):
         workers = [FragileWorker(index, deaths) for index in range(processes)]
         done = []
         everybody = [*workers, *[InlineWorker()] * inline]
-        results = map_in_order(everybody, slow_square, items, lambda done=done: done.append(1))
+        results = map_in_order(
+            everybody, slow_square, items, lambda item, result, done=done: done.append(1)
+        )
         assert results == [number**2 for number in range(6)]
         assert len(done) == 6
         assert sum(worker.restarts for worker in workers) == 1

@@ -71,7 +71,7 @@ def test_train_on_a_newcomers_own_arrays(cli, arrays):
     # First and last lines for humans: where it is and what comes next.
     told = outcome.err.splitlines()
     assert str(Path("runs/mine").absolute()) in told[0]
-    assert "python run.py report runs/mine" in told[1]
+    assert f"python run.py resume {Path('runs/mine').absolute()}" in told[1]
     assert str(Path("runs/mine").absolute()) in told[-2]
     assert told[-1].endswith("report/index.html")
 
