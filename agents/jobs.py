@@ -92,7 +92,7 @@ def resume(path: Path) -> dict[str, Any]:
     if state == "finished":
         log.info("%s is finished", directory.path)
         return dict(read_json(directory.path / RESULT))
-    if (directory.path / POLICY).is_dir():
+    if (directory.path / POLICY / "policy.json").is_file():  # the last of its files
         settings = replace(settings, policy=str(directory.path / POLICY))
     return _done(directory, settings, check(settings, directory.job == "train"))
 

@@ -16,6 +16,7 @@ import automix
 from agents.cli.main import COMMANDS
 from automix.errors import AutomixError, ConfigError, DataError, ResourceError
 from tests.agents import tiny_run
+from tests.faults.killing import assert_nobody_left
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -201,16 +202,4 @@ def test_a_real_run_that_is_told_to_stop_leaves_no_process_behind(tmp_path, sent
     assert run.returncode == code
     assert "Traceback" not in err
     assert '"state": "interrupted"' in (tmp_path / "x" / "status.json").read_text(encoding="utf-8")
-    deadline = time.monotonic() + 20
-    while anybody_in(run.pid) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not anybody_in(run.pid)
-
-
-def anybody_in(group: int) -> bool:
-    """Whether a process of the group is left; signal 0 only asks."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    assert_nobody_left(run.pid, seconds=20)
