@@ -11,8 +11,10 @@ import ctypes
 import gc
 import logging
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -319,10 +321,19 @@ def _told(error: Exception) -> Answer:
     return (f"{type(error).__name__}: {said}", "".join(traceback.format_exception(error))), None
 
 
+def _end_with_parent() -> None:
+    """End this process with its parent: in mid-epoch it would not look at the pipe."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _serve(connection: Connection, threads: int, gpu: tuple[str, float] | None) -> None:
     """Answer until the pipe closes."""
     # The parent alone answers Ctrl-C; it then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     keep_memory()

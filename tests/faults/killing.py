@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from agents.jobs import train_or_resume
@@ -131,3 +132,19 @@ def anybody_in(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def sleeps(state: dict[str, object], seconds: float) -> None:
+    """Work for a long time, in a worker."""
+    time.sleep(seconds)
+
+
+def group_of(group: int) -> list[int]:
+    """Return the pids of a process group."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                if os.getpgid(int(folder.name)) == group:
+                    found.append(int(folder.name))
+    return found

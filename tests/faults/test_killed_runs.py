@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from agents.jobs import train_or_resume
 from agents.settings import RunSettings
+from agents.workers import start_workers
 from tests.agents import tiny_run
-from tests.faults.killing import results_of, run_killed_after, run_killed_at
+from tests.faults.killing import (
+    assert_nobody_left,
+    ended,
+    forked,
+    group_of,
+    results_of,
+    run_killed_after,
+    run_killed_at,
+    sleeps,
+)
 
 SETTINGS = tiny_run.settings("checkpoint.share=1.0")
 """A checkpoint after every epoch, so that there is most to go wrong."""
@@ -39,6 +52,24 @@ def test_it_may_be_killed_at_any_write(tmp_path, undisturbed, first):
         assert finish(SETTINGS, path) == undisturbed, write
         write += 10
     assert write > 50  # or else nothing was killed
+
+
+@pytest.mark.fault
+def test_a_worker_in_mid_epoch_ends_with_its_parent():
+    """It looks at its pipe after the epoch only, which may take an hour."""
+
+    def busy():
+        with start_workers(2) as workers:
+            workers[0].submit(sleeps, 3600.0)
+            time.sleep(3600.0)
+
+    pid, deadline = forked(busy), time.monotonic() + 60
+    while len(group_of(pid)) < 3 and time.monotonic() < deadline:  # Python's tracker is one too
+        time.sleep(0.05)
+    time.sleep(3.0)
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid) == -signal.SIGKILL
+    assert_nobody_left(pid)
 
 
 @pytest.mark.slow
