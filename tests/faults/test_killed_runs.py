@@ -28,6 +28,9 @@ from tests.faults.killing import (
 SETTINGS = tiny_run.settings("checkpoint.share=1.0")
 """A checkpoint after every epoch, so that there is most to go wrong."""
 
+KILLS = 100
+"""Of each soak test."""
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, object]:
@@ -74,14 +77,19 @@ def test_a_worker_in_mid_epoch_ends_with_its_parent():
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("words", [(), ("workers=2",)], ids=["one", "two workers"])
-def test_soak(tmp_path, undisturbed, words):
-    """200 kills at random moments, as many of them in one run as it lasts."""
+@pytest.mark.parametrize(
+    ("words", "longest"), [((), 2.0), (("workers=2",), 10.0)], ids=["one", "two workers"]
+)
+def test_soak(tmp_path, undisturbed, words, longest):
+    """200 kills at random moments, as many of them in one run as it lasts.
+
+    A second worker takes seconds to start, and what is killed before that gets nowhere.
+    """
     rng, kills, number = random.Random(7), 0, 0
     settings = tiny_run.settings("checkpoint.share=1.0", *words)
-    while kills < 100:
+    while kills < KILLS:
         path = tmp_path / str(number)
-        while not run_killed_after(rng.uniform(0.0, 2.0), settings, path):
+        while not run_killed_after(rng.uniform(0.0, longest), settings, path):
             kills += 1
         assert results_of(path) == undisturbed
         number += 1
