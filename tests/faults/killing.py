@@ -19,6 +19,9 @@ from pathlib import Path
 from agents.jobs import train_or_resume
 from agents.settings import RunSettings
 
+NO_RESULTS = ("config.yaml", "log.txt", "status.json", "env.json", "command.txt")
+"""Of a run: they tell how it was done, such as by how many workers."""
+
 WRITES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 """Audit events of Python around what changes a folder."""
 
@@ -99,7 +102,7 @@ def results_of(run: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
-        if path.is_dir() or name in ("log.txt", "status.json", "env.json", "command.txt"):
+        if path.is_dir() or name in NO_RESULTS:
             continue
         if name.startswith(("checkpoints/", "report/")) and not name.endswith("agent.safetensors"):
             continue
