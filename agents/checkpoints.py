@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import reprlib
 import shutil
 import stat
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import automix
+from agents.differences import differences
 from agents.pace import Pace
 from automix.errors import ConfigError, DataError, ResourceError
 from automix.files import read_json, short, write_text
@@ -212,25 +212,16 @@ def refuse_other_settings(
     Raises:
         ConfigError: If any other value differs; the message lists all of them.
     """
-    then, now = dict(_flat(checkpoint.settings)), dict(_flat(settings))
     differing = [
-        f"{name} was {reprlib.repr(then.get(name))}, is {reprlib.repr(now.get(name))}"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name) and not (free and free(name))
+        told
+        for name, told in differences(checkpoint.settings, settings).items()
+        if not (free and free(name))
     ]
     if differing:
         raise ConfigError(
             f"{checkpoint.path} belongs to other settings: {'; '.join(differing)}",
             "go on with the settings it was written with, or start another run",
         )
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        yield name, value
-        return
-    for key, item in value.items():
-        yield from _flat(item, f"{name}.{key}" if name else str(key))
 
 
 def _read(path: Path, step: int) -> Checkpoint:

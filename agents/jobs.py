@@ -27,7 +27,7 @@ from agents.journal import Journal
 from agents.learners import AGENTS, check_agent, updates_of
 from agents.published import published_figures
 from agents.report import write_report
-from agents.rundir import FREE, STATUS, RunDirectory, announce, differences, plain
+from agents.rundir import STATUS, RunDirectory, announce, deciding, plain
 from agents.search import search, search_epochs
 from agents.settings import RunSettings, sample_specs
 from agents.stopping import Stopping, stop, stopping
@@ -109,8 +109,7 @@ def train_or_resume(settings: RunSettings, path: Path) -> dict[str, Any]:
     if not (path / STATUS).is_file():
         return run_train(settings, path)
     _, begun, _ = RunDirectory.open(path)
-    changes = differences(plain(asdict(begun)), plain(asdict(located(settings))))
-    changed = [key for key, _, _ in changes if key.partition(".")[0] not in FREE]
+    changed = deciding(plain(asdict(begun)), plain(asdict(located(settings))))
     if changed:
         raise ConfigError(
             f"{path} holds a run with other settings: {', '.join(changed)}",

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from agents.progress import Tick
 from agents.rundir import RunDirectory
 from automix.errors import AutomixError, DataError, ResourceError
-from automix.files import write_atomically, write_text
+from automix.files import write_bytes, write_text
 
 METRICS = "metrics.jsonl"
 
@@ -247,8 +247,4 @@ def cut_back(path: Path, records: int) -> None:
         )
     kept = b"".join(lines[:records])
     if kept != content:
-        write_atomically(path, lambda temporary: _write(temporary, kept))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+        write_bytes(path, kept)

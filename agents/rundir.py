@@ -20,9 +20,18 @@ from typing import Any
 
 import automix
 from agents.config import settings_of
+from agents.differences import differences
 from agents.settings import RunSettings
 from automix.errors import ConfigError, DataError, ResourceError
-from automix.files import append_line, read_json, read_yaml, write_json, write_text, write_yaml
+from automix.files import (
+    append_line,
+    lock,
+    read_json,
+    read_yaml,
+    write_json,
+    write_text,
+    write_yaml,
+)
 
 PACKAGES = (
     "torch",
@@ -138,14 +147,14 @@ class RunDirectory:
         file = self.path / "checkpoints" / "lock"
         try:
             file.parent.mkdir(exist_ok=True)
-            handle = file.open("a")
+            handle = file.open("a", encoding="utf-8")
         except OSError as error:
             raise ResourceError(
                 f"{file} cannot be written: {error.strerror or error}",
                 "the folder of a run that is to go on must be writable",
             ) from None
         with handle:
-            if not _lock(handle.fileno()):
+            if not lock(handle):
                 pid = read_json(self.path / STATUS).get("pid")
                 raise ConfigError(
                     f"process {pid} is working on {self.path}", "wait for it, or stop it first"
@@ -245,46 +254,20 @@ def _half_made(path: Path) -> bool:
     return whole <= {"checkpoints"} or (BEGUN in whole and whole <= FIRST_FILES)
 
 
+def deciding(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return the differences of two plain settings that results depend on, by dotted name."""
+    found = differences(before, after)
+    return {name: told for name, told in found.items() if name.partition(".")[0] not in FREE}
+
+
 def _refuse_changes(path: Path, now: Mapping[str, Any]) -> None:
     """Refuse settings that are not those that the run began with."""
-    begun = read_json(path / BEGUN)
-    changes = [
-        f"{key} was {before!r}, is {after!r}"
-        for key, before, after in differences(begun, now)
-        if key.partition(".")[0] not in FREE
-    ]
+    changes = deciding(read_json(path / BEGUN), now)
     if changes:
         raise ConfigError(
-            f"{path / CONFIG} was changed since the run began: {'; '.join(changes)}",
+            f"{path / CONFIG} was changed since the run began: {'; '.join(changes.values())}",
             "put it back, or start a run of its own",
         )
-
-
-def differences(
-    before: Mapping[str, Any], after: Mapping[str, Any], where: str = ""
-) -> list[tuple[str, Any, Any]]:
-    """Return dotted key and both values for each setting that differs; None where it is missing."""
-    found = []
-    for key in {**before, **after}:
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{where}{key}.")
-        elif old != new:
-            found.append((f"{where}{key}", old, new))
-    return found
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock of a file; return whether nobody else has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has none: two processes in one run are then the user's matter
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _refuse_unless_ours(path: Path, overwrite: bool) -> None:

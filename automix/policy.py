@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 from automix.actions import MixAction, nearest_action
 from automix.boxed import from_numbers, numbers_of
 from automix.errors import AutomixError, DataError
-from automix.files import read_json, short, write_atomically, write_json
+from automix.files import read_json, short, write_bytes, write_json
 from automix.policy_net import Layer, Memory, PolicyNet, State
 
 FORMAT = 1
@@ -199,7 +199,7 @@ def save_policy(folder: Path, policy: MixPolicy) -> None:
     if net.memory is not None:
         tensors |= {f"lstm.{name}": value for name, value in vars(net.memory).items()}
     weights = save({k: np.ascontiguousarray(v, dtype=np.float32) for k, v in tensors.items()})
-    write_atomically(folder / "policy.safetensors", lambda path: _write_bytes(path, weights))
+    write_bytes(folder / "policy.safetensors", weights)
     form = {k: v if isinstance(v, str | int) else list(v) for k, v in asdict(policy.form).items()}
     write_json(
         folder / "policy.json",
@@ -271,7 +271,3 @@ def _read_weights(path: Path, digest: str) -> dict[str, np.ndarray]:
         return load(content)
     except (SafetensorError, KeyError) as error:  # KeyError: numbers of a type NumPy lacks
         raise DataError(f"{path} is damaged: {error}") from None
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from automix.errors import DataError
-from automix.files import write_atomically
+from automix.files import write_bytes
 
 FORM = "form"
 
@@ -60,8 +60,7 @@ def from_bytes(content: bytes, where: str = "the state") -> Any:
 
 def save_snapshot(path: Path, state: Any) -> None:
     """Write a state into one file, which is whole or absent."""
-    content = to_bytes(state)
-    write_atomically(path, lambda temporary: _write(temporary, content))
+    write_bytes(path, to_bytes(state))
 
 
 def load_snapshot(path: Path) -> Any:
@@ -75,10 +74,6 @@ def load_snapshot(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     return from_bytes(content, str(path))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _written(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from agents.rundir import RunDirectory, command_line
 from agents.sweep.ledger import Ledger
 from agents.sweep.plan import SweepPlan, described
 from agents.sweep.results import figures_of
 from automix.errors import AutomixError, ConfigError, DataError, ResourceError
-from automix.files import read_json, read_yaml, write_text, write_yaml
+from automix.files import lock, read_json, read_yaml, write_text, write_yaml
 
 LOCK = ".lock"
 """Held by the process that drives the sweep; goes with it."""
@@ -67,12 +66,12 @@ def open_sweep(path: Path, plan: SweepPlan, overwrite: bool) -> Iterator[SweepDi
     _refuse_unless_ours(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK).open("a")
+        held = (path / LOCK).open("a", encoding="utf-8")
     except OSError as error:
         raise _cannot_make(path, error) from None
     directory = SweepDirectory(path)
-    with lock:
-        if not _locked(lock):
+    with held:
+        if not lock(held):
             raise ConfigError(
                 f"another process runs the sweep in {path}", "wait for it, or stop it with Ctrl-C"
             )
@@ -146,7 +145,7 @@ def only_attempt(file: Path, record: dict[str, Any], patience_s: float) -> Itera
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as handle:
         patience = time.monotonic() + patience_s
-        while not _locked(handle):
+        while not lock(handle):
             if time.monotonic() > patience:
                 raise AutomixError(
                     f"another process has held {file} for {patience_s:.0f} s",
@@ -156,14 +155,6 @@ def only_attempt(file: Path, record: dict[str, Any], patience_s: float) -> Itera
         handle.write(json.dumps(record) + "\n")
         handle.flush()
         yield
-
-
-def _locked(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _refuse_unless_ours(path: Path) -> None:

@@ -70,7 +70,7 @@ def test_lines_are_appended(tmp_path):
 def test_a_disk_that_fills_up_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, broken):
     path = tmp_path / "x.txt"
     files.write_text(path, "old")
-    target = {"write": (Path, "write_text"), "fsync": (os, "fsync"), "replace": (Path, "replace")}
+    target = {"write": (Path, "write_bytes"), "fsync": (os, "fsync"), "replace": (Path, "replace")}
     monkeypatch.setattr(*target[broken], full_disk)
     with pytest.raises(ResourceError, match=r"no space left on the disk of .*x.txt") as error:
         files.write_text(path, "new")
