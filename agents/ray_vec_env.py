@@ -55,7 +55,7 @@ class HostedVecEnv(VecEnv):
     """
 
     def __init__(
-        self, env_fns: Sequence[MakeEnv], workers: Sequence[Worker], checkpoint_share: float = 0.02
+        self, env_fns: Sequence[MakeEnv], workers: Sequence[Worker], checkpoint_share: float = 0.005
     ) -> None:
         _check(env_fns, checkpoint_share)
         self.waiting = self.closed = False
@@ -113,7 +113,7 @@ class HostedVecEnv(VecEnv):
         for number, info in whole.reset_infos.items():
             self.reset_infos[number] = deepcopy(info)
         self._keep()
-        return whole.observations, whole.rewards, whole.dones, writable(whole.infos)
+        return whole.observations, whole.rewards, whole.dones, whole.infos
 
     def _settle(self) -> None:
         """Wait for a step that is under way, so that other things can be asked.
@@ -268,7 +268,7 @@ class RayVecEnv(HostedVecEnv):
         threads: int = 1,
         step_timeout_s: float = 0.0,
         max_restarts: int = 3,
-        checkpoint_share: float = 0.02,
+        checkpoint_share: float = 0.005,
         address: str = "",
     ) -> None:
         least = {"workers": 1, "threads": 1, "step_timeout_s": 0, "max_restarts": 0}
@@ -322,17 +322,6 @@ def room_for(settings: RaySettings) -> int:
     if settings.gpus_per_worker:
         room = min(room, there.gpus / settings.gpus_per_worker)
     return max(1, int(room + 1e-6))
-
-
-def writable(value: Any) -> Any:
-    """Return plain data whose arrays can be written to: those of another process may not be."""
-    if isinstance(value, dict):
-        return {key: writable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [writable(item) for item in value]
-    if isinstance(value, np.ndarray) and not value.flags.writeable:
-        return value.copy()
-    return value
 
 
 def shares(items: int, hands: int) -> list[range]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from agents.ray_messages import packed, unpacked
 from agents.ray_session import RaySettings, capacity, ray_session
 from agents.workers import Answer, MortalWorker, State, Worker, answer, keep_memory
 from automix.errors import ConfigError, ResourceError
@@ -74,7 +75,7 @@ class RayWorker(MortalWorker):
         if self._actor is None:
             self._start()
         self._begin(fresh=not self._checked)
-        self._answer: Any = self._actor.run.remote(function, args)
+        self._answer: Any = self._actor.run.remote(packed((function, args)))
 
     def time_left(self) -> float:
         """Return the seconds that remain, for a place in the cluster first of all."""
@@ -132,7 +133,7 @@ class RayWorker(MortalWorker):
 
         try:
             forever = timeout_s == float("inf")
-            return ray.get(answer, timeout=None if forever else max(timeout_s, 0))
+            return unpacked(ray.get(answer, timeout=None if forever else max(timeout_s, 0)))
         except exceptions.GetTimeoutError:
             raise late() from None
         except exceptions.RayTaskError as error:  # before our own code: it cannot be unpickled
@@ -165,9 +166,9 @@ class Host:
         keep_memory()
         return (None, None) if lean else answer(self._state, set_torch_up, (threads, device, gpus))
 
-    def run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Answer:
-        """Run a function; what it raises is handed over."""
-        return answer(self._state, function, args)
+    def run(self, message: Any) -> Any:
+        """Run a function; what it raises is handed over. Both messages are packed."""
+        return packed(answer(self._state, *unpacked(message)))
 
 
 def set_torch_up(state: State, threads: int, device: str, gpus: float) -> None:
