@@ -8,14 +8,15 @@ fetches each its own answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from agents.ray_messages import packed, unpacked
 from agents.ray_workers import RayWorker
-from agents.workers import Answer, State, answer
+from agents.workers import State, answer
 
 
 class Crowd:
@@ -24,9 +25,9 @@ class Crowd:
     def __init__(self) -> None:
         self._states: dict[int, State] = {}
 
-    def run(self, seat: int, function: Callable[..., Any], args: tuple[Any, ...]) -> Answer:
+    def run(self, seat: int, message: Any) -> Any:
         """Run a function on the state of a seat; other seats go on meanwhile."""
-        return answer(self._states.setdefault(seat, {}), function, args)
+        return packed(answer(self._states.setdefault(seat, {}), *unpacked(message)))
 
 
 class CrowdWorker(RayWorker):
