@@ -25,6 +25,7 @@ from automix.pairing import PAIRINGS, Pairs, pair_batches
 from automix.recipes import Layers, Recipe, as_recipe, for_each
 from automix.saliency import SALIENCY, Classifier, check_alone
 from automix.stacking import frozen_running_statistics, same_draws_afterwards
+from automix.steps import StepLoss
 from automix.targets import (
     Revised,
     as_targets,
@@ -179,6 +180,7 @@ def mix_batch(
     pairs = pair_batches(len(images), batch_size or len(images), settings.pairing, rng)
     draw = _draw(action, images, pairs, rng, settings, maps)
     found = configured(action.method, tuple(settings.options))(draw)
+    assert not isinstance(found, StepLoss)  # refused above
     played = _played(len(draw.share), pairs, rng, settings.mix_probability * action.mix_probability)
     if isinstance(found, Layers):
         return _layered(images, labels, num_classes, found, draw, pairs, played, out)
@@ -214,7 +216,7 @@ def label(
         lam = _for_each(told, pairs, device)
         return mix_targets(labels, num_classes, pairs, lam), lam, shown, None
     targets = weighed_targets(labels, num_classes, pairs, told)
-    revised = told.revision and revise(told.revision, labels, num_classes, pairs)
+    revised = revise(told, shown.masks, labels, num_classes, pairs) if told.revision else None
     return targets, told.own.to(device), shown, revised
 
 
@@ -228,6 +230,12 @@ def _check(images: Tensor, action: MixAction, settings: MixSettings, out: Tensor
     if not action.mixes:
         return
     check_action(action, settings)
+    if MIXES.entry(action.method).tags.get("step"):
+        raise ConfigError(
+            f"{action.method} is a training step of its own: it needs the net, and mix_batch has "
+            "images only",
+            "train by this project's trainer, or call automix.stepping.loss_of in your own loop",
+        )
     points = bool(MIXES.entry(action.method).tags.get("points"))
     if images.dim() != (3 if points else 4):
         wanted = "point clouds (b, points, coordinates)" if points else "images (b, c, h, w)"

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch
 from automix.errors import ConfigError, did_you_mean
 from automix.labels import LABEL_RULES, LabelRule, Shown
 from automix.masks import Constant
-from automix.mixes import MIXES, Draw, MaskFunction
+from automix.mixes import MIXES, Draw, MixFunction
 from automix.pairing import pair_batches
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -113,7 +113,7 @@ def _of_kind(value: Any, default: Any, where: str, hint: str) -> Any:
 
 
 @lru_cache
-def configured(method: str, words: tuple[str, ...]) -> MaskFunction:
+def configured(method: str, words: tuple[str, ...]) -> MixFunction:
     """Return a mix method with the settings that the words give it."""
     chosen = options_of(words).get(method)
     return partial(MIXES[method], **chosen) if chosen else MIXES[method]
@@ -135,14 +135,21 @@ def check_values(words: Sequence[str]) -> None:
     for name in options_of(words):
         try:
             if name in MIXES:
-                points = bool(MIXES.entry(name).tags.get("points"))
-                configured(name, tuple(words))(_two_draws(points))
+                _try(name, tuple(words))
             else:
                 configured_rule(name, tuple(words))(_two_shown())
         except ConfigError as error:
             # Some name whose setting it is, some do not.
             told = error.message.removeprefix(f"{name}.")
             raise ConfigError(f"trainer.mix.options: {name}.{told}", error.hint) from None
+
+
+def _try(method: str, words: tuple[str, ...]) -> None:
+    tags = MIXES.entry(method).tags
+    if not tags.get("step"):
+        configured(method, words)(_two_draws(bool(tags.get("points"))))
+    elif "check" in tags:
+        cast(Callable[..., None], tags["check"])(**options_of(words)[method])
 
 
 def _two_draws(points: bool) -> Draw:

@@ -199,7 +199,17 @@ class GroupedStack:
         # A twin that shares the weights and is not compiled: other weights would compile it anew.
         asked = _Asked(copy.copy(self._net), question)
         answers = functional_call(asked, part, tuple(_side_by_side(one) for one in inputs))
+        if trains and not everyone:
+            self._keep_statistics(rows, part)
         return tuple(one.unflatten(1, (len(chosen), -1)) for one in answers)
+
+    @torch.no_grad()
+    def _keep_statistics(self, rows: Tensor, part: dict[str, Tensor]) -> None:
+        """Write running statistics of some members, which a call has moved, to their place."""
+        for name, value in self._net.named_buffers():
+            if value.dim():
+                own = part[f"net.{name}"].unflatten(0, (len(rows), -1))
+                value.unflatten(0, (self.members, -1))[rows] = own
 
     def evaluator(self) -> Callable[[Tensor], Tensor]:
         """Return the nets in evaluation mode, with batch norm folded into the convolutions."""

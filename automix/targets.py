@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn as nn
 from torch import Tensor
 
 from automix.blending import blend_rows
-from automix.labels import Revision, Weights
-from automix.masks import as_tensor
+from automix.labels import Seen, Watch, Weights
+from automix.masks import Mask, as_tensor
 from automix.pairing import Pairs
 from automix.recipes import Layers
 
-Revised = Callable[[Tensor, slice], Tensor]
-"""``revised(logits, rows)``: from the logits (b, k) that a classifier gives for some of the mixed
-images to their targets (b, k). The rows say which of the images they are."""
+
+@dataclass(frozen=True, slots=True)
+class Revised:
+    """Makes targets once the classifier has seen the mixed images."""
+
+    make: Callable[[Tensor, Tensor | None, slice], Tensor]
+    watch: Watch | None = None
+    """How the classifier has to be asked; None if its logits are enough."""
+    mask: Mask | None = None
+    """n masks: where the partner is, for the watch."""
+
+    def __call__(self, logits: Tensor, rows: slice, watched: Tensor | None = None) -> Tensor:
+        """Return targets (b, k).
+
+        Args:
+            logits: (b, k) of some of the mixed images.
+            rows: Which of them.
+            watched: (b,) what the watch saw; without it the targets are as if it saw the area.
+        """
+        return self.make(logits, watched, rows)
+
+    def masks(self, rows: np.ndarray, images: Tensor) -> Tensor:
+        """Return the masks (b, 1, h, w) of those rows for images (b, c, h, w)."""
+        assert self.mask is not None
+        dense = self.mask[rows].dense(images.device)
+        return dense.expand(-1, -1, *images.shape[2:])
+
+    def asked(self, net: nn.Module, images: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return logits (b, k) and targets (b, k) of mixed images (b, c, h, w) in those rows."""
+        if self.watch is None:
+            logits = net(images)
+            return logits, self(logits, rows)
+        here = np.arange(rows.start or 0, (rows.start or 0) + len(images))
+        logits, watched = self.watch(net, images, self.masks(here, images))
+        return logits, self(logits, rows, watched)
 
 
 def as_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
@@ -105,20 +139,30 @@ def _summed(mine: Tensor, own: Tensor, theirs: Tensor, partner: Tensor) -> Tenso
     return mine.to(own)[:, None] * own + theirs.to(own)[:, None] * partner
 
 
-def revise(revision: Revision, labels: Tensor, num_classes: int, pairs: Pairs) -> Revised:
-    """Return what makes the targets of mixed images anew once a classifier has seen them."""
+def revise(weights: Weights, mask: Mask, labels: Tensor, num_classes: int, pairs: Pairs) -> Revised:
+    """Return what makes the targets of mixed images anew once a classifier has seen them.
+
+    Args:
+        weights: With a ``revision``.
+        mask: n masks.
+        labels: (b,) int classes or (b, k) class probabilities.
+        num_classes: k.
+        pairs: Who is mixed with whom.
+    """
+    revision = weights.revision
+    assert revision is not None
     own = as_targets(labels, num_classes)
     # A row's sum is its weight in the loss, which says nothing about its classes.
     classes = own / own.sum(1, keepdim=True)
     other = as_tensor(pairs.partner, own.device)
 
-    def revised(logits: Tensor, rows: slice) -> Tensor:
+    def make(logits: Tensor, watched: Tensor | None, rows: slice) -> Tensor:
         predicted, theirs = logits.detach().float().softmax(1), other[rows]
         mine, partner = (predicted * classes[rows]).sum(1), (predicted * classes[theirs]).sum(1)
-        lam = revision(mine, partner, rows)
+        lam = revision(Seen(mine, partner, watched), rows)
         return _summed(lam, own[rows], 1 - lam, own[theirs])
 
-    return revised
+    return Revised(make, weights.watch, mask)
 
 
 def layered_targets(labels: Tensor, num_classes: int, layers: Layers) -> Tensor:

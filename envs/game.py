@@ -144,7 +144,7 @@ class ImageWorld:
         """Refuse actions that the trainer's settings do not fit."""
         device = torch.device(self.device)
         for action in actions:
-            check_playable(action, self.trainer, self.family.images.shape, device)
+            check_playable(action, self.trainer, self.num_classes, self.family.images.shape, device)
 
     def start(self, specs: Sequence[TaskSpec]) -> Population:
         """Set up a training of each task."""

@@ -112,7 +112,8 @@ class Case:
 FORMS = [
     Form(entry.name, guided)
     for entry in MIXES.entries()
-    if not entry.tags.get("points")  # the mask of a point cloud is over points
+    # The mask of a point cloud is over points; what makes its own steps has none.
+    if not (entry.tags.get("points") or entry.tags.get("step"))
     for guided in ([False, True] if entry.tags.get("guided") else [False])
 ]
 

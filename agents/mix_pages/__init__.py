@@ -14,7 +14,7 @@ from agents.mix_pages.docstrings import MixDocs, Setting, read_docs
 from agents.mix_pages.shares import RATIOS, SIZES, realised_share, share_forms
 from automix.actions import MixAction, form_of
 from automix.files import write_text
-from automix.mixes import MIXES, MaskFunction
+from automix.mixes import MIXES, MixFunction
 from automix.presets import PRESETS
 from automix.registry import Entry
 from automix.saliency import SALIENCY
@@ -56,7 +56,7 @@ def texts(share_of: ShareOf = realised_share) -> Iterator[tuple[str, str]]:
 # A page ------------------------------------------------------------------------------------------
 
 
-def _page(entry: Entry[MaskFunction], docs: MixDocs, shares: Sequence[str]) -> str:
+def _page(entry: Entry[MixFunction], docs: MixDocs, shares: Sequence[str]) -> str:
     name = entry.name
     guided, points = (bool(entry.tags.get(tag)) for tag in ("guided", "points"))
     source = f"automix/mixes/{entry.value.__module__.rpartition('.')[2]}.py"
@@ -165,7 +165,7 @@ def _share_table(rows: Sequence[str]) -> str:
     )
 
 
-def _index(entries: Sequence[Entry[MaskFunction]], shares: Sequence[str]) -> str:
+def _index(entries: Sequence[Entry[MixFunction]], shares: Sequence[str]) -> str:
     rows = [
         f"| [{entry.name}]({entry.name}.md) | {entry.summary.replace('``', '`')} "
         f"| {'yes' if entry.tags.get('guided') else ''} |"

@@ -13,6 +13,7 @@ Whatever a rule weighs by, a mask of zeros must leave the own label whole: it is
 is not mixed has. What a rule may state in its tags:
 
 - ``needs_maps``: it weighs by saliency, so the action must name a provider;
+- ``requires``: what the classifier must offer (``automix.backbone.ABILITIES``), a tuple of names;
 - ``erasures``: it has something to say about mixes that erase or restyle and show no other class
   (tag ``keeps_label`` of the mix). Under any other rule those keep their label whole.
 """
@@ -25,6 +26,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn as nn
 from torch import Tensor
 
 from automix.errors import ConfigError
@@ -33,10 +35,26 @@ from automix.mixes import MIXES
 from automix.pairing import Pairs
 from automix.registry import Registry
 
-Revision = Callable[[Tensor, Tensor, slice], Tensor]
-"""``revision(own, partner, rows)``: from the probabilities that the classifier, seeing some of the
-mixed images, gives to their own labels (b,) and to their partners' (b,), to their lam (b,). The
-rows say which of the n images they are."""
+Watch = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``watch(net, images, masks)``: sends mixed images (b, c, h, w) through the net that trains and
+looks at what happens inside; masks (b, 1, h, w) say where the partner is. Returns logits (b, k),
+whose gradients reach the weights, and what it saw of the partner, (b,) float32 without a graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the classifier makes of some of the mixed images."""
+
+    own: Tensor
+    """(b,) float32: the probability of their own labels."""
+    partner: Tensor
+    """(b,) float32: of their partners'."""
+    watched: Tensor | None = None
+    """(b,) float32: what the rule's ``watch`` saw, if it was there."""
+
+
+Revision = Callable[[Seen, slice], Tensor]
+"""``revision(seen, rows)``: lam (b,) of the images in those rows of the n."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,8 @@ class Weights:
     the image in the loss."""
     revision: Revision | None = None
     """What lam becomes when the classifier has seen the mixed images, if it has a say."""
+    watch: Watch | None = None
+    """How the classifier is to be asked for that, if its logits do not say it."""
 
 
 LabelRule = Callable[[Shown], Array | Weights]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from automix.errors import ConfigError
-from automix.labels import LABEL_RULES, Shown, Weights
+from automix.labels import LABEL_RULES, Seen, Shown, Weights
 from automix.masks import Array
 
 
@@ -52,9 +52,10 @@ def perturbed(
         mixed = (1 - strength - noise) * here[0] + strength * seen + noise * here[1]
         return torch.where(here[2], mixed, here[0]).clamp(0, 1)
 
-    def revision(own: Tensor, partner: Tensor, rows: slice) -> Tensor:
-        total = own + partner
-        return weight(torch.where(total > 0, own / total, area[rows].to(own.device)), rows)
+    def revision(seen: Seen, rows: slice) -> Tensor:
+        total = seen.own + seen.partner
+        share = torch.where(total > 0, seen.own / total, area[rows].to(total.device))
+        return weight(share, rows)
 
     lam = weight(area, slice(None))
     return Weights(lam, 1 - lam, revision=revision if strength else None)

@@ -22,6 +22,8 @@ What a method states in its tags:
 - ``keeps_label``: it shows no other class, so the label stays, unless the label rule knows better;
 - ``moves``: its ``Recipe`` puts something else in the place of the image or of its partner;
 - ``layers``: it returns ``Layers``;
+- ``step``: it makes training steps of its own (``automix.steps``), where no mask says it;
+- ``requires``: what the classifier must offer (``automix.backbone.ABILITIES``), a tuple of names;
 - ``points``: it mixes point clouds (b, points, coordinates), not images;
 - ``constant``: unguided, one weight for all pixels;
 - ``share_error``, ``guided_share_error``: how far the mean realised share may be from the wanted
@@ -47,6 +49,7 @@ from automix.masks import Array, Mask
 from automix.pairing import Pairs
 from automix.recipes import Layers, Recipe
 from automix.registry import Registry
+from automix.steps import StepFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +77,6 @@ class Draw:
 MaskFunction = Callable[..., Recipe | Layers | Mask | Array]
 """Takes a ``Draw``, and settings by keyword."""
 
-MIXES: Registry[MaskFunction] = Registry("mix method", __name__)
+MixFunction = MaskFunction | StepFunction
+
+MIXES: Registry[MixFunction] = Registry("mix method", __name__)

@@ -7,9 +7,11 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn as nn
 from timm.optim import Lookahead, create_optimizer_v2
@@ -19,15 +21,25 @@ from automix.actions import MixAction
 from automix.data.image_set import Split
 from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP, EpochMetrics, calibrated_loss, graded
+from automix.models import create_classifier
 from automix.seeding import borrowed_global_rng, derived_seed
 from automix.settings import TrainerSettings
-from automix.stacking import Part, frozen_running_statistics, same_draws_afterwards, stack
+from automix.stacking import (
+    Part,
+    frozen_running_statistics,
+    logits_of,
+    same_draws_afterwards,
+    stack,
+)
+from automix.stepping import keeps_state, new_state, step_loss
+from automix.steps import MethodState
+from automix.targets import Revised
 from automix.training.average import Average
 from automix.training.epoch_log import EpochLog
-from automix.training.feeding import Batch, Feeder
+from automix.training.feeding import Batch, Feeder, OwnStep
 from automix.training.lanes import Lane, Seat
 from automix.training.learning_rate import scheduler_of
-from automix.training.losses import losses_and_slopes
+from automix.training.losses import losses_and_slopes, training_losses
 from automix.training.precision import autocast
 from automix.training.saliency_bank import SaliencyBank
 from automix.training.target_memory import TargetMemory, probabilities
@@ -99,8 +111,8 @@ class Cohort:
         if isinstance(self._optimizer, Lookahead):
             # It keeps everything in the one that it wraps, and says that there is nothing.
             self._optimizer.state = self._optimizer._base_optimizer.state
-        updates_per_epoch = -(-self._seats[0].data.trained // settings.batch_size)
-        self._scheduler = scheduler_of(self._optimizer, settings, updates_per_epoch)
+        self._updates_per_epoch = -(-self._seats[0].data.trained // settings.batch_size)
+        self._scheduler = scheduler_of(self._optimizer, settings, self._updates_per_epoch)
 
     # Training ------------------------------------------------------------------------------------
 
@@ -164,10 +176,25 @@ class Cohort:
         Returns:
             The slopes (b, k, c, h, w) of the loss at the images, if the batch wants them.
         """
-        b, k = batch.targets.shape[:2]
         images = batch.images.detach()
         if batch.wants_slopes:
             images.requires_grad_()
+        apart = batch.own_steps or any(revise.watch for _, revise, _ in batch.revisions)
+        losses = self._apart(batch, images, log) if apart else self._together(batch, images)
+        for weight, slope in batch.clean_slopes:
+            weight.grad = slope if weight.grad is None else weight.grad.add_(slope)
+        self._optimizer.step()
+        if self._average:
+            self._average.update()
+        self._follow()
+        self._updates += 1
+        self._scheduler.step_update(self._updates)
+        log.stepped(losses)
+        return images.grad
+
+    def _together(self, batch: Batch, images: Tensor) -> Tensor:
+        """Send all members forward and backward in one pass; return their losses (b, k)."""
+        b, k = batch.targets.shape[:2]
         with autocast(self._settings.precision, self._device):
             logits = self._stack(images)
         targets = _revised(batch, logits) if batch.revisions else batch.targets
@@ -176,18 +203,121 @@ class Cohort:
         losses, slopes = losses_and_slopes(
             answers, targets.flatten(0, 1), self._settings.margin, 1 / b
         )
+        self._forget_slopes()
+        answers.backward(slopes)
+        return losses.view(b, k)
+
+    def _apart(self, batch: Batch, images: Tensor, log: EpochLog) -> Tensor:
+        """Send members forward one by one where their methods ask for it; else as ``_together``."""
+        watched = {slot for slots, revise, _ in batch.revisions if revise.watch for slot in slots}
+        joint = [i for i in range(len(self._seats)) if i not in {*batch.own_steps, *watched}]
+        parts: dict[int, Tensor] = {}
+        with autocast(self._settings.precision, self._device):
+            if joint:
+                logits = self._stack.ask(joint, logits_of, images[:, joint], trains=True)[0]
+                parts |= dict(zip(joint, logits.unbind(1), strict=True))
+            targets = batch.targets.clone()
+            for slots, revise, rows in batch.revisions:
+                for slot in slots:
+                    seen = None
+                    if revise.watch:
+                        parts[slot], seen = self._watched(slot, revise, images[:, slot], rows)
+                    targets[:, slot] = revise(parts[slot], rows, seen)
+            margin = self._settings.margin
+            losses = {
+                slot: training_losses(part.float(), targets[:, slot], margin)
+                for slot, part in parts.items()
+            }
+            for slot, own in batch.own_steps.items():
+                losses[slot] = self._own_losses(slot, own, log)
+        found = torch.stack([losses[slot] for slot in range(len(self._seats))], 1)
+        self._forget_slopes()
+        found.mean(0).sum().backward()
+        return found.detach()
+
+    def _forget_slopes(self) -> None:
         for parameter in self._weights:  # the optimizer's own way asks a profiler first
             parameter.grad = None
-        answers.backward(slopes)
-        for weight, slope in batch.clean_slopes:
-            weight.grad = slope if weight.grad is None else weight.grad.add_(slope)
-        self._optimizer.step()
-        if self._average:
-            self._average.update()
-        self._updates += 1
-        self._scheduler.step_update(self._updates)
-        log.stepped(losses.view(b, k))
-        return images.grad
+
+    def _watched(
+        self, slot: int, revise: Revised, images: Tensor, rows: slice
+    ) -> tuple[Tensor, Tensor]:
+        """Return a member's logits (b, classes), and what its label rule saw inside the net, (b,).
+
+        The draws of its dropout depend on the step alone, not on who else is there.
+        """
+        watch = revise.watch
+        assert watch is not None
+
+        def question(net: nn.Module, *given: Tensor) -> tuple[Tensor, ...]:
+            logits, seen = watch(net, *given)
+            return logits, seen[:, None]
+
+        start = rows.start or 0
+        masks = revise.masks(np.arange(start, start + len(images)), images)
+        with self._draws_of_step(slot):
+            logits, seen = self._stack.ask(
+                [slot], question, images[:, None], masks[:, None], trains=True
+            )
+        return logits[:, 0], seen[:, 0, 0]
+
+    def _own_losses(self, slot: int, own: OwnStep, log: EpochLog) -> Tensor:
+        """Let a member's method make the step; return its losses (b,)."""
+        step, told = own.step, []
+        if keeps_state(own.action):
+            step = replace(step, state=self._state_of(slot, own.action.method))
+
+        def question(net: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+            told.append(step_loss(net, step, own.action, self._settings.mix))
+            return (told[0].losses[:, None],)
+
+        with self._draws_of_step(slot):
+            losses = self._stack.ask([slot], question, step.images[:, None], trains=True)[0]
+        log.mixed([slot], told[0].own_share)
+        log.count([slot], len(step.images), told[0].passes)
+        return losses[:, 0, 0].float()
+
+    def _draws_of_step(self, slot: int) -> AbstractContextManager[None]:
+        if not self._stack.draws:
+            return contextlib.nullcontext()
+        seed = derived_seed(self._seats[slot].seed, "dropout", self.epoch, self._updates)
+        return borrowed_global_rng(seed)
+
+    def _state_of(self, slot: int, method: str) -> MethodState:
+        """Return what a method keeps for a member; it begins where the member is now."""
+        seat = self._seats[slot]
+        if method not in seat.states:
+            data, settings = seat.data, self._settings
+            net = create_classifier(
+                settings.model,
+                num_classes=data.classes,
+                shape=data.task.images.shape,
+                seed=seat.seed,
+            )
+            net.load_state_dict(self._weights_of(slot))
+            seat.states[method] = new_state(
+                net.to(self._device),
+                method,
+                classes=data.classes,
+                shape=data.task.images.shape,
+                steps=settings.epochs * self._updates_per_epoch,
+                seed=seat.seed,
+                settings=settings.mix,
+            )
+        return seat.states[method]
+
+    def _weights_of(self, slot: int) -> dict[str, Tensor]:
+        return {
+            name: value.detach()[rows] for name, (value, rows) in self._stack.parts(slot).items()
+        }
+
+    def _follow(self) -> None:
+        """Let states see the weights, whichever method made the step."""
+        for slot, seat in enumerate(self._seats):
+            if seat.states:
+                weights = self._weights_of(slot)
+                for state in seat.states.values():
+                    state.follow(weights)
 
     # Batch by batch, by somebody else's choice ---------------------------------------------------
 
@@ -309,9 +439,7 @@ class Cohort:
             "epoch": self.epoch,
             "updates": self._updates,
             "diverged": seat.diverged,
-            "classifier": {
-                name: value.detach()[rows].clone() for name, (value, rows) in parts.items()
-            },
+            "classifier": {name: value.clone() for name, value in self._weights_of(slot).items()},
             "optimizer": {
                 name: {
                     key: _part(entry, value, rows)
@@ -325,6 +453,7 @@ class Cohort:
             ],
             "saliency": {name: bank.state() for name, bank in seat.banks.items()},
             "memory": seat.memory.state() if seat.memory else {},
+            "methods": {name: state.state() for name, state in seat.states.items()},
             "average": {
                 name: value[rows].clone() for name, (value, rows) in self._averages(slot).items()
             },
@@ -356,6 +485,9 @@ class Cohort:
                     _put(self._optimizer.state[value], key, entry, value, rows)
             for name, (value, rows) in self._averages(slot).items():
                 value[rows] = state["average"][name]
+            seat.states = {}
+            for name, kept in state["methods"].items():
+                self._state_of(slot, name).restore(kept)
         self._scheduler.step_update(self._updates)
 
 

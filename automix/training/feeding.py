@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,8 @@ from automix.mixing import mix_batch
 from automix.seeding import generator
 from automix.settings import TrainerSettings
 from automix.stacking import Stack
+from automix.stepping import drawn_step, makes_steps
+from automix.steps import Step
 from automix.targets import Revised
 from automix.training.epoch_log import EpochLog
 from automix.training.guiding import CleanSlopes, Guide
@@ -27,6 +29,14 @@ the cost of a call, and little enough for the cache. Fixed, because draws are ma
 
 Revision = tuple[Sequence[int], Revised, slice]
 """Members, what makes their targets of one's logits, and which of its images are in the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStep:
+    """A step that a method makes in its own way (``automix.steps``)."""
+
+    action: MixAction
+    step: Step
 
 
 @dataclass
@@ -43,6 +53,8 @@ class Batch:
     """What makes targets anew once the classifiers have seen the images."""
     clean_slopes: CleanSlopes = field(default_factory=list)
     """Weights, and slopes there of a loss over clean images, to be added to the step's."""
+    own_steps: Mapping[int, OwnStep] = field(default_factory=dict)
+    """Members that make a step of their own, for whom images and targets above mean nothing."""
 
 
 class Feeder:
@@ -88,7 +100,8 @@ class Feeder:
         asking = [play for play in plays if needs_classifier(play.action)]
         remembered = [play for play in asking if guide.remembers(play)]
         stepwise = [play for play in asking if not guide.remembers(play)]
-        ahead = [p for p in plays if not needs_classifier(p.action) or guide.remembers(p)]
+        own = [play for play in plays if makes_steps(play.action)]
+        ahead = [play for play in plays if play not in stepwise and play not in own]
         reads = any(guide.reads_steps(play) for play in asking)
         guide.begin(asking)
         for lane in self.lanes:
@@ -106,12 +119,13 @@ class Feeder:
             batches = zip(parts, images.split(size), targets.split(size), strict=True)
             for here, mixed, wanted in batches:
                 revisions = _revisions(ahead, here)
-                if stepwise:
-                    maps = guide.ask(stepwise, here, log)
-                    for play in stepwise:
-                        self._mix(play, here, maps[play.slots[0]], images, targets, log)
-                    revisions += _revisions(stepwise, slice(None))
-                yield Batch(mixed, wanted, reads, revisions, guide.clean_slopes())
+                maps = guide.ask(stepwise, here, log) if stepwise else {}
+                mixes = [play for play in stepwise if play not in own]
+                for play in mixes:
+                    self._mix(play, here, maps[play.slots[0]], images, targets, log)
+                revisions += _revisions(mixes, slice(None))
+                steps = {play.slots[0]: self._own_step(play, here, maps) for play in own}
+                yield Batch(mixed, wanted, reads, revisions, guide.clean_slopes(), steps)
                 updates += 1
             guide.read(remembered)
 
@@ -131,7 +145,8 @@ class Feeder:
             for slot in lane.slots:
                 # Saliency of the classifier, and what it made of the targets, differ from member
                 # to member, so each mixes alone.
-                own = needs_classifier(actions[slot]) or self._seats[slot].memory is not None
+                action, remembers = actions[slot], self._seats[slot].memory is not None
+                own = needs_classifier(action) or makes_steps(action) or remembers
                 alone = slot if own else -1
                 players.setdefault((actions[slot], alone), []).append(slot)
             plays += [
@@ -184,6 +199,17 @@ class Feeder:
         for slot in others:
             images[here, slot], targets[here, slot] = play.mixed.images, play.mixed.targets
         log.mixed(play.slots, play.mixed.own_share)
+
+    def _own_step(self, play: Play, here: slice, maps: Mapping[int, Tensor]) -> OwnStep:
+        """Draw what a method's own step begins with."""
+        (slot,), settings, images = play.slots, self._settings.mix, play.lane.images[here]
+        saliency = maps.get(slot)
+        if saliency is None:
+            known = self._maps(play)
+            saliency = None if known is None else known[here]
+        targets = play.lane.targets_for(self._seats[slot], here)
+        step = drawn_step(images, targets, play.action, play.rng, settings, saliency)
+        return OwnStep(play.action, step)
 
 
 def _revisions(plays: Sequence[Play], rows: slice) -> list[Revision]:

@@ -17,6 +17,7 @@ from automix.registry import Entry
 from automix.saliency import SALIENCY, Provider, ReadOff, Staged, enlarged, normalised
 from automix.settings import TrainerSettings
 from automix.stacking import Stack, frozen_running_statistics, logits_of, same_draws_afterwards
+from automix.stepping import makes_steps
 from automix.training.epoch_log import EpochLog
 from automix.training.lanes import Play, Seat
 from automix.training.playable import check_provider
@@ -235,7 +236,8 @@ class Guide:
     def reads_steps(self, play: Play) -> bool:
         """Return whether a play's maps are read off the training steps."""
         tags = SALIENCY.entry(play.action.saliency).tags
-        return self._settings.source == "step" and "from_step" in tags
+        own = makes_steps(play.action)  # whose slopes are not those of one mixed image
+        return self._settings.source == "step" and "from_step" in tags and not own
 
     def keep(self, slopes: Tensor) -> None:
         """Keep the slopes (b, k, c, h, w) of the loss at the mixed images of the next batch."""

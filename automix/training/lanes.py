@@ -15,6 +15,7 @@ from automix.mixing import Mixed
 from automix.saliency import SALIENCY, normalised
 from automix.seeding import generator
 from automix.settings import TrainerSettings
+from automix.steps import MethodState
 from automix.training.saliency_bank import SaliencyBank
 from automix.training.target_memory import TargetMemory
 from automix.training.task_tensors import TaskTensors
@@ -31,6 +32,8 @@ class Seat:
     diverged: bool = False
     banks: dict[str, SaliencyBank] = field(default_factory=dict)
     """By provider: the maps that this member's classifier gave last."""
+    states: dict[str, MethodState] = field(default_factory=dict)
+    """By method: what those that keep a state of their own have learned."""
     memory: TargetMemory | None = None
     """Targets of its own, if it has come to see some otherwise than its task does."""
 

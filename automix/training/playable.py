@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from automix.actions import OFF, MixAction
+from automix.backbone import check_backbone
 from automix.errors import ConfigError
 from automix.mixing import check_action
 from automix.registry import Entry
@@ -14,24 +15,30 @@ from automix.training.teacher import teacher_of
 
 
 def check_playable(
-    action: MixAction, settings: TrainerSettings, shape: tuple[int, int, int], device: torch.device
+    action: MixAction,
+    settings: TrainerSettings,
+    classes: int,
+    shape: tuple[int, int, int],
+    device: torch.device,
 ) -> None:
     """Refuse an action that a training could not play.
 
     Args:
         action: Any.
         settings: Of the training.
+        classes: Of the images.
         shape: (c, h, w) of the images.
         device: Where.
 
     Raises:
-        ConfigError: If the trainer's label rule does not fit the action, or the settings do not
-            give what its saliency needs.
+        ConfigError: If the net lacks what the action needs, the trainer's label rule does not fit,
+            or the settings do not give what its saliency needs.
         DataError: If its saliency asks a teacher, and the file does not hold it.
     """
     if not action.mixes:
         return
     check_action(action, settings.mix)
+    check_backbone(action, settings.mix.label_rule, settings.model, classes, shape)
     if action.saliency != OFF:
         check_provider(SALIENCY.entry(action.saliency), settings, shape, device)
 

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from automix.actions import MixAction
 from automix.errors import ConfigError
-from automix.labels import LABEL_RULES, Shown, Weights, check_label_rule
+from automix.labels import LABEL_RULES, Seen, Shown, Weights, check_label_rule
 from automix.masks import Constant, Mask, as_mask
 from automix.mixes import MIXES
 from automix.mixing import Mixed, MixSettings, label, mix_batch
@@ -207,7 +207,7 @@ def test_perturbed_is_its_slow_twin(seed, strength, noise):
     chance = generator(seed, "rule").beta(2.0, 2.0, 4)
     area = (1 - mask.mean((1, 2, 3))).tolist()
     seen = torch.from_numpy(generator(seed, "seen").random((2, 4), dtype=np.float32))
-    got = told.revision(seen[0], seen[1], slice(None))
+    got = told.revision(Seen(*seen), slice(None))
     for i in range(4):
         numbers = (strength, noise)
         wanted = references.perturbed(area[i], *seen[:, i].tolist(), chance[i], *numbers)
@@ -215,7 +215,7 @@ def test_perturbed_is_its_slow_twin(seed, strength, noise):
         # Without the classifier's word, the area stands for it.
         before = references.perturbed(area[i], area[i], 1 - area[i], chance[i], *numbers)
         assert float(told.own[i]) == pytest.approx(before, abs=1e-5)
-    assert_close(told.revision(seen[0, 1:3], seen[1, 1:3], slice(1, 3)), got[1:3])
+    assert_close(told.revision(Seen(*seen[:, 1:3]), slice(1, 3)), got[1:3])
     assert got[2:].tolist() == [1, 0], "an image that shows one of the two keeps its label"
 
 
@@ -223,7 +223,7 @@ def test_a_classifier_that_knows_neither_has_no_say():
     given = shown(masks(0), np.zeros(4))
     told = LABEL_RULES["perturbed"](given, noise=0.0)
     nothing = torch.zeros(4)
-    assert_close(told.revision(nothing, nothing, slice(None)), LABEL_RULES["area"](given))
+    assert_close(told.revision(Seen(nothing, nothing), slice(None)), LABEL_RULES["area"](given))
 
 
 def test_noise_is_drawn_once_for_each_mask():

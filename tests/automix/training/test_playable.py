@@ -33,7 +33,7 @@ MASS = MixSettings(label_rule="saliency_mass")
 def test_what_the_settings_do_not_give_is_refused(action, changes, told):
     settings = replace(tiny.trainer_settings(), **changes)
     with pytest.raises(ConfigError, match=told):
-        check_playable(MixAction.parse(action), settings, SHAPE, CPU)
+        check_playable(MixAction.parse(action), settings, 10, SHAPE, CPU)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_what_the_settings_do_not_give_is_refused(action, changes, told):
 )
 def test_what_the_settings_give_is_not(action, changes):
     settings = replace(tiny.trainer_settings(), **changes)
-    check_playable(MixAction.parse(action), settings, SHAPE, CPU)
-    check_playable(PLAIN, settings, SHAPE, CPU)
-    check_playable(MixAction("cutmix", 0.0, "teacher"), settings, SHAPE, CPU)
+    check_playable(MixAction.parse(action), settings, 10, SHAPE, CPU)
+    check_playable(PLAIN, settings, 10, SHAPE, CPU)
+    check_playable(MixAction("cutmix", 0.0, "teacher"), settings, 10, SHAPE, CPU)
 
 
 def test_an_environment_refuses_its_menu_when_it_is_made():
