@@ -46,7 +46,7 @@ class CrowdWorker(RayWorker):
         index = int(self.name.rpartition(" ")[2])
         remote = partial(self._shared.run.remote, index)
         self._actor = SimpleNamespace(run=SimpleNamespace(remote=remote))
-        self._checked = True  # there is nothing to set up
+        self._checked = self._up = True  # there is nothing to set up
         self._answer = None
 
     def close(self) -> None:

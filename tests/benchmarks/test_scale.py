@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from agents.ray_messages import packed, unpacked
 from agents.vec_env import GroupVecEnv
 from agents.workers import InlineWorker
 from automix.errors import ConfigError
@@ -76,10 +77,14 @@ def refuse(state: dict) -> None:
 
 def test_each_seat_of_a_crowd_has_a_state_of_its_own():
     crowd = Crowd()
-    assert crowd.run(0, note, (1,)) == (None, [1])
-    assert crowd.run(1, note, (2,)) == (None, [2])
-    assert crowd.run(0, note, (3,)) == (None, [1, 3])
-    error, _ = crowd.run(0, refuse, ())
+
+    def run(seat, function, *args):
+        return unpacked(crowd.run(seat, packed((function, args))))
+
+    assert run(0, note, 1) == (None, [1])
+    assert run(1, note, 2) == (None, [2])
+    assert run(0, note, 3) == (None, [1, 3])
+    error, _ = run(0, refuse)
     assert isinstance(error, ConfigError)
 
 
@@ -87,7 +92,8 @@ def test_a_worker_of_a_crowd_speaks_for_its_seat():
     asked = []
     remote = SimpleNamespace(run=SimpleNamespace(remote=lambda *words: asked.append(words)))
     CrowdWorker(7, remote).submit(note, 5)
-    assert asked == [(7, note, (5,))]
+    ((seat, message),) = asked
+    assert (seat, unpacked(message)) == (7, (note, (5,)))
 
 
 @pytest.mark.ray
