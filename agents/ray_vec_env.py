@@ -8,13 +8,11 @@ them dies or hangs on the way, if its environments can be kept (``agents/ray_env
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -314,9 +312,6 @@ def _check(env_fns: Sequence[MakeEnv], checkpoint_share: float) -> None:
 
 def room_for(settings: RaySettings) -> int:
     """Return how many workers the Ray of the settings has room for, at least one."""
-    ray = sys.modules.get("ray")
-    if ray and ray.is_initialized():  # which is then the one that is used
-        settings = replace(settings, address="auto")
     there = capacity(settings)
     room = there.cpus / (settings.cpus_per_worker or 1)
     if settings.gpus_per_worker:

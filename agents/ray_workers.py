@@ -137,10 +137,10 @@ class RayWorker(MortalWorker):
         except exceptions.GetTimeoutError:
             raise late() from None
         except exceptions.RayTaskError as error:  # before our own code: it cannot be unpickled
-            return (_last_line(error), str(error)), None
+            return (last_line(error), str(error)), None
         except (exceptions.ActorUnschedulableError, exceptions.RuntimeEnvSetupError) as error:
             raise ResourceError(
-                f"{self.name} cannot start: {_last_line(error)}", "is the cluster complete?"
+                f"{self.name} cannot start: {last_line(error)}", "is the cluster complete?"
             ) from None
         except exceptions.RayError as error:
             raise self._died(cause_of(error)) from None
@@ -254,15 +254,17 @@ def cause_of(error: Exception) -> str:
     kind, text = type(error).__name__, str(error)
     memory = re.search(r"[\d.]+ ?[KMGT]?i?B / [\d.]+ ?[KMGT]?i?B", text)
     if memory or kind == "OutOfMemoryError":
-        return f"out of memory: {memory.group() if memory else _last_line(error)}"
+        return f"out of memory: {memory.group() if memory else last_line(error)}"
     if kind == "NodeDiedError" or re.search("node (has )?died", text):
         return "its machine is gone"
     if (
         kind == "WorkerCrashedError" or "exit type: SYSTEM_ERROR" in text
     ):  # Ray does not know which signal it was
         return "killed or crashed"
-    return _last_line(error)
+    return last_line(error)
 
 
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()
+def last_line(error: Exception) -> str:
+    """Return the line of Ray's account in which the cause stands."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -212,6 +212,17 @@ def command_line() -> str:
     name = Path(sys.argv[0]).name
     program = f"python {name}" if name.endswith(".py") else name
     return " ".join([program, *(shlex.quote(word) for word in sys.argv[1:])])
+
+
+@contextmanager
+def called_as(words: Sequence[str]) -> Iterator[None]:
+    """Stand in for the command ``run.py <words>``, of which ``command.txt`` is made."""
+    before = sys.argv
+    sys.argv = ["run.py", *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def describe_machine() -> dict[str, Any]:

@@ -110,13 +110,10 @@ def _run(
                     )
             result = _conclude(plan, directory, time.monotonic() - start)
         except BaseException as error:
-            interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
-            state = "interrupted" if interrupted else "failed"
-            directory.status(state, error=str(error), trials=len(plan.trials))
+            directory.broken_off(error, trials=len(plan.trials))
             write_summary(
                 directory.path / "summary.csv", rows_of(plan.trials, directory), plan.keys
             )
-            log.info("next: python run.py resume %s", path)
             raise
         counts = {"trials": len(plan.trials), "failed": len(result["failed"])}
         directory.status("failed" if result["failed"] else "finished", **counts)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agents.rundir import RunDirectory, command_line
 from agents.sweep.ledger import Ledger
@@ -16,6 +17,8 @@ from agents.sweep.plan import SweepPlan, described
 from agents.sweep.results import figures_of
 from automix.errors import AutomixError, ConfigError, DataError, ResourceError
 from automix.files import lock, read_json, read_yaml, write_text, write_yaml
+
+log = logging.getLogger("automix")
 
 LOCK = ".lock"
 """Held by the process that drives the sweep; goes with it."""
@@ -43,6 +46,14 @@ class SweepDirectory:
     def status(self, state: str, **facts: Any) -> None:
         """Write ``status.json``."""
         RunDirectory(self.path, "sweep").status(state, **facts)
+
+    def broken_off(self, error: BaseException, **facts: Any) -> Literal["interrupted", "failed"]:
+        """Note that the sweep ends by an error, and how to go on; return the state it is in."""
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        state: Literal["interrupted", "failed"] = "interrupted" if interrupted else "failed"
+        self.status(state, error=str(error), **facts)
+        log.info("next: python run.py resume %s", self.path)
+        return state
 
     def figures(self, name: str) -> dict[str, float] | None:
         """Return the figures of a trial; None if it has not finished."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.jobs import train_or_resume
+from agents.rundir import called_as
 from agents.settings import RunSettings
 from agents.sweep.folder import SweepDirectory, only_attempt
 from agents.sweep.plan import Trial
@@ -65,7 +65,7 @@ def run_trial(job: Job, trial: Trial, sweep: Path, home: Path, gpus: float = 0.0
         with (
             only_attempt(directory.attempts(trial.hash), record, PATIENCE_S),
             at_home(home),
-            _called(trial, path),
+            called_as(["train", *trial.words, "threads=1", f"--run-dir={path}"]),
         ):
             share_gpu(gpus)
             figures = figures_of(job(trial.settings, path))
@@ -99,14 +99,3 @@ def at_home(home: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-@contextmanager
-def _called(trial: Trial, path: Path) -> Iterator[None]:
-    """Stand in for the command that would run this trial alone: ``command.txt`` is made of it."""
-    before = sys.argv
-    sys.argv = ["run.py", "train", *trial.words, "threads=1", f"--run-dir={path}"]
-    try:
-        yield
-    finally:
-        sys.argv = before

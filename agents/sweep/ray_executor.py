@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.ray_session import RaySettings, capacity, ray_session
+from agents.ray_workers import last_line
 from agents.sweep.folder import SweepDirectory
 from agents.sweep.job import Job, Outcome, run_trial
 from agents.sweep.plan import SweepPlan, Trial, at_once_here, fit
@@ -173,7 +174,7 @@ def _probe(nodes: list[dict[str, Any]], directory: SweepDirectory) -> None:
             same = ray.get(ref, timeout=PROBE_S)
         except ray.exceptions.RayError as error:
             raise ResourceError(
-                f"node {name} cannot run a trial: {_last_line(error)}",
+                f"node {name} cannot run a trial: {last_line(error)}",
                 "this package must be installed there, in the same version",
             ) from None
         if not same:
@@ -194,11 +195,6 @@ def _outcome(ref: Any, trial: str, retries: int) -> Outcome:
         cause = f"its process or its machine died {retries + 1} times"
         return Outcome(trial, None, f"{cause}, the last time of {type(error).__name__}", 0.0)
     except exceptions.RayError as error:
-        return Outcome(trial, None, _last_line(error), 0.0)
+        return Outcome(trial, None, last_line(error), 0.0)
     assert isinstance(found, Outcome)
     return found
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

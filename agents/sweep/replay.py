@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from agents.devices import choose_device
-from agents.rundir import announce
 from agents.settings import RunSettings
 from agents.stopping import stop, stopping
-from agents.sweep.folder import SweepDirectory, open_sweep
+from agents.sweep.folder import SweepDirectory
 from agents.sweep.lineage import Schedule, read_schedule, write_schedule
-from agents.sweep.plan import Trial, check_trials, default_path, hash_of
+from agents.sweep.plan import Trial, default_path, hash_of
 from agents.sweep.results import figures_of
-from agents.sweep.search_folder import RESULT, SCHEDULE, refuse_another
+from agents.sweep.search_folder import RESULT, SCHEDULE, open_search, result_of
 from agents.sweep.search_plan import (
     SearchPlan,
     refuse_shapes,
@@ -35,7 +34,7 @@ from agents.sweep.winner import BEST, complete
 from agents.training import Stop, Stopped, never, trainings_of
 from agents.workers import start_workers
 from automix.errors import ConfigError
-from automix.files import read_json, write_json
+from automix.files import write_json
 
 log = logging.getLogger("automix")
 
@@ -56,17 +55,8 @@ def run_replay(words: Sequence[str], path: Path | None, overwrite: bool) -> dict
     """
     plan, schedule = replay_plan_of(words)
     path = (path or replay_path(plan)).absolute()
-    if not overwrite:
-        refuse_another(path, plan)
-    check_trials(plan)
-    with open_sweep(path, plan, overwrite) as directory:
-        if (path / RESULT).is_file():
-            log.info("%s is finished", path)
-            result = dict(read_json(path / RESULT))
-        else:
-            announce(path, f"python run.py resume {path}   (goes on, however this ends)")
-            write_schedule(path / SCHEDULE, schedule)
-            result = _replayed(plan, schedule, directory)
+    with open_search(path, plan, overwrite) as directory:
+        result = result_of(directory, lambda: _replayed(plan, schedule, directory))
         directory.status("finished", trials=1, failed=0)
     return result
 
@@ -138,6 +128,7 @@ def learn_along(
 
 def _replayed(plan: SearchPlan, schedule: Schedule, directory: SweepDirectory) -> dict[str, Any]:
     start, (trial,) = time.monotonic(), plan.trials
+    write_schedule(directory.path / SCHEDULE, schedule)
     directory.ledger.write("started", trial.hash)
     try:
         part = _learned(plan, schedule, directory)
@@ -146,11 +137,7 @@ def _replayed(plan: SearchPlan, schedule: Schedule, directory: SweepDirectory) -
         gpus = plan.settings.gpus_per_trial
         compared = complete(part.folder, settings, command, directory.path / BEST, Path.cwd(), gpus)
     except BaseException as error:
-        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
-        state = "interrupted" if interrupted else "failed"
-        directory.status(state, error=str(error))
-        directory.ledger.write("interrupted" if interrupted else "failed", trial.hash)
-        log.info("next: python run.py resume %s", directory.path)
+        directory.ledger.write(directory.broken_off(error), trial.hash)
         raise
     score = (part.ended() or {})[METRIC]
     directory.ledger.write("finished", trial.hash, update=plan.updates, figures={METRIC: score})

@@ -17,15 +17,20 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from agents.rundir import announce
-from agents.sweep.folder import SweepDirectory, open_sweep
+from agents.sweep.folder import SweepDirectory
 from agents.sweep.lineage import Schedule, stretches_of, write_schedule
-from agents.sweep.plan import check_trials
 from agents.sweep.ray_executor import at_once_on_this_machine
 from agents.sweep.ray_tune import STORAGE, on_tune
 from agents.sweep.replay import run_replay
 from agents.sweep.results import figures_of
-from agents.sweep.search_folder import BEST_WORDS, RESULT, SCHEDULE, SUMMARY, refuse_another
+from agents.sweep.search_folder import (
+    BEST_WORDS,
+    RESULT,
+    SCHEDULE,
+    SUMMARY,
+    open_search,
+    result_of,
+)
 from agents.sweep.search_plan import (
     SearchPlan,
     search_name,
@@ -38,7 +43,7 @@ from agents.sweep.search_trial import METRIC, Place
 from agents.sweep.search_watch import SearchWatch
 from agents.sweep.slices import chain_of, folder_of
 from agents.sweep.winner import BEST, Finish
-from automix.files import read_json, write_json, write_yaml
+from automix.files import write_json, write_yaml
 
 Run = Callable[[SearchPlan, Place, SearchWatch], None]
 """Runs all trials to their ends."""
@@ -77,16 +82,8 @@ def run_search(
     path = (path or search_path(plan)).absolute()
     if not plan.ray.address:
         at_once_on_this_machine(plan)  # before anything is made: it may not hold a single trial
-    if not overwrite:
-        refuse_another(path, plan)
-    check_trials(plan)
-    with open_sweep(path, plan, overwrite) as directory:
-        if (path / RESULT).is_file():
-            log.info("%s is finished", path)
-            result = dict(read_json(path / RESULT))
-        else:
-            announce(path, f"python run.py resume {path}   (goes on, however this ends)")
-            result = _searched(plan, directory, runners)
+    with open_search(path, plan, overwrite) as directory:
+        result = result_of(directory, lambda: _searched(plan, directory, runners))
         failed = len(result["failed"])
         state = "failed" if failed else "finished"
         directory.status(state, trials=len(plan.trials), failed=failed)
@@ -119,10 +116,8 @@ def _searched(plan: SearchPlan, directory: SweepDirectory, runners: Runners) -> 
             result = conclude(plan, directory, finish)
     except BaseException as error:
         watch.interrupted()
-        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
-        directory.status("interrupted" if interrupted else "failed", error=str(error))
+        directory.broken_off(error)
         write_search_summary(path / SUMMARY, rows_of_search(plan, directory), plan.keys)
-        log.info("next: python run.py resume %s", path)
         raise
     result["wall_s"] = round(time.monotonic() - start, 1)
     if plan.population or not result["failed"]:

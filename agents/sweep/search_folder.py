@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from agents.sweep.folder import read_sweep
-from agents.sweep.plan import described
+from agents.rundir import announce
+from agents.sweep.folder import SweepDirectory, open_sweep, read_sweep
+from agents.sweep.plan import check_trials, described
 from agents.sweep.search_plan import SearchPlan
 from automix.errors import ConfigError
+from automix.files import read_json
+
+log = logging.getLogger("automix")
 
 RESULT, SUMMARY, SCHEDULE, BEST_WORDS = "result.json", "summary.csv", "schedule.jsonl", "best.yaml"
 
 DECIDING = ("search", "interval", "grace", "reduction_factor", "quantile")
 """Settings of a search that change what comes out, beside its trials."""
+
+
+@contextmanager
+def open_search(path: Path, plan: SearchPlan, overwrite: bool) -> Iterator[SweepDirectory]:
+    """Have the folder of this search, old or new, to oneself.
+
+    Raises:
+        ConfigError: If it holds something else, or its trials cannot be.
+    """
+    if not overwrite:
+        refuse_another(path, plan)
+    check_trials(plan)
+    with open_sweep(path, plan, overwrite) as directory:
+        yield directory
+
+
+def result_of(directory: SweepDirectory, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the search's result: the one that is there, or a new one."""
+    path = directory.path
+    if (path / RESULT).is_file():
+        log.info("%s is finished", path)
+        return dict(read_json(path / RESULT))
+    announce(path, f"python run.py resume {path}   (goes on, however this ends)")
+    return make()
 
 
 def refuse_another(path: Path, plan: SearchPlan) -> None:

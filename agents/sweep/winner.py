@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from agents.jobs import resume
 from agents.recorder import METRICS
-from agents.rundir import RunDirectory
+from agents.rundir import RunDirectory, called_as
 from agents.settings import RunSettings
 from agents.sweep.job import at_home, share_gpu
 from agents.sweep.slices import STATE, name_of
@@ -40,7 +38,7 @@ def complete(
     Returns:
         The content of ``result.json``.
     """
-    with at_home(home), _called(words):
+    with at_home(home), called_as(words):
         share_gpu(gpus)
         if not _made_from(part, path):
             _make(part, settings, path)
@@ -66,14 +64,3 @@ def _make(part: Path, settings: RunSettings, path: Path) -> None:
     write_json(making / FROM, name_of(part))
     directory.status("interrupted")
     making.rename(path)
-
-
-@contextmanager
-def _called(words: Sequence[str]) -> Iterator[None]:
-    """Stand in for the command that makes this run: ``command.txt`` is made of it."""
-    before = sys.argv
-    sys.argv = ["run.py", *words]
-    try:
-        yield
-    finally:
-        sys.argv = before
