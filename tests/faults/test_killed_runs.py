@@ -78,12 +78,15 @@ def test_a_worker_in_mid_epoch_ends_with_its_parent():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    ("words", "longest"), [((), 2.0), (("workers=2",), 10.0)], ids=["one", "two workers"]
+    ("words", "longest", "runs"),
+    [((), 2.0, 4), (("workers=2",), 10.0, 1)],
+    ids=["one", "two workers"],
 )
-def test_soak(tmp_path, undisturbed, words, longest):
+def test_soak(tmp_path, undisturbed, words, longest, runs):
     """200 kills at random moments, as many of them in one run as it lasts.
 
-    A second worker takes seconds to start, and what is killed before that gets nowhere.
+    A second worker takes seconds to start, and what is killed before that gets nowhere: on a busy
+    machine all kills may meet one run.
     """
     rng, kills, number = random.Random(7), 0, 0
     settings = tiny_run.settings("checkpoint.share=1.0", *words)
@@ -93,4 +96,4 @@ def test_soak(tmp_path, undisturbed, words, longest):
             kills += 1
         assert results_of(path) == undisturbed
         number += 1
-    assert number > 3
+    assert number >= runs
