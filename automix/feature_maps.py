@@ -80,7 +80,7 @@ def halves(net: nn.Module, images: Tensor) -> Halves:
         return _before_last_block(net, images)
     with torch.no_grad():
         found = _called(net, "features", images)
-    found, back = _as_map(net, found, images)
+    found, back = as_map(net, found.detach(), images)
     found.requires_grad_()
     with torch.enable_grad():
         return found, _called(net, "head", back(found))
@@ -97,7 +97,7 @@ def _before_last_block(net: nn.Module, images: Tensor) -> Halves:
     seen: list[Tensor] = []
 
     def begin(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        found, back = _as_map(net, inputs[0], images)
+        found, back = as_map(net, inputs[0].detach(), images)
         seen.append(found.requires_grad_())
         torch.set_grad_enabled(True)  # from here on; what is around puts it back
         return (back(found), *inputs[1:])
@@ -115,9 +115,19 @@ def _called(net: nn.Module, half: str, given: Tensor) -> Tensor:
     return getattr(net, f"forward_{half}")(given)
 
 
-def _as_map(net: nn.Module, found: Tensor, images: Tensor) -> tuple[Tensor, Back]:
-    """Return a net's features as a map (b, c', h', w'), and what turns a map back into them."""
-    found = found.detach()
+def as_map(net: nn.Module, found: Tensor, images: Tensor) -> tuple[Tensor, Back]:
+    """Return a net's features as a map (b, c', h', w'), and what turns a map back into them.
+
+    Tokens that are of no place, such as a class token, are left out, and put back as they were.
+
+    Args:
+        net: Whose they are.
+        found: Maps (b, c', h', w'), or (b, h', w', c') where the net says so, or tokens (b, n, c').
+        images: (b, c, h, w), of which h and w are read.
+
+    Raises:
+        ConfigError: If they have another form.
+    """
     if found.dim() == 4 and str(getattr(net, "output_fmt", "NCHW")) == "NHWC":
         return found.permute(0, 3, 1, 2), lambda one: one.permute(0, 2, 3, 1)
     if found.dim() == 4:
