@@ -37,7 +37,7 @@ def _check(*, aligned: float = 0.5, eps: float = 0.1) -> None:
         raise ConfigError(f"alignmix.eps is {eps}, wanted a number above 0")
 
 
-@MIXES.register("alignmix", step=True, requires=("stages",), check=_check)
+@MIXES.register("alignmix", guided=False, step=True, requires=("stages",), check=_check)
 def alignmix(net: nn.Module, step: Step, *, aligned: float = 0.5, eps: float = 0.1) -> StepLoss:
     """Blend the last feature maps, one of them rearranged to lie on the other; or the images.
 
@@ -85,7 +85,8 @@ def _mixed(net: nn.Module, found: Tensor, step: Step, eps: float) -> Tensor:
     theirs = mine.index_select(0, step.partner)
     share = as_tensor(step.share, found.device)[:, None, None]
     with torch.autocast(found.device.type, enabled=False):
-        plan = log_plan(distances(mine, theirs), eps)
+        with torch.no_grad():
+            plan = log_plan(distances(mine, theirs), eps)
         if step.rng.random() < 0.5:
             mixed = torch.lerp(mine, theirs @ plan.softmax(2).mT, share)
         else:
@@ -93,7 +94,6 @@ def _mixed(net: nn.Module, found: Tensor, step: Step, eps: float) -> Tensor:
     return back(mixed.view(own.shape).to(found.dtype))
 
 
-@torch.no_grad()
 def distances(own: Tensor, partner: Tensor) -> Tensor:
     """Return the squared distances (u, n, m) of features (u, c, n) and (u, c, m)."""
     # Not by products: equal features must be at distance 0, and ``eps`` is small beside a product.
@@ -101,7 +101,6 @@ def distances(own: Tensor, partner: Tensor) -> Tensor:
     return torch.cdist(own.mT.contiguous(), partner.mT.contiguous(), compute_mode=mode).square()
 
 
-@torch.no_grad()
 def log_plan(cost: Tensor, eps: float) -> Tensor:
     """Return the logarithm of transport plans, (u, n, m), by Sinkhorn's rounds.
 

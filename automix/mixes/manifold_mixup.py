@@ -24,7 +24,7 @@ def _check(*, stages: tuple[int, ...]) -> None:
         )
 
 
-@MIXES.register("manifold_mixup", step=True, requires=("stages",), check=_check)
+@MIXES.register("manifold_mixup", guided=False, step=True, requires=("stages",), check=_check)
 def manifold_mixup(net: nn.Module, step: Step, *, stages: tuple[int, ...] = (0, 1, 2)) -> StepLoss:
     """Blend features with one weight, at a stage drawn for each batch, and their labels alike.
 

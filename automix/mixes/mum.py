@@ -28,7 +28,9 @@ def _check(*, group: int = 4, tiles: int = 4) -> None:
             raise ConfigError(f"mum.{name} is {value}, wanted a whole number above 1")
 
 
-@MIXES.register("mum", step=True, requires=("stages",), keeps_label=True, check=_check)
+@MIXES.register(
+    "mum", guided=False, step=True, requires=("stages",), keeps_label=True, check=_check
+)
 def mum(net: nn.Module, step: Step, *, group: int = 4, tiles: int = 4) -> StepLoss:
     """Exchange tiles among the images of a group, and put the features of each back together.
 
@@ -53,8 +55,8 @@ def mum(net: nn.Module, step: Step, *, group: int = 4, tiles: int = 4) -> StepLo
     Differs:
         - The paper trains detectors without labels, on those that a teacher gives.
         - In the paper every place is permuted at random, which leaves a quarter of the tiles where
-          they were: a ratio of 0.75. Here the ratio says how many move, the same number for all
-          images of a group.
+          they were: a share of 0.75, more than an action asks for. Here the share says how many
+          move, the same number for all images of a group.
         - Maps that no number of tiles fits are refused, where the official code resizes them.
         - A class token, which is of no place, is that of the mosaic, and reads the features of the
           image in the last block.

@@ -14,11 +14,14 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
 import automix.nets  # noqa: F401 (registers them with timm)
+from automix.actions import MixAction
+from automix.backbone import check_backbone
 from automix.errors import ConfigError
 from automix.feature_maps import as_map
 from automix.seeding import borrowed_global_rng
 from automix.stacking import GroupedStack, frozen_running_statistics
 from automix.stages import Staged, has_stages, stages
+from tests import tiny  # noqa: F401 (registers nets)
 from tests.automix.saliency.planted import Dropping, noise
 
 CLASSES = 3
@@ -226,6 +229,13 @@ def test_other_nets_are_not_cut(net):
     assert not has_stages(net)
     with pytest.raises(ConfigError, match=f"{type(net).__name__} cannot be cut into stages"):
         stages(net)
+
+
+def test_a_training_is_told_before_it_begins():
+    with pytest.raises(ConfigError, match="mum needs the stages of the net") as error:
+        check_backbone(MixAction("mum", 0.5), "area", "dropout_cnn_for_tests", 10, (1, 8, 8))
+    assert "small_cnn_w8" in error.value.hint
+    check_backbone(MixAction("mum", 0.5), "area", "small_cnn_w8", 10, (1, 8, 8))
 
 
 def test_hand_made_stages():
