@@ -35,7 +35,7 @@ def mum(net: nn.Module, step: Step, *, group: int = 4, tiles: int = 4) -> StepLo
     """Exchange tiles among the images of a group, and put the features of each back together.
 
     The net sees mosaics, but its head sees the features of whole images, in which every tile was
-    looked at among strangers; so the label stays. Here each image of a batch is in one group.
+    looked at among strangers; so the label stays.
 
     Formula:
         y = label of the image
@@ -50,7 +50,7 @@ def mum(net: nn.Module, step: Step, *, group: int = 4, tiles: int = 4) -> StepLo
         group: Images that exchange tiles, above 1. Of a batch that is no multiple of it the last
             images stay whole.
         tiles: Tiles a side, above 1. Where they would cut a place of the last feature map, it is
-            the nearest number that does not.
+            the number nearest in ratio that does not.
 
     Differs:
         - The paper trains detectors without labels, on those that a teacher gives.
@@ -95,10 +95,9 @@ def sources(shift: np.ndarray, group: int, b: int) -> np.ndarray:
     """Return whose tile each image shows at each place, (b, places) int64; of some their own."""
     groups, places = shift.shape
     within = (np.arange(group)[:, None] + shift[:, None]) % group
+    first = np.arange(groups)[:, None, None] * group
     source = np.arange(b)[:, None].repeat(places, 1)
-    source[: groups * group] = (within + np.arange(groups)[:, None, None] * group).reshape(
-        -1, places
-    )
+    source[: groups * group] = (first + within).reshape(-1, places)
     return source
 
 
@@ -132,7 +131,7 @@ def _tiles(net: nn.Module, staged: Staged, images: Tensor, tiles: int) -> Grid:
 def _nearest(places: int, tiles: int) -> int:
     """Return the divisor of the places, above 1 if there is one, that is nearest to the tiles."""
     divisors = [n for n in range(2, places + 1) if places % n == 0]
-    return min(divisors, key=lambda n: abs(n - tiles), default=1)
+    return min(divisors, key=lambda n: max(n / tiles, tiles / n), default=1)
 
 
 def _places(net: nn.Module, staged: Staged, images: Tensor) -> Grid:

@@ -21,11 +21,11 @@ from tests import tiny
 from tests.automix.mixes.drawing import noise
 
 CLASSES = 3
-MODELS = ["small_cnn_w8", "tiny_vit_for_tests"]
+MODELS = ["small_cnn_w8", "vit_of_three_blocks"]
 
 
 @register_model
-def tiny_vit_for_tests(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+def vit_of_three_blocks(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     """A class token, three blocks, patches of 2 pixels, and draws while it trains."""
     return VisionTransformer(
         img_size=kwargs["img_size"],

@@ -19,6 +19,7 @@ from automix.stages import stages
 from automix.steps import soft_losses
 from tests.automix.mixes.drawing import noise
 from tests.automix.mixes.own_steps import CLASSES, MODELS, check_training, images, made, step_of
+from tests.automix.test_stages import NETS, net_of
 
 SHARES = (0.0, 0.2, 0.5, 0.7, 0.9, 1.0)
 SEEDS = range(20)
@@ -195,7 +196,7 @@ def test_a_coin_chooses_between_features_and_images():
 
 
 def test_a_class_token_is_mixed_as_it_is():
-    net = create_classifier("tiny_vit_for_tests", num_classes=CLASSES, shape=(2, 8, 12), seed=0)
+    net = create_classifier("vit_of_three_blocks", num_classes=CLASSES, shape=(2, 8, 12), seed=0)
     staged, step = stages(net.eval()), step_of(images(), SHARES)
     found = staged.forward_to(staged.count, step.images)
     mixed = alignmix._mixed(net, found, step, 0.1)
@@ -204,6 +205,17 @@ def test_a_class_token_is_mixed_as_it_is():
     theirs = found[step.pairs.partner]
     assert_close(mixed[:, 0], (1 - share) * found[:, 0] + share * theirs[:, 0])
     assert not torch.allclose(mixed, (1 - share[:, None]) * found + share[:, None] * theirs)
+
+
+@pytest.mark.parametrize("kind", list(NETS))
+def test_features_of_every_layout_keep_their_places(kind):
+    """Without a share of the partner's they stay, unless they are what is rearranged."""
+    net = net_of(kind).eval()
+    staged, given = stages(net), noise(1, 4, 2, *NETS[kind][1])
+    found = staged.forward_to(staged.count, given)
+    mixed = [alignmix._mixed(net, found, step_of(given, 0.0, seed), 0.1) for seed in range(8)]
+    assert {one.shape for one in mixed} == {found.shape}
+    assert any(torch.equal(one, found) for one in mixed)
 
 
 def test_the_plan_is_made_in_single_precision(monkeypatch):

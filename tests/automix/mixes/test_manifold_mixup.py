@@ -16,7 +16,10 @@ from automix.nets.pooled import PooledNet
 from automix.seeding import borrowed_global_rng
 from automix.stages import stages
 from automix.steps import soft_losses
+from tests.automix.mixes.drawing import noise
 from tests.automix.mixes.own_steps import CLASSES, MODELS, check_training, images, made, step_of
+from tests.automix.test_stages import NETS
+from tests.automix.test_stages import net_of as net_of_kind
 
 SHARES = (0.0, 0.2, 0.5, 0.7, 0.9, 1.0)
 every_model = pytest.mark.parametrize("model", MODELS)
@@ -86,6 +89,17 @@ def test_slopes_are_those_of_one_image_after_another(model, stage):
         (-(target * logits[0].log_softmax(0)).sum()).backward()
     for slope, weight in zip(found, net.parameters(), strict=True):
         assert_close(slope, weight.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", list(NETS))
+def test_every_layout_is_mixed_image_by_image(kind):
+    """The first image has no share of its partner, the second nothing else, wherever it is."""
+    net = net_of_kind(kind).eval()
+    for stage in range(stages(net).count + 1):
+        step = step_of(noise(1, 2, 2, *NETS[kind][1]), (0.0, 1.0))
+        told = made("manifold_mixup", net, step, stages=(stage,))
+        shown = step.images[[0, 0]]
+        assert_close(told.losses, soft_losses(net(shown), step.targets[[0, 0]]))
 
 
 def test_batch_norm_sees_mixed_features_behind_the_stage_only():

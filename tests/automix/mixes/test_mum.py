@@ -17,6 +17,7 @@ from automix.seeding import borrowed_global_rng, generator
 from automix.steps import soft_losses
 from tests.automix.mixes.drawing import noise
 from tests.automix.mixes.own_steps import CLASSES, MODELS, check_training, images, made, step_of
+from tests.automix.test_stages import NETS, net_of
 
 GRIDS = [(4, 4), (2, 3), (1, 4), (8, 12)]
 
@@ -144,9 +145,17 @@ def test_without_foreign_tiles_it_is_the_plain_step(model):
         assert_close(one, other)
 
 
+@pytest.mark.parametrize("kind", sorted(set(NETS) - {"drop in the head"}))
+def test_tiles_are_cut_of_every_layout(kind):
+    """Moved and brought back, features are as they were."""
+    net = net_of(kind).eval()
+    step = step_of(noise(1, 4, 2, *NETS[kind][1]), 1e-9)
+    assert_close(made("mum", net, step).losses, soft_losses(net(step.images), step.targets))
+
+
 @pytest.mark.parametrize(
     ("places", "tiles", "wanted"),
-    [(8, 4, 4), (2, 4, 2), (6, 4, 3), (7, 4, 7), (14, 4, 2), (1, 4, 1), (8, 2, 2), (5, 4, 5)],
+    [(8, 4, 4), (2, 4, 2), (6, 4, 3), (7, 4, 7), (14, 4, 7), (1, 4, 1), (8, 2, 2), (5, 4, 5)],
 )
 def test_tiles_hold_whole_places(places, tiles, wanted):
     assert _nearest(places, tiles) == wanted
