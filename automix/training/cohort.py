@@ -294,7 +294,8 @@ class Cohort:
                 shape=data.task.images.shape,
                 seed=seat.seed,
             )
-            net.load_state_dict(self._weights_of(slot))
+            # Not strict: some nets compute buffers themselves, and expect them from nobody.
+            net.load_state_dict(self._weights_of(slot), strict=False)
             seat.states[method] = new_state(
                 net.to(self._device),
                 method,
