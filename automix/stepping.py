@@ -11,6 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.actions import OFF, MixAction
+from automix.errors import ConfigError
 from automix.mixes import MIXES
 from automix.mixing import DEFAULTS, MixSettings, draw_share, mix_batch
 from automix.options import configured, options_of
@@ -153,6 +154,11 @@ def loss_of(
             return StepLoss(soft_losses(net(mixed.images), mixed.targets), mixed.own_share)
         logits, targets = mixed.revised.asked(net, mixed.images, slice(None))
         return StepLoss(soft_losses(logits, targets), mixed.own_share)
+    if state is None and keeps_state(action):
+        raise ConfigError(
+            f"{action.method} keeps a state from step to step, and none was given",
+            "make one with automix.stepping.new_state, and call its follow after every step",
+        )
     targets = as_targets(labels, num_classes)
     if action.saliency != OFF and saliency is None:
         check_alone(action.saliency)

@@ -43,9 +43,10 @@ class MixBlock(nn.Module):
 
     def _begin_small(self) -> None:
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=SPREAD)
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
 
 class PairBlock(MixBlock):
@@ -90,7 +91,7 @@ class JointBlock(MixBlock):
         self.told = told
         inner = max(1, channels // 2)
         self.query = nn.Conv2d(2 * channels, inner, 1)
-        self.key = nn.Conv2d(2 * channels, inner, 1)
+        self.key = nn.Conv2d(2 * channels, inner, 1, bias=False)  # which no softmax would feel
         layers = [nn.Conv2d(channels, inner, 1), nn.ReLU(), nn.Conv2d(inner, 1, 1)]
         self.value = nn.Sequential(*layers)
         self._begin_small()
@@ -116,8 +117,9 @@ class CrowdBlock(MixBlock):
         self.told = told
         inner = max(1, channels // 2)
         self.query = nn.Conv2d(channels + told, inner, 1)
-        self.key = nn.Conv2d(channels + told, inner, 1)
-        self.value = nn.Conv2d(channels + told, 1, 1)
+        # What is the same for all keys, or all images, no softmax would feel.
+        self.key = nn.Conv2d(channels + told, inner, 1, bias=False)
+        self.value = nn.Conv2d(channels + told, 1, 1, bias=False)
         self._begin_small()
 
     def scores(self, maps: Tensor, weights: Tensor) -> Tensor:
