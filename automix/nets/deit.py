@@ -11,7 +11,7 @@ from typing import Any
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 
-from automix.errors import ConfigError
+from automix.nets.vit import ImageSize, whole_patches
 
 PATCH = 4
 
@@ -21,19 +21,12 @@ def deit_small_patch4_32(
     pretrained: bool = False,
     num_classes: int = 100,
     in_chans: int = 3,
-    img_size: int | tuple[int, int] = 32,
+    img_size: ImageSize = 32,
     **_: Any,
 ) -> VisionTransformer:
     """21.4 M weights: DeiT-S for sides that are multiples of 4, 32 by default."""
-    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-    if height % PATCH or width % PATCH:
-        raise ConfigError(
-            f"trainer.model is deit_small_patch4_32 and the images have {height} x {width} "
-            f"pixels, wanted multiples of {PATCH}",
-            "set task.image_size for sets that can be resized, or take another net",
-        )
     return VisionTransformer(
-        img_size=(height, width),
+        img_size=whole_patches("deit_small_patch4_32", img_size, PATCH),
         patch_size=PATCH,
         embed_dim=384,
         depth=12,
