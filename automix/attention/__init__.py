@@ -20,6 +20,8 @@ from torch import Tensor
 
 from automix.attention.layouts import Layout, Query
 from automix.attention.plain import Plain, is_plain
+from automix.attention.pyramid import Pyramid, is_pyramid
+from automix.attention.windowed import Windowed, is_windowed
 from automix.errors import ConfigError
 
 See = Callable[[int, Tensor], None]
@@ -148,7 +150,11 @@ def layout_of(net: nn.Module) -> Layout:
 
 
 def _found_layout(net: nn.Module) -> Layout | None:
-    return Plain(net) if is_plain(net) else None
+    if is_plain(net):
+        return Plain(net)
+    if is_windowed(net):
+        return Windowed(net)
+    return Pyramid(net) if is_pyramid(net) else None
 
 
 @contextmanager

@@ -6,6 +6,6 @@ that they are ``stackable`` (``automix.stacking``): the wide ones keep a process
 themselves, so that members run one after the other.
 """
 
-from automix.nets import deit, preact_resnet, resnext, small_cnn, vit, wide_resnet
+from automix.nets import deit, preact_resnet, pvt, resnext, small_cnn, swin, vit, wide_resnet
 
-__all__ = ["deit", "preact_resnet", "resnext", "small_cnn", "vit", "wide_resnet"]
+__all__ = ["deit", "preact_resnet", "pvt", "resnext", "small_cnn", "swin", "vit", "wide_resnet"]
