@@ -15,7 +15,7 @@ from automix.data import DATASETS
 from automix.errors import ConfigError, did_you_mean
 from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
-from automix.models import PROTOCOL_NETS, SMALL_NETS
+from automix.models import PROTOCOL_NETS, SMALL_NETS, SMALL_TRANSFORMERS
 from automix.pairing import PAIRINGS
 from automix.registry import Registry
 from automix.saliency import SALIENCY
@@ -57,7 +57,7 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
             "summary": timm.model_entrypoint(name).__doc__ or "",
             "facts": {"note": "any timm model works; see `list models`"},
         }
-        for name in (*SMALL_NETS, *PROTOCOL_NETS)
+        for name in (*SMALL_NETS, *SMALL_TRANSFORMERS, *PROTOCOL_NETS)
     ]
     everything["environments"] = [
         {"name": name, "summary": entry, "facts": {}} for name, entry in ENV_IDS.items()

@@ -30,11 +30,14 @@ ABILITIES: Mapping[str, Callable[[nn.Module], bool]] = {
 """Name -> whether a net has it."""
 
 MODELS: Mapping[str, str] = {
-    "attention": "vit_digits, deit_small_patch4_32",
+    "attention": "vit_digits, swin_mini_patch2_32, deit_small_patch4_32",
     "features": "small_cnn_w8, vit_digits",
     "stages": "small_cnn_w8, vit_digits",
 }
 """Name -> some nets that have it."""
+
+INSTEAD: Mapping[str, str] = {"attention": "saliency cam or gradcam, or another method"}
+"""Name -> what works without it."""
 
 
 @lru_cache(maxsize=32)
@@ -87,5 +90,6 @@ def check_backbone(
             raise ConfigError(
                 f"{action} cannot be played: {who} needs the {ability} of the net, which "
                 f"trainer.model={model} does not show",
-                f"take a net that has it, for example {MODELS[ability]}, or another method",
+                f"take a net that has it, for example {MODELS[ability]}, or "
+                f"{INSTEAD.get(ability, 'another method')}",
             )

@@ -14,6 +14,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from automix.attention import Query, looked_at, spoken_for
 from automix.errors import ConfigError
 
 Halves = tuple[Tensor, Tensor]
@@ -21,10 +22,10 @@ Back = Callable[[Tensor], Tensor]
 
 
 class FeatureNet:
-    """A net as something to look at: its logits, its last feature map, and the slopes there.
+    """A net as something to look at: its logits, its last feature map, its attention.
 
     Args:
-        net: One that ``has_features``.
+        net: One that ``has_features``, or ``has_attention``, as what is asked for needs.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -41,6 +42,14 @@ class FeatureNet:
     def scored(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last feature map, and the slopes there of the logits weighed by targets."""
         return scored(self._net, images, targets)
+
+    def attended(self, images: Tensor, query: Query) -> Tensor:
+        """Return where the last block looks, (b, h', w')."""
+        return looked_at(self._net, images, query)[0]
+
+    def spoken_for(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return where attention speaks for the targets, (b, h', w')."""
+        return spoken_for(self._net, images, targets)[0]
 
 
 def has_features(net: nn.Module) -> bool:

@@ -14,6 +14,9 @@ from automix.seeding import borrowed_global_rng
 SMALL_NETS = ("small_cnn_w8", "small_cnn_w16", "small_cnn_w32")
 """For images of a few pixels."""
 
+SMALL_TRANSFORMERS = ("vit_digits", "vit_mini_patch4_32", "swin_mini_patch2_32", "pvt_v2_mini")
+"""For 8 pixels, and for 32."""
+
 PROTOCOL_NETS = (
     "preact_resnet18",
     "preact_resnet18_s2",
@@ -42,7 +45,8 @@ def create_classifier(
     if not timm.is_model(name):
         raise ConfigError(
             f"model {name!r} is not a timm model.{did_you_mean(name, timm.list_models())}",
-            f"small images: {', '.join(SMALL_NETS)}; all: python run.py list models",
+            f"small images: {', '.join(SMALL_NETS)}, {SMALL_TRANSFORMERS[0]}; all: "
+            "python run.py list models",
         )
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": shape[0]}
     with borrowed_global_rng(seed):

@@ -18,7 +18,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.attention.layouts import Layout, Query
+from automix.attention.layouts import Layout
+from automix.attention.layouts import Query as Query
 from automix.attention.plain import Plain, is_plain
 from automix.attention.pyramid import Pyramid, is_pyramid
 from automix.attention.windowed import Windowed, is_windowed
@@ -58,12 +59,18 @@ def attended(net: nn.Module, images: Tensor, query: Query = "class") -> tuple[Te
         return logits, _shares(layout.looked_at(-1, seen[0], query, _size(images)))
 
 
-def spoken_for(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor]:
-    """Return what the attention of the blocks adds to the score of the targets (b, k).
+def looked_at(net: nn.Module, images: Tensor, query: Query) -> tuple[Tensor]:
+    """Return the maps of ``attended`` alone, (b, h', w')."""
+    with torch.no_grad():
+        return (attended(net, images, query)[1],)
 
-    For each block, the mean over heads of what is positive of attention times its slope, times
-    the mean over heads of what is positive of the slope; summed over the blocks whose tokens lie
-    as those of the last.
+
+def spoken_for(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor]:
+    """Return where the attention of the blocks speaks for the targets (b, k).
+
+    The score of an image is the sum of its logits, each times its target. For each block, the mean
+    over heads of what is positive of attention times its slope, times the mean over heads of what
+    is positive of the slope; summed over the blocks whose tokens lie as those of the last.
 
     Returns:
         Maps (b, h', w') float32 that sum to 1.
@@ -72,10 +79,11 @@ def spoken_for(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor]
         ConfigError: If the net has no attention that can be looked at.
     """
     layout, seen = layout_of(net), list[Tensor]()
-    with (
-        torch.enable_grad(),
-        _observed(layout.attentions[-layout.alike :], lambda _, attention: seen.append(attention)),
-    ):
+
+    def see(_: int, attention: Tensor) -> None:
+        seen.append(attention.requires_grad_())  # for nets whose weights are frozen
+
+    with torch.enable_grad(), _observed(layout.attentions[-layout.alike :], see):
         logits = _eager(net)(images)
         slopes = torch.autograd.grad((logits.float() * targets).sum(), seen)
     size = _size(images)

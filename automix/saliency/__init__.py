@@ -9,14 +9,16 @@ A provider has the signature::
     classifier  images -> (b, k) logits; running statistics stay untouched while it is called
     returns     (b, h, w) float32, non-negative, sums to 1 for each image
 
-A provider that looks at the last feature map asks for more by ``staged(classifier)``; nets of timm
-have it. The tags:
+A provider that looks at the last feature map or at attention asks for more by
+``staged(classifier)``; nets of timm have the one, transformers the other. The tags:
 
 ``passes``
     How many forward and backward passes over the samples it costs. A backward pass through a net's
     head alone, one layer of many, is not counted.
 ``needs_classifier``
     Whether it asks a classifier.
+``requires``
+    What the classifier must have, as ``automix.backbone`` names it.
 ``from_step``
     Where it can be read off a training step: slopes of the loss at the images, (b, c, h, w), to
     maps (b, h, w).
@@ -37,6 +39,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from automix.attention import Query
 from automix.errors import ConfigError
 from automix.feature_maps import FeatureNet
 from automix.registry import Entry, Registry
@@ -49,7 +52,7 @@ SALIENCY: Registry[Provider] = Registry("saliency provider", __name__)
 
 
 class Staged(Protocol):
-    """A classifier that shows its last feature map."""
+    """A classifier that shows what happens inside: its last feature map, its attention."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits, (b, k), of images (b, c, h, w)."""
@@ -67,20 +70,27 @@ class Staged(Protocol):
         """
         ...
 
+    def attended(self, images: Tensor, query: Query) -> Tensor:
+        """Return where the last block looks, (b, h', w'); each map sums to 1."""
+        ...
+
+    def spoken_for(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return where attention speaks for the targets (b, k), (b, h', w'), which sums to 1."""
+        ...
+
 
 def staged(classifier: Classifier) -> Staged:
-    """Return a classifier as one that shows its last feature map.
+    """Return a classifier as one that shows what happens inside.
 
     Raises:
         ConfigError: If it is a mere function of the images.
     """
     if isinstance(classifier, nn.Module):
         return FeatureNet(classifier)
-    if hasattr(classifier, "features") and hasattr(classifier, "scored"):
+    if all(hasattr(classifier, one) for one in ("features", "scored", "attended", "spoken_for")):
         return cast(Staged, classifier)
     raise ConfigError(
-        "the classifier is a function of the images, and this saliency looks at the last feature "
-        "map",
+        "the classifier is a function of the images, and this saliency looks inside the net",
         "pass the net itself (one of timm's), or use 'gradient', which works with every function",
     )
 

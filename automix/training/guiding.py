@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from automix.attention import Query, looked_at, spoken_for
 from automix.augment import augmented_maps, canonical_maps
 from automix.feature_maps import FeatureNet, features, scored
 from automix.registry import Entry
@@ -56,6 +58,16 @@ class Members:
         given = self._apart(images), self._apart(targets)
         found, slopes = self.stack.ask(self.slots, scored, *given)
         return found.flatten(0, 1), slopes.flatten(0, 1)
+
+    def attended(self, images: Tensor, query: Query) -> Tensor:
+        """Return where the last blocks look, (b * k, h', w')."""
+        question = partial(looked_at, query=query)
+        return self.stack.ask(self.slots, question, self._apart(images))[0].flatten(0, 1)
+
+    def spoken_for(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return where attention speaks for the targets, (b * k, h', w')."""
+        given = self._apart(images), self._apart(targets)
+        return self.stack.ask(self.slots, spoken_for, *given)[0].flatten(0, 1)
 
     def _apart(self, rows: Tensor) -> Tensor:
         return rows.unflatten(0, (-1, len(self.slots)))
