@@ -21,6 +21,7 @@ from automix.pairing import Pairs, pair_batches
 from automix.saliency import SALIENCY, only_in_training
 from automix.seeding import generator
 from automix.targets import as_targets, mix_targets
+from tests.automix.saliency.planted import models_for
 from tests.contract import CUTMIX, Case, mix, noise_images
 from tests.references import rmix as rmix_reference
 from tests.strategies import SEEDS
@@ -214,7 +215,8 @@ ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entr
 @pytest.mark.parametrize("provider", ALONE)
 @pytest.mark.parametrize("method", ["mixup", "cutmix", "rmix"])
 def test_maps_are_computed_by_the_actions_provider_if_none_are_given(provider, method):
-    net = create_classifier("small_cnn_w8", num_classes=6, shape=(3, 8, 12), seed=0).eval()
+    model = models_for(provider)[0]
+    net = create_classifier(model, num_classes=6, shape=(3, 8, 12), seed=0).eval()
     images = noise_images(Case(form=CUTMIX, b=6))
     maps = SALIENCY[provider](images, torch.eye(6), net)
     computed = batch((method, 0.5, provider), classifier=net)

@@ -16,7 +16,7 @@ from automix.models import create_classifier
 from automix.saliency import SALIENCY, enlarged, normalised, only_in_training
 from automix.seeding import generator
 from automix.stacking import frozen_running_statistics
-from tests.automix.saliency.planted import dropping_cnn_for_tests
+from tests.automix.saliency.planted import models_for, vit
 from tests.references import saliency as reference
 from tests.strategies import SEEDS, SIZES
 
@@ -37,9 +37,15 @@ def targets_of(b):
     return torch.eye(CLASSES)[torch.arange(b) % CLASSES]
 
 
+def fitting(name, channels=1):
+    """A net that a provider can ask."""
+    looks = "vit_digits" in models_for(name)
+    return (vit(in_chans=channels) if looks else small_net(channels)).eval()
+
+
 def maps_of(name, images, net=None):
     channels = images.shape[1]
-    return SALIENCY[name](images, targets_of(len(images)), net or small_net(channels).eval())
+    return SALIENCY[name](images, targets_of(len(images)), net or fitting(name, channels))
 
 
 def assert_is_a_map(maps, b, size):
@@ -68,7 +74,7 @@ def test_a_map_is_non_negative_and_sums_to_one(name, seed, b, channels, size, sc
 
 @every_provider
 def test_each_image_has_the_map_that_it_has_alone(name):
-    images, net = noise(0, 4, 1, 8, 8), small_net().eval()
+    images, net = noise(0, 4, 1, 8, 8), fitting(name)
     targets = targets_of(4)
     together = SALIENCY[name](images, targets, net)
     for i in range(4):
@@ -79,7 +85,7 @@ def test_each_image_has_the_map_that_it_has_alone(name):
 
 @every_provider
 def test_bfloat16_images_get_a_float32_map(name):
-    images, net = noise(0, 2, 1, 8, 8).bfloat16(), small_net().eval().bfloat16()
+    images, net = noise(0, 2, 1, 8, 8).bfloat16(), fitting(name).bfloat16()
     assert_is_a_map(SALIENCY[name](images, targets_of(2).bfloat16(), net), 2, (8, 8))
 
 
@@ -226,7 +232,8 @@ def test_a_norm_that_never_recorded_does_not_start_to():
 @pytest.mark.parametrize("name", ALONE)
 def test_mixing_a_batch_for_a_training_loop_leaves_the_classifier_alone(name):
     """Not a statistic, not a gradient, not a draw of its dropout in trunk and head."""
-    net = dropping_cnn_for_tests(in_chans=1, num_classes=CLASSES).train()
+    model = models_for(name)[1]
+    net = create_classifier(model, num_classes=CLASSES, shape=(1, 8, 8), seed=0).train()
     before, draws = buffers(net), torch.get_rng_state()
     mix_batch(
         noise(0, 4, 1, 8, 8),

@@ -25,6 +25,7 @@ from automix.stacking import GroupedStack, LoopedStack, frozen_running_statistic
 from automix.trainer import Trainer
 from automix.training.guiding import Members
 from tests import golden, tiny
+from tests.automix.saliency.planted import models_for
 from tests.contract import FORMS, global_states
 
 GRADIENT = MixAction("rmix", 0.5, "gradient")
@@ -419,7 +420,8 @@ def test_every_epoch_draws_anew(digits_task):
 )
 def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, monkeypatch):
     """The maps of an image, of the classifier as it is when the batch is mixed."""
-    population = population_of(digits_task, 2)
+    settings = tiny.trainer_settings(model=models_for(provider)[0])
+    population = Population([digits_task] * 2, settings, stack_limit=2)
     start(population)
     calls = []
 

@@ -11,7 +11,9 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
+from automix.backbone import required
 from automix.nets.pooled import PooledNet
+from automix.saliency import SALIENCY
 from automix.seeding import borrowed_global_rng, generator
 
 CLASSES = 3
@@ -26,6 +28,24 @@ def pooled(size: int = 2) -> PooledNet:
     """Two channels to five, then blocks of pixels: the map of a 5 x 7 image has 3 x 4 places."""
     with borrowed_global_rng(0):
         return PooledNet([nn.Conv2d(2, 5, 1), nn.AvgPool2d(size, ceil_mode=True)], 5, CLASSES)
+
+
+def models_for(name: str) -> list[str]:
+    """Nets of 8 pixels that a provider can ask: one as they are trained, and one that draws."""
+    if "attention" in required(SALIENCY.entry(name)):
+        return ["vit_digits", "dropping_vit_for_tests"]
+    return ["small_cnn_w8", "dropping_cnn_for_tests"]
+
+
+def vit(**changes: Any) -> VisionTransformer:
+    """Two blocks for images of any size; what it looks at differs from place to place."""
+    form = {"patch_size": 2, "in_chans": 1, "num_classes": CLASSES, "embed_dim": 8, "depth": 2}
+    free = {"dynamic_img_size": True, "dynamic_img_pad": True, "img_size": 8, "num_heads": 2}
+    with borrowed_global_rng(0):
+        net = VisionTransformer(**form | free | changes)
+        for weight in net.parameters():
+            nn.init.normal_(weight, std=0.6)
+    return net
 
 
 def token_nets() -> dict[str, nn.Module]:
@@ -66,3 +86,12 @@ def dropping_cnn_for_tests(pretrained: bool = False, **kwargs: Any) -> nn.Module
         nn.Dropout(0.3),
     ]
     return Dropping(layers, 6, kwargs["num_classes"])
+
+
+@register_model
+def dropping_vit_for_tests(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """A transformer with batch norm, which drops attention and whole blocks; for any size."""
+    named = {name: kwargs[name] for name in ("in_chans", "num_classes")}
+    net = vit(attn_drop_rate=0.3, drop_path_rate=0.2, **named)
+    net.patch_embed.proj = nn.Sequential(net.patch_embed.proj, nn.BatchNorm2d(8))
+    return net
