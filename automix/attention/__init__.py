@@ -56,7 +56,7 @@ def attended(net: nn.Module, images: Tensor, query: Query = "class") -> tuple[Te
     with _observed(layout.attentions[-1:], lambda _, attention: seen.append(_of_heads(attention))):
         logits = _eager(net)(images)
     with _exactly(images):
-        return logits, _shares(layout.looked_at(-1, seen[0], query, _size(images)))
+        return logits, _shares(layout.looked_at(-1, seen[0], query, _size(images), even=True))
 
 
 def looked_at(net: nn.Module, images: Tensor, query: Query) -> tuple[Tensor]:
@@ -89,7 +89,9 @@ def spoken_for(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor]
     size = _size(images)
     with torch.no_grad(), _exactly(images):
         maps = [
-            layout.looked_at(block, _positive(found.float(), slope.float()), "class", size)
+            layout.looked_at(
+                block, _positive(found.float(), slope.float()), "class", size, even=False
+            )
             for block, (found, slope) in enumerate(zip(seen, slopes, strict=True), -layout.alike)
         ]
         return (_shares(torch.stack(maps).sum(0)),)

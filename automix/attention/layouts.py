@@ -43,7 +43,7 @@ class Layout(Protocol):
         ...
 
     def looked_at(
-        self, block: int, attention: Tensor, query: Query, size: tuple[int, int]
+        self, block: int, attention: Tensor, query: Query, size: tuple[int, int], *, even: bool
     ) -> Tensor:
         """Return what the tokens of a query look at, added up, (b, h', w'), in any scale.
 
@@ -52,5 +52,7 @@ class Layout(Protocol):
             attention: (b', q, k), 0 or more.
             query: Who looks.
             size: Height and width of the images.
+            even: Whether what a token gives to padding goes to the others that it looks at, so
+                that all tokens that look count alike.
         """
         ...

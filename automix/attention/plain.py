@@ -57,7 +57,7 @@ class Plain:
         return labels[:, self._read].mean(1)
 
     def looked_at(
-        self, block: int, attention: Tensor, query: Query, size: tuple[int, int]
+        self, block: int, attention: Tensor, query: Query, size: tuple[int, int], *, even: bool
     ) -> Tensor:
         """Return what is looked at in the image."""
         grid = self.grid(size)

@@ -65,7 +65,7 @@ class Pyramid:
         return labels.mean((1, 2, 3))
 
     def looked_at(
-        self, block: int, attention: Tensor, query: Query, size: tuple[int, int]
+        self, block: int, attention: Tensor, query: Query, size: tuple[int, int], *, even: bool
     ) -> Tensor:
         """Return what all tokens look at: none is the class's."""
         return attention.sum(1).unflatten(1, self.grid(size))

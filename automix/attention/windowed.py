@@ -78,12 +78,14 @@ class Windowed:
         return labels.mean((1, 2))
 
     def looked_at(
-        self, block: int, attention: Tensor, query: Query, size: tuple[int, int]
+        self, block: int, attention: Tensor, query: Query, size: tuple[int, int], *, even: bool
     ) -> Tensor:
         """Return what all tokens look at: none is the class's."""
         grid, window = self.grid(size), self._blocks[block].window_size
         windows = math.ceil(grid[0] / window[0]) * math.ceil(grid[1] / window[1])
         lookers = attention.new_ones(len(attention) // windows, *grid, 1)
+        if even:
+            lookers = lookers / self._applied(block, attention, lookers).clamp_min(_LEAST)
         return self._applied(block, attention.transpose(1, 2), lookers)[..., 0]
 
     def _applied(self, block: int, attention: Tensor, values: Tensor) -> Tensor:
