@@ -16,7 +16,7 @@ from timm.models.pvt_v2 import PyramidVisionTransformerV2
 def pvt_v2_mini(
     pretrained: bool = False, num_classes: int = 10, in_chans: int = 3, **_: Any
 ) -> PyramidVisionTransformerV2:
-    """0.6 M weights: 8 x 8 tokens in 32 x 32 pixels, with a key for each 2 x 2, then 4 x 4."""
+    """0.4 M weights: 8 x 8 tokens in 32 x 32 pixels, with a key for each 2 x 2, then 4 x 4."""
     return PyramidVisionTransformerV2(
         depths=(2, 2),
         embed_dims=(48, 96),

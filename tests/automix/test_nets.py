@@ -8,8 +8,10 @@ import torch
 from timm.models import register_model
 
 from automix.actions import PLAIN, MixAction
+from automix.attention import attended, grid_of, has_attention
+from automix.backbone import ABILITIES, MODELS, abilities_of
 from automix.errors import ConfigError
-from automix.models import PROTOCOL_NETS, create_classifier
+from automix.models import PROTOCOL_NETS, SMALL_TRANSFORMERS, create_classifier
 from automix.nets.resnext import ResNeXt29
 from automix.nets.wide_resnet import WideResNet
 from automix.population import Population
@@ -110,6 +112,48 @@ def test_they_have_the_parts_that_timm_nets_have_and_take_other_sizes(name, last
     assert net.get_classifier().out_features == net.num_classes == 4
 
 
+def side_of(name: str) -> int:
+    return 8 if name == "vit_digits" else 32
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    list(zip(SMALL_TRANSFORMERS, [(4, 4), (8, 8), (8, 8), (4, 4)], strict=True)),
+)
+def test_the_small_transformers_show_their_attention_from_the_start(name, grid):
+    side = side_of(name)
+    net = create_classifier(name, num_classes=4, shape=(1, side, side), seed=0)
+    images = torch.rand(2, 1, side, side)
+    assert has_attention(net)
+    logits, maps = attended(net.eval(), images)
+    assert logits.shape == (2, 4)
+    assert maps.shape == (2, *grid)
+    assert float(logits.detach().abs().min()) > 0
+    wide = (side, side + side // 2)
+    other = create_classifier(name, num_classes=4, shape=(1, *wide), seed=0)
+    assert grid_of(other, torch.rand(1, 1, *wide)) == (grid[0], grid[1] + grid[1] // 2)
+
+
+@pytest.mark.parametrize("name", ["vit_digits", "vit_mini_patch4_32", "swin_mini_patch2_32"])
+def test_images_that_patches_do_not_cover_are_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} and the images have 9 x 8 pixels"):
+        create_classifier(name, num_classes=3, shape=(1, 9, 8), seed=0)
+
+
+@pytest.mark.parametrize("ability", ["attention", "features"])
+def test_nets_that_are_named_for_an_ability_have_it(ability):
+    for name in MODELS[ability].split(", "):
+        side = 8 if name in ("vit_digits", "small_cnn_w8") else 32
+        assert ability in abilities_of(name, 3, (1, side, side))
+    assert ability in ABILITIES
+
+
+def test_places_of_the_digits_transformer_begin_as_different_as_contents():
+    net = create_classifier("vit_digits", num_classes=10, shape=(1, 8, 8), seed=0)
+    assert float(net.pos_embed.std()) == pytest.approx(1.0, rel=0.1)
+    assert float(net.head.weight.abs().max()) > 0  # else nothing before it has slopes
+
+
 def test_the_transformer_takes_the_images_of_the_task_and_says_which_it_cannot():
     net = create_classifier("deit_small_patch4_32", num_classes=3, shape=(1, 8, 12), seed=0)
     assert net.patch_embed.num_patches == 6
@@ -117,10 +161,10 @@ def test_the_transformer_takes_the_images_of_the_task_and_says_which_it_cannot()
         create_classifier("deit_small_patch4_32", num_classes=3, shape=(3, 30, 32), seed=0)
 
 
-@pytest.mark.parametrize("name", PROTOCOL_NETS)
+@pytest.mark.parametrize("name", [*PROTOCOL_NETS, *SMALL_TRANSFORMERS])
 def test_a_net_says_how_large_it_is(name):
     millions = float(timm.model_entrypoint(name).__doc__.split(" M weights")[0])
-    net = timm.create_model(name, num_classes=100)
+    net = timm.create_model(name, num_classes=100 if name in PROTOCOL_NETS else 10)
     weights = sum(p.numel() for p in net.parameters())
     assert round(weights / 1e6, 1) == millions
 
@@ -166,3 +210,31 @@ def test_the_nets_themselves_train_in_a_population(model):
     assert before[0].val_loss == pytest.approx(before[1].val_loss, rel=1e-4)
     assert after[0].mixed_loss != after[1].mixed_loss
     assert not any(record.diverged for record in after)
+
+
+@pytest.mark.parametrize("model", SMALL_TRANSFORMERS)
+def test_the_small_transformers_learn_a_batch(model):
+    side = side_of(model)
+    task = tiny.fake_task((1, side, side), train=8, val=3, test=3)
+    settings = tiny.trainer_settings(
+        model=model, epochs=6, batch_size=8, warmup_epochs=0, opt="adamw", lr=3e-3, probe_size=4
+    )
+    population = Population([task], settings)
+    before = population.reset([1])[0]
+    for _ in range(6):
+        (after,) = population.run_epoch([PLAIN])
+    assert after.train_loss < before.train_loss
+    assert not after.diverged
+
+
+@pytest.mark.slow
+def test_deit_small_takes_a_step_at_224_pixels():
+    task = tiny.fake_task((3, 224, 224), train=2, val=1, test=1)
+    settings = tiny.trainer_settings(
+        model="deit_small_patch16_224", epochs=1, batch_size=2, probe_size=1, lr=0.01
+    )
+    population = Population([task], settings)
+    before = population.reset([1])[0]
+    (after,) = population.run_epoch([MixAction("cutmix", 0.5, "attention_cls")])
+    assert not after.diverged
+    assert after.val_loss != before.val_loss

@@ -1,0 +1,94 @@
+"""Providers that read attention: what they add to the maps, and whom they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from automix.actions import MixAction
+from automix.attention import attended, spoken_for
+from automix.backbone import check_backbone
+from automix.errors import ConfigError
+from automix.mixing import mix_batch
+from automix.models import create_classifier
+from automix.saliency import SALIENCY, enlarged
+from automix.seeding import generator
+from tests.automix.saliency.planted import CLASSES, noise, pooled, vit
+from tests.automix.training.helpers import Watch
+
+SOFT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.3, 0.7], [0.2, 0.5, 0.3]])
+MAPS = {
+    "attention_cls": lambda net, images: attended(net, images, "class")[1],
+    "attention_mean": lambda net, images: attended(net, images, "mean")[1],
+    "getam": lambda net, images: spoken_for(net, images, SOFT)[0],
+}
+every_map = pytest.mark.parametrize("name", list(MAPS))
+
+
+@every_map
+def test_a_map_is_that_of_attention_enlarged_to_the_image(name):
+    net, images = vit().eval(), noise(0, 3, 1, 8, 12)
+    with torch.no_grad():
+        small = MAPS[name](net, images)
+    assert small.shape == (3, 4, 6)
+    wanted = enlarged(small, (8, 12))
+    maps = SALIENCY[name](images, SOFT, net)
+    assert_close(maps, wanted / wanted.sum((1, 2), keepdim=True))
+    others = [SALIENCY[other](images, SOFT, net) for other in MAPS if other != name]
+    assert not any(torch.allclose(maps, other, rtol=0.02) for other in others)
+
+
+def test_only_getam_looks_for_the_class():
+    net, images = vit().eval(), noise(0, 1, 1, 8, 8)
+    for name in MAPS:
+        first, second = (SALIENCY[name](images, one[None], net) for one in torch.eye(CLASSES)[:2])
+        assert torch.allclose(first, second, rtol=0.02) == (name != "getam")
+
+
+@every_map
+def test_passes_are_counted(name):
+    """Two blocks have four linear layers each; the head is one more."""
+    net, images = vit(class_token=False, global_pool="avg").eval(), noise(0, 3, 1, 8, 8)
+    forward, backward = SALIENCY.entry(name).tags["passes"]
+    with Watch() as watch:
+        SALIENCY[name](images, SOFT, net)
+    assert len(watch.of("convolution")) == forward == 1
+    # Backward to the attention of the first block, and not to the patches.
+    assert bool(watch.of("_softmax_backward_data")) == bool(backward)
+    assert not watch.of("convolution_backward")
+
+
+@every_map
+def test_a_net_without_attention_is_told_what_works(name):
+    with pytest.raises(ConfigError, match="PooledNet shows no attention") as error:
+        SALIENCY[name](noise(0, 3, 2, 5, 7), SOFT, pooled())
+    assert "'cam' or 'gradcam'" in error.value.hint
+    with pytest.raises(ConfigError, match="is a function of the images"):
+        SALIENCY[name](noise(0, 3, 1, 8, 8), SOFT, lambda images: vit()(images))
+
+
+@every_map
+def test_an_action_is_refused_before_a_training_with_what_works(name):
+    action, shape = MixAction("cutmix", 0.5, name), (1, 8, 8)
+    check_backbone(action, "area", "vit_digits", 10, shape)
+    with pytest.raises(ConfigError, match=f"{name} needs the attention of the net") as error:
+        check_backbone(action, "area", "small_cnn_w8", 10, shape)
+    assert "vit_digits" in error.value.hint
+    assert "saliency cam or gradcam" in error.value.hint
+
+
+@every_map
+def test_a_net_of_one_s_own_guides_a_batch(name):
+    net = create_classifier("swin_mini_patch2_32", num_classes=3, shape=(1, 16, 16), seed=0)
+    images = noise(0, 3, 1, 16, 16)
+    mixed = mix_batch(
+        images,
+        torch.arange(3),
+        MixAction("rmix", 0.5, name),
+        num_classes=3,
+        rng=generator(0),
+        classifier=net.eval(),
+    )
+    assert not torch.equal(mixed.images, images)
+    assert all(weight.grad is None for weight in net.parameters())
