@@ -90,6 +90,13 @@ def check_backbone(
             raise ConfigError(
                 f"{action} cannot be played: {who} needs the {ability} of the net, which "
                 f"trainer.model={model} does not show",
-                f"take a net that has it, for example {MODELS[ability]}, or "
-                f"{INSTEAD.get(ability, 'another method')}",
+                f"take a net that has it, for example {MODELS[ability]}, or {_instead(who, ability)}",
             )
+
+
+def _instead(who: str, ability: str) -> str:
+    """Return what can be played without an ability in the place of who needs it."""
+    rules = LABEL_RULES.entry(who).tags.get("instead") if who in LABEL_RULES else None
+    if not isinstance(rules, tuple):
+        return INSTEAD.get(ability, "another method")
+    return f"the label rule {' or '.join(rules)}, with saliency of any kind"

@@ -16,5 +16,7 @@ PRESETS: Mapping[str, str] = {
     "saliencymix": "cutmix+spectral",
     "snapmix": "asymmetric_cutmix+cam:cam_mass",
     "soft_augmentation": "soft_crop:visibility",
+    "tlalign": "token_cutmix:token_aligned",
+    "transmix": "cutmix:attention",
 }
 """Name -> form; kept in the order of their letters."""

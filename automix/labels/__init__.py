@@ -14,6 +14,7 @@ is not mixed has. What a rule may state in its tags:
 
 - ``needs_maps``: it weighs by saliency, so the action must name a provider;
 - ``requires``: what the classifier must offer (``automix.backbone.ABILITIES``), a tuple of names;
+- ``instead``: a tuple of rules that do something like it with a classifier that offers less;
 - ``erasures``: it has something to say about mixes that erase or restyle and show no other class
   (tag ``keeps_label`` of the mix). Under any other rule those keep their label whole.
 """
@@ -117,6 +118,27 @@ LabelRule = Callable[[Shown], Array | Weights]
 LABEL_RULES: Registry[LabelRule] = Registry("label rule", __name__)
 
 
+def watched_weights(shown: Shown, watch: Watch, strength: float = 1.0) -> Weights:
+    """Return weights of which the classifier has a say by what is watched inside it.
+
+    Args:
+        shown: What the images show.
+        watch: Sees the partner's share.
+        strength: How much it has to say, in [0, 1]; the area has the rest, and says it alone where
+            nobody watches, and where the image shows only one of the two.
+    """
+    areas = shown.areas
+
+    def revision(seen: Seen, rows: slice) -> Tensor:
+        area = areas[rows].to(seen.own.device, non_blocking=True)
+        if seen.watched is None:
+            return 1 - area
+        both = (area > 0) & (area < 1)
+        return 1 - torch.where(both, torch.lerp(area, seen.watched.clamp(0, 1), strength), area)
+
+    return Weights(1 - areas, areas, revision=revision, watch=watch if strength else None)
+
+
 def check_label_rule(rule: str, action: object, method: str, has_maps: bool) -> None:
     """Refuse a rule that cannot work for an action.
 
@@ -140,6 +162,17 @@ def check_label_rule(rule: str, action: object, method: str, has_maps: bool) -> 
             f"label rule {rule!r} weighs labels by saliency, and no provider looks at the point "
             f"clouds that {method} mixes",
             f"use the rule 'area' with it, or this rule with images: {_fitting(rule)}",
+        )
+    if tags.get("requires") and mix.get("points"):
+        raise ConfigError(
+            f"label rule {rule!r} looks inside nets of images, and {method} mixes point clouds",
+            f"use the rule 'area' with it, or this rule with images: {_fitting(rule)}",
+        )
+    if mix.get("step") and rule != "area":
+        raise ConfigError(
+            f"label rule {rule!r} weighs the labels of mixed images, and {method} makes training "
+            "steps of its own, with targets of their own",
+            f"use the rule 'area' with it, or this rule with cutmix: {_fitting(rule)}",
         )
     if tags.get("needs_maps") and not has_maps:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Perturbed: the area is a guess; the classifier and chance have a say, too.
+"""Perturbed: a weight is a guess; the classifier and chance have a say, too.
 
 After LUMix (Sun et al. 2022, arXiv:2211.15846). Its code was never published and its formula is
 from memory: this is in its style, not a reproduction.
@@ -6,12 +6,16 @@ from memory: this is in its style, not a reproduction.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from automix.attention import carried
 from automix.errors import ConfigError
-from automix.labels import LABEL_RULES, Seen, Shown, Weights
+from automix.labels import LABEL_RULES, Seen, Shown, Weights, watched_weights
+from automix.labels.attention import partner_attended
 from automix.masks import Array
 
 
@@ -33,29 +37,113 @@ def perturbed(
         noise: How much chance has to say, in [0, 1 - strength].
         alpha: r is drawn from Beta(alpha, alpha); 1 is uniform, the law of the papers' shares.
     """
-    if not (strength >= 0 and noise >= 0 and strength + noise <= 1):
+    how = Perturbation("perturbed", strength, noise, alpha)
+    areas = shown.areas
+    return how.of(Weights(1 - areas, areas), shown) if how.moves else 1 - shown.area
+
+
+@LABEL_RULES.register(
+    "perturbed_attention", requires=("attention",), instead=("saliency_mass", "cam_mass")
+)
+def perturbed_attention(
+    shown: Shown,
+    *,
+    strength: float = 0.4,
+    noise: float = 0.1,
+    alpha: float = 1.0,
+    attention: float = 0.5,
+) -> Weights:
+    """Move the label of the rule "attention" as ``perturbed`` moves that of the area.
+
+    With ``strength`` and ``noise`` at 0 this is the rule "attention"; with ``attention`` at 0,
+    "perturbed".
+
+    Args:
+        shown: What the images show.
+        strength: How much the classifier's answer has to say, in [0, 1].
+        noise: How much chance has to say, in [0, 1 - strength].
+        alpha: Chance is drawn from Beta(alpha, alpha).
+        attention: How much attention has to say within the label that is moved, in [0, 1].
+    """
+    how = Perturbation("perturbed_attention", strength, noise, alpha)
+    if not 0 <= attention <= 1:
         raise ConfigError(
-            f"perturbed.strength is {strength} and perturbed.noise {noise}, "
-            "wanted 0 or more, at most 1 together"
+            f"perturbed_attention.attention is {attention}, wanted a number from 0 to 1"
         )
-    if not 0 < alpha < float("inf"):
-        raise ConfigError(f"perturbed.alpha is {alpha}, wanted a number above 0")
-    if strength == noise == 0:
-        return 1 - shown.area
-    area = 1 - shown.areas
-    drawn = shown.rng.beta(alpha, alpha, len(shown.mask)).astype(np.float32)
-    chance = torch.from_numpy(shown.pairs.each(drawn)).to(area.device, non_blocking=True)
-    both = (area > 0) & (area < 1)
+    return how.of(watched_weights(shown, partner_attended, attention), shown)
 
-    def weight(seen: Tensor, rows: slice) -> Tensor:
-        here = [part[rows].to(seen.device, non_blocking=True) for part in (area, chance, both)]
-        mixed = (1 - strength - noise) * here[0] + strength * seen + noise * here[1]
-        return torch.where(here[2], mixed, here[0]).clamp(0, 1)
 
-    def revision(seen: Seen, rows: slice) -> Tensor:
-        total = seen.own + seen.partner
-        share = torch.where(total > 0, seen.own / total, area[rows].to(total.device))
-        return weight(share, rows)
+@LABEL_RULES.register(
+    "perturbed_token_aligned", requires=("attention",), instead=("saliency_mass", "cam_mass")
+)
+def perturbed_token_aligned(
+    shown: Shown, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
+) -> Weights:
+    """Move the label of the rule "token_aligned" as ``perturbed`` moves that of the area.
 
-    lam = weight(area, slice(None))
-    return Weights(lam, 1 - lam, revision=revision if strength else None)
+    With ``strength`` and ``noise`` at 0 this is the rule "token_aligned".
+
+    Args:
+        shown: What the images show.
+        strength: How much the classifier's answer has to say, in [0, 1].
+        noise: How much chance has to say, in [0, 1 - strength].
+        alpha: Chance is drawn from Beta(alpha, alpha).
+    """
+    how = Perturbation("perturbed_token_aligned", strength, noise, alpha)
+    return how.of(watched_weights(shown, carried), shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """How far a label moves from the weight that a rule gives it.
+
+    Raises:
+        ConfigError: If the numbers mean nothing; names them as settings of the rule.
+    """
+
+    rule: str
+    strength: float
+    noise: float
+    alpha: float
+
+    def __post_init__(self) -> None:
+        strength, noise, alpha = self.strength, self.noise, self.alpha
+        if not (strength >= 0 and noise >= 0 and strength + noise <= 1):
+            raise ConfigError(
+                f"{self.rule}.strength is {strength} and {self.rule}.noise {noise}, "
+                "wanted 0 or more, at most 1 together"
+            )
+        if not 0 < alpha < float("inf"):
+            raise ConfigError(f"{self.rule}.alpha is {alpha}, wanted a number above 0")
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything moves."""
+        return self.strength > 0 or self.noise > 0
+
+    def of(self, base: Weights, shown: Shown) -> Weights:
+        """Return weights (n,) moved away from those of a base rule, which sum to 1."""
+        if not self.moves:
+            return base
+        areas, lam = shown.areas, base.own
+        drawn = shown.rng.beta(self.alpha, self.alpha, len(shown.mask)).astype(np.float32)
+        chance = torch.from_numpy(shown.pairs.each(drawn)).to(areas.device, non_blocking=True)
+        both = (areas > 0) & (areas < 1)
+
+        def moved(lam: Tensor, seen: Tensor, rows: slice) -> Tensor:
+            by_chance, mixed = (
+                part[rows].to(seen.device, non_blocking=True) for part in (chance, both)
+            )
+            told = (1 - self.strength - self.noise) * lam + self.strength * seen
+            return torch.where(mixed, told + self.noise * by_chance, lam).clamp(0, 1)
+
+        def revision(seen: Seen, rows: slice) -> Tensor:
+            given = lam[rows].to(seen.own.device, non_blocking=True)
+            if base.revision:
+                given = base.revision(seen, rows)
+            total = seen.own + seen.partner
+            return moved(given, torch.where(total > 0, seen.own / total, given), rows)
+
+        own = moved(lam, lam, slice(None))
+        asks = self.strength > 0 or base.revision is not None
+        return Weights(own, 1 - own, revision=revision if asks else None, watch=base.watch)

@@ -367,7 +367,8 @@ every_rule = pytest.mark.parametrize("rule", list(LABEL_RULES))
 def test_targets_are_what_the_rule_tells_about_each_image(rule, method, share_per):
     action, settings = action_of(rule, method), MixSettings(share_per=share_per)
     mixed = mix(action, settings=settings, batch_size=3)
-    told = LABEL_RULES[rule](mixed.shown) if rule != "perturbed" else None
+    draws = rule.startswith("perturbed")  # what cannot be drawn once more
+    told = None if draws else LABEL_RULES[rule](mixed.shown)
     rows = mixed.targets
     assert rows.shape == (6, CLASSES)
     assert rows.dtype == torch.float32
@@ -468,6 +469,10 @@ def test_a_rule_that_needs_maps_names_an_action_that_has_them(rule, method):
         ({"layers": True}, "perturbed", "shows more images than two"),
         ({"layers": True}, "visibility", "shows more images than two"),
         ({"points": True}, "cam_mass", "point clouds"),
+        ({"points": True}, "attention", "point clouds"),
+        ({"layers": True}, "token_aligned", "shows more images than two"),
+        ({"step": True}, "attention", "training steps of its own"),
+        ({"step": True}, "requested", "training steps of its own"),
     ],
 )
 def test_a_rule_that_does_not_fit_names_an_action_that_it_fits(tags, rule, message, monkeypatch):
@@ -486,6 +491,10 @@ def test_a_rule_that_does_not_fit_names_an_action_that_it_fits(tags, rule, messa
         ("perturbed.noise=-0.1", "noise -0.1"),
         ("perturbed.strength=NaN", "strength=NaN.: got nan"),
         ("perturbed.alpha=0", "alpha is 0.0"),
+        ("perturbed_attention.strength=1.2", "perturbed_attention.strength is 1.2"),
+        ("perturbed_attention.attention=1.5", "perturbed_attention.attention is 1.5"),
+        ("perturbed_token_aligned.noise=-1", "perturbed_token_aligned.noise -1.0"),
+        ("attention.strength=-0.1", "attention.strength is -0.1"),
         ("visibility.power=0", "power is 0.0"),
         ("saliency_mass.norm=0.5", "norm is 0.5"),
     ],

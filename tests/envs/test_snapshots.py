@@ -42,8 +42,9 @@ EVERYTHING = ("progress", *(name for name in OBSERVATIONS if name != "progress")
 
 EPOCHS = 4
 RULES = [
-    f"cutmix{'+gradient' * bool(LABEL_RULES.entry(rule).tags.get('needs_maps'))}:{rule}"
-    for rule in LABEL_RULES
+    f"cutmix{'+gradient' * bool(entry.tags.get('needs_maps'))}:{entry.name}"
+    for entry in LABEL_RULES.entries()
+    if not entry.tags.get("requires")  # which the net has not
 ]
 
 
