@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from timm.models import register_model
+from timm.models.vision_transformer import VisionTransformer
 
 from automix.data.image_set import ImageSet, InMemory
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
@@ -66,4 +67,21 @@ def dropout_cnn_for_tests(pretrained: bool = False, **kwargs: Any) -> torch.nn.M
         torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(),
         torch.nn.Linear(4, kwargs["num_classes"]),
+    )
+
+
+@register_model
+def dropout_vit_for_tests(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+    """A transformer that draws while it trains: dropout of attention and tokens, whole paths."""
+    return VisionTransformer(
+        img_size=kwargs["img_size"],
+        patch_size=2,
+        in_chans=kwargs["in_chans"],
+        num_classes=kwargs["num_classes"],
+        embed_dim=16,
+        depth=2,
+        num_heads=2,
+        proj_drop_rate=0.2,
+        attn_drop_rate=0.2,
+        drop_path_rate=0.2,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from tests.automix.training.helpers import (
     seat_of,
 )
 
+DROPOUT = "dropout_vit_for_tests"
 SAME, OTHER, LONG = digits(64), digits(64, seed=4), digits(65)
 WHO = [(SAME, 0), (OTHER, 1), (SAME, 0), (LONG, 2)]
 
@@ -33,6 +35,11 @@ WHO = [(SAME, 0), (OTHER, 1), (SAME, 0), (LONG, 2)]
 def form_of(rule: str, method: str = "cutmix", guide: str = "gradient") -> MixAction:
     needs_maps = bool(LABEL_RULES.entry(rule).tags.get("needs_maps"))
     return MixAction.parse(f"{method}@0.5{f'+{guide}' * needs_maps}:{rule}")
+
+
+def net_of(rule: str) -> dict[str, Any]:
+    """The settings that let a rule see what it must."""
+    return {"model": "vit_digits"} if LABEL_RULES.entry(rule).tags.get("requires") else {}
 
 
 RULES = {rule: form_of(rule) for rule in LABEL_RULES}
@@ -47,12 +54,30 @@ LOSSES = {
 }
 GRADIENT = MixAction("rmix", 0.5, "gradient")
 CASES = {
-    **{rule: ({}, action) for rule, action in RULES.items() if rule not in ("area", "requested")},
+    **{
+        rule: (net_of(rule), action)
+        for rule, action in RULES.items()
+        if rule not in ("area", "requested")
+    },
     **{loss: (changes, MixAction("cutmix", 0.5)) for loss, changes in LOSSES.items()},
     "both, guided": (LOSSES["both"], GRADIENT),
     "both, perturbed": (LOSSES["both"], form_of("perturbed", "mixup")),
     "both, cam_mass": (LOSSES["both"], form_of("cam_mass", "mixup", "spectral")),
     "both, visibility": (LOSSES["both"], form_of("visibility")),
+    "both, token_aligned": (
+        LOSSES["both"] | {"model": "vit_digits"},
+        MixAction.parse("rmix@0.5+gradient:token_aligned"),
+    ),
+    "off the step, attention": (
+        {"model": "vit_digits", "saliency": SaliencySettings(source="step")},
+        MixAction.parse("rmix@0.5+gradient:attention"),
+    ),
+    "dropout, attention": ({"model": DROPOUT}, form_of("attention")),
+    "dropout, perturbed_token_aligned": ({"model": DROPOUT}, form_of("perturbed_token_aligned")),
+    "bfloat16, token_aligned": (
+        {"model": "vit_digits", "precision": "bfloat16"},
+        form_of("token_aligned", "token_cutmix"),
+    ),
 }
 every_case = pytest.mark.parametrize(("changes", "action"), CASES.values(), ids=CASES)
 
@@ -104,7 +129,8 @@ def test_a_training_goes_on_from_a_snapshot_bit_by_bit(changes, action):
 def test_rule_and_loss_change_the_training(changes, action):
     plain = MixAction(action.method, action.ratio, action.saliency)
     losses = []
-    for given, one in ((changes, action), ({}, plain)):
+    alike = {name: value for name, value in changes.items() if name in ("model", "precision")}
+    for given, one in ((changes, action), (alike, plain)):
         trainer = Trainer(SAME, settings_of(given))
         trainer.reset(0)
         losses.append([trainer.run_epoch(one).mixed_loss for _ in range(2)])
@@ -159,3 +185,75 @@ def test_maps_are_asked_for_with_the_targets_that_a_member_has_come_to():
             seat_of(population).memory = memory
         batches.append(play_epoch(cohort_of(population), [GRADIENT])[0][0])
     assert not torch.equal(*batches)
+
+
+# Nets that are watched --------------------------------------------------------------------------
+
+WATCHED = [
+    form_of("attention"),
+    form_of("token_aligned", "token_cutmix"),
+    form_of("perturbed_attention", "mixup"),
+    form_of("perturbed_token_aligned"),
+    form_of("perturbed"),
+    MixAction("cutmix", 0.5),
+]
+
+
+def records_of(model: str, *actions: MixAction):
+    """Two epochs of members with one task and seed, side by side."""
+    population = Population([SAME] * len(actions), settings_of({"model": model}))
+    population.reset([3] * len(actions))
+    return [population.run_epoch(actions) for _ in range(2)]
+
+
+def test_members_that_play_different_rules_do_not_change_each_other():
+    together = records_of(DROPOUT, *WATCHED)
+    assert len({member.mixed_loss for member in together[0]}) == len(WATCHED)
+    for slot, action in enumerate(WATCHED):
+        for many, (one,) in zip(together, records_of(DROPOUT, action), strict=True):
+            assert_close(many[slot], one)
+
+
+@pytest.mark.parametrize("action", WATCHED[:4], ids=str)
+def test_one_seed_is_one_training(action):
+    assert records_of(DROPOUT, action) == records_of(DROPOUT, action)
+
+
+@pytest.mark.parametrize("action", WATCHED[:2], ids=str)
+def test_a_net_that_is_watched_takes_no_further_pass(action):
+    ((watched, plain),) = records_of("vit_digits", action, MixAction("cutmix", 0.5))[:1]
+    assert watched.forward_passes == plain.forward_passes
+    assert watched.backward_passes == plain.backward_passes
+
+
+def test_a_net_that_is_watched_is_trained_on_what_the_rule_makes_of_its_attention():
+    """The step's loss, made anew from the batch and the net before it."""
+    population = Population([SAME], settings_of({"model": "vit_digits"}))
+    population.reset([0])
+    cohort = cohort_of(population)
+    net = cohort._stack.module()[0]
+    for block in net.blocks:  # as it begins, each looks everywhere nearly alike
+        block.attn.qkv.weight.data *= 30
+    with epoch_of(cohort, [form_of("token_aligned")]) as (batches, log):
+        for batch in batches:
+            ((_, revised, rows),) = batch.revisions
+            logits, targets = revised.asked(net, batch.images[:, 0], rows)
+            assert float((targets - batch.targets[:, 0]).abs().max()) > 0.02
+            wanted = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            watched = Watched(log)
+            cohort._step(batch, watched)
+            torch.testing.assert_close(watched.losses[:, 0], wanted.detach())
+
+
+class Watched:
+    """A log that keeps the losses of the last step."""
+
+    def __init__(self, log):
+        self._log = log
+
+    def stepped(self, losses):
+        self.losses = losses
+        self._log.stepped(losses)
+
+    def __getattr__(self, name):
+        return getattr(self._log, name)
