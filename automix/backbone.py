@@ -90,7 +90,8 @@ def check_backbone(
             raise ConfigError(
                 f"{action} cannot be played: {who} needs the {ability} of the net, which "
                 f"trainer.model={model} does not show",
-                f"take a net that has it, for example {MODELS[ability]}, or {_instead(who, ability)}",
+                f"take a net that has it, for example {MODELS[ability]}, or "
+                f"{_instead(who, ability)}",
             )
 
 

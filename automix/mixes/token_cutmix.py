@@ -38,9 +38,10 @@ def token_cutmix(draw: Draw, *, patch: int = 0) -> Boxes:
 
     Args:
         draw: What was wanted, and what to draw from.
-        patch: Pixels along a token of the net, or a multiple. 0 goes by the image: the first of 16,
-            4 and 2 that divides both sides and leaves 4 tokens or more (16 at 224 pixels, 4 at 32
-            and 28, 2 at 8), which also fits nets whose patches are a part of that.
+        patch: Pixels along a token of the net, or a multiple; where the net merges its tokens on
+            the way, along one of the last. 0 goes by the image: the first of 16, 4 and 2 that
+            divides both sides and leaves 4 tokens or more (16 at 224 pixels, 4 at 32 and 28, 2 at
+            8), which also fits nets whose patches are a part of that.
 
     Differs:
         - The paper's code rounds both sides of the box down to even numbers of tokens, centres it

@@ -18,7 +18,7 @@ from automix.errors import ConfigError
 from automix.labels import LABEL_RULES, Seen, Shown, Weights
 from automix.masks import as_mask
 from automix.mixing import Mixed, MixSettings, mix_batch
-from automix.models import create_classifier
+from automix.models import SMALL_TRANSFORMERS, create_classifier
 from automix.pairing import pair_batches
 from automix.presets import PRESETS
 from automix.seeding import borrowed_global_rng, generator
@@ -390,6 +390,39 @@ def test_a_loop_of_ones_own_gets_the_loss_against_what_attention_says(text):
     assert_close(told.losses, wanted)
     assert_close(told.own_share, mixed.own_share)
     assert told.passes == (0, 0)
+
+
+OTHERS = {"swin_mini_patch2_32": (32, 32), "pvt_v2_mini": (32, 32), "vit_digits": (8, 8)}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("base", ["attention", "token_aligned"])
+def test_every_kind_of_transformer_is_watched(name, base):
+    """Without a class token, and with tokens that grow fewer from stage to stage."""
+    net = create_classifier(name, num_classes=CLASSES, shape=(3, *OTHERS[name]), seed=0).eval()
+    for parameter in net.parameters():  # as it begins, each token looks everywhere nearly alike
+        parameter.data *= 3 if parameter.dim() > 1 else 1
+    images = batch(size=OTHERS[name])
+    boxes, area, constant = (
+        mix(rule, method, images=images)
+        for rule, method in ((base, "cutmix"), ("area", "cutmix"), (base, "mixup"))
+    )
+    targets = targets_of(boxes, net)
+    assert_close(targets.sum(1), torch.ones(N))
+    assert bool((targets >= 0).all())
+    assert float((targets - area.targets).abs().max()) > 1e-3
+    assert_close(targets_of(constant, net), constant.targets)
+
+
+@pytest.mark.parametrize("name", [*SMALL_TRANSFORMERS, "deit_small_patch4_32"])
+def test_boxes_of_whole_tokens_split_none_of_the_nets_that_come_along(name):
+    side = 8 if name == "vit_digits" else 32
+    net = create_classifier(name, num_classes=CLASSES, shape=(3, side, side), seed=0)
+    patch = next(m for m in net.patch_embed.modules() if isinstance(m, nn.Conv2d)).stride[0]
+    labels = torch.zeros(40, dtype=torch.int64)
+    masks = mix("area", images=batch(40, (side, side)), labels=labels).mask
+    shares = nn.functional.avg_pool2d(masks, patch).unique().tolist()
+    assert shares == [0, 1]
 
 
 # Which nets and methods -------------------------------------------------------------------------
