@@ -138,8 +138,10 @@ class ScheduleMixer:
 
         The classifier has its say in the targets by ``revised``, if that is not None::
 
-            logits = model(mixed.images)
-            targets = mixed.revised(logits, slice(None)) if mixed.revised else mixed.targets
+            if mixed.revised is None:
+                logits, targets = model(mixed.images), mixed.targets
+            else:
+                logits, targets = mixed.revised.asked(model, mixed.images, slice(None))
         """
         return mix_batch(
             images,

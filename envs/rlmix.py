@@ -14,13 +14,14 @@ import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
+from automix.actions import MixAction
 from automix.errors import ConfigError
 from automix.metrics import LOSS_CAP
 from automix.mixes.rmix import PERCENTILES
 from automix.saliency import normalised
 from envs.game import ImageWorld
 from envs.mix_env import draw_start, image_world
-from envs.rlmix_training import GRID, BatchTraining, Look
+from envs.rlmix_training import GRID, RATIO, BatchTraining, Look
 
 Observation = dict[str, np.ndarray]
 
@@ -55,12 +56,16 @@ class RLMixEnv(gymnasium.Env[Observation, np.ndarray]):
 
     Args:
         world: Where tasks and trainings come from; the digits family if not given.
+
+    Raises:
+        ConfigError: If the trainer's label rule needs what its net has not.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 (gymnasium's form)
 
     def __init__(self, world: ImageWorld | None = None) -> None:
         self._world = world or image_world()
+        self._world.check([MixAction("rmix", RATIO, "gradient")])
         places, classes = self._world.trainer.batch_size, self._world.num_classes
         self.action_space = spaces.MultiDiscrete([len(PERCENTILES)] * places)
         self._parts = {

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from automix.errors import ConfigError
 from automix.mixing import MixSettings
 from automix.population import Population
 from automix.settings import SelfAdaptiveSettings
+from envs.rlmix import RLMixEnv
 from envs.rlmix_training import BatchTraining
 from tests import tiny
+from tests.envs import worlds
 
 
 def losses(**changes: object) -> list[float]:
@@ -27,6 +30,16 @@ def losses(**changes: object) -> list[float]:
 @pytest.mark.parametrize("rule", ["perturbed", "saliency_mass", "visibility"])
 def test_a_label_rule_reaches_the_step(rule):
     assert losses(mix=MixSettings(label_rule=rule)) != losses()
+
+
+def test_what_a_rule_sees_of_attention_reaches_the_step():
+    model = {"model": "vit_digits"}
+    assert losses(mix=MixSettings(label_rule="token_aligned"), **model) != losses(**model)
+
+
+def test_a_rule_that_the_net_cannot_show_anything_is_refused_when_the_environment_is_made():
+    with pytest.raises(ConfigError, match="attention needs the attention of the net"):
+        RLMixEnv(worlds.image_world(mix=MixSettings(label_rule="attention")))
 
 
 def test_settings_of_a_rule_and_the_classifiers_say_reach_the_step():
