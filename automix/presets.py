@@ -17,6 +17,8 @@ PRESETS: Mapping[str, str] = {
     "snapmix": "asymmetric_cutmix+cam:cam_mass",
     "soft_augmentation": "soft_crop:visibility",
     "tlalign": "token_cutmix:token_aligned",
+    "tokenmix_ema": "tokenmix+ema:cam_mass",
+    "tokenmix_teacher": "tokenmix+teacher:cam_mass",
     "transmix": "cutmix:attention",
 }
 """Name -> form; kept in the order of their letters."""
