@@ -1,7 +1,8 @@
 """What a net offers to mix methods, label rules and saliency, and who asks for it.
 
 An entry of those registries says with the tag ``requires``, a tuple of names, which of these
-abilities the classifier must have.
+abilities the classifier must have; a mix method with ``unguided_requires`` those that it must have
+besides where no saliency provider guides it.
 """
 
 from __future__ import annotations
@@ -68,11 +69,14 @@ def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]
     for entry in entries:
         for ability in required(entry):
             yield entry.name, ability
+    if action.saliency == OFF:
+        for ability in required(entries[0], "unguided_requires"):
+            yield f"{action.method} without saliency", ability
 
 
-def required(entry: Entry[object]) -> tuple[str, ...]:
-    """Return what an entry of a registry needs of a net."""
-    found = entry.tags.get("requires", ())
+def required(entry: Entry[object], tag: str = "requires") -> tuple[str, ...]:
+    """Return what an entry of a registry needs of a net, as a tag says."""
+    found = entry.tags.get(tag, ())
     assert isinstance(found, tuple)
     return found
 

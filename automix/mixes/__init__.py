@@ -24,6 +24,7 @@ What a method states in its tags:
 - ``layers``: it returns ``Layers``;
 - ``step``: it makes training steps of its own (``automix.steps``), where no mask says it;
 - ``requires``: what the classifier must offer (``automix.backbone.ABILITIES``), a tuple of names;
+- ``unguided_requires``: the same, of the unguided form alone;
 - ``points``: it mixes point clouds (b, points, coordinates), not images;
 - ``constant``: unguided, one weight for all pixels;
 - ``share_error``, ``guided_share_error``: how far the mean realised share may be from the wanted

@@ -1,0 +1,407 @@
+"""SMMix: windows of most and least attention, and the losses of tokens and of consistency."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.testing import assert_close
+
+import automix.mixes.smmix as module
+from automix.actions import MixAction
+from automix.attention import attended
+from automix.errors import ConfigError
+from automix.mixes import MIXES
+from automix.mixes.smmix import best_window
+from automix.mixing import MixSettings
+from automix.models import create_classifier
+from automix.pairing import Pairs
+from automix.population import Population
+from automix.seeding import borrowed_global_rng, generator
+from automix.stepping import loss_of
+from automix.steps import Step
+from automix.training.playable import check_playable
+from tests import tiny
+from tests.automix.saliency.planted import CLASSES, SIZE, noise, token_nets
+from tests.references import smmix as reference
+
+SMMIX = MIXES["smmix"]
+CPU = torch.device("cpu")
+TOKEN_NETS = token_nets()
+
+
+def watched(net: nn.Module) -> list[Tensor]:
+    """Return a list of all images that a net will be shown; the last ones are the mixed ones."""
+    seen, forward = [], net.forward_features
+
+    def features(images: Tensor, **_: object) -> Tensor:
+        seen.append(images)
+        return forward(images)
+
+    net.forward_features = features
+    return seen
+
+
+def step_of(images: Tensor, share, *, maps: Tensor | None = None, partner=None, seed=0) -> Step:
+    """A batch whose image i has the class i, modulo the number of classes."""
+    n = len(images)
+    partner = np.roll(np.arange(n), 1) if partner is None else np.asarray(partner)
+    share = np.broadcast_to(np.asarray(share, np.float32), (n,))
+    targets = torch.eye(CLASSES)[torch.arange(n) % CLASSES]
+    pairs = Pairs(partner, n, False)
+    return Step(images, targets, share, 0.5, pairs, generator(seed, "mix"), maps)
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Let a net attend to maps (b, rows, columns) that a test sets."""
+    maps: list[Tensor] = []
+
+    def looked(net, images, query):
+        assert query == "mean"
+        assert not net.training
+        return net(images), maps[0]
+
+    monkeypatch.setattr(module, "attended", looked)
+    monkeypatch.setattr(module, "has_attention", lambda net: True)
+    return maps
+
+
+def vit(name: str = "class token") -> nn.Module:
+    """For images of 1 x 8 x 12, 2 x 3 tokens; no dropout."""
+    return copy.deepcopy(TOKEN_NETS[name]).train()
+
+
+def cnn(shape=(1, 8, 8)) -> nn.Module:
+    return create_classifier("small_cnn_w8", num_classes=CLASSES, shape=shape, seed=0).train()
+
+
+# Windows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [(5, 7), (4, 4), (1, 6), (14, 14)])
+def test_the_best_window_is_the_one_of_the_slow_twin(grid):
+    rng = generator(0, "windows")
+    maps = torch.from_numpy(rng.random((40, *grid), dtype=np.float32) ** 3)
+    sides = rng.integers(1, np.array(grid) + 1, (40, 2))
+    for sign, choose in ((1, max), (-1, min)):
+        got = best_window(sign * maps, torch.from_numpy(sides))
+        for i in range(40):
+            wanted = reference.best(maps[i].tolist(), tuple(sides[i].tolist()), choose)
+            assert tuple(got[i].tolist()) == wanted
+
+
+def test_small_sums_beside_a_large_one_are_told_apart():
+    maps = torch.full((1, 6, 6), 1e-6)
+    maps[0, 0, 0], maps[0, 4, 3] = 1.0, 0.9e-6
+    assert best_window(-maps, torch.tensor([[1, 1]])).tolist() == [[4, 3]]
+
+
+def test_the_strongest_window_covers_the_weakest(planted):
+    """Planted attention; windows of the slow twin, and nothing else changes."""
+    n, (h, w), patch = 30, (12, 20), 2
+    images = noise(1, n, 2, h, w)
+    maps = torch.from_numpy(generator(3, "maps").random((n, 6, 10), dtype=np.float32) ** 4)
+    planted.append(maps / maps.sum((1, 2), keepdim=True))
+    net = cnn((2, h, w))
+    seen = watched(net)
+    partner = generator(2, "pairs").permutation(n)
+    partner[partner == np.arange(n)] = (np.flatnonzero(partner == np.arange(n)) + 1) % n
+    told = SMMIX(net, step_of(images, np.linspace(0, 1, n), partner=partner))
+    moved = 0
+    for i in range(n):
+        sides = reference.forms(6, 10)[round((1 - float(told.own_share[i])) * 60)]
+        j = int(partner[i])
+        source = reference.best(planted[0][j].tolist(), sides)
+        target = reference.best(planted[0][i].tolist(), sides, min)
+        wanted, _ = reference.pasted(
+            images[i].tolist(), images[j].tolist(), source, target, sides, patch
+        )
+        assert_close(seen[-1][i], torch.tensor(wanted), rtol=0, atol=0)
+        moved += source != target
+    assert moved > n / 2
+    assert told.own_share[0] == 1
+    assert told.own_share[-1] == 0
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 40), (31, 31), (7, 5), (1, 9)])
+def test_windows_have_the_wanted_share_in_the_mean_and_the_form_of_the_image(size):
+    for share in (0.1, 0.25, 0.5):
+        step = step_of(torch.zeros(4000, 1, *size), share)
+        windows = module._windows(step, module.token_grid(size))
+        assert abs((1 - windows.own_share()).mean() - share) < 0.02
+        rows, columns = windows.sides.T
+        assert abs(rows * windows.grid[1] - columns * windows.grid[0]).max() <= max(windows.grid)
+
+
+@pytest.mark.parametrize("whole", [0, 1])
+@pytest.mark.parametrize("size", [(8, 12), (31, 29), (1, 9)])
+def test_no_share_is_the_image_and_all_of_it_the_partner(size, whole):
+    images, net = noise(0, 6, 1, *size), cnn((1, *size))
+    seen = watched(net)
+    maps = noise(1, 6, *size).softmax(-1) / size[0]
+    told = SMMIX(net, step_of(images, [whole, 0.5, 0.5] * 2, maps=maps))
+    wanted = images.roll(1, 0) if whole else images
+    assert torch.equal(seen[-1][::3], wanted[::3])
+    assert told.own_share[::3].tolist() == [1 - whole] * 2
+    assert told.losses.isfinite().all()
+
+
+def test_an_image_that_meets_itself_stays_as_it_is():
+    images, net = noise(0, 3, 1, 8, 8), cnn()
+    seen = watched(net)
+    maps = noise(1, 3, 8, 8).softmax(-1) / 8
+    told = SMMIX(net, step_of(images, 0.5, maps=maps, partner=[2, 1, 0]))
+    assert torch.equal(seen[-1][1], images[1])
+    assert told.own_share[1] == 1
+    assert (told.own_share[::2] < 1).all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (31, 31), (24, 40)])
+def test_the_label_tells_how_many_pixels_are_the_partners(size):
+    images = torch.tensor([0.0, 1.0] * 5)[:, None, None, None].expand(-1, 1, *size)
+    net = cnn((1, *size))
+    seen = watched(net)
+    maps = noise(1, 10, *size).softmax(-1) / size[0]
+    told = SMMIX(net, step_of(images, np.linspace(0.05, 0.9, 10), maps=maps))
+    own = (seen[-1] == images).float().mean((1, 2, 3))
+    assert_close(told.own_share, own, atol=1e-6, rtol=0)
+
+
+# Losses ------------------------------------------------------------------------------------------
+
+
+def by_hand(net, images, maps, told, patch, shown_by, *, tokens=1.0, consistency=1.0) -> Tensor:
+    """The losses of images whose partners stand before them, in loops.
+
+    Args:
+        net: In training mode.
+        images: (b, c, h, w).
+        maps: (b, rows, columns): what the windows are chosen by.
+        told: What the method said, for the sizes of the windows.
+        patch: Pixels along a token.
+        shown_by: Of mixed images and of what they show of the partner (b, h, w): logits of
+            the mean of the own tokens, and of the partner's.
+        tokens: Weight.
+        consistency: Weight.
+    """
+    n, (rows, columns) = len(images), maps.shape[1:]
+    with torch.no_grad():
+        clean = net.eval()(images).tolist()
+    net.train()
+    mixed, shown, lams = [], [], []
+    for i in range(n):
+        tokens_pasted = round((1 - float(told.own_share[i])) * rows * columns)
+        sides = reference.forms(rows, columns)[tokens_pasted]
+        source = reference.best(maps[i - 1].tolist(), sides)
+        target = reference.best(maps[i].tolist(), sides, min)
+        image, where = reference.pasted(
+            images[i].tolist(), images[i - 1].tolist(), source, target, sides, patch
+        )
+        mixed.append(image)
+        shown.append(where)
+        lams.append(1 - sum(map(sum, where)) / (len(where) * len(where[0])))
+    answers = net(torch.tensor(mixed)).tolist()
+    regions = shown_by(net, torch.tensor(mixed), torch.tensor(shown))
+    losses = []
+    for i in range(n):
+        own, partner = ([float(c == k % CLASSES) for c in range(CLASSES)] for k in (i, (i - 1) % n))
+        label = [lams[i] * a + (1 - lams[i]) * b for a, b in zip(own, partner, strict=True)]
+        fine = 0.0
+        if lams[i] > 0:
+            fine += reference.cross_entropy(regions[0][i].tolist(), own)
+        if lams[i] < 1:
+            fine += reference.cross_entropy(regions[1][i].tolist(), partner)
+        same = reference.divergence(clean[i], clean[i - 1], lams[i], answers[i])
+        whole = reference.cross_entropy(answers[i], label)
+        losses.append(whole + tokens * fine / 2 + consistency * same)
+    return torch.tensor(losses)
+
+
+def tokens_of(prefix: int):
+    """The normed tokens of a transformer behind some that are of no place, region by region."""
+
+    def ask(net, mixed, shown):
+        found = net.forward_features(mixed)[:, prefix:]
+        of_partner = shown[:, ::4, ::4].flatten(1)
+        answers = []
+        for wanted in (False, True):
+            mean = torch.stack(
+                [
+                    one[where == wanted].mean(0) if (where == wanted).any() else one[0] * 0
+                    for one, where in zip(found, of_partner, strict=True)
+                ]
+            )
+            answers.append(net.head(net.fc_norm(mean)))
+        return answers
+
+    return ask
+
+
+SHARES = [0.4, 0.0, 0.2, 0.6, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("class token", 1), ("mean of tokens", 1), ("no class token", 0)]
+)
+def test_the_loss_of_a_transformer_is_the_one_by_hand(name, prefix):
+    net, images = vit(name), noise(4, 5, 1, *SIZE)
+    told = SMMIX(net, step_of(images, SHARES))
+    assert told.passes == (1, 0)
+    with torch.no_grad():
+        maps = attended(net, images, "mean")[1]
+    wanted = by_hand(net, images, maps, told, 4, tokens_of(prefix))
+    assert_close(told.losses, wanted, atol=1e-5, rtol=1e-4)
+    assert len({round(float(one), 3) for one in told.own_share}) > 2
+
+
+def places_of(net, mixed, shown):
+    """The places of the last feature map, which has a quarter of the images' rows and columns."""
+    found = net.forward_features(mixed)
+    of_partner = shown.float().unflatten(1, (2, 4)).unflatten(3, (2, 4)).mean((2, 4))
+    answers = []
+    for weight in (1 - of_partner, of_partner):
+        weight = weight / weight.sum((1, 2), keepdim=True)
+        answers.append(net.fc((found * weight[:, None]).sum((2, 3)).nan_to_num()))
+    return answers
+
+
+def test_the_loss_of_a_convolutional_net_is_the_one_by_hand():
+    """In a net without batch norm, which sees every image alike in both modes."""
+    net = cnn()
+    for layer, one in list(net.features.named_children()):
+        if isinstance(one, nn.BatchNorm2d):
+            setattr(net.features, layer, nn.Identity())
+    images, maps = noise(4, 5, 1, 8, 8), noise(5, 5, 8, 8).flatten(1).softmax(1).view(5, 8, 8)
+    told = SMMIX(net, step_of(images, SHARES, maps=maps))
+    wanted = by_hand(net, images, maps, told, 1, places_of)
+    assert_close(told.losses, wanted, atol=1e-5, rtol=1e-4)
+    assert told.own_share.min() < 0.6
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (0.5, 0.25)])
+def test_the_further_losses_have_weights(weights):
+    names = ("tokens", "consistency")
+    settings = dict(zip(names, weights, strict=True))
+    net, images = vit(), noise(4, 5, 1, *SIZE)
+    told = SMMIX(net, step_of(images, SHARES), **settings)
+    with torch.no_grad():
+        maps = attended(net, images, "mean")[1]
+    wanted = by_hand(net, images, maps, told, 4, tokens_of(1), **settings)
+    assert_close(told.losses, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_no_gradient_reaches_the_net_by_what_it_says_of_clean_images():
+    net, images = vit(), noise(4, 5, 1, *SIZE)
+    with_, without = (
+        SMMIX(net, step_of(images, 0.5), consistency=weight).losses for weight in (1.0, 0.0)
+    )
+    slopes = torch.autograd.grad((with_ - without).sum(), list(net.parameters()), allow_unused=True)
+    # Of the mixed images' answers alone: at KL(p || q) the slope at q's logits is q - p.
+    seen = watched(net)
+    told = SMMIX(net, step_of(images, 0.5))
+    answers = net(seen[-1])
+    with torch.no_grad():
+        clean = net(images)
+        lam = told.own_share[:, None]
+        wanted = (lam * clean + (1 - lam) * clean.roll(1, 0)).softmax(1)
+        slope = answers.softmax(1) - wanted
+    by_answers = torch.autograd.grad(answers, list(net.parameters()), slope)
+    for got, one in zip(slopes, by_answers, strict=True):
+        assert_close(torch.zeros_like(one) if got is None else got, one, atol=1e-6, rtol=1e-3)
+
+
+def test_clean_images_leave_no_trace_and_cost_nothing_if_nobody_asks():
+    net, images = cnn(), noise(4, 6, 1, 8, 8)
+    maps = noise(5, 6, 8, 8).flatten(1).softmax(1).view(6, 8, 8)
+    seen = watched(net)
+    for consistency, passes in ((1.0, (1, 0)), (0.0, (0, 0))):
+        before = {name: value.clone() for name, value in net.named_buffers()}
+        told = SMMIX(net, step_of(images, 0.5, maps=maps), consistency=consistency)
+        assert told.passes == passes
+        assert all(one.training for one in net.modules())
+        after = {name: value.clone() for name, value in net.named_buffers()}
+        net.load_state_dict(before, strict=False)
+        net(seen[-1])
+        for name, value in net.named_buffers():
+            assert torch.equal(value, after[name]), "other than one pass over the mixed images"
+
+
+# What it needs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["tokens=-1", "consistency=-0.5"])
+def test_impossible_weights_are_refused(wrong):
+    with pytest.raises(ConfigError, match=f"trainer.mix.options: smmix.{wrong.split('=')[0]} is "):
+        MixSettings(options=(f"smmix.{wrong}",))
+
+
+def test_a_net_without_attention_needs_a_provider():
+    images, labels = noise(0, 4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
+    settings = tiny.trainer_settings()
+    plain, guided = (MixAction.parse(text) for text in ("smmix@0.5", "smmix@0.5+cam"))
+    with pytest.raises(ConfigError, match="SmallCNN has no attention") as error:
+        loss_of(cnn(), images, labels, plain, num_classes=CLASSES, rng=generator(0, "mix"))
+    assert "smmix@0.5+cam" in error.value.hint
+    with pytest.raises(ConfigError, match="smmix without saliency needs the attention of the net"):
+        check_playable(plain, settings, 10, (1, 8, 8), CPU)
+    check_playable(guided, settings, 10, (1, 8, 8), CPU)
+    for action in (plain, guided):
+        check_playable(action, tiny.trainer_settings(model="vit_digits"), 10, (1, 8, 8), CPU)
+    opaque = tiny.trainer_settings(model="dropout_cnn_for_tests")
+    with pytest.raises(ConfigError, match="smmix needs the features of the net"):
+        check_playable(guided, opaque, 10, (1, 8, 8), CPU)
+
+
+def population(model: str, members: int = 1, **settings) -> Population:
+    return Population(
+        [tiny.digits_task()] * members, tiny.trainer_settings(model=model, **settings)
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "action"),
+    [
+        ("vit_digits", "smmix@0.5"),
+        ("vit_digits", "smmix@0.5+cam"),
+        ("small_cnn_w8", "smmix@0.5+cam"),
+    ],
+)
+def test_it_trains_and_goes_on_from_a_snapshot(model, action):
+    trainings = population(model, opt="adamw", lr=0.003)
+    play = [MixAction.parse(action)]
+    trainings.reset([3])
+    (first,) = trainings.run_epoch(play)
+    kept = trainings.snapshot()
+    (second,) = trainings.run_epoch(play)
+    trainings.restore(kept)
+    assert trainings.run_epoch(play) == [second]
+    assert second.gradient_norm > 0
+    assert 0.3 < second.partner_share < 0.7
+    passes = 2 + ("cam" in action)
+    assert second.forward_passes - 60 * passes == tiny.trainer_settings().probe_size + 30
+
+
+def test_company_changes_nothing():
+    alone, among = population("small_cnn_w8"), population("small_cnn_w8", 3)
+    alone.reset([3])
+    among.reset([3, 3, 3])
+    play, *others = (MixAction.parse(text) for text in ("smmix@0.5+cam", "none", "cutmix@0.5"))
+    for _ in range(2):
+        (one,), (many, *_) = alone.run_epoch([play]), among.run_epoch([play, *others])
+        assert many.val_loss == pytest.approx(one.val_loss, rel=1e-4)
+
+
+def test_a_net_that_drops_out_is_asked_without():
+    """Else two equal images would not be seen alike."""
+    with borrowed_global_rng(0):
+        net = create_classifier("deit_small_patch4_32", num_classes=3, shape=(1, 8, 8), seed=0)
+        looked = [module._looked(net.train(), torch.ones(2, 1, 8, 8), attention=True)]
+        looked += [module._looked(net, torch.ones(2, 1, 8, 8), attention=False)]
+    for logits, _ in looked:
+        assert_close(logits[0], logits[1])
+    assert_close(looked[0][0], looked[1][0], atol=1e-5, rtol=1e-4)
