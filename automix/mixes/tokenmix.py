@@ -70,7 +70,8 @@ def tokenmix(draw: Draw, *, mode: str = "block", patch: int = 0) -> Cells:
             "such as 4, or 0 for one that fits the image",
         )
     grid = token_grid(draw.size, patch)
-    wanted = draw.share * np.float32(grid[0] * grid[1])
+    # In float64, so that all tokens and what rounds them stay below one more.
+    wanted = draw.share.astype(np.float64) * (grid[0] * grid[1])
     count = np.floor(wanted + draw.rng.random(len(wanted), dtype=np.float32)).astype(np.int64)
     taken = np.zeros((len(count), *grid), bool)
     if mode == "block":
@@ -139,5 +140,5 @@ def _add_tokens(taken: np.ndarray, count: np.ndarray, rng: np.random.Generator) 
     short = np.flatnonzero(flat.sum(1) < count)
     # Those that are taken come first and stay.
     keys = np.where(flat[short], -1.0, rng.random((len(short), flat.shape[1])))
-    rank = keys.argsort(1).argsort(1)
-    flat[short] = rank < count[short, None]
+    last = np.take_along_axis(np.sort(keys, 1), count[short, None] - 1, 1)
+    flat[short] = keys <= last

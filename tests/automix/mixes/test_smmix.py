@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -19,6 +21,7 @@ from automix.mixes import MIXES
 from automix.mixes.smmix import best_window
 from automix.mixing import MixSettings
 from automix.models import create_classifier
+from automix.nets.small_cnn import SmallCNN
 from automix.pairing import Pairs
 from automix.population import Population
 from automix.seeding import borrowed_global_rng, generator
@@ -128,6 +131,30 @@ def test_the_strongest_window_covers_the_weakest(planted):
     assert told.own_share[-1] == 0
 
 
+def test_where_tokens_are_no_whole_pixels_windows_lie_at_the_nearest():
+    """Each pixel says where and whose it is: 11 x 11 tokens of 31 x 31 pixels."""
+    n, side, patch = 40, 31, 31 / 11
+    y, x = torch.meshgrid(torch.arange(31.0), torch.arange(31.0), indexing="ij")
+    images = torch.stack([torch.stack([y, x, torch.full_like(y, i)]) for i in range(n)])
+    net, maps = cnn((3, side, side)), noise(1, n, side * side).softmax(1).view(n, side, side)
+    seen = watched(net)
+    SMMIX(net, step_of(images, np.linspace(0.1, 0.9, n), maps=maps))
+    tokens = nn.functional.adaptive_avg_pool2d(maps[:, None], 11)[:, 0].tolist()
+    for i in range(n):
+        theirs = seen[-1][i, 2] != i
+        at = torch.nonzero(theirs)
+        sides = (at.amax(0) - at.amin(0) + 1).tolist()
+        assert len(at) == sides[0] * sides[1], "no rectangle"
+        u = round(sides[0] / patch)
+        places = reference.best(tokens[i - 1], (u, u)), reference.best(tokens[i], (u, u), min)
+        for axis, length in enumerate(sides):
+            assert length == round(u * patch)
+            shown = seen[-1][i, axis][theirs]
+            for first, token in ((shown.amin(), places[0]), (at.amin(0)[axis], places[1])):
+                assert first == min(round(token[axis] * patch), side - length)
+            assert len((at[:, axis] - shown).unique()) == 1, "not moved as it is"
+
+
 @pytest.mark.parametrize("size", [(32, 32), (24, 40), (31, 31), (7, 5), (1, 9)])
 def test_windows_have_the_wanted_share_in_the_mean_and_the_form_of_the_image(size):
     for share in (0.1, 0.25, 0.5):
@@ -175,7 +202,7 @@ def test_the_label_tells_how_many_pixels_are_the_partners(size):
 # Losses ------------------------------------------------------------------------------------------
 
 
-def by_hand(net, images, maps, told, patch, shown_by, *, tokens=1.0, consistency=1.0) -> Tensor:
+def by_hand(net, images, maps, told, *, tokens=1.0, consistency=1.0) -> Tensor:
     """The losses of images whose partners stand before them, in loops.
 
     Args:
@@ -183,13 +210,11 @@ def by_hand(net, images, maps, told, patch, shown_by, *, tokens=1.0, consistency
         images: (b, c, h, w).
         maps: (b, rows, columns): what the windows are chosen by.
         told: What the method said, for the sizes of the windows.
-        patch: Pixels along a token.
-        shown_by: Of mixed images and of what they show of the partner (b, h, w): logits of
-            the mean of the own tokens, and of the partner's.
         tokens: Weight.
         consistency: Weight.
     """
     n, (rows, columns) = len(images), maps.shape[1:]
+    patch = images.shape[2] // rows
     with torch.no_grad():
         clean = net.eval()(images).tolist()
     net.train()
@@ -206,7 +231,7 @@ def by_hand(net, images, maps, told, patch, shown_by, *, tokens=1.0, consistency
         shown.append(where)
         lams.append(1 - sum(map(sum, where)) / (len(where) * len(where[0])))
     answers = net(torch.tensor(mixed)).tolist()
-    regions = shown_by(net, torch.tensor(mixed), torch.tensor(shown))
+    regions = regions_of(net, torch.tensor(mixed), torch.tensor(shown))
     losses = []
     for i in range(n):
         own, partner = ([float(c == k % CLASSES) for c in range(CLASSES)] for k in (i, (i - 1) % n))
@@ -222,65 +247,64 @@ def by_hand(net, images, maps, told, patch, shown_by, *, tokens=1.0, consistency
     return torch.tensor(losses)
 
 
-def tokens_of(prefix: int):
-    """The normed tokens of a transformer behind some that are of no place, region by region."""
+def regions_of(net, mixed, shown) -> list[Tensor]:
+    """What the head of a net says of the mean place of each region, weighed by what lies there."""
+    found = net.forward_features(mixed)
+    if found.dim() == 3:  # 2 x 3 tokens behind those that are of no place
+        found = found[:, -6:].unflatten(1, (2, 3))
+    elif isinstance(net, SmallCNN):
+        found = found.movedim(1, 3)
+    rows, columns = found.shape[1:3]
+    of_partner = shown.double().unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).mean((2, 4))
+    answers = []
+    for weight in (1 - of_partner, of_partner):
+        total = weight.sum((1, 2)).clamp(min=1e-9)
+        mean = torch.einsum("bhw,bhwc->bc", weight, found.double()) / total[:, None]
+        answers.append(answer_to(net, mean.float()))
+    return answers
 
-    def ask(net, mixed, shown):
-        found = net.forward_features(mixed)[:, prefix:]
-        of_partner = shown[:, ::4, ::4].flatten(1)
-        answers = []
-        for wanted in (False, True):
-            mean = torch.stack(
-                [
-                    one[where == wanted].mean(0) if (where == wanted).any() else one[0] * 0
-                    for one, where in zip(found, of_partner, strict=True)
-                ]
-            )
-            answers.append(net.head(net.fc_norm(mean)))
-        return answers
 
-    return ask
+def answer_to(net, mean: Tensor) -> Tensor:
+    """What the head of a net says of one place."""
+    if isinstance(net, SmallCNN):
+        return net.fc(mean)
+    if isinstance(net, VisionTransformerDistilled):
+        return (net.head(mean) + net.head_dist(mean)) / 2
+    if isinstance(net, SwinTransformer):
+        return net.head.fc(mean)
+    return net.head(net.fc_norm(mean))
 
 
 SHARES = [0.4, 0.0, 0.2, 0.6, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("name", "prefix"), [("class token", 1), ("mean of tokens", 1), ("no class token", 0)]
-)
-def test_the_loss_of_a_transformer_is_the_one_by_hand(name, prefix):
+@pytest.mark.parametrize("name", [name for name in TOKEN_NETS if name != "channels last"])
+def test_the_loss_of_a_transformer_is_the_one_by_hand(name):
     net, images = vit(name), noise(4, 5, 1, *SIZE)
     told = SMMIX(net, step_of(images, SHARES))
     assert told.passes == (1, 0)
     with torch.no_grad():
         maps = attended(net, images, "mean")[1]
-    wanted = by_hand(net, images, maps, told, 4, tokens_of(prefix))
-    assert_close(told.losses, wanted, atol=1e-5, rtol=1e-4)
-    assert len({round(float(one), 3) for one in told.own_share}) > 2
+    assert_close(told.losses, by_hand(net, images, maps, told), atol=1e-5, rtol=1e-4)
+    assert len(set(told.own_share.tolist())) > 2
 
 
-def places_of(net, mixed, shown):
-    """The places of the last feature map, which has a quarter of the images' rows and columns."""
-    found = net.forward_features(mixed)
-    of_partner = shown.float().unflatten(1, (2, 4)).unflatten(3, (2, 4)).mean((2, 4))
-    answers = []
-    for weight in (1 - of_partner, of_partner):
-        weight = weight / weight.sum((1, 2), keepdim=True)
-        answers.append(net.fc((found * weight[:, None]).sum((2, 3)).nan_to_num()))
-    return answers
-
-
-def test_the_loss_of_a_convolutional_net_is_the_one_by_hand():
-    """In a net without batch norm, which sees every image alike in both modes."""
-    net = cnn()
-    for layer, one in list(net.features.named_children()):
-        if isinstance(one, nn.BatchNorm2d):
-            setattr(net.features, layer, nn.Identity())
-    images, maps = noise(4, 5, 1, 8, 8), noise(5, 5, 8, 8).flatten(1).softmax(1).view(5, 8, 8)
+@pytest.mark.parametrize("name", ["channels last", "class token", "convolutional"])
+def test_guided_the_loss_is_the_one_by_hand(name):
+    """The tokens are pixels here; those of the net are weighed by what is seen there."""
+    net = without_norms(cnn((1, *SIZE))) if name == "convolutional" else vit(name)
+    images, maps = noise(4, 5, 1, *SIZE), noise(5, 5, 96).softmax(1).view(5, *SIZE)
     told = SMMIX(net, step_of(images, SHARES, maps=maps))
-    wanted = by_hand(net, images, maps, told, 1, places_of)
-    assert_close(told.losses, wanted, atol=1e-5, rtol=1e-4)
+    assert_close(told.losses, by_hand(net, images, maps, told), atol=1e-5, rtol=1e-4)
     assert told.own_share.min() < 0.6
+
+
+def without_norms(net: nn.Module) -> nn.Module:
+    """A net that sees an image alike in both modes and in any batch."""
+    for name, layer in list(net.features.named_children()):
+        if isinstance(layer, nn.BatchNorm2d):
+            setattr(net.features, name, nn.Identity())
+    return net
 
 
 @pytest.mark.parametrize("weights", [(0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (0.5, 0.25)])
@@ -291,7 +315,7 @@ def test_the_further_losses_have_weights(weights):
     told = SMMIX(net, step_of(images, SHARES), **settings)
     with torch.no_grad():
         maps = attended(net, images, "mean")[1]
-    wanted = by_hand(net, images, maps, told, 4, tokens_of(1), **settings)
+    wanted = by_hand(net, images, maps, told, **settings)
     assert_close(told.losses, wanted, atol=1e-5, rtol=1e-4)
 
 
@@ -329,6 +353,20 @@ def test_clean_images_leave_no_trace_and_cost_nothing_if_nobody_asks():
         net(seen[-1])
         for name, value in net.named_buffers():
             assert torch.equal(value, after[name]), "other than one pass over the mixed images"
+
+
+def test_what_the_head_draws_for_regions_moves_no_other_draws():
+    net = create_classifier(
+        "dropping_cnn_for_tests", num_classes=CLASSES, shape=(1, 8, 8), seed=0
+    ).train()
+    seen, images = watched(net), noise(4, 6, 1, 8, 8)
+    maps = noise(5, 6, 64).softmax(1).view(6, 8, 8)
+    states = []
+    for ask in (lambda: SMMIX(net, step_of(images, 0.5, maps=maps)), lambda: net(seen[-1])):
+        with borrowed_global_rng(0):
+            ask()
+            states.append(torch.get_rng_state())
+    assert torch.equal(*states)
 
 
 # What it needs -----------------------------------------------------------------------------------
@@ -375,7 +413,7 @@ def test_it_trains_and_goes_on_from_a_snapshot(model, action):
     trainings = population(model, opt="adamw", lr=0.003)
     play = [MixAction.parse(action)]
     trainings.reset([3])
-    (first,) = trainings.run_epoch(play)
+    trainings.run_epoch(play)
     kept = trainings.snapshot()
     (second,) = trainings.run_epoch(play)
     trainings.restore(kept)
@@ -397,11 +435,17 @@ def test_company_changes_nothing():
 
 
 def test_a_net_that_drops_out_is_asked_without():
-    """Else two equal images would not be seen alike."""
+    """Else equal images would not be seen alike."""
+    net = create_classifier("vit_mini_patch4_32", num_classes=3, shape=(1, 8, 8), seed=0).train()
+    images = torch.ones(8, 1, 8, 8)
     with borrowed_global_rng(0):
-        net = create_classifier("deit_small_patch4_32", num_classes=3, shape=(1, 8, 8), seed=0)
-        looked = [module._looked(net.train(), torch.ones(2, 1, 8, 8), attention=True)]
-        looked += [module._looked(net, torch.ones(2, 1, 8, 8), attention=False)]
-    for logits, _ in looked:
-        assert_close(logits[0], logits[1])
-    assert_close(looked[0][0], looked[1][0], atol=1e-5, rtol=1e-4)
+        nn.init.normal_(net.head.weight)
+        assert net(images).std(0).min() > 1e-3
+        looked = [module._looked(net, images, attention=asks)[0] for asks in (True, False)]
+    assert_close(looked[0], looked[1], atol=1e-4, rtol=1e-4)
+    assert looked[0].std(0).max() < 1e-5
+
+
+def test_a_net_with_batch_norm_is_asked_as_it_trains():
+    net, images = cnn(), 5 * noise(4, 6, 1, 8, 8)
+    assert_close(module._looked(net, images, attention=False)[0], net(images))

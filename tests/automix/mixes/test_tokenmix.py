@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from automix.actions import MixAction
 from automix.errors import ConfigError
+from automix.mixes import MIXES, Draw
 from automix.mixes.tokenmix import token_grid
 from automix.mixing import MixSettings, mix_batch
 from automix.population import Population
@@ -42,6 +43,17 @@ def test_a_share_of_whole_tokens_is_met_exactly(mode):
     assert masks.area().tolist() == wanted.tolist()
 
 
+def test_all_tokens_and_what_rounds_them_are_not_one_more():
+    class Most:
+        def random(self, shape, dtype=np.float64):
+            return np.full(shape, np.nextafter(dtype(1), dtype(0)))
+
+    share = np.ones(2, np.float32)
+    for mode in ("block", "random"):
+        mask = MIXES["tokenmix"](Draw(share, (224, 224), 1.0, Most()), mode=mode)
+        assert mask.area().tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize("size", [(8, 8), (24, 40), (1, 9), (13, 2)])
 def test_the_blocks_are_those_of_the_slow_twin(size):
     rows, columns = token_grid(size)
@@ -50,7 +62,7 @@ def test_the_blocks_are_those_of_the_slow_twin(size):
         share = 0.02 + 0.96 * seed / 60
         mask = drawn("tokenmix", [share], size, seed=seed).weight[0]
         rng = generator(seed, "mask")
-        count = int(np.float32(share) * rows * columns + rng.random(1, dtype=np.float32)[0])
+        count = int(float(np.float32(share)) * rows * columns + rng.random(1, dtype=np.float32)[0])
         rounds = (tuple(rng.random((4, 1))[:, 0].tolist()) for _ in iter(int, 1))
         wanted = reference.blocks(rows, columns, count, rounds)
         kinds.add(len(wanted) < count)
