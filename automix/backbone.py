@@ -67,18 +67,17 @@ def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]
     if not MIXES.entry(action.method).tags.get("keeps_label"):
         entries.append(LABEL_RULES.entry(action.label_rule or label_rule))  # type: ignore[arg-type]
     for entry in entries:
-        for ability in required(entry):
+        for ability in required(entry, guided=action.saliency != OFF):
             yield entry.name, ability
-    if action.saliency == OFF:
-        for ability in required(entries[0], "unguided_requires"):
-            yield f"{action.method} without saliency", ability
 
 
-def required(entry: Entry[object], tag: str = "requires") -> tuple[str, ...]:
-    """Return what an entry of a registry needs of a net, as a tag says."""
-    found = entry.tags.get(tag, ())
+def required(entry: Entry[object], guided: bool = True) -> tuple[str, ...]:
+    """Return what an entry of a registry needs of a net."""
+    found = entry.tags.get("requires", ())
+    alone = () if guided else entry.tags.get("unguided_requires", ())
     assert isinstance(found, tuple)
-    return found
+    assert isinstance(alone, tuple)
+    return found + alone
 
 
 def check_backbone(

@@ -385,7 +385,7 @@ def test_a_net_without_attention_needs_a_provider():
     with pytest.raises(ConfigError, match="SmallCNN has no attention") as error:
         loss_of(cnn(), images, labels, plain, num_classes=CLASSES, rng=generator(0, "mix"))
     assert "smmix@0.5+cam" in error.value.hint
-    with pytest.raises(ConfigError, match="smmix without saliency needs the attention of the net"):
+    with pytest.raises(ConfigError, match="smmix needs the attention of the net"):
         check_playable(plain, settings, 10, (1, 8, 8), CPU)
     check_playable(guided, settings, 10, (1, 8, 8), CPU)
     for action in (plain, guided):
