@@ -71,8 +71,8 @@ def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]
             yield entry.name, ability
 
 
-def required(entry: Entry[object], guided: bool = True) -> tuple[str, ...]:
-    """Return what an entry of a registry needs of a net."""
+def required(entry: Entry[object], guided: bool = False) -> tuple[str, ...]:
+    """Return what an entry of a registry needs of a net, for a mix with saliency or without."""
     found = entry.tags.get("requires", ())
     alone = () if guided else entry.tags.get("unguided_requires", ())
     assert isinstance(found, tuple)
