@@ -68,11 +68,14 @@ def run(seconds: float) -> Section:
 
 
 def forms() -> list[MixAction]:
-    """Return every form on the menu: unguided, by the spectrum, by gradients."""
+    """Return every form on the menu: unguided, by the spectrum, by gradients.
+
+    What makes its own steps mixes no batch: ``benchmarks.transformers`` has it.
+    """
     return [
         MixAction(entry.name, 0.5, saliency)
         for entry in MIXES.entries()
-        if entry.name != "none" and not entry.tags.get("points")
+        if entry.name != "none" and not (entry.tags.get("points") or entry.tags.get("step"))
         for saliency in ((OFF, "spectral", "gradient") if entry.tags["guided"] else (OFF,))
     ]
 
