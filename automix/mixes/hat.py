@@ -5,7 +5,7 @@ Paper: Bai et al. 2022, arXiv:2204.00993, section 3.2; the constants are those o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -115,7 +115,7 @@ def hat(
         return (weight * soft_losses(logits, step.targets) + told) / (passes - 1)
 
     weights = [one for one in net.parameters() if one.requires_grad]
-    owed = [torch.zeros_like(one) for one in weights]
+    owed: dict[int, Tensor] = {}
     moved, total = torch.zeros_like(step.images), torch.zeros(len(clean), device=clean.device)
     for number in range(passes - 1):
         images = (step.images + moved).requires_grad_()
@@ -123,8 +123,7 @@ def hat(
         # The slopes at the weights come with those at the images: no pass goes back twice, and no
         # more than one pass is kept in memory.
         slope, *found = torch.autograd.grad(losses.mean(), [images, *weights], allow_unused=True)
-        pairs = zip(owed, found, strict=True)
-        owed = [before if one is None else before + one for before, one in pairs]
+        add(owed, found)
         moved, total = climbed(moved, slope, stride, limit, cutoff), total + losses.detach()
     total = total + losses_of(step.images + moved, passes - 1)
     whole = torch.ones(len(total), device=total.device)
@@ -171,7 +170,20 @@ def high_frequencies(images: Tensor, cutoff: float) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(images) * (rows[:, None] | columns), size)
 
 
-def carried(weights: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
+def add(owed: dict[int, Tensor], found: list[Tensor | None]) -> None:
+    """Add slopes to those owed so far, by the number of their weight; out of use it has none.
+
+    ``found`` is emptied on the way, so that no third copy of all slopes is kept.
+    """
+    while found:
+        one = found.pop()
+        at = len(found)
+        if one is not None:
+            # Not in place: autograd may give the same tensor to two weights.
+            owed[at] = owed[at] + one if at in owed else one
+
+
+def carried(weights: Sequence[Tensor], slopes: Mapping[int, Tensor]) -> Tensor:
     """Return a zero, (), whose slopes at the weights are the given ones."""
-    total = torch.stack([(one * slope).sum() for one, slope in zip(weights, slopes, strict=True)])
+    total = torch.stack([(weights[at] * slope).sum() for at, slope in slopes.items()])
     return (total - total.detach()).sum()
