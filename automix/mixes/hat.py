@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import cast
 
 import torch
 import torch.nn as nn
@@ -123,7 +124,7 @@ def hat(
         # The slopes at the weights come with those at the images: no pass goes back twice, and no
         # more than one pass is kept in memory.
         slope, *found = torch.autograd.grad(losses.mean(), [images, *weights], allow_unused=True)
-        add(owed, found)
+        add(owed, cast(list[Tensor | None], found))
         moved, total = climbed(moved, slope, stride, limit, cutoff), total + losses.detach()
     total = total + losses_of(step.images + moved, passes - 1)
     whole = torch.ones(len(total), device=total.device)
