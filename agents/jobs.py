@@ -41,8 +41,8 @@ from automix.policy import MixPolicy, load_policy, save_policy
 from automix.population import Population
 from automix.schedule import save_schedule
 from automix.shipped import policy_folder
-from envs.codec import ActionCodec
-from envs.game import Game, ImageWorld
+from envs.codec import ALL, ActionCodec
+from envs.game import Game, ImageWorld, playable
 
 EXPORT, POLICY, RESULT = "export", "policy", "result.json"
 """In a run directory: what was learned, what was given, what came out."""
@@ -56,7 +56,7 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
     Returns:
         The content of ``result.json``.
     """
-    settings = located(settings)
+    settings = located(spelled_out(settings))
     device = check(settings, learns=True)
     return _done(RunDirectory.create(path, settings, overwrite, "train"), settings, device)
 
@@ -68,7 +68,7 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
         The content of ``result.json``.
     """
     policy = given_policy(settings)
-    settings = located(with_menu(settings, policy))
+    settings = located(with_menu(spelled_out(settings), policy))
     device = check(settings, learns=False)
     directory = RunDirectory.create(path, settings, overwrite, "compare")
     if policy:
@@ -109,7 +109,8 @@ def train_or_resume(settings: RunSettings, path: Path) -> dict[str, Any]:
     if not (path / STATUS).is_file():
         return run_train(settings, path)
     _, begun, _ = RunDirectory.open(path)
-    changed = deciding(plain(asdict(begun)), plain(asdict(located(settings))))
+    now = located(spelled_out(settings))
+    changed = deciding(plain(asdict(begun)), plain(asdict(now)))
     if changed:
         raise ConfigError(
             f"{path} holds a run with other settings: {', '.join(changed)}",
@@ -124,6 +125,19 @@ def located(settings: RunSettings) -> RunSettings:
     if not root:
         return settings
     return replace(settings, task=replace(settings.task, root=str(Path(root).absolute())))
+
+
+def spelled_out(settings: RunSettings) -> RunSettings:
+    """Name what the word ``all`` stands for among the actions, so that the run and its policy do.
+
+    Raises:
+        AutomixError: If the images or the classifier cannot be used.
+    """
+    if ALL not in (*settings.env.actions.methods, *settings.env.actions.saliency):
+        return settings
+    # What can be played does not depend on the device, which may be that of another machine.
+    world = ImageWorld(settings.task, settings.trainer)
+    return replace(settings, env=playable(settings.env, world))
 
 
 def _done(directory: RunDirectory, settings: RunSettings, device: str) -> dict[str, Any]:
@@ -225,6 +239,7 @@ def check(settings: RunSettings, learns: bool) -> str:
     Raises:
         AutomixError: If the images, the splits, the names or the device cannot be used.
     """
+    settings = spelled_out(settings)
     if not learns:
         policy = given_policy(settings)
         settings = with_menu(settings, policy)
@@ -382,7 +397,7 @@ def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, A
         policy: An export folder, the name of a policy that comes along, or empty.
     """
     compared = replace(settings.compare, contestants=(contestant,), validation_draws=0)
-    settings = replace(settings, compare=compared, policy=policy)
+    settings = spelled_out(replace(settings, compare=compared, policy=policy))
     learned = given_policy(settings)
     settings = with_menu(settings, learned)
     device = check(settings, learns=False)

@@ -2,24 +2,28 @@
 
 An entry of those registries says with the tag ``requires``, a tuple of names, which of these
 abilities the classifier must have; a mix method with ``unguided_requires`` those that it must have
-besides where no saliency provider guides it.
+besides where no saliency provider guides it. Nothing else says it: what a net cannot do, who can, and with
+what it would work are found by asking tags and nets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
+from typing import Any
 
+import timm
 import torch.nn as nn
 
 from automix.actions import OFF, MixAction
 from automix.attention import has_attention
-from automix.errors import ConfigError
+from automix.errors import AutomixError, ConfigError
 from automix.feature_maps import has_features
 from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
-from automix.models import create_classifier
-from automix.registry import Entry
+from automix.models import SMALL_NETS, create_classifier
+from automix.registry import Entry, Registry
 from automix.saliency import SALIENCY
 from automix.stages import has_stages
 
@@ -30,15 +34,14 @@ ABILITIES: Mapping[str, Callable[[nn.Module], bool]] = {
 }
 """Name -> whether a net has it."""
 
-MODELS: Mapping[str, str] = {
-    "attention": "vit_digits, swin_mini_patch2_32, deit_small_patch4_32",
-    "features": "small_cnn_w8, vit_digits",
-    "stages": "small_cnn_w8, vit_digits",
+KINDS: Mapping[str, frozenset[str]] = {
+    "cnn": frozenset({"features", "stages"}),
+    "vit": frozenset({"attention", "features", "stages"}),
 }
-"""Name -> some nets that have it."""
+"""What convolutional nets and transformers have, as they come from timm."""
 
-INSTEAD: Mapping[str, str] = {"attention": "saliency cam or gradcam, or another method"}
-"""Name -> what works without it."""
+NAMED = 3
+"""Nets that an error names, at most."""
 
 
 @lru_cache(maxsize=32)
@@ -52,6 +55,22 @@ def abilities_of(model: str, classes: int, shape: tuple[int, int, int]) -> froze
     return frozenset(name for name, has in ABILITIES.items() if has(net))
 
 
+def required(entry: Entry[Any], guided: bool = False) -> tuple[str, ...]:
+    """Return what an entry of a registry needs of a net, for a mix with saliency or without."""
+    found = entry.tags.get("requires", ())
+    alone = () if guided else entry.tags.get("unguided_requires", ())
+    assert isinstance(found, tuple)
+    assert isinstance(alone, tuple)
+    return found + alone
+
+
+def supports(entry: Entry[Any]) -> tuple[str, ...]:
+    """Return what an entry works with: ``points``, or those of ``cnn`` and ``vit`` that do."""
+    if entry.tags.get("points"):
+        return ("points",)
+    return tuple(kind for kind, has in KINDS.items() if has.issuperset(required(entry)))
+
+
 def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]]:
     """Yield (who, ability) for all that an action needs of a net.
 
@@ -59,25 +78,20 @@ def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]
         action: Any.
         label_rule: The trainer's own, for actions that name none.
     """
-    if not action.mixes:
-        return
-    entries: list[Entry[object]] = [MIXES.entry(action.method)]  # type: ignore[list-item]
-    if action.saliency != OFF:
-        entries.append(SALIENCY.entry(action.saliency))  # type: ignore[arg-type]
-    if not MIXES.entry(action.method).tags.get("keeps_label"):
-        entries.append(LABEL_RULES.entry(action.label_rule or label_rule))  # type: ignore[arg-type]
-    for entry in entries:
+    for _, entry in _entries(action, label_rule):
         for ability in required(entry, guided=action.saliency != OFF):
             yield entry.name, ability
 
 
-def required(entry: Entry[object], guided: bool = False) -> tuple[str, ...]:
-    """Return what an entry of a registry needs of a net, for a mix with saliency or without."""
-    found = entry.tags.get("requires", ())
-    alone = () if guided else entry.tags.get("unguided_requires", ())
-    assert isinstance(found, tuple)
-    assert isinstance(alone, tuple)
-    return found + alone
+def _entries(action: MixAction, label_rule: str) -> Iterator[tuple[Registry[Any], Entry[Any]]]:
+    """Yield what an action is made of, and where each is registered."""
+    if not action.mixes:
+        return
+    yield MIXES, MIXES.entry(action.method)
+    if action.saliency != OFF:
+        yield SALIENCY, SALIENCY.entry(action.saliency)
+    if not MIXES.entry(action.method).tags.get("keeps_label"):
+        yield LABEL_RULES, LABEL_RULES.entry(action.label_rule or label_rule)
 
 
 def check_backbone(
@@ -88,19 +102,46 @@ def check_backbone(
     Raises:
         ConfigError: If it does; names what would work.
     """
-    for who, ability in requirements(action, label_rule):
-        if ability not in abilities_of(model, classes, shape):
+    for registry, entry in _entries(action, label_rule):
+        needed = set(required(entry, guided=action.saliency != OFF))
+        missing = sorted(needed - abilities_of(model, classes, shape)) if needed else []
+        if missing:
             raise ConfigError(
-                f"{action} cannot be played: {who} needs the {ability} of the net, which "
-                f"trainer.model={model} does not show",
-                f"take a net that has it, for example {MODELS[ability]}, or "
-                f"{_instead(who, ability)}",
+                f"{action} cannot be played: {entry.name} needs the {' and the '.join(missing)} "
+                f"of the net, which trainer.model={model} does not show",
+                f"{_nets(needed, classes, shape)}; {_others(registry, model, classes, shape)}",
             )
 
 
-def _instead(who: str, ability: str) -> str:
-    """Return what can be played without an ability in the place of who needs it."""
-    rules = LABEL_RULES.entry(who).tags.get("instead") if who in LABEL_RULES else None
-    if not isinstance(rules, tuple):
-        return INSTEAD.get(ability, "another method")
-    return f"the label rule {' or '.join(rules)}, with saliency of any kind"
+def _nets(needed: set[str], classes: int, shape: tuple[int, int, int]) -> str:
+    """Say which nets would do, those of this project first asked."""
+    found = list(islice(nets_with(needed, classes, shape), NAMED))
+    if not found:
+        return f"no net of automix.nets shows it for images {shape}: take one of timm's"
+    return f"nets that show it: {', '.join(found)}"
+
+
+def nets_with(needed: set[str], classes: int, shape: tuple[int, int, int]) -> Iterator[str]:
+    """Yield the nets of ``automix.nets`` that have all abilities needed, small ones first."""
+    own = [
+        name
+        for name in timm.list_models()
+        if timm.model_entrypoint(name).__module__.startswith("automix.nets")
+    ]
+    for model in dict.fromkeys([*SMALL_NETS, *own]):
+        try:
+            if needed <= abilities_of(model, classes, shape):
+                yield model
+        except AutomixError:  # it cannot take such images
+            continue
+
+
+def _others(registry: Registry[Any], model: str, classes: int, shape: tuple[int, int, int]) -> str:
+    """Say what of the same kind the net can play."""
+    has = abilities_of(model, classes, shape)
+    names = [
+        entry.name
+        for entry in registry.entries()
+        if has.issuperset(required(entry)) and "points" not in supports(entry)
+    ]
+    return f"each {registry.kind} that {model} can play: {', '.join(names)}"

@@ -18,6 +18,9 @@ from automix.saliency import SALIENCY
 
 Space = Literal["factored", "flat", "box"]
 
+ALL = "all"
+"""In a vocabulary: whatever images and classifier can play (``envs.vocabulary``)."""
+
 T = TypeVar("T")
 
 
@@ -27,11 +30,13 @@ class ActionSettings:
 
     methods: Sequence[str] = ("none", "mixup", "cutmix", "rmix")
     """Each ``method``, ``method+saliency``, ``method+saliency:label_rule``, or a published name
-    (``automix.presets``). Saliency that an entry brings is not chosen by ``saliency``."""
+    (``automix.presets``). Saliency that an entry brings is not chosen by ``saliency``. ``all``
+    stands for every method and published name that images and classifier can play."""
     ratios: Sequence[float] = (0.1, 0.25, 0.5)
     """Wanted partner shares, each in [0, 0.5]."""
     saliency: Sequence[str] = (OFF,)
-    """``off`` and names of saliency providers."""
+    """``off`` and names of saliency providers; ``all`` stands for ``off`` and each that some method
+    can be guided by here."""
     space: Space = "factored"
     """``factored`` is MultiDiscrete [method, ratio, saliency]; ``flat`` is one Discrete list of
     the combinations that differ from each other; ``box`` is numbers in [-1, 1], where the ratio is
@@ -48,12 +53,13 @@ class ActionSettings:
             if len(set(values)) != len(values):
                 raise ConfigError(f"env.actions.{name} names something twice: {list(values)}")
         for entry in self.methods:
-            _check_entry(entry)
+            if entry != ALL:
+                _check_entry(entry)
         for ratio in self.ratios:
             if not 0 <= ratio <= 0.5:
                 raise ConfigError(f"env.actions.ratios holds {ratio}, wanted numbers from 0 to 0.5")
         for provider in self.saliency:
-            if provider != OFF:
+            if provider not in (OFF, ALL):
                 _say_where("env.actions.saliency", SALIENCY.entry, provider)
         if self.space not in get_args(Space):
             known = ", ".join(map(repr, get_args(Space)))
@@ -82,7 +88,10 @@ class ActionCodec:
     """Maps between an action space and mix actions.
 
     Args:
-        settings: The vocabulary.
+        settings: The vocabulary, spelled out.
+
+    Raises:
+        ConfigError: If it holds the word ``all``.
 
     Attributes:
         space: The gymnasium space.
@@ -91,6 +100,12 @@ class ActionCodec:
     """
 
     def __init__(self, settings: ActionSettings) -> None:
+        if ALL in (*settings.methods, *settings.saliency):
+            raise ConfigError(
+                f"{ALL!r} among the actions is not spelled out: what it stands for depends on "
+                "images and classifier",
+                "ask envs.vocabulary.spelled_out(actions, world.check) first",
+            )
         self.settings = settings
         every = product(settings.methods, settings.ratios, settings.saliency)
         found = dict.fromkeys(nearest_action(m, r, s) for m, r, s in every)

@@ -22,6 +22,7 @@ from envs.forking import Fork, draw_fork
 from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
 from envs.rewards import REWARDS, RewardSettings
 from envs.snapshots import SETUP, Setup, Snapshot, check_setup, not_begun
+from envs.vocabulary import spelled_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +192,8 @@ class Game:
                 "env.reward.baseline is 'group', which needs 2 episodes side by side, got 1",
                 "use the vectorised form with group_size of 2 or more, or another baseline",
             )
-        self.world, self.settings, self.members = world, settings, members
+        self.world, self.members = world, members
+        self.settings = settings = playable(settings, world)
         self.codec = ActionCodec(settings.actions)
         self.observer = Observer(settings.observations, self.codec)
         self._reward = REWARDS[settings.reward.name]
@@ -388,6 +390,11 @@ def spec_of(state: dict[str, Any]) -> TaskSpec:
     return TaskSpec(**state["spec"])
 
 
+def playable(settings: EnvSettings, world: World) -> EnvSettings:
+    """Spell out what the word ``all`` stands for in a world (``envs.vocabulary``)."""
+    return replace(settings, actions=spelled_out(settings.actions, world.check))
+
+
 class Table:
     """Several games that train together, so that their classifiers can share stacks.
 
@@ -399,7 +406,7 @@ class Table:
     """
 
     def __init__(self, world: World, settings: EnvSettings, members: int, games: int) -> None:
-        self.world = world
+        self.world, settings = world, playable(settings, world)
         self.games = [Game(world, settings, members) for _ in range(games)]
         self._training: Training | None = None
         self._forks: list[Fork | None] = []

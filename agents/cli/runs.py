@@ -8,7 +8,7 @@ from typing import Any
 from agents.cli.options import print_json
 from agents.cli.plan import print_plan
 from agents.cli.tables import print_result
-from agents.jobs import check, run_compare, run_train
+from agents.jobs import check, run_compare, run_train, spelled_out
 from agents.rundir import announce, default_path
 from agents.settings import RunSettings
 
@@ -34,6 +34,7 @@ def carry_out(
     """
     path = run_dir or default_path(settings, "train" if learns else "compare")
     if dry_run:
+        settings = spelled_out(settings)
         device = check(settings, learns)
         print_plan(settings, path, device, as_json, learns)
         return

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from agents.config import load_settings, read_section
+from agents.jobs import spelled_out
 from agents.learners import AGENTS, EVERY_AGENT, updates_of
 from agents.ray_session import RaySettings
 from agents.settings import RunSettings
@@ -113,7 +114,7 @@ def settings_of_trial(words: Sequence[str], sweep: SearchSettings) -> RunSetting
 @lru_cache(maxsize=256)
 def _composed(words: tuple[str, ...], sweep: SearchSettings) -> RunSettings:
     # Composing takes a tenth of a second, and every slice asks.
-    return in_a_task(load_settings(words), sweep)
+    return spelled_out(in_a_task(load_settings(words), sweep))
 
 
 def search_path(plan: SearchPlan) -> Path:

@@ -13,7 +13,7 @@ from automix.errors import ConfigError
 from automix.labels import LABEL_RULES, Shown, Weights, watched_weights
 
 
-@LABEL_RULES.register("attention", requires=("attention",), instead=("saliency_mass", "cam_mass"))
+@LABEL_RULES.register("attention", requires=("attention",))
 def attention(shown: Shown, *, strength: float = 0.5) -> Weights:
     """Move the area label towards the share of attention that falls on each image.
 

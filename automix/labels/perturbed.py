@@ -43,7 +43,7 @@ def perturbed(
 
 
 @LABEL_RULES.register(
-    "perturbed_attention", requires=("attention",), instead=("saliency_mass", "cam_mass")
+    "perturbed_attention", requires=("attention",)
 )
 def perturbed_attention(
     shown: Shown,
@@ -74,7 +74,7 @@ def perturbed_attention(
 
 
 @LABEL_RULES.register(
-    "perturbed_token_aligned", requires=("attention",), instead=("saliency_mass", "cam_mass")
+    "perturbed_token_aligned", requires=("attention",)
 )
 def perturbed_token_aligned(
     shown: Shown, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0

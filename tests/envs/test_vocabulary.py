@@ -1,0 +1,166 @@
+"""The word ``all`` among the actions: what images and classifier can play, by name."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from automix.actions import MixAction
+from automix.errors import ConfigError
+from automix.labels import LABEL_RULES
+from automix.mixes import MIXES
+from automix.mixing import MixSettings
+from automix.presets import PRESETS
+from automix.saliency import SALIENCY
+from automix.settings import SaliencySettings
+from envs import ActionCodec, ActionSettings, EnvSettings, MixEnv, MixVectorEnv
+from envs.vocabulary import every_entry, spelled_out
+from tests.envs import worlds
+
+BLIND = "dropout_cnn_for_tests"
+"""A net that shows no feature map."""
+
+EVERY = ActionSettings(methods=("all",), ratios=(0.5,))
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """Register a method, a rule and a provider that look at the feature map, for a test."""
+    for registry in (MIXES, LABEL_RULES, SALIENCY):
+        list(registry)  # discover what there is before the copy
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    needs = {"requires": ("features",)}
+    MIXES.register("looking_mix", guided=True, **needs)(MIXES["cutmix"])
+    LABEL_RULES.register("looking_rule", **needs)(LABEL_RULES["area"])
+    SALIENCY.register("looking_maps", needs_classifier=True, passes=(1, 0), **needs)(
+        SALIENCY["gradient"]
+    )
+
+
+def spelled(settings: ActionSettings, **trainer) -> ActionSettings:
+    return spelled_out(settings, worlds.image_world(**trainer).check)
+
+
+def test_all_methods_are_every_method_for_images_and_every_published_name_that_adds_to_them():
+    methods = spelled(EVERY).methods
+    points = {entry.name for entry in MIXES.entries() if entry.tags.get("points")}
+    small = spelled(EVERY, model="small_cnn_w8")
+    assert small.methods == methods
+    assert methods[0] == "none"
+    assert points
+    assert not points & set(methods)
+    assert {"mixup", "cutmix", "looking_mix", "snapmix", "lumix"} <= set(methods)
+    assert set(methods) <= set(every_entry()) == (set(MIXES) - points) | set(PRESETS)
+    assert len(methods) == len(set(methods))
+
+
+def test_everything_that_is_offered_can_be_played():
+    world = worlds.image_world()
+    offered = spelled_out(replace(EVERY, saliency=("all",)), world.check)
+    world.check(ActionCodec(offered).choices)
+
+
+@pytest.mark.parametrize("space", worlds.SPACES)
+def test_what_the_net_cannot_do_is_on_no_menu_and_no_mask_hides_anything(space):
+    menus = {}
+    for model in ("small_cnn_w8", BLIND):
+        world = worlds.image_world(model=model)
+        actions = replace(EVERY, saliency=("all",), space=space)
+        env = MixEnv(world, EnvSettings(actions=actions))
+        menus[model] = {str(action) for action in env.codec.choices}
+        assert env.action_masks().all()
+    assert menus[BLIND] < menus["small_cnn_w8"]
+    gone = menus["small_cnn_w8"] - menus[BLIND]
+    assert {"looking_mix@0.5", "cutmix@0.5+looking_maps"} <= gone
+    assert all("looking" in action for action in gone)
+
+
+def test_one_line_of_the_log_tells_what_is_left_out_and_why(caplog):
+    with caplog.at_level(logging.INFO, logger="automix"):
+        spelled(replace(EVERY, saliency=("all",)), model=BLIND)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("'all' leaves out ")
+    assert (
+        "looking_maps, looking_mix (needs the features of the net, which "
+        f"trainer.model={BLIND} does not show)" in line
+    )
+    assert "ema (" in line
+    assert "cutmix" not in line
+
+
+def test_nothing_is_logged_where_nothing_is_left_out_or_asked(caplog):
+    with caplog.at_level(logging.INFO, logger="automix"):
+        assert spelled(ActionSettings()) == ActionSettings()
+        spelled(EVERY)
+    assert not caplog.records
+
+
+def test_what_the_trainers_label_rule_does_not_fit_is_left_out():
+    settings = replace(EVERY, saliency=("off", "spectral"))
+    methods = spelled(settings, mix=MixSettings(label_rule="saliency_mass")).methods
+    assert "cutout" in methods  # it keeps its label
+    assert "saliencymix" in methods  # it brings the maps
+    assert not {"cutmix", "mixup", "fmix"} & set(methods)  # without maps where they are off
+
+
+def test_all_saliency_is_off_and_what_can_guide_something():
+    actions = ActionSettings(methods=("none", "cutmix"), ratios=(0.5,), saliency=("all",))
+    here = spelled(actions, saliency=SaliencySettings(scale=2)).saliency
+    assert here[0] == "off"
+    assert {"gradient", "spectral", "looking_maps"} <= set(here)
+    assert not {"ema", "teacher", "gradient_reuse"} & set(here)
+    assert "ema" in spelled(actions, model_ema=True).saliency
+    unguided = replace(actions, methods=("none", "mixstyle"))
+    assert spelled(unguided).saliency == ("off",)
+
+
+def test_a_published_name_for_what_is_there_already_is_no_second_choice():
+    assert "saliencymix" in spelled(EVERY).methods
+    assert "saliencymix" not in spelled(replace(EVERY, saliency=("off", "spectral"))).methods
+
+
+def test_what_is_named_beside_all_is_offered_whatever_it_adds():
+    settings = replace(EVERY, methods=("rmix", "all", "saliencymix"), saliency=("off", "spectral"))
+    methods = spelled(settings).methods
+    assert methods[:2] == ("rmix", "none")
+    assert methods.count("saliencymix") == methods.count("rmix") == 1
+
+
+@pytest.mark.parametrize(
+    ("actions", "told"),
+    [
+        ({"methods": ("all", "looking_mix")}, "looking_mix needs the features"),
+        ({"methods": ("none", "looking_mix")}, "looking_mix needs the features"),
+        ({"methods": ("none", "cutmix:looking_rule")}, "looking_rule needs the features"),
+        ({"methods": ("all",), "saliency": ("looking_maps",)}, "looking_maps needs the features"),
+        ({"saliency": ("off", "looking_maps")}, "looking_maps needs the features"),
+        ({"methods": ("cutmix",), "saliency": ("all", "ema")}, "moving average"),
+    ],
+)
+def test_what_is_named_and_cannot_be_played_is_an_error(actions, told):
+    settings = EnvSettings(actions=ActionSettings(**actions))
+    with pytest.raises(ConfigError, match=told):
+        MixEnv(worlds.image_world(model=BLIND), settings)
+    with pytest.raises(ConfigError, match=told):
+        MixVectorEnv(2, worlds.image_world(model=BLIND), settings)
+
+
+def test_a_codec_wants_names():
+    with pytest.raises(ConfigError, match="'all' among the actions is not spelled out"):
+        ActionCodec(EVERY)
+    with pytest.raises(ConfigError, match="names something twice"):
+        ActionSettings(methods=("all", "all"))
+
+
+def test_an_episode_plays_what_all_stands_for(monkeypatch):
+    few = {name: MIXES._entries[name] for name in ("none", "cutmix", "mixup", "pointcutmix")}
+    monkeypatch.setattr(MIXES, "_entries", few)
+    monkeypatch.setattr("envs.vocabulary.PRESETS", {"lumix": PRESETS["lumix"]})
+    group = MixVectorEnv(2, worlds.image_world(), EnvSettings(actions=EVERY))
+    group.reset(seed=1)
+    _, _, _, _, infos = group.step(group.action_space.sample() * 0 + [[1, 0, 0], [3, 0, 0]])
+    assert list(infos["mix"]) == ["cutmix@0.5", "cutmix@0.5:perturbed"]
+    played = [MixAction.parse(text) for text in infos["mix"]]
+    assert set(played) < set(group._table.games[0].codec.choices)
