@@ -230,12 +230,7 @@ def _check(images: Tensor, action: MixAction, settings: MixSettings, out: Tensor
     if not action.mixes:
         return
     check_action(action, settings)
-    if MIXES.entry(action.method).tags.get("step"):
-        raise ConfigError(
-            f"{action.method} is a training step of its own: it needs the net, and mix_batch has "
-            "images only",
-            "train by this project's trainer, or call automix.stepping.loss_of in your own loop",
-        )
+    check_mask(action)
     points = bool(MIXES.entry(action.method).tags.get("points"))
     if images.dim() != (3 if points else 4):
         wanted = "point clouds (b, points, coordinates)" if points else "images (b, c, h, w)"
@@ -256,6 +251,20 @@ def check_action(action: MixAction, settings: MixSettings) -> None:
         return
     if not MIXES.entry(action.method).tags.get("keeps_label"):
         check_label_rule(settings.label_rule, action, action.method, action.saliency != OFF)
+
+
+def check_mask(action: MixAction) -> None:
+    """Refuse a method that makes training steps of its own, where batches are to be mixed alone.
+
+    Raises:
+        ConfigError: If it does; says what to call in its place.
+    """
+    if action.mixes and MIXES.entry(action.method).tags.get("step"):
+        raise ConfigError(
+            f"{action.method} is a training step of its own: it needs the net, and mix_batch has "
+            "images only",
+            "train by this project's trainer, or call automix.stepping.loss_of in your own loop",
+        )
 
 
 def _draw(

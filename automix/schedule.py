@@ -8,6 +8,10 @@ A schedule needs neither the agent nor the environment that it was learned in::
         for images, labels in loader:
             images, targets = mixer(images, labels)
             loss = torch.nn.functional.cross_entropy(model(images), targets)
+
+Methods that make training steps of their own (``automix.steps``) mix no batches: a schedule that
+plays some is asked for its actions, ``schedule.at(epoch / epochs)``, and
+``automix.stepping.loss_of`` for the loss.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from torch import Tensor
 from automix.actions import OFF, MixAction
 from automix.errors import ConfigError, DataError, did_you_mean
 from automix.files import read_yaml, short, write_yaml
-from automix.mixing import DEFAULTS, Mixed, MixSettings, check_action, mix_batch
+from automix.mixing import DEFAULTS, Mixed, MixSettings, check_action, check_mask, mix_batch
 from automix.saliency import Classifier, check_alone
 from automix.seeding import generator
 
@@ -82,8 +86,8 @@ class MixSchedule:
             settings: How actions are carried out; default as where the schedule was found.
 
         Raises:
-            ConfigError: If a label rule of the settings does not fit an action, or its saliency is
-                to be had in this project's trainer only.
+            ConfigError: If a label rule of the settings does not fit an action, its saliency is to
+                be had in this project's trainer only, or its method is a training step of its own.
         """
         return ScheduleMixer(self, num_classes, seed, settings or self.settings)
 
@@ -107,6 +111,7 @@ class ScheduleMixer:
         self._schedule, self._num_classes, self._settings = schedule, num_classes, settings
         for action in map(MixAction.resolved, schedule.actions):
             check_action(action, settings)
+            _check_mask(action)
             if action.saliency != OFF:
                 check_alone(action.saliency)
         self._rng = generator(seed, "schedule mixer")
@@ -152,6 +157,18 @@ class ScheduleMixer:
             classifier=classifier,
             settings=self._settings,
         )
+
+
+def _check_mask(action: MixAction) -> None:
+    """Refuse what no mixer of batches can do, before the epoch comes that would."""
+    try:
+        check_mask(action)
+    except ConfigError as error:
+        raise ConfigError(
+            f"the schedule plays {action}, and {error.message}",
+            "ask automix.stepping.loss_of(net, images, labels, schedule.at(progress), ..., "
+            "settings=schedule.settings) for the loss: it plays every action",
+        ) from None
 
 
 def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -> None:

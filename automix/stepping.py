@@ -138,9 +138,15 @@ def loss_of(
             optimizer step.
 
     Raises:
-        ConfigError: As ``mix_batch``.
+        ConfigError: As ``mix_batch``; or if the method keeps a state, and none is given.
     """
     action = action.resolved()
+    if keeps_state(action) and state is None:
+        raise ConfigError(
+            f"{action.method} keeps something from step to step, and no state is given",
+            "make one before the first step by automix.stepping.new_state, pass it as state=..., "
+            "and call its follow(net.state_dict()) after every optimizer step",
+        )
     if not makes_steps(action):
         mixed = mix_batch(
             *(images, labels, action),

@@ -26,5 +26,14 @@ def command(what: str | None, as_json: bool) -> None:
         print_json(found)
         return
     for kind, entries in found.items():
-        print_table(kind, ["name", "what"], [[e["name"], e["summary"]] for e in entries], words=2)
+        columns = ["name", "what"]
+        rows = [[e["name"], e["summary"]] for e in entries]
+        if what and entries and "supports" in entries[0]["facts"]:
+            facts = ("requires", "supports")
+            columns = ["name", *facts, "what"]
+            rows = [
+                [name, *(", ".join(e["facts"][fact]) for fact in facts), summary]
+                for e, (name, summary) in zip(entries, rows, strict=True)
+            ]
+        print_table(kind, columns, rows, words=len(columns), whole=len(columns) - 1)
         click.echo()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from automix.stats import FEWEST_PAIRS
@@ -21,12 +21,18 @@ def console() -> Console:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1, whole: int = 0
 ) -> None:
-    """Print rows; the first ``words`` columns to the left, the others, numbers, to the right."""
+    """Print rows; the first ``words`` columns to the left, the others, numbers, to the right.
+
+    Where the table is too wide, all columns give way but the first ``whole``.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < words else "right", no_wrap=True)
+        cells = [column, *(row[number] for row in rows)]
+        widest = max(map(len, cells)) if number < whole else None
+        justify: JustifyMethod = "left" if number < words else "right"
+        table.add_column(column, justify=justify, no_wrap=True, min_width=widest)
     for row in rows:
         table.add_row(*row)
     # Not as the table's own title, which would fold to the width of a narrow table.

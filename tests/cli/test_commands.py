@@ -17,6 +17,7 @@ from agents.cli import tables
 from agents.config import groups, keys, load_settings
 from agents.schema import build
 from agents.settings import RunSettings
+from automix.mixes import MIXES
 from automix.policy import load_policy
 from automix.schedule import load_schedule
 from envs import ENV_IDS
@@ -185,9 +186,36 @@ def test_list_names_everything_registered(cli):
     assert "small_cnn_w8" in {entry["name"] for entry in document["models"]}
     configs = {entry["name"] for entry in document["configs"]}
     assert configs == {f"{group}={option}" for group, some in groups().items() for option in some}
-    guided = {entry["name"]: entry["facts"]["guided"] for entry in document["mixes"]}
+    guided = {entry["name"]: entry["facts"].get("guided") for entry in document["mixes"]}
     assert guided["cutmix"] is True
     assert guided["none"] is False
+
+
+def test_list_tells_what_a_thing_requires_and_supports(cli, monkeypatch):
+    list(MIXES)  # discover what there is before the copy
+    monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
+    tags = {"step": True, "requires": ("attention",), "state": object}
+    MIXES.register("attending_for_tests", **tags)(MIXES["cutmix"])
+    document = {**json.loads(cli("list", "--json").out)}
+    facts = {
+        kind: {entry["name"]: entry["facts"] for entry in document[kind]}
+        for kind in ("mixes", "labels", "saliency")
+    }
+    told = {
+        name: (" ".join(own["requires"]), " ".join(own["supports"]))
+        for own_kind in facts.values()
+        for name, own in own_kind.items()
+    }
+    assert told["attending_for_tests"] == ("attention gradient state", "vit")
+    assert told["cutmix"] == ("", "cnn vit")
+    assert told["pointcutmix"] == ("", "points")
+    assert told["cam_mass"] == ("saliency", "cnn vit")
+    assert told["gradient"] == ("gradient", "cnn vit")
+    assert told["teacher"] == ("classifier teacher", "cnn vit")
+    lines = cli("list", "mixes").out.splitlines()
+    assert lines[1].split() == ["name", "requires", "supports", "what"]
+    (row,) = (line for line in lines if line.startswith("attending_for_tests"))
+    assert "attention, gradient, state  vit " in row
 
 
 def test_list_takes_one_kind(cli):
