@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import timm
 
@@ -11,14 +11,14 @@ from agents.controls import CONTROLS
 from agents.learners import AGENTS
 from agents.own_training import OWN_TRAINING
 from agents.schedules import SCHEDULES
-from automix.backbone import required, supports
+from automix.backbone import needs, supports
 from automix.data import DATASETS
 from automix.errors import ConfigError, did_you_mean
 from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
 from automix.models import PROTOCOL_NETS, SMALL_NETS, SMALL_TRANSFORMERS
 from automix.pairing import PAIRINGS
-from automix.registry import Entry, Registry
+from automix.registry import Registry
 from automix.saliency import SALIENCY
 from automix.shipped import shipped, summary_of
 from envs import ENV_IDS, OBSERVATIONS, REWARDS
@@ -93,30 +93,7 @@ def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
             "name": entry.name,
             "summary": entry.summary,
             "facts": {k: v for k, v in entry.tags.items() if not callable(v)}
-            | ({"requires": needs(entry), "supports": list(supports(entry))} if looks else {}),
+            | ({"requires": list(needs(entry)), "supports": list(supports(entry))} if looks else {}),
         }
         for entry in registry.entries()
     ]
-
-
-def needs(entry: Entry[Any]) -> list[str]:
-    """Return what an entry asks of a training, by its tags.
-
-    What the net must show; ``saliency`` of the action; ``classifier`` or ``gradient``: whether its
-    answers or its slopes; whose, if not of the one in training; ``state``: what is kept from
-    step to step.
-    """
-    tags = entry.tags
-    found = list(required(entry))
-    if tags.get("needs_maps"):
-        found.append("saliency")
-    if tags.get("needs_classifier"):
-        _, backward = cast(tuple[int, int], tags["passes"])
-        found.append("gradient" if backward else "classifier")
-    if "asks" in tags:
-        found.append(str(tags["asks"]))
-    if tags.get("step"):
-        found.append("gradient")
-    if "state" in tags:
-        found.append("state")
-    return found

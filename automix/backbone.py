@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch.nn as nn
@@ -62,6 +62,28 @@ def required(entry: Entry[Any], guided: bool = False) -> tuple[str, ...]:
     assert isinstance(found, tuple)
     assert isinstance(alone, tuple)
     return found + alone
+
+
+def needs(entry: Entry[Any]) -> tuple[str, ...]:
+    """Return all that an entry asks of a training, by its tags.
+
+    What the net must show; ``saliency`` of the action; ``classifier`` or ``gradient``: answers of
+    a classifier or its slopes; ``teacher`` or ``average``, if it is not the one in training;
+    ``state``: what is kept from step to step.
+    """
+    tags, found = entry.tags, list(required(entry))
+    if tags.get("needs_maps"):
+        found.append("saliency")
+    if tags.get("needs_classifier"):
+        _, backward = cast(tuple[int, int], tags["passes"])
+        found.append("gradient" if backward else "classifier")
+    if "asks" in tags:
+        found.append(str(tags["asks"]))
+    if tags.get("step"):
+        found.append("gradient")
+    if "state" in tags:
+        found.append("state")
+    return tuple(found)
 
 
 def supports(entry: Entry[Any]) -> tuple[str, ...]:

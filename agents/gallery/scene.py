@@ -13,6 +13,7 @@ from agents.devices import choose_device
 from agents.gallery.forms import Form
 from agents.settings import RunSettings
 from automix.actions import OFF, PLAIN
+from automix.backbone import check_backbone
 from automix.data.tasks import Task, TaskFamily, TaskSpec
 from automix.errors import AutomixError, ConfigError
 from automix.mixes import MIXES
@@ -178,13 +179,15 @@ def play(
 
 
 def _shot(scene: Scene, form: Form, mix: MixSettings) -> Shot:
-    action = form.action
+    action, images = form.action, scene.task.images
+    model, shape = scene.settings.trainer.model, images.shape
+    check_backbone(action, mix.label_rule, model, images.num_classes, shape)
     maps = None if action.saliency == OFF else scene.maps(action.saliency)
     mixed = mix_batch(
         scene.images,
         scene.labels,
         action,
-        num_classes=scene.task.images.num_classes,
+        num_classes=images.num_classes,
         rng=generator(scene.settings.seed, "gallery", f"{action.ratio:g}"),
         saliency=maps,
         classifier=scene.classifier,

@@ -1,7 +1,8 @@
 """The pages of ``docs/mixes``, one a method, made of its docstrings and of the registries.
 
-``docstrings`` reads, ``shares`` measures, the gallery draws, this module writes. One command makes
-all of them again: ``python -m agents.mix_pages``.
+``docstrings`` reads, ``shares`` and ``passes`` measure, the gallery draws, this module writes. One
+command makes all of them again: ``python -m agents.mix_pages``. What makes training steps of its
+own has no mask to draw and no share that is not the net's, so its page has neither.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import cast
 
 from agents.mix_pages.docstrings import MixDocs, Setting, read_docs
-from agents.mix_pages.shares import RATIOS, SIZES, realised_share, share_forms
+from agents.mix_pages.passes import step_passes
+from agents.mix_pages.shares import RATIOS, SIZES, drawn, realised_share, share_forms
 from automix.actions import MixAction, form_of
+from automix.backbone import needs, required, supports
 from automix.files import write_text
 from automix.mixes import MIXES, MixFunction
 from automix.presets import PRESETS
@@ -62,13 +65,14 @@ def _page(entry: Entry[MixFunction], docs: MixDocs, shares: Sequence[str]) -> st
     source = f"automix/mixes/{entry.value.__module__.rpartition('.')[2]}.py"
     parts = {
         "Idea": docs.idea,
-        "Picture": "" if points else _picture(name),
+        "Picture": _picture(name) if drawn(name) else "",
         "Formula": f"```\n{docs.sections['Formula']}\n```" if "Formula" in docs.sections else "",
         "Guided by saliency": docs.sections.get("Guided", "") if guided else "",
         "Use": _use_of_points(name) if points else _use(name),
+        "Requires": _requires(entry),
         "Settings": _settings(name, docs.settings),
         "Asked for and got": _SHARES.strip() + "\n\n" + _share_table(shares) if shares else "",
-        "Cost": _cost(guided and not points),
+        "Cost": _cost(name, guided and not points),
         **{head: text for head, text in docs.sections.items() if head not in _ELSEWHERE},
         "Source": docs.source,
         "Differences from the paper": docs.sections.get("Differs", ""),
@@ -123,6 +127,25 @@ def _use_of_points(name: str) -> str:
     )
 
 
+def _requires(entry: Entry[MixFunction]) -> str:
+    """Return what a method asks of net and training; nothing where it is a mask on any images."""
+    lines = []
+    if required(entry):
+        names = " and ".join(f"`{name}`" for name in required(entry))
+        lines.append(f"The net must show its {names} ({', '.join(supports(entry))}).")
+    if entry.tags.get("step"):
+        lines.append(
+            "It is a training step of its own: this project's trainer makes it, and\n"
+            "`automix.stepping.loss_of` in a loop of yours; `mix_batch` cannot."
+        )
+    if "state" in entry.tags:
+        lines.append(
+            "It keeps a state from step to step, which is part of every snapshot; in a loop of\n"
+            "yours `automix.stepping.new_state` makes it."
+        )
+    return "\n".join(lines)
+
+
 def _settings(name: str, settings: Sequence[Setting]) -> str:
     if not settings:
         return "None of its own."
@@ -132,11 +155,14 @@ def _settings(name: str, settings: Sequence[Setting]) -> str:
     return "\n".join([head, "", "| setting | default | means |", "|---|---|---|", *rows])
 
 
-def _cost(guided: bool) -> str:
-    rows = ["| unguided | 0 | 0 |"]
+def _cost(name: str, guided: bool) -> str:
+    own = step_passes(name) if MIXES.entry(name).tags.get("step") else (0, 0)
+    if own is None:
+        return "Not measured: no net of this project has what it requires."
+    rows = [f"| unguided | {own[0]} | {own[1]} |"]
     for provider in SALIENCY.entries() if guided else ():
         forward, backward = cast(tuple[int, int], provider.tags["passes"])
-        rows.append(f"| guided by `{provider.name}` | {forward} | {backward} |")
+        rows.append(f"| guided by `{provider.name}` | {own[0] + forward} | {own[1] + backward} |")
     head = "Passes over the samples, besides the one forward and one backward of the training step:"
     return "\n".join([head, "", "| form | forward | backward |", "|---|---|---|", *rows])
 
@@ -168,10 +194,12 @@ def _share_table(rows: Sequence[str]) -> str:
 def _index(entries: Sequence[Entry[MixFunction]], shares: Sequence[str]) -> str:
     rows = [
         f"| [{entry.name}]({entry.name}.md) | {entry.summary.replace('``', '`')} "
-        f"| {'yes' if entry.tags.get('guided') else ''} |"
+        f"| {'yes' if entry.tags.get('guided') else ''} | {', '.join(needs(entry))} "
+        f"| {', '.join(supports(entry))} |"
         for entry in entries
     ]
-    methods = "\n".join(["| name | what it does | guided by saliency |", "|---|---|---|", *rows])
+    heads = ("name", "what it does", "guided by saliency", "requires", "works with")
+    methods = "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows])
     return (
         f"{_INDEX.strip()}\n\n{methods}\n\n"
         f"## Published names\n\n{_PRESETS.strip()}\n\n{_presets()}\n\n"

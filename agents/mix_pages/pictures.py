@@ -12,7 +12,7 @@ from agents.config import load_settings
 from agents.gallery.forms import forms_of
 from agents.gallery.scene import build_scene, draw_task, play
 from agents.gallery.sheet import sheet_png
-from agents.mix_pages.shares import RATIOS
+from agents.mix_pages.shares import RATIOS, drawn
 from automix.actions import OFF
 from automix.data.image_set import InMemory
 from automix.mixes import MIXES
@@ -31,8 +31,8 @@ COLOURS = 128
 
 
 def pictured() -> list[str]:
-    """Return the methods that have a picture: all but those that mix point clouds."""
-    return [entry.name for entry in MIXES.entries() if not entry.tags.get("points")]
+    """Return the methods that have a picture."""
+    return [name for name in MIXES if drawn(name)]
 
 
 def pictures() -> Iterator[tuple[str, bytes]]:

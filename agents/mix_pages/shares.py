@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from automix.actions import OFF, MixAction
+from automix.backbone import supports
 from automix.errors import AutomixError
 from automix.mixes import MIXES
 from automix.mixing import MixSettings, mix_batch
@@ -32,12 +33,19 @@ ROUNDS = 6
 def share_forms(method: str) -> list[str]:
     """Return a method's forms, such as ``cutmix`` and ``cutmix+spectral``.
 
-    None if it mixes nothing, or point clouds, which digits are not.
+    None if it mixes nothing, or point clouds, which digits are not, or makes a training step of its
+    own, whose share may be the net's.
     """
     tags = MIXES.entry(method).tags
-    if not MixAction.parse(method).mixes or tags.get("points"):
+    if not MixAction.parse(method).mixes or tags.get("points") or tags.get("step"):
         return []
     return [method, f"{method}+{GUIDE}"] if tags.get("guided") else [method]
+
+
+def drawn(method: str) -> bool:
+    """Return whether a method has a picture: a mask or layers, on images, by any net or none."""
+    entry = MIXES.entry(method)
+    return not entry.tags.get("step") and "cnn" in supports(entry)
 
 
 def realised_share(form: str, ratio: float, side: int, rounds: int = ROUNDS) -> float | None:

@@ -37,7 +37,7 @@ def texts(forms: list[Form]) -> list[str]:
 
 def test_every_method_has_a_row_for_each_ratio_and_saliency():
     found = texts(forms_of())
-    guided = {entry.name for entry in MIXES.entries() if entry.tags["guided"]}
+    guided = {entry.name for entry in MIXES.entries() if entry.tags.get("guided")}
     for name in set(MIXES) - {"none"}:
         for ratio in ("0.25", "0.5"):
             guides = [f"+{guide}" for guide in SALIENCY] if name in guided else []
@@ -123,6 +123,17 @@ def test_a_form_that_cannot_be_played_is_left_out_and_named(teacher):
     shots, skipped = play(teacher, forms_of(["rmix"], [0.5], ["off", "teacher_for_tests"]))
     assert [str(shot.form.action) for shot in shots] == ["rmix@0.5"]
     assert skipped == {"rmix@0.5+teacher_for_tests": "there is no teacher"}
+
+
+def test_what_the_net_lacks_and_what_has_no_mask_is_left_out_with_the_reason(monkeypatch):
+    monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
+    MIXES.register("step_for_tests", step=True)(MIXES["mixup"])
+    MIXES.register("attending_for_tests", requires=("attention",))(MIXES["mixup"])
+    names = ["mixup", "step_for_tests", "attending_for_tests"]
+    shots, skipped = play(scene(), forms_of(names, [0.5], ["off"]))
+    assert [str(shot.form.action) for shot in shots] == ["mixup@0.5"]
+    assert "training step of its own" in skipped["step_for_tests@0.5"]
+    assert "needs the attention of the net" in skipped["attending_for_tests@0.5"]
 
 
 def test_nothing_to_show_is_an_error(teacher):

@@ -17,6 +17,7 @@ from automix.masks import Constant
 from automix.mixes import MIXES
 from automix.options import options_of, parameters_of
 from automix.presets import PRESETS
+from automix.steps import StepLoss, soft_losses
 
 LARGEST_PICTURE = 40_000
 
@@ -82,6 +83,55 @@ def test_what_mixes_point_clouds_gets_a_page_without_picture_and_shares(register
     assert "points_for_tests" not in pictured()
 
 
+def test_a_step_of_its_own_gets_a_page_with_what_it_requires_and_costs(register):
+    def own_step(net, step, *, decay: float = 3.0) -> StepLoss:
+        logits = net(step.images)
+        return StepLoss(soft_losses(logits, step.targets), step.own_share, (2, 1))
+
+    own_step.__doc__ = noise.__doc__
+    register("step_for_tests", step=True, requires=("features",), state=NoState)(own_step)
+    made = dict(texts(lambda form, ratio, side: 0.25))
+    page = made["step_for_tests.md"]
+    assert re.findall("^## (.*)$", page, re.MULTILINE) == [
+        "Idea",
+        "Formula",
+        "Use",
+        "Requires",
+        "Settings",
+        "Cost",
+        "Differences from the paper",
+    ]
+    assert "The net must show its `features` (cnn, vit)." in page
+    assert "`automix.stepping.loss_of`" in page
+    assert "`automix.stepping.new_state`" in page
+    assert "| unguided | 2 | 1 |" in page
+    assert "step_for_tests" not in pictured()
+    assert "|  | features, gradient, state | cnn, vit |" in made[INDEX]
+    assert "| step_for_tests | 0.25" not in made[INDEX]
+
+
+def test_a_mask_that_no_convolutional_net_can_make_gets_a_page_without_picture(register):
+    register("attending_for_tests", guided=False, requires=("attention",))(noise)
+    made = dict(texts(lambda form, ratio, side: 0.25))
+    assert "The net must show its `attention` (vit)." in made["attending_for_tests.md"]
+    assert "## Picture" not in made["attending_for_tests.md"]
+    assert "attending_for_tests" not in pictured()
+
+
+def test_what_no_net_of_ours_can_play_has_no_measured_cost(register, monkeypatch):
+    monkeypatch.setattr("agents.mix_pages.passes.nets_with", lambda *_: iter(()))
+    register("unplayable_for_tests", step=True)(noise)
+    page = dict(texts(lambda form, ratio, side: 0.25))["unplayable_for_tests.md"]
+    assert "Not measured: no net of this project has what it requires." in page
+
+
+class NoState:
+    """Keeps nothing."""
+
+    def __init__(self, setup):
+        pass
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_published_name_stands_on_the_page_of_its_method_and_in_the_index(preset):
     made = dict(texts(lambda form, ratio, side: 0.0))
@@ -122,7 +172,7 @@ def test_a_mix_tells_its_formula_its_source_and_its_settings(name):
     assert docs.idea
     assert docs.sections["Formula"]
     assert docs.source or name == "none"
-    assert bool(docs.sections.get("Guided")) == MIXES.entry(name).tags["guided"]
+    assert bool(docs.sections.get("Guided")) == bool(MIXES.entry(name).tags.get("guided"))
     assert all(setting.meaning for setting in docs.settings)
 
 

@@ -124,5 +124,5 @@ def test_three_parts_mean_the_action_that_is_left_without_the_meaningless_ones(
     if method == "none" or ratio == 0:
         wanted = PLAIN
     else:
-        wanted = MixAction(method, ratio, saliency if MIXES.entry(method).tags["guided"] else OFF)
+        wanted = MixAction(method, ratio, saliency if MIXES.entry(method).tags.get("guided") else OFF)
     assert nearest_action(method, ratio, saliency) == wanted
