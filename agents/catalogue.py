@@ -88,12 +88,10 @@ LOOKING = ("mixes", "saliency", "labels")
 
 def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
     looks = any(registry is REGISTRIES[kind] for kind in LOOKING)
-    return [
-        {
-            "name": entry.name,
-            "summary": entry.summary,
-            "facts": {k: v for k, v in entry.tags.items() if not callable(v)}
-            | ({"requires": list(needs(entry)), "supports": list(supports(entry))} if looks else {}),
-        }
-        for entry in registry.entries()
-    ]
+    found = []
+    for entry in registry.entries():
+        facts = {k: v for k, v in entry.tags.items() if not callable(v)}
+        if looks:
+            facts |= {"requires": list(needs(entry)), "supports": list(supports(entry))}
+        found.append({"name": entry.name, "summary": entry.summary, "facts": facts})
+    return found

@@ -21,7 +21,11 @@ def console() -> Console:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1, whole: int = 0
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    words: int = 1,
+    whole: int = 0,
 ) -> None:
     """Print rows; the first ``words`` columns to the left, the others, numbers, to the right.
 
