@@ -14,7 +14,6 @@ is not mixed has. What a rule may state in its tags:
 
 - ``needs_maps``: it weighs by saliency, so the action must name a provider;
 - ``requires``: what the classifier must offer (``automix.backbone.ABILITIES``), a tuple of names;
-- ``instead``: a tuple of rules that do something like it with a classifier that offers less;
 - ``erasures``: it has something to say about mixes that erase or restyle and show no other class
   (tag ``keeps_label`` of the mix). Under any other rule those keep their label whole.
 """

@@ -42,9 +42,7 @@ def perturbed(
     return how.of(Weights(1 - areas, areas), shown) if how.moves else 1 - shown.area
 
 
-@LABEL_RULES.register(
-    "perturbed_attention", requires=("attention",)
-)
+@LABEL_RULES.register("perturbed_attention", requires=("attention",))
 def perturbed_attention(
     shown: Shown,
     *,
@@ -73,9 +71,7 @@ def perturbed_attention(
     return how.of(watched_weights(shown, partner_attended, attention), shown)
 
 
-@LABEL_RULES.register(
-    "perturbed_token_aligned", requires=("attention",)
-)
+@LABEL_RULES.register("perturbed_token_aligned", requires=("attention",))
 def perturbed_token_aligned(
     shown: Shown, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
 ) -> Weights:

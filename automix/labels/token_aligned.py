@@ -9,9 +9,7 @@ from automix.attention import carried
 from automix.labels import LABEL_RULES, Shown, Weights, watched_weights
 
 
-@LABEL_RULES.register(
-    "token_aligned", requires=("attention",)
-)
+@LABEL_RULES.register("token_aligned", requires=("attention",))
 def token_aligned(shown: Shown) -> Weights:
     """Weigh each label by what arrives of its image where the net reads its answer.
 

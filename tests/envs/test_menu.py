@@ -8,20 +8,29 @@ import numpy as np
 import pytest
 
 from automix.actions import MixAction, form_of
+from automix.backbone import required, supports
 from automix.errors import ConfigError
 from automix.mixes import MIXES
 from automix.presets import PRESETS
 from envs import ActionCodec, ActionSettings, MixVectorEnv
 from tests.envs import worlds
+from tests.step_contract import CNN, VIT
 
-IMAGES = [entry.name for entry in MIXES.entries() if not entry.tags.get("points")]
+NETS = {"cnn": CNN, "vit": VIT}
+"""A small net of each kind that ``automix.backbone.supports`` tells of."""
 POINTS = [entry.name for entry in MIXES.entries() if entry.tags.get("points")]
 
 
-def test_an_episode_plays_every_mix_guided_and_not_and_tells_which():
-    actions = ActionSettings(methods=IMAGES, ratios=(0.3,), saliency=("off", "spectral"))
+@pytest.mark.parametrize("kind", NETS)
+def test_an_episode_plays_every_mix_guided_and_not_and_tells_which(kind):
+    entries = [entry for entry in MIXES.entries() if kind in supports(entry)]
+    if kind == "vit":  # the net is slower, and does no more than the other for these
+        entries = [e for e in entries if required(e) or e.tags.get("step") or e.name == "none"]
+    names = [entry.name for entry in entries]
+    actions = ActionSettings(methods=names, ratios=(0.3,), saliency=("off", "spectral"))
     menu = ActionCodec(actions).choices
-    group = MixVectorEnv(len(menu), worlds.image_world(), worlds.settings("flat", actions))
+    world = worlds.image_world(model=NETS[kind])
+    group = MixVectorEnv(len(menu), world, worlds.settings("flat", actions))
     group.reset(seed=1)
     every = np.arange(len(menu))
     for _ in range(worlds.BUDGET):
@@ -29,7 +38,7 @@ def test_an_episode_plays_every_mix_guided_and_not_and_tells_which():
         assert [str(mix) for mix in infos["mix"]] == [str(action) for action in menu]
         assert np.isfinite(observations).all()
         assert np.isfinite(rewards).all()
-    assert {action.method for action in menu} == set(IMAGES)
+    assert {action.method for action in menu} == set(names)
 
 
 @pytest.mark.parametrize("name", POINTS)
