@@ -29,7 +29,7 @@ See = Callable[[int, Tensor], None]
 """Is told the position of a module, and its attention (b', heads, q, k)."""
 
 _TINY = 1e-30
-"""Makes a map of zeros uniform, and is lost in any other."""
+"""Makes a map of zeros uniform, and is lost in one whose peak is 1."""
 
 
 def has_attention(net: nn.Module) -> bool:
@@ -210,5 +210,7 @@ def _positive(attention: Tensor, slopes: Tensor) -> Tensor:
 
 
 def _shares(maps: Tensor) -> Tensor:
-    maps = torch.nan_to_num(maps) + _TINY
+    """Scale maps (b, h', w') to sum to 1; of zeros, and of what is no number, to be uniform."""
+    maps = torch.nan_to_num(maps, nan=0.0, posinf=0.0)
+    maps = maps / maps.amax((1, 2), keepdim=True).clamp_min(_TINY) + _TINY
     return maps / maps.sum((1, 2), keepdim=True)

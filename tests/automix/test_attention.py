@@ -460,3 +460,12 @@ def test_frozen_nets_are_asked_what_speaks_for_a_class_and_no_gradient_stays():
     net.requires_grad_(False)
     with torch.no_grad():
         assert_close(spoken_for(net, images, torch.eye(3))[0], wanted)
+
+
+def test_where_nothing_speaks_for_a_class_and_where_nothing_is_a_number_maps_are_uniform():
+    net, images = net_of("class token"), images_of("class token")
+    uniform = torch.full((3, 4, 6), 1 / 24)
+    assert_close(spoken_for(net, images, torch.zeros(3, CLASSES))[0], uniform)
+    assert not torch.allclose(spoken_for(net, images, 1e-12 * torch.eye(3))[0], uniform, rtol=0.1)
+    nn.init.constant_(net.patch_embed.proj.weight, float("nan"))
+    assert_close(attended(net, images)[1], uniform)
