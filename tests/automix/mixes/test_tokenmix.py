@@ -13,7 +13,9 @@ from automix.errors import ConfigError
 from automix.mixes import MIXES, Draw
 from automix.mixes.tokenmix import token_grid
 from automix.mixing import MixSettings, mix_batch
+from automix.models import create_classifier
 from automix.population import Population
+from automix.saliency import SALIENCY
 from automix.seeding import generator
 from tests import tiny
 from tests.automix.mixes import SHARES, drawn, random_maps, realised
@@ -188,3 +190,20 @@ def test_it_trains(action):
     trainings.reset([3])
     first, second = (trainings.run_epoch([MixAction.parse(action)])[0] for _ in range(2))
     assert second.train_loss < first.train_loss
+
+
+def test_what_a_transformer_attends_to_weighs_the_labels():
+    images, action = noise(0, 6, 1, 8, 8), MixAction.parse("tokenmix@0.5+attention_cls:cam_mass")
+    net = create_classifier("vit_digits", num_classes=6, shape=(1, 8, 8), seed=0).eval()
+    maps = SALIENCY["attention_cls"](images, torch.eye(6), net)
+    found, wanted = (
+        mix_batch(
+            *(images, torch.arange(6), action),
+            num_classes=6,
+            rng=generator(0, "mix"),
+            **given,
+        ).targets
+        for given in ({"classifier": net}, {"saliency": maps})
+    )
+    assert_close(found, wanted)
+    assert (found.sum(1) - 1).abs().max() > 1e-3
