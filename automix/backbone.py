@@ -2,8 +2,8 @@
 
 An entry of those registries says with the tag ``requires``, a tuple of names, which of these
 abilities the classifier must have; a mix method with ``unguided_requires`` those that it must have
-besides where no saliency provider guides it. Nothing else says it: what a net cannot do, who can, and with
-what it would work are found by asking tags and nets.
+besides where no saliency provider guides it. Nothing else says it: what a net cannot do, who can,
+and with what it would work are found by asking tags and nets.
 """
 
 from __future__ import annotations
