@@ -10,6 +10,7 @@ from math import cos, pi
 import pytest
 import timm
 import torch
+from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch.testing import assert_close
 
@@ -19,6 +20,7 @@ from automix.mixers.learned_state import LearnedState, momentum_at
 from automix.mixers.mix_block import PairBlock
 from automix.mixing import MixSettings
 from automix.nets.pooled import PooledNet
+from automix.nets.small_cnn import SmallCNN
 from automix.population import Population
 from automix.seeding import borrowed_global_rng
 from automix.steps import Setup
@@ -155,6 +157,22 @@ def test_a_transformer_shows_the_grid_of_its_tokens(pool):
     assert maps.shape == (5, 16, 2, 3)
     assert_close(go_on(), state.net(images))
     assert_close(state.net(images), copy.deepcopy(net).eval()(images))
+
+
+@register_model
+def counting_cnn_for_tests(pretrained: bool = False, **words) -> SmallCNN:
+    """A net with a buffer that is in no state dict, as Swin's masks."""
+    net = SmallCNN(4, words["num_classes"], words["in_chans"])
+    net.stackable = False
+    net.register_buffer("steps", torch.arange(3), persistent=False)
+    return net
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_net_may_have_buffers_that_it_makes_itself(action):
+    trainings = population(1, model="counting_cnn_for_tests")
+    played(trainings, action)
+    assert seat_of(trainings).states[action.split("@")[0]].followed == 4
 
 
 def test_what_timm_builds_is_looked_at_too():
