@@ -128,7 +128,7 @@ def test_nets_that_cannot_take_the_images_are_not_named():
 
 def test_where_no_net_of_ours_would_do_timms_are_named(monkeypatch):
     monkeypatch.setattr("automix.backbone.nets_with", lambda *_: iter(()))
-    monkeypatch.setattr("automix.backbone.required", lambda entry: ("attention",))
+    monkeypatch.setattr("automix.backbone.required", lambda *_, **__: ("attention",))
     monkeypatch.setattr("automix.backbone.abilities_of", lambda *_: frozenset())
     with pytest.raises(ConfigError, match="cutmix needs the attention") as error:
         check_backbone(MixAction("cutmix", 0.5), "area", "small_cnn_w8", 10, SHAPE)
