@@ -42,8 +42,8 @@ def population(*seeds: int, **settings) -> Population:
     return trainings
 
 
-def state_of(net, shape=SHAPE, stage=-2) -> LearnedState:
-    setup = Setup(copy.deepcopy(net), shape, 6, 0, 100, torch.device("cpu"), {})
+def state_of(net, shape=SHAPE, stage=-2, seed=0) -> LearnedState:
+    setup = Setup(copy.deepcopy(net), shape, 6, seed, 100, torch.device("cpu"), {})
     return LearnedState(setup, PairBlock, stage=stage, memory=0.005, lr=0.01, told=True)
 
 
@@ -129,6 +129,24 @@ def test_looking_gives_the_map_before_the_last_and_the_logits():
     assert not maps.requires_grad
     assert_close(state_of(net, stage=0).looked(images)[0], images)
     assert state_of(net, stage=-1).looked(images)[0].shape == (5, 32, 2, 2)
+
+
+def test_going_on_leaves_the_map_as_it_is_where_a_part_begins_in_place():
+    shrinks = torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Conv2d(4, 4, 3, stride=2))
+    state = state_of(PooledNet([torch.nn.Conv2d(1, 4, 3), shrinks], 4, 6))
+    maps, go_on = state.looked(noise(0, 5, *SHAPE))
+    assert float(maps.min()) < 0
+    kept = maps.clone()
+    go_on()
+    assert torch.equal(maps, kept)
+
+
+def test_a_block_begins_by_its_seed_alone():
+    net = classifier()
+    first = state_of(net).block.state_dict()
+    with borrowed_global_rng(1):
+        assert_equal(state_of(net).block.state_dict(), first)
+    assert not torch.equal(state_of(net, seed=1).block.embed.weight, first["embed.weight"])
 
 
 def test_a_net_without_stages_shows_its_last_map():
