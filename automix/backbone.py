@@ -22,7 +22,7 @@ from automix.errors import AutomixError, ConfigError
 from automix.feature_maps import has_features
 from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
-from automix.models import SMALL_NETS, create_classifier
+from automix.models import SMALL_NETS, SMALL_TRANSFORMERS, create_classifier
 from automix.registry import Entry, Registry
 from automix.saliency import SALIENCY
 from automix.stages import has_stages
@@ -150,7 +150,7 @@ def nets_with(needed: set[str], classes: int, shape: tuple[int, int, int]) -> It
         for name in timm.list_models()
         if timm.model_entrypoint(name).__module__.startswith("automix.nets")
     ]
-    for model in dict.fromkeys([*SMALL_NETS, *own]):
+    for model in dict.fromkeys([*SMALL_NETS, *SMALL_TRANSFORMERS, *own]):
         try:
             if needed <= abilities_of(model, classes, shape):
                 yield model

@@ -289,14 +289,14 @@ def test_a_disk_that_is_all_but_full_ends_with_code_4_before_anything_is_trained
 
 def test_a_disk_that_fills_up_ends_with_code_4_and_no_half_written_file(cli, monkeypatch):
     """Whoever writes the result finds no room any more."""
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def fills_up(path: Path, text: str, **kwargs) -> int:
-        if '"agent_minus"' in text:
+    def fills_up(path: Path, content: bytes) -> int:
+        if b'"agent_minus"' in content:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(path, text, **kwargs)
+        return write(path, content)
 
-    monkeypatch.setattr(Path, "write_text", fills_up)
+    monkeypatch.setattr(Path, "write_bytes", fills_up)
     outcome = cli("compare", *WORDS, "compare.contestants=[none,random]", "--run-dir", "x")
     assert outcome.code == 4
     assert "no space left on the disk of" in outcome.error
