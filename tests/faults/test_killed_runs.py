@@ -45,6 +45,7 @@ def finish(settings: RunSettings, path: Path) -> dict[str, object]:
 
 
 @pytest.mark.fault
+@pytest.mark.timeout(1800)  # a busy machine takes five minutes for one of them
 @pytest.mark.parametrize("first", range(10))
 def test_it_may_be_killed_at_any_write(tmp_path, undisturbed, first):
     """Each of these tests takes every tenth place; every place is somebody's."""
