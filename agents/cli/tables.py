@@ -29,14 +29,17 @@ def print_table(
 ) -> None:
     """Print rows; the first ``words`` columns to the left, the others, numbers, to the right.
 
-    Where the table is too wide, all columns give way but the first ``whole``.
+    Where the table is too wide, all columns give way; the one behind the first ``whole`` alone, if
+    they are named.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    # Said here: left to itself, the table takes from narrow columns what it gives to wide ones.
+    left = console().width - sum(widths[:whole]) - 2 * whole
     for number, column in enumerate(columns):
-        cells = [column, *(row[number] for row in rows)]
-        widest = max(map(len, cells)) if number < whole else None
         justify: JustifyMethod = "left" if number < words else "right"
-        table.add_column(column, justify=justify, no_wrap=True, min_width=widest)
+        most = max(left, len(column)) if whole and number >= whole else None
+        table.add_column(column, justify=justify, no_wrap=True, max_width=most)
     for row in rows:
         table.add_row(*row)
     # Not as the table's own title, which would fold to the width of a narrow table.

@@ -173,7 +173,7 @@ def test_the_real_process_ends_with_the_same_codes(tmp_path):
     assert unknown.stdout == ""
     assert unknown.stderr.splitlines() == [
         "error: 'task=cifr10': there is no task 'cifr10'. Did you mean 'cifar10'?",
-        "hint: task: cifar10, cifar100, digits, folder, imagenet, npz, tiny_imagenet",
+        "hint: task: cifar10, cifar100, digits, digits_vit, folder, imagenet, npz, tiny_imagenet",
     ]
     missing = python(run, "report", "nowhere", cwd=tmp_path)
     assert missing.returncode == 3

@@ -43,6 +43,9 @@ class FakeWorld:
     def draw(self, rng: np.random.Generator) -> TaskSpec:
         return replace(self.task.spec, seed=int(rng.integers(2**31)))
 
+    def check(self, actions) -> None:
+        pass
+
     def start(self, specs) -> Population:
         self.started += 1
         return Population([self.task] * len(specs), self.trainer, self.device)

@@ -229,7 +229,7 @@ def test_a_loss_can_be_looked_at_where_no_gradients_are_kept(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_loop_that_keeps_no_state_is_told(method):
-    with pytest.raises(ConfigError, match=f"{method} keeps a state") as error:
+    with pytest.raises(ConfigError, match=f"{method} keeps something from step to step") as error:
         loss_of(
             *(classifier(), noise(0, 6, 1, 8, 8), torch.arange(6)),
             MixAction.parse(f"{method}@0.5"),

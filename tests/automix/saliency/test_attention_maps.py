@@ -75,7 +75,7 @@ def test_an_action_is_refused_before_a_training_with_what_works(name):
     with pytest.raises(ConfigError, match=f"{name} needs the attention of the net") as error:
         check_backbone(action, "area", "small_cnn_w8", 10, shape)
     assert "vit_digits" in error.value.hint
-    assert "saliency cam or gradcam" in error.value.hint
+    assert "saliency provider that small_cnn_w8 can play: cam, ema, gradcam," in error.value.hint
 
 
 @every_map
