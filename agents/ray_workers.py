@@ -64,6 +64,7 @@ class RayWorker(MortalWorker):
             num_gpus=self._gpus,
             max_restarts=0,
             max_task_retries=0,
+            enable_task_events=False,  # for a dashboard, which nobody started
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
         ).remote()
         self._set_up: Any = self._actor.set_up.remote(*self._setup)
