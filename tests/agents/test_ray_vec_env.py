@@ -875,7 +875,7 @@ def test_an_actor_that_is_lost_changes_nothing(cluster, tmp_path, caplog, monkey
     """Killed in mid-step, killed between two calls, and hung in mid-step."""
     sign = tmp_path / "sign"
     env_fns = [partial(wrapped_walk, sign=str(sign)) for _ in range(4)]
-    env = RayVecEnv(env_fns, workers=2, cpus_per_worker=0.5, step_timeout_s=3.0)
+    env = RayVecEnv(env_fns, workers=2, cpus_per_worker=0.5, step_timeout_s=6.0)
     calm, seen = DummyVecEnv([wrapped_walk] * 4), actors_of(env)
     for number, word in enumerate(("die", "kill", "hang"), start=1):
         if word == "kill":
