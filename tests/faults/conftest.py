@@ -6,7 +6,8 @@ import pytest
 
 from agents.jobs import run_train
 from tests.agents import tiny_run
-from tests.faults.runs import WORDS, told
+from tests.faults.killing import results_of
+from tests.faults.runs import WORDS
 
 
 @pytest.fixture(scope="session")
@@ -14,4 +15,4 @@ def undisturbed(tmp_path_factory) -> dict[str, object]:
     """What ``runs.WORDS`` come to."""
     path = tmp_path_factory.mktemp("undisturbed") / "run"
     run_train(tiny_run.settings(*WORDS), path)
-    return told(path)
+    return results_of(path)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from tests.agents import tiny_run
-from tests.faults.killing import results_of
 
 WORDS = (
     *tiny_run.WORDS,
@@ -15,13 +14,6 @@ WORDS = (
     "checkpoint.share=1",
 )
 """A checkpoint after every epoch, and little that comes after learning."""
-
-
-def told(run: Path) -> dict[str, object]:
-    """Return what a run came to; how its work was spread is no part of it."""
-    results = results_of(run)
-    del results["config.yaml"]
-    return results
 
 
 def status(run: Path) -> dict[str, object]:

@@ -25,8 +25,8 @@ from tests.agents import tiny_run
 from tests.cli.conftest import cli, everything_below, run  # noqa: F401 (fixtures)
 from tests.cli.test_bad_input import folder_of, picture
 from tests.contract import FORMS
-from tests.faults.killing import run_killed_at
-from tests.faults.runs import WORDS, told
+from tests.faults.killing import results_of, run_killed_at
+from tests.faults.runs import WORDS
 
 pytestmark = pytest.mark.fault
 
@@ -229,7 +229,7 @@ def test_a_damaged_checkpoint_is_passed_over(cli, tmp_path, begun, undisturbed, 
     told_so = [line for line in outcome.err.splitlines() if "the one before is used" in line]
     assert len(told_so) == 1
     assert line in told_so[0]
-    assert told(path) == undisturbed
+    assert results_of(path) == undisturbed
 
 
 @pytest.mark.row(19)
@@ -238,7 +238,7 @@ def test_nothing_hangs_on_the_name_of_the_latest(cli, tmp_path, begun, undisturb
     (path / "checkpoints" / "LATEST").unlink()
     outcome = cli("resume", path)
     assert outcome.code == 0, outcome.err
-    assert told(path) == undisturbed
+    assert results_of(path) == undisturbed
 
 
 @pytest.mark.row(19)
@@ -251,7 +251,7 @@ def test_versions_that_differ_are_told(cli, tmp_path, begun, undisturbed):  # no
     outcome = cli("resume", path)
     assert outcome.code == 0
     assert "was written with other versions: torch '0.1', now " in outcome.err
-    assert told(path) == undisturbed
+    assert results_of(path) == undisturbed
 
 
 @pytest.mark.row(19)

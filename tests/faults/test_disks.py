@@ -13,7 +13,8 @@ import pytest
 from agents.jobs import train_or_resume
 from tests.agents import tiny_run
 from tests.faults.commands import Command, run
-from tests.faults.runs import WORDS, status, told
+from tests.faults.killing import results_of
+from tests.faults.runs import WORDS, status
 from tests.faults.trouble import Trouble, disk_is_full_from
 
 pytestmark = pytest.mark.fault
@@ -79,7 +80,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_there(tmp_path, disk, undis
     outcome = run(tmp_path, "resume", path)
     assert outcome.code == 0, outcome.err
     assert "damaged" not in outcome.err
-    assert told(path) == undisturbed
+    assert results_of(path) == undisturbed
 
 
 @pytest.mark.row(11)
@@ -93,7 +94,7 @@ def test_wherever_it_is_full_the_run_ends_with_code_4_and_goes_on(tmp_path, undi
     assert "Traceback" not in outcome.err
     assert not list(path.rglob(".*"))
     train_or_resume(tiny_run.settings(*WORDS), path)
-    assert told(path) == undisturbed
+    assert results_of(path) == undisturbed
 
 
 @pytest.mark.row(12)

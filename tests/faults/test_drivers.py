@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.commands import ROOT, Command, run
-from tests.faults.runs import WORDS, status, told
+from tests.faults.killing import results_of
+from tests.faults.runs import WORDS, status
 from tests.faults.trouble import PATIENCE_S, Trouble, dies_between_write_and_rename
 
 pytestmark = pytest.mark.fault
@@ -30,7 +31,7 @@ def train(folder: Path, trouble: Trouble, *words: str) -> Command:
 def assert_resumed(folder: Path, undisturbed: dict[str, object]) -> None:
     outcome = run(folder, "resume", "run")
     assert outcome.code == 0, outcome.err
-    assert told(folder / "run") == undisturbed
+    assert results_of(folder / "run") == undisturbed
     assert status(folder / "run")["state"] == "finished"
 
 
@@ -72,7 +73,7 @@ def test_so_does_a_process_that_python_itself_has_started(tmp_path, undisturbed)
         [*program, "resume", "run"], cwd=tmp_path, capture_output=True, timeout=PATIENCE_S
     )
     assert again.returncode == 0, again.stderr
-    assert told(tmp_path / "run") == undisturbed
+    assert results_of(tmp_path / "run") == undisturbed
     with pytest.raises(ProcessLookupError):
         os.killpg(first.pid, 0)
 

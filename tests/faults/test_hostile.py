@@ -27,8 +27,8 @@ from automix.schedule import load_schedule
 from automix.snapshots import FORM, from_bytes
 from tests.agents import tiny_run
 from tests.cli.conftest import cli, everything_below, run  # noqa: F401 (fixtures)
-from tests.faults.killing import run_killed_at
-from tests.faults.runs import WORDS, told
+from tests.faults.killing import results_of, run_killed_at
+from tests.faults.runs import WORDS
 from tests.test_architecture import calls, offences
 
 pytestmark = pytest.mark.fault
@@ -162,7 +162,7 @@ def test_in_a_checkpoint_it_is_a_damaged_one(cli, begun, tmp_path, marker, undis
     outcome = cli("resume", path)
     assert outcome.code == 0, outcome.err
     assert not marker.exists()
-    assert told(path) == undisturbed
+    assert results_of(path) == undisturbed
     assert "is not a snapshot" in outcome.err
 
 
@@ -263,7 +263,7 @@ def test_no_name_in_a_file_leads_out_of_the_run(cli, begun, tmp_path, undisturbe
     outcome = cli("resume", path)
     assert outcome.code == 0
     assert "which is no state of ours" in outcome.err
-    assert told(path) == undisturbed
+    assert results_of(path) == undisturbed
 
 
 @pytest.mark.row(22)
@@ -339,4 +339,4 @@ def test_a_whole_run_can_be_taken_up_without_any_of_this(begun, tmp_path, undist
     """So that what the tests above refuse is the change, not the run."""
     path = Path(shutil.copytree(begun, tmp_path / "run"))
     train_or_resume(tiny_run.settings(*WORDS), path)
-    assert told(path) == undisturbed
+    assert results_of(path) == undisturbed
