@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.commands import ROOT, Command
-from tests.faults.runs import WORDS, told
+from tests.faults.killing import results_of
+from tests.faults.runs import WORDS
 from tests.faults.trouble import PATIENCE_S, Trouble
 
 pytestmark = [pytest.mark.fault, pytest.mark.row(24)]
@@ -56,7 +57,7 @@ def test_a_run_with_workers_reaches_for_nothing(tmp_path, undisturbed):
     words = ("workers=2", "--run-dir", "run")
     done = python(tmp_path, str(ROOT / "run.py"), "train", *WORDS, *words)
     assert done.returncode == 0, done.stderr
-    assert told(tmp_path / "run") == undisturbed
+    assert results_of(tmp_path / "run") == undisturbed
     assert not (tmp_path / "noted").exists()
 
 
@@ -84,7 +85,7 @@ def test_nor_does_one_on_ray_which_listens_to_this_machine_only(tmp_path, undist
     trouble.let_go()
     outcome = command.outcome()
     assert outcome.code == 0, outcome.err
-    assert told(tmp_path / "run") == undisturbed
+    assert results_of(tmp_path / "run") == undisturbed
     noted = tmp_path / "noted"
     assert not noted.exists(), noted.read_text()
     command.assert_nobody_left()

@@ -14,7 +14,8 @@ import torch
 from agents.workers import InlineWorker
 from automix.errors import ResourceError
 from tests.faults.commands import Command, run
-from tests.faults.runs import WORDS, status, told, warnings
+from tests.faults.killing import results_of
+from tests.faults.runs import WORDS, status, warnings
 from tests.faults.trouble import Trouble, memory_runs_out_in_ray
 
 pytestmark = pytest.mark.fault
@@ -37,7 +38,7 @@ def test_a_killed_worker_is_replaced_and_nothing_changes(tmp_path, undisturbed, 
     os.kill(trouble.waiting(), signal.SIGKILL)
     outcome = command.outcome()
     assert outcome.code == 0, outcome.err
-    assert told(tmp_path / "run") == undisturbed
+    assert results_of(tmp_path / "run") == undisturbed
     (line,) = warnings(tmp_path / "run")
     assert line.startswith("worker ")
     assert line.endswith(f" died ({CAUSE[backend]}): restarted, 1 of at most 3 times")
@@ -77,7 +78,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path, undisturbed, backe
     command = train(tmp_path, Trouble(tmp_path, "hangs"), backend, "step_timeout_s=10")
     outcome = command.outcome()
     assert outcome.code == 0, outcome.err
-    assert told(tmp_path / "run") == undisturbed
+    assert results_of(tmp_path / "run") == undisturbed
     assert any(
         " died (hung for more than 10 s): restarted" in w for w in warnings(tmp_path / "run")
     )
@@ -124,7 +125,7 @@ def test_a_worker_that_ray_kills_for_its_memory_is_replaced(tmp_path, undisturbe
     words = ("backend=ray", "workers=2", "--run-dir", "run")
     outcome = run(tmp_path, "train", *WORDS, *words, fault=memory_runs_out_in_ray)
     assert outcome.code == 0, outcome.err
-    assert told(tmp_path / "run") == undisturbed
+    assert results_of(tmp_path / "run") == undisturbed
     (line,) = warnings(tmp_path / "run")
     assert "died (out of memory: 14.90GB / 15.60GB): restarted, 1 of" in line
     assert status(tmp_path / "run")["restarts"] == 1
