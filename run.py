@@ -1,6 +1,6 @@
 """The command line: ``python run.py train``; the same as the installed ``automix``."""
 
-from agents.cli.main import main
+from automix.agents.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from agents import checkpoints as files
-from agents import training
-from agents.config import load_settings
-from agents.devices import worker_count
-from agents.rundir import RunDirectory
-from agents.settings import RunSettings
-from agents.training import Learning, Stopped, make_mix_block
-from agents.vec_env import GroupVecEnv
-from agents.workers import start_workers
-from automix.seeding import derived_seed
+from automix.agents.config.compose import load_settings
+from automix.agents.config.settings import RunSettings
+from automix.agents.learning import training
+from automix.agents.learning.training import Learning, Stopped, make_mix_block
+from automix.agents.parallel.devices import worker_count
+from automix.agents.parallel.workers import start_workers
+from automix.agents.runs import checkpoints as files
+from automix.agents.runs.rundir import RunDirectory
+from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.core.seeding import derived_seed
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target, threads
 

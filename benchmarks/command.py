@@ -20,9 +20,9 @@ from typing import Any, TextIO
 import torch
 
 import benchmarks
-from agents.rundir import describe_machine
-from automix.errors import AutomixError, ConfigError, did_you_mean
-from automix.files import write_json, write_text
+from automix.agents.runs.rundir import describe_machine
+from automix.core.errors import AutomixError, ConfigError, did_you_mean
+from automix.core.files import write_json, write_text
 from benchmarks.harness import Row, Section, Target, cell, waited
 
 ALL_SECONDS = 540.0

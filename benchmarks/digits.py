@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from agents.config import load_settings
-from agents.jobs import run_train
-from automix.files import read_json, write_text
+from automix.agents.config.compose import load_settings
+from automix.agents.jobs.run import run_train
+from automix.core.files import read_json, write_text
 
 
 def run(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from agents.config import load_settings
-from agents.jobs import run_train
-from automix.files import read_json, write_text
+from automix.agents.config.compose import load_settings
+from automix.agents.jobs.run import run_train
+from automix.core.files import read_json, write_text
 from benchmarks.digits import provenance
 
 EXPERIMENT = "experiment=digits_full"

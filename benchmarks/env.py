@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 
-from agents.workers import keep_memory
-from automix.models import create_classifier
-from automix.settings import TrainerSettings
-from automix.stacking import stack
+from automix.agents.parallel.workers import keep_memory
+from automix.envs.mix_env import DIGITS_FAMILY, MixVectorEnv, image_world
+from automix.nets.create import create_classifier
+from automix.nets.stacking import stack
 from automix.training.cohort import measured_at_once
+from automix.training.settings import TrainerSettings
 from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads
-from envs.mix_env import DIGITS_FAMILY, MixVectorEnv, image_world
 
 SECONDS = 30.0
 

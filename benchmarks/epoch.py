@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 
-from agents.workers import keep_memory
-from automix.actions import MixAction
+from automix.agents.parallel.workers import keep_memory
+from automix.core.seeding import generator
 from automix.data.tasks import Task
-from automix.models import create_classifier
-from automix.seeding import generator
-from automix.settings import SaliencySettings, TrainerSettings
-from automix.trainer import Trainer
+from automix.mixing.actions import MixAction
+from automix.nets.create import create_classifier
+from automix.training.settings import SaliencySettings, TrainerSettings
+from automix.training.trainer import Trainer
 from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads
 from benchmarks.synthetic import noise_task

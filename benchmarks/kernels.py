@@ -20,8 +20,8 @@ from timm.data import Mixup
 from torch import Tensor
 from torchvision.transforms import v2
 
-from automix.actions import MixAction
-from automix.mixing import MixSettings, mix_batch
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings, mix_batch
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target, interleaved, threads, waited
 

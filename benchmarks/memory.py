@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agents.workers import keep_memory
-from automix.actions import MixAction
-from automix.models import create_classifier
+from automix.agents.parallel.workers import keep_memory
+from automix.mixing.actions import MixAction
+from automix.nets.create import create_classifier
 from benchmarks.command import main
 from benchmarks.harness import Section, Target
 from benchmarks.population import SETTINGS, population

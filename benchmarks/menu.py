@@ -19,12 +19,12 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import v2
 
-from automix.actions import OFF, MixAction
+from automix.core.seeding import generator
 from automix.mixes import MIXES
-from automix.mixing import mix_batch
-from automix.models import create_classifier
+from automix.mixing.actions import OFF, MixAction
+from automix.mixing.batch import mix_batch
+from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
-from automix.seeding import generator
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, interleaved, threads
 from benchmarks.kernels import CLASSES, Cell, data

@@ -12,15 +12,15 @@ from statistics import median
 
 import torch
 
-from agents.workers import ProcessWorker, State, keep_memory
-from automix.actions import MixAction
+from automix.agents.parallel.workers import ProcessWorker, State, keep_memory
 from automix.data.tasks import TaskSpec
-from automix.population import Population
-from automix.settings import TrainerSettings
+from automix.envs.game import ImageWorld
+from automix.envs.mix_env import DIGITS_FAMILY
+from automix.mixing.actions import MixAction
+from automix.training.population import Population
+from automix.training.settings import TrainerSettings
 from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads
-from envs.game import ImageWorld
-from envs.mix_env import DIGITS_FAMILY
 
 SECONDS = 110.0
 

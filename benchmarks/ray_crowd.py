@@ -14,9 +14,9 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from agents.ray_messages import packed, unpacked
-from agents.ray_workers import RayWorker
-from agents.workers import State, answer
+from automix.agents.parallel.ray_messages import packed, unpacked
+from automix.agents.parallel.ray_workers import RayWorker
+from automix.agents.parallel.workers import State, answer
 
 
 class Crowd:

@@ -11,16 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from agents.workers import keep_memory
-from automix import stats
-from automix.actions import MixAction
+from automix.agents.contest import stats
+from automix.agents.parallel.workers import keep_memory
 from automix.data.tasks import TaskSpec
-from automix.settings import SaliencySettings, TrainerSettings
+from automix.envs.game import ImageWorld
+from automix.envs.mix_env import DIGITS_FAMILY
+from automix.mixing.actions import MixAction
+from automix.training.settings import SaliencySettings, TrainerSettings
 from benchmarks.command import main
 from benchmarks.epoch import CHEAP, GRADIENT
 from benchmarks.harness import Section, Target, threads
-from envs.game import ImageWorld
-from envs.mix_env import DIGITS_FAMILY
 
 SECONDS = 90.0
 

@@ -17,9 +17,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.ray_session import RaySettings, ray_session
-from agents.ray_vec_env import HostedVecEnv
-from agents.vec_env import GroupVecEnv
+from automix.agents.config.settings import RaySettings
+from automix.agents.parallel.ray_session import ray_session
+from automix.agents.vec_env.ray_vec_env import HostedVecEnv
+from automix.agents.vec_env.vec_env import GroupVecEnv
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target
 from benchmarks.ray_crowd import crowd
@@ -46,7 +47,7 @@ GROUPS, HOSTED = "GroupVecEnv", "RayVecEnv"
 class SleepingBlock(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """A group of trainings that takes its time and computes nothing.
 
-    What it returns is as large as what ``envs.mix_env.MixVectorEnv`` returns.
+    What it returns is as large as what ``automix.envs.mix_env.MixVectorEnv`` returns.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (gymnasium's form)

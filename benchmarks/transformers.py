@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from automix.actions import OFF, MixAction
-from automix.backbone import ABILITIES, requirements
+from automix.core.seeding import generator
 from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
-from automix.models import create_classifier
+from automix.mixing.actions import OFF, MixAction
+from automix.mixing.stepping import keeps_state, loss_of, new_state
+from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
-from automix.seeding import generator
-from automix.stepping import keeps_state, loss_of, new_state
+from automix.training.backbone import ABILITIES, requirements
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, interleaved, threads
 

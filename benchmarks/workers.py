@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from agents.config import load_settings
-from agents.ray_session import RaySettings, ray_session
-from agents.ray_vec_env import RayVecEnv
-from agents.rundir import usable_cores
-from agents.training import make_mix_block
-from agents.vec_env import GroupVecEnv
-from agents.workers import InlineWorker, State, Worker, keep_memory, start_workers
-from automix.settings import TrainerSettings
+from automix.agents.config.compose import load_settings
+from automix.agents.config.settings import RaySettings
+from automix.agents.learning.training import make_mix_block
+from automix.agents.parallel.machine import usable_cores
+from automix.agents.parallel.ray_session import ray_session
+from automix.agents.parallel.workers import InlineWorker, State, Worker, keep_memory, start_workers
+from automix.agents.vec_env.ray_vec_env import RayVecEnv
+from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.envs.mix_env import DIGITS_FAMILY, MixEnv, image_world
+from automix.training.settings import TrainerSettings
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target, interleaved, threads
-from envs.mix_env import DIGITS_FAMILY, MixEnv, image_world
 
 SECONDS = 90.0
 

@@ -6,18 +6,18 @@ Importing this package registers ``automix/Mix-v0``, ``automix/Surrogate-v0`` an
 
 from gymnasium.envs.registration import register, registry
 
-from envs.codec import ActionCodec, ActionSettings
-from envs.game import EnvSettings, Game, ImageWorld
-from envs.mix_env import MixEnv, MixVectorEnv, image_world
-from envs.observations import OBSERVATIONS
-from envs.rewards import REWARDS, RewardSettings
-from envs.surrogate import SurrogateMixEnv, SurrogateVectorEnv, SurrogateWorld
-from envs.wrappers import BoxActions, FlatActions
+from automix.envs.codec import ActionCodec, ActionSettings
+from automix.envs.game import EnvSettings, Game, ImageWorld
+from automix.envs.mix_env import MixEnv, MixVectorEnv, image_world
+from automix.envs.observations import OBSERVATIONS
+from automix.envs.rewards import REWARDS, RewardSettings
+from automix.envs.surrogate import SurrogateMixEnv, SurrogateVectorEnv, SurrogateWorld
+from automix.envs.wrappers import BoxActions, FlatActions
 
 ENV_IDS = {
-    "automix/Mix-v0": "envs.mix_env:MixEnv",
-    "automix/Surrogate-v0": "envs.surrogate:SurrogateMixEnv",
-    "automix/RLMix-v0": "envs.rlmix:RLMixEnv",
+    "automix/Mix-v0": "automix.envs.mix_env:MixEnv",
+    "automix/Surrogate-v0": "automix.envs.surrogate:SurrogateMixEnv",
+    "automix/RLMix-v0": "automix.envs.rlmix.env:RLMixEnv",
 }
 
 for _id, _entry in ENV_IDS.items():

@@ -10,16 +10,16 @@ from typing import Literal, TypeVar, get_args
 import numpy as np
 from gymnasium import spaces
 
-from automix.actions import OFF, PLAIN, MixAction, form_of, nearest_action
-from automix.boxed import from_numbers, numbers_of, to_numbers
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
 from automix.mixes import MIXES
+from automix.mixing.actions import OFF, PLAIN, MixAction, form_of, nearest_action
+from automix.mixing.boxed import from_numbers, numbers_of, to_numbers
 from automix.saliency import SALIENCY
 
 Space = Literal["factored", "flat", "box"]
 
 ALL = "all"
-"""In a vocabulary: whatever images and classifier can play (``envs.vocabulary``)."""
+"""In a vocabulary: whatever images and classifier can play (``automix.envs.vocabulary``)."""
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class ActionSettings:
 
     methods: Sequence[str] = ("none", "mixup", "cutmix", "rmix")
     """Each ``method``, ``method+saliency``, ``method+saliency:label_rule``, or a published name
-    (``automix.presets``). Saliency that an entry brings is not chosen by ``saliency``. ``all``
+    (``mixing.presets``). Saliency that an entry brings is not chosen by ``saliency``. ``all``
     stands for every method and published name that images and classifier can play."""
     ratios: Sequence[float] = (0.1, 0.25, 0.5)
     """Wanted partner shares, each in [0, 0.5]."""
@@ -40,7 +40,7 @@ class ActionSettings:
     space: Space = "factored"
     """``factored`` is MultiDiscrete [method, ratio, saliency]; ``flat`` is one Discrete list of
     the combinations that differ from each other; ``box`` is numbers in [-1, 1], where the ratio is
-    any up to the largest (``automix.boxed``)."""
+    any up to the largest (``automix.mixing.boxed``)."""
 
     def __post_init__(self) -> None:
         for name, values in (
@@ -104,7 +104,7 @@ class ActionCodec:
             raise ConfigError(
                 f"{ALL!r} among the actions is not spelled out: what it stands for depends on "
                 "images and classifier",
-                "ask envs.vocabulary.spelled_out(actions, world.check) first",
+                "ask automix.envs.vocabulary.spelled_out(actions, world.check) first",
             )
         self.settings = settings
         every = product(settings.methods, settings.ratios, settings.saliency)

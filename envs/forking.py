@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from automix.seeding import generator
+from automix.core.seeding import generator
 
 
 @dataclass(frozen=True)

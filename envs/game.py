@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from automix.actions import MixAction
+from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
-from automix.errors import ConfigError
-from automix.metrics import EpochMetrics
-from automix.population import Population
-from automix.settings import TrainerSettings
+from automix.envs.codec import ActionCodec, ActionSettings
+from automix.envs.forking import Fork, draw_fork
+from automix.envs.observations import DEFAULT_OBSERVATIONS, Observer, View
+from automix.envs.rewards import REWARDS, RewardSettings
+from automix.envs.snapshots import SETUP, Setup, Snapshot, check_setup, not_begun
+from automix.envs.vocabulary import spelled_out
+from automix.mixing.actions import MixAction
+from automix.training.metrics import EpochMetrics
 from automix.training.playable import check_playable
-from envs.codec import ActionCodec, ActionSettings
-from envs.forking import Fork, draw_fork
-from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
-from envs.rewards import REWARDS, RewardSettings
-from envs.snapshots import SETUP, Setup, Snapshot, check_setup, not_begun
-from envs.vocabulary import spelled_out
+from automix.training.population import Population
+from automix.training.settings import TrainerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class EnvSettings:
     are fewer decisions, each with more effect, and fewer measurements to pay for."""
     fork: bool = False
     """Whether every group goes on from one of its members' states once an episode, at an action
-    that is drawn (``envs.forking``). The vectorised form only."""
+    that is drawn (``automix.envs.forking``). The vectorised form only."""
 
     def __post_init__(self) -> None:
         if self.epochs_per_action < 1:
@@ -51,7 +51,7 @@ class EnvSettings:
 
 
 class Training(Protocol):
-    """k trainings side by side; ``automix.population.Population`` is one, the surrogate another."""
+    """k trainings side by side; a ``Population`` is one, the surrogate another."""
 
     def reset(self, seeds: Sequence[int]) -> list[EpochMetrics]:
         """Start afresh, each from its seed; equal seeds and tasks differ in their actions only."""
@@ -391,7 +391,7 @@ def spec_of(state: dict[str, Any]) -> TaskSpec:
 
 
 def playable(settings: EnvSettings, world: World) -> EnvSettings:
-    """Spell out what the word ``all`` stands for in a world (``envs.vocabulary``)."""
+    """Spell out what the word ``all`` stands for in a world (``automix.envs.vocabulary``)."""
     return replace(settings, actions=spelled_out(settings.actions, world.check))
 
 

@@ -12,12 +12,12 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskSpec
-from automix.errors import ConfigError
-from automix.settings import TrainerSettings
-from envs.codec import ActionCodec
-from envs.game import EnvSettings, Game, ImageWorld, Table, Turn, World
-from envs.snapshots import Snapshot, generator_at
+from automix.envs.codec import ActionCodec
+from automix.envs.game import EnvSettings, Game, ImageWorld, Table, Turn, World
+from automix.envs.snapshots import Snapshot, generator_at
+from automix.training.settings import TrainerSettings
 
 DIGITS_FAMILY = FamilySettings(
     dataset="digits",
@@ -46,10 +46,10 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     the others). ``info["mix"]`` names what was really played.
 
     ## Observation space
-    A ``Box`` of named scalars, ``progress`` first (``envs.observations``).
+    A ``Box`` of named scalars, ``progress`` first (``automix.envs.observations``).
 
     ## Rewards
-    By name, from the validation split (``envs.rewards``).
+    By name, from the validation split (``automix.envs.rewards``).
 
     ## Starting state
     ``reset`` draws a task of the family (training images, wrong labels) and fresh weights.
@@ -100,7 +100,7 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def snapshot(self) -> Snapshot:
         """Return a copy of everything that the next step depends on, as plain data.
 
-        ``automix.snapshots`` writes it to bytes and files. Only what samples ``action_space`` is
+        ``core.snapshots`` writes it to bytes and files. Only what samples ``action_space`` is
         not in it: that belongs to who chooses the actions.
 
         Raises:

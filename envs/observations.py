@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
 
-from automix.actions import MixAction, index_of
-from automix.errors import ConfigError
-from automix.metrics import EpochMetrics
-from automix.registry import Registry
-from envs.codec import ActionCodec
+from automix.core.errors import ConfigError
+from automix.core.registry import Registry
+from automix.envs.codec import ActionCodec
+from automix.mixing.actions import MixAction, index_of
+from automix.training.metrics import EpochMetrics
 
 
 @dataclass(frozen=True)

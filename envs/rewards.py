@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
-from automix.metrics import EpochMetrics
-from automix.registry import Registry
+from automix.core.errors import ConfigError
+from automix.core.registry import Registry
+from automix.mixing.actions import MixAction
+from automix.training.metrics import EpochMetrics
 
 Reward = Callable[[EpochMetrics, EpochMetrics, bool, int], float]
 """(before, after, finished, num_classes) -> reward."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
 
 Snapshot = dict[str, Any]
-"""Plain data for ``automix.snapshots``: everything that the next step depends on."""
+"""Plain data for ``automix.core.snapshots``: everything that the next step depends on."""
 
 Setup = dict[str, str | int]
 """What a game and its snapshot must have in common, by name."""

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from automix.actions import PLAIN, MixAction
+from automix.core.errors import ConfigError
 from automix.data.tasks import TaskSpec
-from automix.errors import ConfigError
-from automix.metrics import EpochMetrics
-from envs.game import EnvSettings
-from envs.mix_env import MixEnv, MixVectorEnv
+from automix.envs.game import EnvSettings
+from automix.envs.mix_env import MixEnv, MixVectorEnv
+from automix.mixing.actions import PLAIN, MixAction
+from automix.training.metrics import EpochMetrics
 
 CLASSES = 10
 RISE = 0.8

@@ -12,12 +12,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from automix.actions import MAX_RATIO, OFF, MixAction, form_of, nearest_action
-from automix.errors import AutomixError
+from automix.core.errors import AutomixError
+from automix.envs.codec import ALL, ActionSettings
 from automix.mixes import MIXES
-from automix.presets import PRESETS
+from automix.mixing.actions import MAX_RATIO, OFF, MixAction, form_of, nearest_action
+from automix.mixing.presets import PRESETS
 from automix.saliency import SALIENCY
-from envs.codec import ALL, ActionSettings
 
 log = logging.getLogger("automix")
 

@@ -12,9 +12,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from automix.actions import nearest_action
-from automix.boxed import parts_of
-from envs.codec import ActionCodec, Space
+from automix.envs.codec import ActionCodec, Space
+from automix.mixing.actions import nearest_action
+from automix.mixing.boxed import parts_of
 
 
 class _OtherActions(gymnasium.ActionWrapper[np.ndarray, np.ndarray, np.ndarray]):

@@ -2,9 +2,9 @@
 
 import gymnasium
 
-import envs  # noqa: F401  (registers automix/Mix-v0)
-from automix.trainer import TrainerSettings
-from envs import image_world
+import automix.envs  # noqa: F401  (registers automix/Mix-v0)
+from automix.envs import image_world
+from automix.training.trainer import TrainerSettings
 
 world = image_world(trainer=TrainerSettings(epochs=8))
 env = gymnasium.make("automix/Mix-v0", world=world)

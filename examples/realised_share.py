@@ -7,9 +7,9 @@ which needs no classifier. At 32 pixels the digits are the same ones, enlarged.
 
 from functools import partial
 
-from agents.mix_pages import share_table
-from agents.mix_pages.shares import ROUNDS, realised_share
 from automix.mixes import MIXES
+from tools.mix_pages import share_table
+from tools.mix_pages.shares import ROUNDS, realised_share
 
 
 def main(rounds=ROUNDS):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from automix.actions import MixAction
-from automix.models import create_classifier
-from automix.schedule import MixSchedule, load_schedule
+from automix.mixing.actions import MixAction
+from automix.nets.create import create_classifier
+from automix.policy.schedule import MixSchedule, load_schedule
 
 EPOCHS, BATCH_SIZE = 10, 50
 

@@ -7,10 +7,10 @@ command list and the action space then know it by name; see docs/mixing.md.
 import numpy as np
 import torch
 
-from automix.actions import MixAction
+from automix.core.seeding import generator
 from automix.mixes import MIXES, Draw
-from automix.mixing import mix_batch
-from automix.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
 
 
 @MIXES.register("stripes", guided=False)

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from automix.actions import OFF, MixAction
+from automix.core.seeding import generator
 from automix.labels import LABEL_RULES
-from automix.masks import Mask
+from automix.masks.pairing import pair_batches
+from automix.masks.recipes import Layers, as_recipe
+from automix.masks.shapes import Mask
 from automix.mixes import MIXES, Draw
-from automix.mixing import Mixed, MixSettings, draw_share, mix_batch
-from automix.pairing import pair_batches
-from automix.recipes import Layers, as_recipe
-from automix.seeding import generator
+from automix.mixing.actions import OFF, MixAction
+from automix.mixing.batch import Mixed, MixSettings, draw_share, mix_batch
 from tests.references import blending
 
 ANY_MAP = "spectral"

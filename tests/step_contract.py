@@ -21,14 +21,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.testing import assert_close
 
-from automix.actions import OFF, MixAction
-from automix.backbone import ABILITIES, required
+from automix.core.seeding import generator
+from automix.masks.steps import MethodState, Step, StepLoss, soft_losses
 from automix.mixes import MIXES
-from automix.models import create_classifier
-from automix.seeding import generator
-from automix.stacking import GroupedStack, stack
-from automix.stepping import drawn_step, keeps_state, new_state, step_loss
-from automix.steps import MethodState, Step, StepLoss, soft_losses
+from automix.mixing.actions import OFF, MixAction
+from automix.mixing.stepping import drawn_step, keeps_state, new_state, step_loss
+from automix.nets.create import create_classifier
+from automix.nets.stacking import GroupedStack, stack
+from automix.training.backbone import ABILITIES, required
 
 CLASSES, PATCH = 5, 2
 

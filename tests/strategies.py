@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import strategies as st
 
-from automix.pairing import PAIRINGS
+from automix.masks.pairing import PAIRINGS
 from tests.contract import LAYOUTS, Case, Form
 
 SIZES = st.sampled_from([(8, 8), (7, 5), (31, 31), (24, 40), (16, 4), (5, 32), (3, 2), (4, 4)])

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import automix.mixes
-from automix.actions import MixAction
+from automix.envs.codec import ActionCodec, ActionSettings
 from automix.mixes import MIXES
-from envs.codec import ActionCodec, ActionSettings
+from automix.mixing.actions import MixAction
 from tests.agents import tiny_run
 from tests.cli.conftest import cli  # noqa: F401 (a fixture)
 from tests.contract import RULES, Case, Form, checks_of, laws_of
@@ -264,7 +264,9 @@ def test_a_new_mix_is_listed(toy_mix, cli):  # noqa: F811
     assert blinds["summary"].startswith("Take as many")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("agents.gallery") is None, reason="no gallery yet")
+@pytest.mark.skipif(
+    importlib.util.find_spec("automix.agents.gallery") is None, reason="no gallery yet"
+)
 def test_a_new_mix_is_in_the_gallery(toy_mix, cli, tmp_path):  # noqa: F811
     small = [word for word in tiny_run.WORDS if word.startswith(("task.", "trainer.", "device="))]
     picture = tmp_path / "blinds.png"

@@ -20,27 +20,28 @@ import numpy as np
 import pytest
 import torch
 
-from agents.cli.main import COMMANDS
-from agents.config import choices_of, groups, keys, load_settings
-from agents.jobs import run_train
-from agents.sweep.plan import plan_of
-from agents.sweep.search_plan import search_name, search_plan_of
-from automix import errors, masks
-from automix.actions import MixAction
+from automix.agents.cli.main import COMMANDS
+from automix.agents.config.compose import choices_of, groups, keys, load_settings
+from automix.agents.jobs.run import run_train
+from automix.agents.sweep.plan import plan_of
+from automix.agents.sweep.search_plan import search_name, search_plan_of
+from automix.core import errors
 from automix.data import DATASETS
 from automix.data.timm_torch import NAMES
+from automix.envs import ENV_IDS
+from automix.envs.codec import ActionCodec, ActionSettings
+from automix.envs.observations import DEFAULT_OBSERVATIONS, OBSERVATIONS, Observer
+from automix.envs.rewards import REWARDS
 from automix.labels import LABEL_RULES
-from automix.metrics import EpochMetrics
+from automix.masks import shapes as masks
+from automix.masks.pairing import PAIRINGS
 from automix.mixes import MIXES
-from automix.pairing import PAIRINGS
-from automix.policy import MixPolicy, PolicyForm, save_policy
-from automix.presets import PRESETS
+from automix.mixing.actions import MixAction
+from automix.mixing.presets import PRESETS
+from automix.policy.policy import MixPolicy, PolicyForm, save_policy
+from automix.policy.schedule import MixSchedule, save_schedule
 from automix.saliency import SALIENCY
-from automix.schedule import MixSchedule, save_schedule
-from envs import ENV_IDS
-from envs.codec import ActionCodec, ActionSettings
-from envs.observations import DEFAULT_OBSERVATIONS, OBSERVATIONS, Observer
-from envs.rewards import REWARDS
+from automix.training.metrics import EpochMetrics
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -292,7 +293,7 @@ def test_every_command_line_can_be_typed(page):
 
 
 def options_of(name: str) -> list[Any]:
-    command = importlib.import_module(f"agents.cli.{name}_command").command
+    command = importlib.import_module(f"automix.agents.cli.{name}_command").command
     return [param for param in command.params if param.param_type_name == "option"]
 
 

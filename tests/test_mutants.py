@@ -13,9 +13,9 @@ from tests import contract
 from tests.contract import CUTMIX, FORMS, REPRESENTATIVES, RMIX, Case, Form, checks_of, laws_of
 from tests.mutants import Mutant, mutated
 
-MIXING, BLENDING, MASKS = "automix.mixing", "automix.blending", "automix.masks"
-TARGETS = "automix.targets"
-PAIRING = "automix.pairing"
+MIXING, BLENDING, MASKS = "automix.mixing.batch", "automix.mixing.blending", "automix.masks.shapes"
+TARGETS = "automix.mixing.targets"
+PAIRING = "automix.masks.pairing"
 
 CORE = [
     Mutant(

@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from automix.data.image_set import ImageSet, InMemory
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
-from automix.settings import TrainerSettings
+from automix.training.settings import TrainerSettings
 
 BATCH_SIZE = 16
 

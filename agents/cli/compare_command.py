@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import run_options
+from automix.agents.cli.options import run_options
 
 
 @click.command("compare")
@@ -20,9 +20,9 @@ def command(
     python run.py compare policy=runs/<name>/export
     python run.py compare compare.contestants=[none,random,fixed:cutmix@0.5]
     """  # noqa: D301 (click reads the control character)
-    from agents.cli.runs import carry_out
-    from agents.config import load_settings, sets
-    from agents.jobs import without_agent
+    from automix.agents.cli.runs import carry_out
+    from automix.agents.config.compose import load_settings, sets
+    from automix.agents.jobs.run import without_agent
 
     carry_out(
         without_agent(load_settings(overrides), named=sets(overrides, "compare.contestants")),

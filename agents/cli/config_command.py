@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agents.cli.options import as_json, overrides, print_json, verbosity
+from automix.agents.cli.options import as_json, overrides, print_json, verbosity
 
 
 @click.command("config")
@@ -17,8 +17,8 @@ def command(overrides: tuple[str, ...], as_json: bool) -> None:
 
     import yaml
 
-    from agents.config import load_settings
-    from agents.rundir import plain
+    from automix.agents.config.compose import load_settings
+    from automix.agents.runs.rundir import plain
 
     values = plain(asdict(load_settings(overrides)))
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agents.cli.options import as_json, print_json, verbosity
+from automix.agents.cli.options import as_json, print_json, verbosity
 
 
 @click.command("doctor")
@@ -12,7 +12,7 @@ from agents.cli.options import as_json, print_json, verbosity
 @verbosity
 def command(as_json: bool) -> None:
     """Show versions, device, disk and data, and play one tiny episode."""
-    from agents.doctor import examine
+    from automix.agents.cli.doctor import examine
 
     findings = examine()
     if as_json:

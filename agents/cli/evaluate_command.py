@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import as_json, overrides, print_json, verbosity
+from automix.agents.cli.options import as_json, overrides, print_json, verbosity
 
 
 @click.command("evaluate")
@@ -21,10 +21,10 @@ def command(who: str, overrides: tuple[str, ...], as_json: bool) -> None:
     python run.py evaluate runs/<name>/export
     python run.py evaluate fixed:cutmix@0.5 compare.seeds=5
     """  # noqa: D301 (click reads the control character)
-    from agents.cli.tables import print_result
-    from agents.config import load_settings
-    from agents.jobs import evaluate
-    from automix.shipped import shipped
+    from automix.agents.cli.tables import print_result
+    from automix.agents.config.compose import load_settings
+    from automix.agents.jobs.run import evaluate
+    from automix.policy.shipped import shipped
 
     folder = Path(who) / "export" if (Path(who) / "export").is_dir() else Path(who)
     policy = str(folder) if folder.is_dir() else who if who in shipped() else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import as_json, print_json, verbosity
+from automix.agents.cli.options import as_json, print_json, verbosity
 
 
 @click.command("export")
@@ -16,7 +16,7 @@ from agents.cli.options import as_json, print_json, verbosity
 @verbosity
 def command(run: Path, out: Path, as_json: bool) -> None:
     """Check a run's policy and copy it: policy.json, policy.safetensors, schedule.yaml."""
-    from agents.export import copy_export
+    from automix.agents.learning.export import copy_export
 
     files = copy_export(run, out)
     if as_json:
@@ -24,4 +24,6 @@ def command(run: Path, out: Path, as_json: bool) -> None:
         return
     for file in files:
         click.echo(str(file.absolute()))
-    click.echo(f"use it: automix.schedule.load_schedule({str(out)!r}).mixer(num_classes=...)")
+    click.echo(
+        f"use it: automix.policy.schedule.load_schedule({str(out)!r}).mixer(num_classes=...)"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import as_json, print_json, verbosity
+from automix.agents.cli.options import as_json, print_json, verbosity
 
 NAMED = 3
 """Rows left out for one reason that are named; --json names all."""
@@ -41,8 +41,8 @@ def command(
     python run.py gallery
     python run.py gallery --mixes cutmix rmix --ratios 0.1,0.5 --saliency off,spectral
     """  # noqa: D301 (click reads the control character)
-    from agents.config import load_settings
-    from agents.gallery import write_gallery
+    from automix.agents.config.compose import load_settings
+    from automix.agents.gallery import write_gallery
 
     # Click gives an option one word: those after it that set no key are names too.
     more = [word for word in words if mixes and "=" not in word]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agents.cli.options import as_json, print_json, verbosity
+from automix.agents.cli.options import as_json, print_json, verbosity
 
 
 @click.command("list")
@@ -18,8 +18,8 @@ def command(what: str | None, as_json: bool) -> None:
     python run.py list
     python run.py list mixes
     """  # noqa: D301 (click reads the control character)
-    from agents.catalogue import catalogue
-    from agents.cli.tables import print_table
+    from automix.agents.cli.catalogue import catalogue
+    from automix.agents.cli.tables import print_table
 
     found = catalogue(what)
     if as_json:

@@ -30,13 +30,13 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's file, which imports nothing heavy itself."""
         if cmd_name not in COMMANDS:
-            from automix.errors import ConfigError, did_you_mean
+            from automix.core.errors import ConfigError, did_you_mean
 
             raise ConfigError(
                 f"{cmd_name!r} is not a command.{did_you_mean(cmd_name, COMMANDS)}",
                 f"known: {', '.join(COMMANDS)}",
             )
-        module = importlib.import_module(f"agents.cli.{cmd_name}_command")
+        module = importlib.import_module(f"automix.agents.cli.{cmd_name}_command")
         return module.command
 
 
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def _failed(error: Exception) -> int:
-    from automix.errors import AutomixError
+    from automix.core.errors import AutomixError
 
     # Shown with -v only; a run's log.txt always has it.
     logging.getLogger("automix").debug("traceback", exc_info=error)

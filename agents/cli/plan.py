@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import print_json
-from agents.compare import matches_of
-from agents.contestants import contestants_of
-from agents.cost import classifier_epochs
-from agents.devices import worker_count
-from agents.jobs import given_policy, seconds_per_epoch, with_menu
-from agents.learners import updates_of
-from agents.rundir import plain
-from agents.settings import RunSettings
-from envs.codec import ActionCodec
+from automix.agents.cli.options import print_json
+from automix.agents.config.settings import RunSettings
+from automix.agents.contest.compare import matches_of
+from automix.agents.contest.contestants import contestants_of
+from automix.agents.jobs.cost import classifier_epochs
+from automix.agents.jobs.run import given_policy, seconds_per_epoch, with_menu
+from automix.agents.learning.algorithms import updates_of
+from automix.agents.parallel.devices import worker_count
+from automix.agents.runs.rundir import plain
+from automix.envs.codec import ActionCodec
 
 
 def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, learns: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import as_json, print_json, verbosity
+from automix.agents.cli.options import as_json, print_json, verbosity
 
 
 @click.command("report")
@@ -15,7 +15,7 @@ from agents.cli.options import as_json, print_json, verbosity
 @verbosity
 def command(run: Path, as_json: bool) -> None:
     """Write report/index.html of a finished run, one file without network."""
-    from agents.report import write_report
+    from automix.agents.report import write_report
 
     page = write_report(run).absolute()
     if as_json:

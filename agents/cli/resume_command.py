@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import as_json, verbosity
+from automix.agents.cli.options import as_json, verbosity
 
 
 @click.command("resume")
@@ -21,12 +21,12 @@ def command(path: Path, as_json: bool) -> None:
     failed is run.
     """
     if (path / "sweep.yaml").is_file():
-        from agents.cli.sweep_command import conclude
-        from agents.sweep import resume_sweep
+        from automix.agents.cli.sweep_command import conclude
+        from automix.agents.sweep import resume_sweep
 
         conclude(resume_sweep(path), as_json)
         return
-    from agents.cli.runs import print_outcome
-    from agents.jobs import resume
+    from automix.agents.cli.runs import print_outcome
+    from automix.agents.jobs.run import resume
 
     print_outcome(resume(path), path, as_json)

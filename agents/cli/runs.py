@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents.cli.options import print_json
-from agents.cli.plan import print_plan
-from agents.cli.tables import print_result
-from agents.jobs import check, run_compare, run_train, spelled_out
-from agents.rundir import announce, default_path
-from agents.settings import RunSettings
+from automix.agents.cli.options import print_json
+from automix.agents.cli.plan import print_plan
+from automix.agents.cli.tables import print_result
+from automix.agents.config.settings import RunSettings
+from automix.agents.jobs.run import check, run_compare, run_train, spelled_out
+from automix.agents.runs.rundir import announce, default_path
 
 
 def carry_out(

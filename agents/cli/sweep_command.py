@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agents.cli.options import print_json, run_options
+from automix.agents.cli.options import print_json, run_options
 
 
 @click.command("sweep")
@@ -28,7 +28,7 @@ def command(
     if dry_run:
         _print_plan(overrides, run_dir, as_json)
         return
-    from agents.sweep import run_sweep
+    from automix.agents.sweep import run_sweep
 
     conclude(run_sweep(overrides, run_dir, overwrite), as_json)
 
@@ -39,9 +39,9 @@ def conclude(result: dict[str, Any], as_json: bool) -> None:
     Raises:
         SweepError: If trials failed.
     """
-    from agents.cli.tables import print_search, print_sweep
-    from agents.rundir import announce
-    from automix.errors import SweepError
+    from automix.agents.cli.tables import print_search, print_sweep
+    from automix.agents.runs.rundir import announce
+    from automix.core.errors import SweepError
 
     searched = "search" in result
     if as_json:
@@ -66,9 +66,9 @@ def conclude(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_plan(words: tuple[str, ...], run_dir: Path | None, as_json: bool) -> None:
-    from agents.sweep.cost import described_plan
-    from agents.sweep.search_cost import described_search
-    from agents.sweep.search_plan import search_name
+    from automix.agents.sweep.cost import described_plan
+    from automix.agents.sweep.search_cost import described_search
+    from automix.agents.sweep.search_plan import search_name
 
     describe = described_plan if search_name(words) == "grid" else described_search
     plan = describe(words, run_dir)

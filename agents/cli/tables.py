@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from automix.stats import FEWEST_PAIRS
+from automix.agents.contest.stats import FEWEST_PAIRS
 
 WIDTH = 118
 """Columns where no terminal says; logs and pipes."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import run_options
+from automix.agents.cli.options import run_options
 
 
 @click.command("train")
@@ -21,8 +21,8 @@ def command(
     python run.py train seed=3 agent.learning_rate=1e-3
     python run.py train task=npz task.root=my_images.npz
     """  # noqa: D301 (click reads the control character)
-    from agents.cli.runs import carry_out
-    from agents.config import load_settings
+    from automix.agents.cli.runs import carry_out
+    from automix.agents.config.compose import load_settings
 
     carry_out(
         load_settings(overrides),

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.gallery.forms import RATIOS, forms_of
-from agents.settings import RunSettings
-from automix.errors import ConfigError, ResourceError
+from automix.agents.config.settings import RunSettings
+from automix.agents.gallery.forms import RATIOS, forms_of
+from automix.core.errors import ConfigError, ResourceError
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def write_gallery(
         ResourceError: If ``out`` cannot be written.
     """
     # Here, not above: matplotlib takes a second to import, which no other command should wait for.
-    from agents.gallery.scene import EPOCHS, build_scene, draw_task, play
-    from agents.gallery.sheet import sheet_png, write_png
+    from automix.agents.gallery.scene import EPOCHS, build_scene, draw_task, play
+    from automix.agents.gallery.sheet import sheet_png, write_png
 
     _check(out)
     forms = forms_of(mixes, ratios, saliency)

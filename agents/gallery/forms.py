@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from automix.actions import OFF, MixAction
 from automix.mixes import MIXES
+from automix.mixing.actions import OFF, MixAction
 from automix.saliency import SALIENCY
 
 RATIOS = (0.25, 0.5)

@@ -9,21 +9,21 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-from agents.devices import choose_device
-from agents.gallery.forms import Form
-from agents.settings import RunSettings
-from automix.actions import OFF, PLAIN
-from automix.backbone import check_backbone
+from automix.agents.config.settings import RunSettings
+from automix.agents.gallery.forms import Form
+from automix.agents.parallel.devices import choose_device
+from automix.core.errors import AutomixError, ConfigError
+from automix.core.seeding import generator
 from automix.data.tasks import Task, TaskFamily, TaskSpec
-from automix.errors import AutomixError, ConfigError
 from automix.mixes import MIXES
-from automix.mixing import MixSettings, mix_batch
-from automix.models import create_classifier
+from automix.mixing.actions import OFF, PLAIN
+from automix.mixing.batch import MixSettings, mix_batch
+from automix.mixing.targets import as_targets
+from automix.nets.create import create_classifier
+from automix.nets.stacking import frozen_running_statistics
 from automix.saliency import SALIENCY, only_in_training
-from automix.seeding import generator
-from automix.stacking import frozen_running_statistics
-from automix.targets import as_targets
-from automix.trainer import Trainer
+from automix.training.backbone import check_backbone
+from automix.training.trainer import Trainer
 
 IMAGES = 8
 

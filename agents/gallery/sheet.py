@@ -20,12 +20,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from agents.gallery.scene import Scene, Shot
-from agents.report.drawing import FAINT, INK, MUTED, PAPER, page_style
-from automix.actions import OFF
-from automix.errors import ConfigError
-from automix.files import write_atomically
+from automix.agents.gallery.scene import Scene, Shot
+from automix.agents.report.drawing import FAINT, INK, MUTED, PAPER, page_style
+from automix.core.errors import ConfigError
+from automix.core.files import write_atomically
 from automix.mixes import MIXES
+from automix.mixing.actions import OFF
 
 LARGE = 80
 """Pixels of a mixed picture's longer side, about; small ones are enlarged by a whole number."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automix.files import write_text
+from automix.core.files import write_text
 
 if TYPE_CHECKING:
-    from agents.report.drawing import Picture
+    from automix.agents.report.drawing import Picture
 
 
 def write_report(run_dir: Path) -> Path:
@@ -32,8 +32,8 @@ def write_report(run_dir: Path) -> Path:
         ResourceError: If the report cannot be written.
     """
     # Here, not above: matplotlib takes a second to import, which no other command should wait for.
-    from agents.report.page import render
-    from agents.report.run_files import read_run
+    from automix.agents.report.page import render
+    from automix.agents.report.run_files import read_run
 
     page, pictures = render(read_run(run_dir))
     folder = run_dir / "report"

@@ -13,9 +13,18 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from agents.report.drawing import INK, MUTED, PAPER, Margins, Painter, Palette, Picture, parse_mix
-from agents.report.run_files import Difference, Run, Update
-from agents.report.words import View, by_task, percent, relation, rivals_by_task, short
+from automix.agents.report.drawing import (
+    INK,
+    MUTED,
+    PAPER,
+    Margins,
+    Painter,
+    Palette,
+    Picture,
+    parse_mix,
+)
+from automix.agents.report.run_files import Difference, Run, Update
+from automix.agents.report.words import View, by_task, percent, relation, rivals_by_task, short
 
 PANEL = (316.0, 190.0)
 """Pixels of one small multiple: three stand side by side on a page, one on a phone."""

@@ -11,11 +11,11 @@ def fill(template: str, **content: Any) -> str:
     """Return a page.
 
     Args:
-        template: A file in ``agents/templates``.
+        template: A file in ``agents/report/templates``.
         content: What it shows.
     """
     environment = Environment(
-        loader=PackageLoader("agents", "templates"),
+        loader=PackageLoader("automix.agents.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

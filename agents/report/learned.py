@@ -11,12 +11,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from agents.report.drawing import INK, MUTED, Margins, Painter, Picture, parse_mix
-from agents.report.rule_words import Line, called, fidelity_sentences, rule_lines, used_observations
-from agents.report.run_files import Reader, Run, Trial
-from automix.errors import DataError
-from automix.rule import rule_of
-from envs.observations import OBSERVATIONS
+from automix.agents.contest.rule_words import (
+    Line,
+    called,
+    fidelity_sentences,
+    rule_lines,
+    used_observations,
+)
+from automix.agents.report.drawing import INK, MUTED, Margins, Painter, Picture, parse_mix
+from automix.agents.report.run_files import Reader, Run, Trial
+from automix.core.errors import DataError
+from automix.envs.observations import OBSERVATIONS
+from automix.policy.rule import rule_of
 
 WIDTH, ROW = 410.0, 20.0
 """Pixels of the picture, and of one of its rows; as in the other plots with names at the left."""

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.controls import CONTROLS
-from agents.own_training import OWN_TRAINING
-from agents.report import figures, words
-from agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
-from agents.report.figures import Line, Panel
-from agents.report.frame import fill
-from agents.report.learned import Learned, importance_picture, learned_of
-from agents.report.run_files import Run
-from agents.report.words import View
-from agents.schedules import SCHEDULES
+from automix.agents.contest.controls import CONTROLS
+from automix.agents.contest.own_training import OWN_TRAINING
+from automix.agents.contest.schedules import SCHEDULES
+from automix.agents.report import figures, words
+from automix.agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
+from automix.agents.report.figures import Line, Panel
+from automix.agents.report.frame import fill
+from automix.agents.report.learned import Learned, importance_picture, learned_of
+from automix.agents.report.run_files import Run
+from automix.agents.report.words import View
+from automix.core.registry import Registry
 from automix.mixes import MIXES
-from automix.registry import Registry
 
 
 @dataclass(frozen=True)

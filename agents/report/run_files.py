@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from automix.errors import DataError
-from automix.files import read_json, read_yaml
+from automix.core.errors import DataError
+from automix.core.files import read_json, read_yaml
 
 AGAIN = "the file was damaged or written by another version: run it again with --overwrite"
 
@@ -144,7 +144,7 @@ class Run:
     updates: Sequence[Update]
     """Empty if the run learned nothing."""
     explanation: Mapping[str, Any] | None = None
-    """As ``agents.explain`` wrote it; runs of earlier versions have none."""
+    """As ``automix.agents.contest.explain`` wrote it; runs of earlier versions have none."""
 
     def contestant(self, name: str) -> Contestant | None:
         """Return the contestant of that name, if it took part."""

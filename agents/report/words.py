@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from agents.report.run_files import Contestant, Difference, Regret, Run
-from automix import stats
+from automix.agents.contest import stats
+from automix.agents.report.run_files import Contestant, Difference, Regret, Run
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"

@@ -13,18 +13,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from agents.rundir import announce
-from agents.sweep.driver import Executor, Progress, drive, rows_of, settle
-from agents.sweep.folder import SweepDirectory, open_sweep, read_sweep
-from agents.sweep.importance import importance_of
-from agents.sweep.job import Job, at_home, train
-from agents.sweep.plan import SweepPlan, check_trials, default_path, plan_of
-from agents.sweep.ray_executor import at_once_on_this_machine, on_ray
-from agents.sweep.results import Row, Setting, lead_of, settings_of, write_summary
-from agents.sweep.screen import shown
-from agents.sweep.search_plan import search_name
-from automix.errors import DataError
-from automix.files import write_text
+from automix.agents.runs.rundir import announce
+from automix.agents.sweep.driver import Executor, Progress, drive, rows_of, settle
+from automix.agents.sweep.folder import SweepDirectory, open_sweep, read_sweep
+from automix.agents.sweep.importance import importance_of
+from automix.agents.sweep.job import Job, at_home, train
+from automix.agents.sweep.plan import SweepPlan, check_trials, default_path, plan_of
+from automix.agents.sweep.ray_executor import at_once_on_this_machine, on_ray
+from automix.agents.sweep.results import Row, Setting, lead_of, settings_of, write_summary
+from automix.agents.sweep.screen import shown
+from automix.agents.sweep.search_plan import search_name
+from automix.core.errors import DataError
+from automix.core.files import write_text
 
 Executors = Callable[[SweepPlan, SweepDirectory, Job], AbstractContextManager[Executor]]
 
@@ -57,7 +57,7 @@ def run_sweep(
             nothing: they are told of in what is returned.
     """
     if search_name(words) != "grid":
-        from agents.sweep.search import run_search
+        from automix.agents.sweep.search import run_search
 
         return run_search(words, path, overwrite)
     plan = plan_of(words)
@@ -74,7 +74,7 @@ def resume_sweep(path: Path, *, job: Job = train, executors: Executors = on_ray)
     described = read_sweep(path)
     with at_home(Path(described["home"])):
         if search_name(described["words"]) != "grid":
-            from agents.sweep.search import resume_search
+            from automix.agents.sweep.search import resume_search
 
             return resume_search(path, described["words"])
         plan = plan_of(described["words"])
@@ -123,7 +123,7 @@ def _run(
 def _conclude(plan: SweepPlan, directory: SweepDirectory, wall_s: float) -> dict[str, Any]:
     """Write summary and page; return what the command prints."""
     # Here, not above: matplotlib takes a second to import, which no other command should wait for.
-    from agents.sweep.page import Sweep, render
+    from automix.agents.sweep.page import Sweep, render
 
     rows = rows_of(plan.trials, directory)
     settings = settings_of(rows, plan.settings.metric)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents.cost import classifier_epochs
-from agents.devices import choose_device
-from agents.jobs import seconds_per_epoch
-from agents.settings import RunSettings
-from agents.sweep.plan import SweepPlan, check_trials, checked_here, default_path, plan_of
-from agents.sweep.ray_executor import at_once_on_this_machine
+from automix.agents.config.settings import RunSettings
+from automix.agents.jobs.cost import classifier_epochs
+from automix.agents.jobs.run import seconds_per_epoch
+from automix.agents.parallel.devices import choose_device
+from automix.agents.sweep.plan import SweepPlan, check_trials, checked_here, default_path, plan_of
+from automix.agents.sweep.ray_executor import at_once_on_this_machine
 
 
 def described_plan(words: Sequence[str], path: Path | None) -> dict[str, Any]:

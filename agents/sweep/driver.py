@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.job import Outcome
-from agents.sweep.ledger import json_lines
-from agents.sweep.plan import Trial
-from agents.sweep.results import Row
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.job import Outcome
+from automix.agents.sweep.ledger import json_lines
+from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.results import Row
 
 POLL_S = 0.5
 

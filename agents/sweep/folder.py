@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.rundir import RunDirectory, command_line
-from agents.sweep.ledger import Ledger
-from agents.sweep.plan import SweepPlan, described
-from agents.sweep.results import figures_of
-from automix.errors import AutomixError, ConfigError, DataError, ResourceError
-from automix.files import lock, read_json, read_yaml, write_text, write_yaml
+from automix.agents.runs.rundir import RunDirectory, command_line
+from automix.agents.sweep.ledger import Ledger
+from automix.agents.sweep.plan import SweepPlan, described
+from automix.agents.sweep.results import figures_of
+from automix.core.errors import AutomixError, ConfigError, DataError, ResourceError
+from automix.core.files import lock, read_json, read_yaml, write_text, write_yaml
 
 log = logging.getLogger("automix")
 

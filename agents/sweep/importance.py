@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from agents.sweep.results import Setting
+from automix.agents.sweep.results import Setting
 
 FEWEST = 8
 """Settings below which a forest has nothing to learn from."""

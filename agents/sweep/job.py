@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.jobs import train_or_resume
-from agents.rundir import called_as
-from agents.settings import RunSettings
-from agents.sweep.folder import SweepDirectory, only_attempt
-from agents.sweep.plan import Trial
-from agents.sweep.results import figures_of
+from automix.agents.config.settings import RunSettings
+from automix.agents.jobs.run import train_or_resume
+from automix.agents.runs.rundir import called_as
+from automix.agents.sweep.folder import SweepDirectory, only_attempt
+from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.results import figures_of
 
 PATIENCE_S = 120.0
 """Longer than a disk that machines share takes to notice that one of them is gone."""

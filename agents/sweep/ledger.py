@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from automix.errors import DataError
-from automix.files import append_line
+from automix.core.errors import DataError
+from automix.core.files import append_line
 
 Event = Literal[
     "planned", "started", "retried", "finished", "failed", "interrupted", "stopped", "copied"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.sweep.ledger import json_lines
-from automix.errors import DataError
-from automix.files import short, write_text
+from automix.agents.sweep.ledger import json_lines
+from automix.core.errors import DataError
+from automix.core.files import short, write_text
 
 FORMAT = 1
 

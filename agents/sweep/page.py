@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from agents.report.drawing import INK, MUTED, Margins, Painter, Palette, Picture, page_style
-from agents.report.figures import FOREST_WIDTH, ROW, Mark, forest
-from agents.report.frame import fill
-from agents.sweep.importance import Importance
-from agents.sweep.results import Row, Setting, words_of
+from automix.agents.report.drawing import INK, MUTED, Margins, Painter, Palette, Picture, page_style
+from automix.agents.report.figures import FOREST_WIDTH, ROW, Mark, forest
+from automix.agents.report.frame import fill
+from automix.agents.sweep.importance import Importance
+from automix.agents.sweep.results import Row, Setting, words_of
 
 MOST_SETTINGS = 24
 """Settings in the picture; the table has all of them."""

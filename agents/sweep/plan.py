@@ -11,14 +11,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from agents.config import Choices, choices_of, load_settings, read_section
-from agents.jobs import check
-from agents.progress import progress
-from agents.ray_session import RaySettings
-from agents.rundir import FREE, plain
-from agents.settings import RunSettings
-from agents.sweep.settings import SweepSettings
-from automix.errors import AutomixError, ConfigError, ResourceError
+from automix.agents.config.compose import Choices, choices_of, load_settings, read_section
+from automix.agents.config.settings import RaySettings, RunSettings
+from automix.agents.jobs.run import check
+from automix.agents.runs.progress import progress
+from automix.agents.runs.rundir import FREE, plain
+from automix.agents.sweep.settings import SweepSettings
+from automix.core.errors import AutomixError, ConfigError, ResourceError
 
 SEED = "seed"
 """The swept key that is no parameter to win by."""

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agents.ray_session import RaySettings, capacity, ray_session
-from agents.ray_workers import last_line
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.job import Job, Outcome, run_trial
-from agents.sweep.plan import SweepPlan, Trial, at_once_here, fit
-from automix.errors import ResourceError
+from automix.agents.config.settings import RaySettings
+from automix.agents.parallel.ray_session import capacity, ray_session
+from automix.agents.parallel.ray_workers import last_line
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.job import Job, Outcome, run_trial
+from automix.agents.sweep.plan import SweepPlan, Trial, at_once_here, fit
+from automix.core.errors import ResourceError
 
 STOP_S = 120.0
 """Seconds that trials have to write where they are."""

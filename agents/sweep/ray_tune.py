@@ -15,16 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agents.ray_session import ray_session
-from agents.ray_tuning import in_order, quiet_tune, seeded
-from agents.sweep.ray_executor import STOP_S, at_once_on_this_machine
-from agents.sweep.search_plan import SearchPlan
-from agents.sweep.search_trial import METRIC, TIME, Place, SearchTrial
-from agents.sweep.search_watch import SearchWatch
-from agents.sweep.space import Choice, Interval
-from agents.sweep.winner import Finish, complete
-from agents.workers import keep_memory
-from automix.seeding import borrowed_global_rng, derived_seed
+from automix.agents.parallel.ray_session import ray_session
+from automix.agents.parallel.ray_tuning import in_order, quiet_tune, seeded
+from automix.agents.parallel.workers import keep_memory
+from automix.agents.sweep.ray_executor import STOP_S, at_once_on_this_machine
+from automix.agents.sweep.search_plan import SearchPlan
+from automix.agents.sweep.search_trial import METRIC, TIME, Place, SearchTrial
+from automix.agents.sweep.search_watch import SearchWatch
+from automix.agents.sweep.space import Choice, Interval
+from automix.agents.sweep.winner import Finish, complete
+from automix.core.seeding import borrowed_global_rng, derived_seed
 
 STORAGE = ".tune-"
 
@@ -34,7 +34,7 @@ Config = Mapping[str, Any]
 
 @contextmanager
 def on_tune(plan: SearchPlan) -> Iterator[tuple[Any, Finish]]:
-    """Start or join Ray for as long as a search runs; see ``agents.sweep.search.Runners``.
+    """Start or join Ray for as long as a search runs; see ``automix.agents.sweep.search.Runners``.
 
     Raises:
         ResourceError: If a trial asks for more than there is.

@@ -11,15 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agents.devices import choose_device
-from agents.settings import RunSettings
-from agents.stopping import stop, stopping
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.lineage import Schedule, read_schedule, write_schedule
-from agents.sweep.plan import Trial, default_path, hash_of
-from agents.sweep.results import figures_of
-from agents.sweep.search_folder import RESULT, SCHEDULE, open_search, result_of
-from agents.sweep.search_plan import (
+from automix.agents.config.settings import RunSettings
+from automix.agents.learning.training import Stop, Stopped, never, trainings_of
+from automix.agents.parallel.devices import choose_device
+from automix.agents.parallel.workers import start_workers
+from automix.agents.runs.stopping import stop, stopping
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.lineage import Schedule, read_schedule, write_schedule
+from automix.agents.sweep.plan import Trial, default_path, hash_of
+from automix.agents.sweep.results import figures_of
+from automix.agents.sweep.search_folder import RESULT, SCHEDULE, open_search, result_of
+from automix.agents.sweep.search_plan import (
     SearchPlan,
     refuse_shapes,
     sections,
@@ -27,14 +29,12 @@ from agents.sweep.search_plan import (
     updates_in,
     words_with,
 )
-from agents.sweep.search_trial import METRIC
-from agents.sweep.slices import Slice, Trainings, learn_slice, thin_out
-from agents.sweep.space import Space
-from agents.sweep.winner import BEST, complete
-from agents.training import Stop, Stopped, never, trainings_of
-from agents.workers import start_workers
-from automix.errors import ConfigError
-from automix.files import write_json
+from automix.agents.sweep.search_trial import METRIC
+from automix.agents.sweep.slices import Slice, Trainings, learn_slice, thin_out
+from automix.agents.sweep.space import Space
+from automix.agents.sweep.winner import BEST, complete
+from automix.core.errors import ConfigError
+from automix.core.files import write_json
 
 log = logging.getLogger("automix")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.sweep.plan import SEED, Trial
-from automix import stats
-from automix.files import write_text
+from automix.agents.contest import stats
+from automix.agents.sweep.plan import SEED, Trial
+from automix.core.files import write_text
 
 RESAMPLES = 4000
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from agents.learners import updates_of
-from agents.progress import PLAIN_EVERY_S, on_a_terminal
-from agents.sweep.driver import Progress, Show
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.ledger import last_line
-from agents.sweep.plan import Trial
-from agents.sweep.results import parameters, words_of
+from automix.agents.learning.algorithms import updates_of
+from automix.agents.runs.progress import PLAIN_EVERY_S, on_a_terminal
+from automix.agents.sweep.driver import Progress, Show
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.ledger import last_line
+from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.results import parameters, words_of
 
 if TYPE_CHECKING:
     from rich.table import Table

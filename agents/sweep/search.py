@@ -17,13 +17,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.lineage import Schedule, stretches_of, write_schedule
-from agents.sweep.ray_executor import at_once_on_this_machine
-from agents.sweep.ray_tune import STORAGE, on_tune
-from agents.sweep.replay import run_replay
-from agents.sweep.results import figures_of
-from agents.sweep.search_folder import (
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.lineage import Schedule, stretches_of, write_schedule
+from automix.agents.sweep.ray_executor import at_once_on_this_machine
+from automix.agents.sweep.ray_tune import STORAGE, on_tune
+from automix.agents.sweep.replay import run_replay
+from automix.agents.sweep.results import figures_of
+from automix.agents.sweep.search_folder import (
     BEST_WORDS,
     RESULT,
     SCHEDULE,
@@ -31,19 +31,24 @@ from agents.sweep.search_folder import (
     open_search,
     result_of,
 )
-from agents.sweep.search_plan import (
+from automix.agents.sweep.search_plan import (
     SearchPlan,
     search_name,
     search_path,
     search_plan_of,
     words_with,
 )
-from agents.sweep.search_results import best_row, rows_of_search, told_of, write_search_summary
-from agents.sweep.search_trial import METRIC, Place
-from agents.sweep.search_watch import SearchWatch
-from agents.sweep.slices import chain_of, folder_of
-from agents.sweep.winner import BEST, Finish
-from automix.files import write_json, write_yaml
+from automix.agents.sweep.search_results import (
+    best_row,
+    rows_of_search,
+    told_of,
+    write_search_summary,
+)
+from automix.agents.sweep.search_trial import METRIC, Place
+from automix.agents.sweep.search_watch import SearchWatch
+from automix.agents.sweep.slices import chain_of, folder_of
+from automix.agents.sweep.winner import BEST, Finish
+from automix.core.files import write_json, write_yaml
 
 Run = Callable[[SearchPlan, Place, SearchWatch], None]
 """Runs all trials to their ends."""

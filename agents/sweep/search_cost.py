@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.cost import classifier_epochs
-from agents.devices import choose_device
-from agents.jobs import seconds_per_epoch
-from agents.sweep.plan import check_trials, checked_here
-from agents.sweep.ray_executor import at_once_on_this_machine
-from agents.sweep.replay import replay_path, replay_plan_of
-from agents.sweep.search_plan import search_name, search_path, search_plan_of
+from automix.agents.jobs.cost import classifier_epochs
+from automix.agents.jobs.run import seconds_per_epoch
+from automix.agents.parallel.devices import choose_device
+from automix.agents.sweep.plan import check_trials, checked_here
+from automix.agents.sweep.ray_executor import at_once_on_this_machine
+from automix.agents.sweep.replay import replay_path, replay_plan_of
+from automix.agents.sweep.search_plan import search_name, search_path, search_plan_of
 
 
 def described_search(words: Sequence[str], path: Path | None) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agents.rundir import announce
-from agents.sweep.folder import SweepDirectory, open_sweep, read_sweep
-from agents.sweep.plan import check_trials, described
-from agents.sweep.search_plan import SearchPlan
-from automix.errors import ConfigError
-from automix.files import read_json
+from automix.agents.runs.rundir import announce
+from automix.agents.sweep.folder import SweepDirectory, open_sweep, read_sweep
+from automix.agents.sweep.plan import check_trials, described
+from automix.agents.sweep.search_plan import SearchPlan
+from automix.core.errors import ConfigError
+from automix.core.files import read_json
 
 log = logging.getLogger("automix")
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from agents.config import load_settings, read_section
-from agents.jobs import spelled_out
-from agents.learners import AGENTS, EVERY_AGENT, updates_of
-from agents.ray_session import RaySettings
-from agents.settings import RunSettings
-from agents.sweep.plan import (
+from automix.agents.config.compose import load_settings, read_section
+from automix.agents.config.settings import RaySettings, RunSettings
+from automix.agents.jobs.run import spelled_out
+from automix.agents.learning.algorithms import AGENTS, EVERY_AGENT, updates_of
+from automix.agents.learning.training import may_change
+from automix.agents.sweep.plan import (
     NOT_OF_A_TRIAL,
     SEED,
     SweepPlan,
@@ -21,10 +21,9 @@ from agents.sweep.plan import (
     hash_of,
     in_a_task,
 )
-from agents.sweep.search_settings import SearchSettings
-from agents.sweep.space import Choice, Space, space_of
-from agents.training import may_change
-from automix.errors import ConfigError
+from automix.agents.sweep.search_settings import SearchSettings
+from automix.agents.sweep.space import Choice, Space, space_of
+from automix.core.errors import ConfigError
 
 POPULATIONS = ("pbt", "pb2")
 """Searches whose trials learn side by side, and copy each other."""

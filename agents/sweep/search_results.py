@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.plan import Trial
-from agents.sweep.results import cell
-from agents.sweep.search_plan import SearchPlan
-from agents.sweep.search_trial import METRIC
-from automix.files import write_text
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.results import cell
+from automix.agents.sweep.search_plan import SearchPlan
+from automix.agents.sweep.search_trial import METRIC
+from automix.core.files import write_text
 
 
 @dataclass(frozen=True)

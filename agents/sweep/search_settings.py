@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.sweep.settings import SweepSettings
-from automix.errors import ConfigError
+from automix.agents.sweep.settings import SweepSettings
+from automix.core.errors import ConfigError
 
 MOST_TRIALS = 16
 """Trials where nothing says how many."""

@@ -14,17 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agents.devices import choose_device
-from agents.settings import RunSettings
-from agents.sweep.folder import SweepDirectory, only_attempt
-from agents.sweep.job import PATIENCE_S, at_home, error_line, share_gpu
-from agents.sweep.ledger import json_lines
-from agents.sweep.search_plan import SearchPlan
-from agents.sweep.slices import ENDED, Slice, Trainings, learn_slice, name_of, thin_out
-from agents.training import trainings_of
-from agents.workers import start_workers
-from automix.errors import AutomixError
-from automix.files import read_json, write_json
+from automix.agents.config.settings import RunSettings
+from automix.agents.learning.training import trainings_of
+from automix.agents.parallel.devices import choose_device
+from automix.agents.parallel.workers import start_workers
+from automix.agents.sweep.folder import SweepDirectory, only_attempt
+from automix.agents.sweep.job import PATIENCE_S, at_home, error_line, share_gpu
+from automix.agents.sweep.ledger import json_lines
+from automix.agents.sweep.search_plan import SearchPlan
+from automix.agents.sweep.slices import ENDED, Slice, Trainings, learn_slice, name_of, thin_out
+from automix.core.errors import AutomixError
+from automix.core.files import read_json, write_json
 
 METRIC, TIME = "val_accuracy", "updates"
 

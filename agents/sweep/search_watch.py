@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from agents.progress import PLAIN_EVERY_S
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.ledger import Event
-from agents.sweep.search_plan import SearchPlan
-from agents.sweep.search_trial import METRIC, TIME
+from automix.agents.runs.progress import PLAIN_EVERY_S
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.ledger import Event
+from automix.agents.sweep.search_plan import SearchPlan
+from automix.agents.sweep.search_trial import METRIC, TIME
 
 log = logging.getLogger("automix")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from automix.errors import ConfigError, did_you_mean
+from automix.core.errors import ConfigError, did_you_mean
 
 SEARCHES = ("grid", "asha", "pbt", "pb2", "replay")
 """How trials are chosen: ``grid`` runs every combination of the words, the others are searches
-(``agents.sweep.search``)."""
+(``automix.agents.sweep.search``)."""
 
 METRICS = ("val_accuracy",)
 """What may decide; figures of the test split may not."""

@@ -16,18 +16,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from agents.recorder import METRICS
-from agents.rundir import RunDirectory
-from agents.settings import RunSettings
-from agents.sweep.ledger import json_lines
-from agents.training import Learning, Stop, never, shaping_settings
-from agents.vec_env import GroupVecEnv
-from automix.files import read_json, write_json
+from automix.agents.config.settings import RunSettings
+from automix.agents.learning.recorder import METRICS
+from automix.agents.learning.training import Learning, Stop, never, shaping_settings
+from automix.agents.runs.rundir import RunDirectory
+from automix.agents.sweep.ledger import json_lines
+from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.core.files import read_json, write_json
 
 BEGUN, ENDED, STATE = "begun.json", "ended.json", "state"
 
 Trainings = Callable[[RunSettings], tuple[RunSettings, GroupVecEnv]]
-"""As ``agents.training.trainings_of``, with its workers and device."""
+"""As ``automix.agents.learning.training.trainings_of``, with its workers and device."""
 
 
 @dataclass(frozen=True)

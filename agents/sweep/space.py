@@ -12,10 +12,10 @@ from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import HydraException
 from scipy.stats import qmc
 
-from agents.config import choices_of, keys
-from agents.sweep.search_settings import MOST_TRIALS
-from automix.errors import ConfigError
-from automix.seeding import generator
+from automix.agents.config.compose import choices_of, keys
+from automix.agents.sweep.search_settings import MOST_TRIALS
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 
 DIGITS = 4
 """Of a drawn number: it is written as a word, and read again as the same number."""

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.jobs import resume
-from agents.recorder import METRICS
-from agents.rundir import RunDirectory, called_as
-from agents.settings import RunSettings
-from agents.sweep.job import at_home, share_gpu
-from agents.sweep.slices import STATE, name_of
-from automix.files import read_json, write_json
+from automix.agents.config.settings import RunSettings
+from automix.agents.jobs.run import resume
+from automix.agents.learning.recorder import METRICS
+from automix.agents.runs.rundir import RunDirectory, called_as
+from automix.agents.sweep.job import at_home, share_gpu
+from automix.agents.sweep.slices import STATE, name_of
+from automix.core.files import read_json, write_json
 
 BEST, FROM = "best", "learned_in.json"
 

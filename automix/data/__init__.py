@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from automix.core.errors import ConfigError
+from automix.core.registry import Registry
 from automix.data.image_set import ImageSet
-from automix.errors import ConfigError
-from automix.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)

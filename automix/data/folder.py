@@ -11,10 +11,10 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 from timm.utils.misc import natural_key
 
+from automix.core.errors import ConfigError, DataError
 from automix.data import DATASETS, DataSource
 from automix.data.image_set import ImageSet
 from automix.data.pictures import Pictures, image_set
-from automix.errors import ConfigError, DataError
 
 TRAINING = ("train", "training")
 EVALUATION = ("test", "val", "valid", "validation")

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from automix.core.errors import DataError
 from automix.data.memory import fits, images_a_piece
-from automix.errors import DataError
 
 R = TypeVar("R")
 

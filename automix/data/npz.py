@@ -11,10 +11,10 @@ import torch
 from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
+from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.data import DATASETS, DataSource
 from automix.data.image_set import ImageSet, InMemory
 from automix.data.memory import free_memory
-from automix.errors import ConfigError, DataError, ResourceError
 
 LAYOUT = "np.savez_compressed(path, images=..., labels=...) writes such a file"
 

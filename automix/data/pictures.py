@@ -16,10 +16,10 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision.transforms import PILToTensor
 
+from automix.core.errors import DataError
 from automix.data import DataSource
 from automix.data.image_set import ImageSet, InMemory, OnDisk, in_threads
 from automix.data.memory import fits
-from automix.errors import DataError
 
 LOG = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from automix.core.errors import ConfigError, DataError
+from automix.core.seeding import generator
 from automix.data import DataSource, load
 from automix.data.image_set import ImageSet, Split
 from automix.data.memory import images_a_piece
-from automix.errors import ConfigError, DataError
-from automix.seeding import generator
 
 TEST_SPLIT_SEED = 0
 """The test part of a set is the same for every task and run, so that no task's training or
@@ -81,7 +81,7 @@ class FamilySettings(DataSource):
 class Task:
     """The splits of one task: positions in the image set, and the labels that training sees.
 
-    ``test_index`` is for ``automix.evaluation`` alone.
+    ``test_index`` is for ``automix.training.evaluation`` alone.
     """
 
     spec: TaskSpec

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
+from automix.core.errors import DataError, ResourceError
 from automix.data import DATASETS, DataSource
 from automix.data.image_set import ImageSet
 from automix.data.pictures import Pictures, image_set
-from automix.errors import DataError, ResourceError
 
 EVALUATION = ("test", "validation")
 """Splits that may be the evaluation part, best first."""

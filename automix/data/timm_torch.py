@@ -10,10 +10,10 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 from torchvision.datasets import SVHN
 
+from automix.core.errors import ConfigError, DataError, ResourceError, did_you_mean
 from automix.data import DATASETS, DataSource
 from automix.data.image_set import ImageSet
 from automix.data.pictures import Pictures, image_set
-from automix.errors import ConfigError, DataError, ResourceError, did_you_mean
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "imagenet", "kmnist", "mnist", "svhn")
 

@@ -13,7 +13,7 @@ Whatever a rule weighs by, a mask of zeros must leave the own label whole: it is
 is not mixed has. What a rule may state in its tags:
 
 - ``needs_maps``: it weighs by saliency, so the action must name a provider;
-- ``requires``: what the classifier must offer (``automix.backbone.ABILITIES``), a tuple of names;
+- ``requires``: what the classifier must offer (names in ``training.backbone.ABILITIES``), a tuple;
 - ``erasures``: it has something to say about mixes that erase or restyle and show no other class
   (tag ``keeps_label`` of the mix). Under any other rule those keep their label whole.
 """
@@ -29,11 +29,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from automix.errors import ConfigError
-from automix.masks import Array, Mask
+from automix.core.errors import ConfigError
+from automix.core.registry import Registry
+from automix.masks.pairing import Pairs
+from automix.masks.shapes import Array, Mask
 from automix.mixes import MIXES
-from automix.pairing import Pairs
-from automix.registry import Registry
 
 Watch = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
 """``watch(net, images, masks)``: sends mixed images (b, c, h, w) through the net that trains and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from automix.labels import LABEL_RULES, Shown
-from automix.masks import Array
+from automix.masks.shapes import Array
 
 
 @LABEL_RULES.register("area")

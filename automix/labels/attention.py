@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch.nn as nn
 from torch import Tensor
 
-from automix.attention import attended, token_masks
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
 from automix.labels import LABEL_RULES, Shown, Weights, watched_weights
+from automix.nets.attention import attended, token_masks
 
 
 @LABEL_RULES.register("attention", requires=("attention",))

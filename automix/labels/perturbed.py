@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.attention import carried
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
 from automix.labels import LABEL_RULES, Seen, Shown, Weights, watched_weights
 from automix.labels.attention import partner_attended
-from automix.masks import Array
+from automix.masks.shapes import Array
+from automix.nets.attention import carried
 
 
 @LABEL_RULES.register("perturbed")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
 from automix.labels import LABEL_RULES, Shown
-from automix.masks import Array
+from automix.masks.shapes import Array
 
 
 @LABEL_RULES.register("saliency_mass", needs_maps=True)

@@ -5,8 +5,8 @@ TL-Align (Xiao et al. 2022, arXiv:2210.06455, section 3).
 
 from __future__ import annotations
 
-from automix.attention import carried
 from automix.labels import LABEL_RULES, Shown, Weights, watched_weights
+from automix.nets.attention import carried
 
 
 @LABEL_RULES.register("token_aligned", requires=("attention",))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
 from automix.labels import LABEL_RULES, Shown, Weights
 
 

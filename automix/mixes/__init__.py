@@ -5,10 +5,10 @@ A mask function has the signature::
     method(draw) -> Mask, Tensor, ndarray, Recipe or Layers
 
 ``draw`` is a ``Draw``: what was wanted, and what to draw from. The mask is the partner's weight
-per pixel in [0, 1]: (u, 1, h, w) float32 for u draws, or what decides it (``automix.masks``: one
+per pixel in [0, 1]: (u, 1, h, w) float32 for u draws, or what decides it (``masks.shapes``: one
 ``Constant`` weight, ``Boxes``, ``Cells``), from which pixels are made only where they are blended.
 A method that moves images before they are blended returns a ``Recipe``, one that blends more than
-two ``Layers`` (``automix.recipes``).
+two ``Layers`` (``automix.masks.recipes``).
 
 Whatever the draws, a share and ratio of 0 must give a mask of zeros and of 1 a mask of ones. What
 else a paper leaves open are keyword-only parameters with defaults, which
@@ -22,15 +22,15 @@ What a method states in its tags:
 - ``keeps_label``: it shows no other class, so the label stays, unless the label rule knows better;
 - ``moves``: its ``Recipe`` puts something else in the place of the image or of its partner;
 - ``layers``: it returns ``Layers``;
-- ``step``: it makes training steps of its own (``automix.steps``), where no mask says it;
-- ``requires``: what the classifier must offer (``automix.backbone.ABILITIES``), a tuple of names;
+- ``step``: it makes training steps of its own (``automix.masks.steps``), where no mask says it;
+- ``requires``: what the classifier must offer (names in ``training.backbone.ABILITIES``), a tuple;
 - ``unguided_requires``: the same, of the unguided form alone;
 - ``points``: it mixes point clouds (b, points, coordinates), not images;
 - ``constant``: unguided, one weight for all pixels;
 - ``share_error``, ``guided_share_error``: how far the mean realised share may be from the wanted
   one, 0.02 if not said.
 
-The pages of ``docs/mixes`` are made of the docstrings (``python -m agents.mix_pages``). A module
+The pages of ``docs/mixes`` are made of the docstrings (``python -m tools.mix_pages``). A module
 begins with ``<Published name>: <what it does>.``; its other paragraphs are the sources, the first
 of them ``Paper: <authors, year, arXiv id, section>``. The text of the function is the idea, then
 come sections, each a heading with indented text below it: ``Formula:``, shown as it stands;
@@ -46,11 +46,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from automix.masks import Array, Mask
-from automix.pairing import Pairs
-from automix.recipes import Layers, Recipe
-from automix.registry import Registry
-from automix.steps import StepFunction
+from automix.core.registry import Registry
+from automix.masks.pairing import Pairs
+from automix.masks.recipes import Layers, Recipe
+from automix.masks.shapes import Array, Mask
+from automix.masks.steps import StepFunction
 
 
 @dataclass(frozen=True, slots=True)

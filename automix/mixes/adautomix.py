@@ -12,12 +12,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.mixers.groups import grouped, regrouped
-from automix.mixers.learned_state import LearnedState, check_ranges
-from automix.mixers.mix_block import CrowdBlock
+from automix.core.registry import keyword_defaults
+from automix.masks.learned.groups import grouped, regrouped
+from automix.masks.learned.learned_state import LearnedState, check_ranges
+from automix.masks.learned.mix_block import CrowdBlock
+from automix.masks.steps import Setup, Step, StepLoss, soft_losses
 from automix.mixes import MIXES
-from automix.options import parameters_of
-from automix.steps import Setup, Step, StepLoss, soft_losses
 
 RANGES = {
     "memory": (1e-6, 1),
@@ -36,7 +36,7 @@ def _check(**settings: Any) -> None:
 
 
 def _begun(setup: Setup) -> LearnedState:
-    chosen = parameters_of("adautomix") | dict(setup.settings)
+    chosen = keyword_defaults(adautomix) | dict(setup.settings)
     kept = {name: chosen[name] for name in ("stage", "memory", "lr", "told")}
     return LearnedState(setup, CrowdBlock, **kept)
 

@@ -12,13 +12,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from automix.errors import ConfigError
-from automix.feature_maps import as_map
-from automix.masks import as_tensor
+from automix.core.errors import ConfigError
+from automix.masks.shapes import as_tensor
+from automix.masks.steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.mixes.manifold_mixup import blended
-from automix.stages import stages
-from automix.steps import Step, StepLoss, soft_losses
+from automix.nets.feature_maps import as_map
+from automix.nets.stages import stages
 
 ROUNDS = 100
 """Most rounds of Sinkhorn's."""

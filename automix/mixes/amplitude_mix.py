@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.errors import ConfigError
-from automix.masks import Constant, Rows
+from automix.core.errors import ConfigError
+from automix.masks.recipes import Recipe
+from automix.masks.shapes import Constant, Rows
 from automix.mixes import MIXES, Draw
-from automix.recipes import Recipe
 
 
 @MIXES.register("amplitude_mix", guided=False, keeps_label=True, constant=True)

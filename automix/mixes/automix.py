@@ -9,12 +9,12 @@ from typing import Any
 
 import torch.nn as nn
 
-from automix.mixers.learned_state import LearnedState, check_ranges
-from automix.mixers.mix_block import PairBlock
-from automix.mixers.pair_step import pair_step
+from automix.core.registry import keyword_defaults
+from automix.masks.learned.learned_state import LearnedState, check_ranges
+from automix.masks.learned.mix_block import PairBlock
+from automix.masks.learned.pair_step import pair_step
+from automix.masks.steps import Setup, Step, StepLoss
 from automix.mixes import MIXES
-from automix.options import parameters_of
-from automix.steps import Setup, Step, StepLoss
 
 RANGES = {
     "memory": (1e-6, 1),
@@ -30,7 +30,7 @@ def _check(**settings: Any) -> None:
 
 
 def _begun(setup: Setup) -> LearnedState:
-    chosen = parameters_of("automix") | dict(setup.settings)
+    chosen = keyword_defaults(automix) | dict(setup.settings)
     kept = {name: chosen[name] for name in ("stage", "memory", "lr", "told")}
     return LearnedState(setup, PairBlock, **kept)
 

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.errors import ConfigError
-from automix.grids import Grid, fitted, parts, summed
-from automix.masks import as_tensor
+from automix.core.errors import ConfigError
+from automix.masks.grids import Grid, fitted, parts, summed
+from automix.masks.recipes import Layers
+from automix.masks.shapes import as_tensor
 from automix.mixes import MIXES, Draw
-from automix.recipes import Layers
 
 GRID = 4
 """Cells a side."""

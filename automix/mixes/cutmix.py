@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.masks import Boxes, as_tensor
+from automix.masks.placing import peak_of
+from automix.masks.shapes import Boxes, as_tensor
 from automix.mixes import MIXES, Draw
-from automix.placing import peak_of
 
 
 @MIXES.register("cutmix", guided=True, share_error=0.21)

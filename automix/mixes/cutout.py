@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.masks import Boxes, as_tensor
+from automix.masks.placing import peak_of, sides_of
+from automix.masks.recipes import Filled, Recipe
+from automix.masks.shapes import Boxes, as_tensor
 from automix.mixes import MIXES, Draw
-from automix.placing import peak_of, sides_of
-from automix.recipes import Filled, Recipe
 
 
 @MIXES.register("cutout", guided=True, keeps_label=True, share_error=0.2)

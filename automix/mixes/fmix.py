@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.cells import grid_of, saliency_of_cells
-from automix.errors import ConfigError
-from automix.masks import Array, Dense, as_tensor
+from automix.core.errors import ConfigError
+from automix.masks.cells import grid_of, saliency_of_cells
+from automix.masks.shapes import Array, Dense, as_tensor
 from automix.mixes import MIXES, Draw
 
 FAINTEST = 1e-4

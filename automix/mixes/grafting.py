@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.cells import grid_of, saliency_of_cells
-from automix.errors import ConfigError
-from automix.masks import Array, Cells, as_float, as_tensor, pixels_of_cells
+from automix.core.errors import ConfigError
+from automix.masks.cells import grid_of, saliency_of_cells
+from automix.masks.shapes import Array, Cells, as_float, as_tensor, pixels_of_cells
 from automix.mixes import MIXES, Draw
 
 

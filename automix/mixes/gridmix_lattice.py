@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.errors import ConfigError
-from automix.masks import Outer
+from automix.core.errors import ConfigError
+from automix.masks.shapes import Outer
 from automix.mixes import MIXES, Draw
 
 HOLES = (2, 6)

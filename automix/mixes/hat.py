@@ -13,10 +13,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.masks.steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
-from automix.stacking import frozen_running_statistics
-from automix.steps import Step, StepLoss, soft_losses
+from automix.nets.stacking import frozen_running_statistics
 
 PASSES = 3
 STRIDE, LIMIT = 1 / 255, 2 / 255

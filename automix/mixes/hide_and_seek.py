@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.errors import ConfigError
-from automix.masks import Dense
+from automix.core.errors import ConfigError
+from automix.masks.recipes import Filled, Recipe
+from automix.masks.shapes import Dense
 from automix.mixes import MIXES, Draw
-from automix.recipes import Filled, Recipe
 
 CELLS = (4, 5, 7, 14)
 """Per side: 56, 44, 32 and 16 pixels on 224."""

@@ -9,11 +9,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from automix.errors import ConfigError
-from automix.masks import as_tensor
+from automix.core.errors import ConfigError
+from automix.masks.shapes import as_tensor
+from automix.masks.steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
-from automix.stages import stages as stages_of
-from automix.steps import Step, StepLoss, soft_losses
+from automix.nets.stages import stages as stages_of
 
 
 def _check(*, stages: tuple[int, ...]) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.masks import Constant, Rows
+from automix.masks.recipes import Recipe
+from automix.masks.shapes import Constant, Rows
 from automix.mixes import MIXES, Draw
-from automix.recipes import Recipe
 
 SMALLEST = 1e-6
 """Added to variances, as in the official code, so that a plain image can be scaled."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from automix.masks import Constant, Dense, Mask, as_tensor
+from automix.masks.shapes import Constant, Dense, Mask, as_tensor
 from automix.mixes import MIXES, Draw
 
 

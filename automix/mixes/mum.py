@@ -11,12 +11,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from automix.errors import ConfigError
-from automix.feature_maps import as_map
-from automix.masks import as_tensor
+from automix.core.errors import ConfigError
+from automix.masks.shapes import as_tensor
+from automix.masks.steps import Step, StepLoss, soft_losses, unseen
 from automix.mixes import MIXES
-from automix.stages import Staged, stages
-from automix.steps import Step, StepLoss, soft_losses, unseen
+from automix.nets.feature_maps import as_map
+from automix.nets.stages import Staged, stages
 
 Grid = tuple[int, int]
 """Rows and columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automix.masks import Constant
+from automix.masks.shapes import Constant
 from automix.mixes import MIXES, Draw
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.masks import Dense, Rows, as_tensor
+from automix.masks.recipes import Recipe
+from automix.masks.shapes import Dense, Rows, as_tensor
 from automix.mixes import MIXES, Draw
-from automix.recipes import Recipe
 
 FAINTEST = 1e-30
 """Saliency that every point has at least; points without any come last, in random order."""

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.errors import ConfigError
-from automix.grids import Grid, fitted, parts, spread, summed
-from automix.masks import Cells, Constant, as_tensor
+from automix.core.errors import ConfigError
+from automix.masks.grids import Grid, fitted, parts, spread, summed
+from automix.masks.recipes import Recipe
+from automix.masks.shapes import Cells, Constant, as_tensor
+from automix.masks.transport import transported
 from automix.mixes import MIXES, Draw
-from automix.recipes import Recipe
-from automix.transport import transported
 
 GRIDS = (2, 4, 8, 16)
 """Cells per side, one drawn per image; each divides the next."""

@@ -9,11 +9,11 @@ import math
 
 import numpy as np
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.masks.noise import draw_noise
+from automix.masks.placing import placed_inside, sides_of
+from automix.masks.recipes import Recipe
 from automix.mixes import MIXES, Draw
-from automix.noise import draw_noise
-from automix.placing import placed_inside, sides_of
-from automix.recipes import Recipe
 
 
 @MIXES.register("random_erasing", guided=False, keeps_label=True)

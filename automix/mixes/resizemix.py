@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.errors import ConfigError
-from automix.masks import Boxes
+from automix.core.errors import ConfigError
+from automix.masks.placing import placed_inside, sides_of
+from automix.masks.recipes import Recipe
+from automix.masks.shapes import Boxes
+from automix.masks.warps import Fitted
 from automix.mixes import MIXES, Draw
-from automix.placing import placed_inside, sides_of
-from automix.recipes import Recipe
-from automix.warps import Fitted
 
 
 @MIXES.register("resizemix", guided=False, moves=True)

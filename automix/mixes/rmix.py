@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.cells import saliency_of_cells
-from automix.errors import ConfigError
-from automix.masks import Cells, Constant, Mask, as_tensor, like
+from automix.core.errors import ConfigError
+from automix.masks.cells import saliency_of_cells
+from automix.masks.shapes import Cells, Constant, Mask, as_tensor, like
 from automix.mixes import MIXES, Draw
 
 GRIDS = (2, 4)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from automix.masks import Mask
+from automix.masks.shapes import Mask
 from automix.mixes import MIXES, Draw
 from automix.mixes.rmix import GRIDS, at_random_percentiles
 

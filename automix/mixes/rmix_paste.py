@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.cells import first_cells, saliency_of_cells
-from automix.masks import Array, Cells, as_float, like
+from automix.masks.cells import first_cells, saliency_of_cells
+from automix.masks.shapes import Array, Cells, as_float, like
 from automix.mixes import MIXES, Draw
 from automix.mixes.rmix import GRIDS, on_random_grids
 

@@ -16,15 +16,15 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.attention import attended, has_attention
-from automix.cells import saliency_of_cells
-from automix.errors import ConfigError
-from automix.feature_maps import as_map
-from automix.grids import Grid
-from automix.masks import as_tensor
+from automix.core.errors import ConfigError
+from automix.masks.cells import saliency_of_cells
+from automix.masks.grids import Grid
+from automix.masks.shapes import as_tensor
+from automix.masks.steps import Step, StepLoss, soft_losses, unseen
 from automix.mixes import MIXES
 from automix.mixes.tokenmix import token_grid
-from automix.steps import Step, StepLoss, soft_losses, unseen
+from automix.nets.attention import attended, has_attention
+from automix.nets.feature_maps import as_map
 
 
 def check(**weights: float) -> None:

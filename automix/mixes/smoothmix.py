@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.masks import Outer, as_tensor
+from automix.masks.placing import peak_of
+from automix.masks.shapes import Outer, as_tensor
 from automix.mixes import MIXES, Draw
-from automix.placing import peak_of
 
 NARROW_AND_WIDE = (24.0, -24.0)
 """Where log2 of ``1 / (2 sigma^2)`` is looked for; sigma in sides, from 1/6000 to 3000."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from automix.errors import ConfigError
-from automix.masks import Boxes, Dense
+from automix.core.errors import ConfigError
+from automix.masks.noise import draw_noise
+from automix.masks.placing import sides_of
+from automix.masks.recipes import Recipe
+from automix.masks.shapes import Boxes, Dense
+from automix.masks.warps import Fitted
 from automix.mixes import MIXES, Draw
-from automix.noise import draw_noise
-from automix.placing import sides_of
-from automix.recipes import Recipe
-from automix.warps import Fitted
 
 
 @MIXES.register("soft_crop", guided=False, keeps_label=True, moves=True)

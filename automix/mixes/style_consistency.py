@@ -14,12 +14,12 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from automix.errors import ConfigError
-from automix.masks import as_tensor
+from automix.core.errors import ConfigError
+from automix.masks.shapes import as_tensor
+from automix.masks.steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.mixes.amplitude_mix import InAmplitude
 from automix.mixes.mixstyle import InStatistics
-from automix.steps import Step, StepLoss, soft_losses
 
 STYLES = ("statistics", "amplitude")
 WINDOW = 0.1

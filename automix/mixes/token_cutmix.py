@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.errors import ConfigError
-from automix.masks import Boxes
+from automix.core.errors import ConfigError
+from automix.masks.placing import placed_inside
+from automix.masks.shapes import Boxes
 from automix.mixes import MIXES, Draw
-from automix.placing import placed_inside
 
 PATCHES = (16, 4, 2)
 """Pixels along a token in most nets: for photographs, small images, digits."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.errors import ConfigError
-from automix.grids import Grid
-from automix.masks import Cells
+from automix.core.errors import ConfigError
+from automix.masks.grids import Grid
+from automix.masks.shapes import Cells
 from automix.mixes import MIXES, Draw
 
 MODES = ("block", "random")

@@ -18,7 +18,7 @@ A provider that looks at the last feature map or at attention asks for more by
 ``needs_classifier``
     Whether it asks a classifier.
 ``requires``
-    What the classifier must have, as ``automix.backbone`` names it.
+    What the classifier must have, as ``automix.training.backbone`` names it.
 ``from_step``
     Where it can be read off a training step: slopes of the loss at the images, (b, c, h, w), to
     maps (b, h, w).
@@ -39,10 +39,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.attention import Query
-from automix.errors import ConfigError
-from automix.feature_maps import FeatureNet
-from automix.registry import Entry, Registry
+from automix.core.errors import ConfigError
+from automix.core.registry import Entry, Registry
+from automix.nets.attention import Query
+from automix.nets.feature_maps import FeatureNet
 
 Classifier = Callable[[Tensor], Tensor]
 Provider = Callable[[Tensor, Tensor, Classifier], Tensor]

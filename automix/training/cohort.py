@@ -17,32 +17,32 @@ import torch.nn as nn
 from timm.optim import Lookahead, create_optimizer_v2
 from torch import Tensor
 
-from automix.actions import MixAction
+from automix.core.errors import ConfigError
+from automix.core.seeding import borrowed_global_rng, derived_seed
 from automix.data.image_set import Split
-from automix.errors import ConfigError
-from automix.metrics import LOSS_CAP, EpochMetrics, calibrated_loss, graded
-from automix.models import create_classifier
-from automix.seeding import borrowed_global_rng, derived_seed
-from automix.settings import TrainerSettings
-from automix.stacking import (
+from automix.masks.steps import MethodState
+from automix.mixing.actions import MixAction
+from automix.mixing.stepping import keeps_state, new_state, step_loss
+from automix.mixing.targets import Revised
+from automix.nets.create import create_classifier
+from automix.nets.stacking import (
     Part,
     frozen_running_statistics,
     logits_of,
     same_draws_afterwards,
     stack,
 )
-from automix.stepping import keeps_state, new_state, step_loss
-from automix.steps import MethodState
-from automix.targets import Revised
-from automix.training.average import Average
+from automix.training.batches.feeding import Batch, Feeder, OwnStep
+from automix.training.batches.lanes import Lane, Seat
 from automix.training.epoch_log import EpochLog
-from automix.training.feeding import Batch, Feeder, OwnStep
-from automix.training.lanes import Lane, Seat
-from automix.training.learning_rate import scheduler_of
-from automix.training.losses import losses_and_slopes, training_losses
-from automix.training.precision import autocast
-from automix.training.saliency_bank import SaliencyBank
-from automix.training.target_memory import TargetMemory, probabilities
+from automix.training.maps.saliency_bank import SaliencyBank
+from automix.training.metrics import LOSS_CAP, EpochMetrics, calibrated_loss, graded
+from automix.training.optimising.average import Average
+from automix.training.optimising.learning_rate import scheduler_of
+from automix.training.optimising.losses import losses_and_slopes, training_losses
+from automix.training.optimising.precision import autocast
+from automix.training.optimising.target_memory import TargetMemory, probabilities
+from automix.training.settings import TrainerSettings
 
 MEASURED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_confidence")
 """What the answers to probe and validation images tell, in this order."""

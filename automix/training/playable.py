@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from automix.actions import OFF, MixAction
-from automix.backbone import check_backbone
-from automix.errors import ConfigError
-from automix.mixing import check_action
-from automix.registry import Entry
+from automix.core.errors import ConfigError
+from automix.core.registry import Entry
+from automix.mixing.actions import OFF, MixAction
+from automix.mixing.batch import check_action
 from automix.saliency import SALIENCY, Provider
-from automix.settings import TrainerSettings
-from automix.training.teacher import teacher_of
+from automix.training.backbone import check_backbone
+from automix.training.maps.teacher import teacher_of
+from automix.training.settings import TrainerSettings
 
 
 def check_playable(

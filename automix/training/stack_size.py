@@ -10,8 +10,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.data.memory import free_memory
-from automix.settings import TrainerSettings
-from automix.training.task_tensors import TaskTensors
+from automix.training.batches.task_tensors import TaskTensors
+from automix.training.settings import TrainerSettings
 
 SHARE = 0.5
 """Of the free memory, what one stack may take."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from agents.workers import MortalWorker
+from automix.agents.parallel.workers import MortalWorker
 
 
 class Deaths:

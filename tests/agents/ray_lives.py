@@ -14,9 +14,10 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from agents.ray_session import RaySettings, capacity, ray_session
-from agents.ray_workers import RayWorker
-from agents.workers import start_workers
+from automix.agents.config.settings import RaySettings
+from automix.agents.parallel.ray_session import capacity, ray_session
+from automix.agents.parallel.ray_workers import RayWorker
+from automix.agents.parallel.workers import start_workers
 
 
 def children() -> list[Any]:

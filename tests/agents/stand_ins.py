@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from automix.actions import MixAction
 from automix.data.tasks import TaskSpec
-from automix.metrics import EpochMetrics
-from envs.snapshots import generator_at
-from envs.surrogate import SurrogateTraining, SurrogateWorld, gain
+from automix.envs.snapshots import generator_at
+from automix.envs.surrogate import SurrogateTraining, SurrogateWorld, gain
+from automix.mixing.actions import MixAction
+from automix.training.metrics import EpochMetrics
 
 
 class NoisyTraining(SurrogateTraining):

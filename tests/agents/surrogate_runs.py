@@ -11,14 +11,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.config import load_settings
-from agents.learners import AGENTS, check_agent
-from agents.settings import RunSettings
-from agents.vec_env import GroupVecEnv
-from agents.workers import InlineWorker
+from automix.agents.config.compose import load_settings
+from automix.agents.config.settings import RunSettings
+from automix.agents.learning.algorithms import AGENTS, check_agent
+from automix.agents.parallel.workers import InlineWorker
+from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.core.seeding import borrowed_global_rng
 from automix.data.tasks import TaskSpec
-from automix.seeding import borrowed_global_rng
-from envs import ActionSettings, Game, RewardSettings, SurrogateVectorEnv, SurrogateWorld
+from automix.envs import ActionSettings, Game, RewardSettings, SurrogateVectorEnv, SurrogateWorld
 
 TINY = ("agent.groups=2", "agent.group_size=2", "agent.net_arch=[8]", "agent.batch_size=8")
 """For agents that are built but hardly learn; those without a net or batches leave words out."""

@@ -11,26 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-import agents.compare
-from agents.cli.tables import print_result
-from agents.compare import Match, compare, matches_of, play_group
-from agents.contestants import Contestant, contestants_of
-from agents.controls import CONTROLS, Found
-from agents.draws import cells_of
-from agents.jobs import check, run_compare, run_train
-from agents.own_training import OWN_TRAINING, Trained
-from agents.search import search
-from agents.settings import HELD_OUT, VALIDATION, RunSettings
-from agents.summary import score_table, summarise
-from agents.validation import pick_fixed
-from agents.workers import InlineWorker
-from automix.actions import PLAIN, MixAction
+import automix.agents.contest.compare
+from automix.agents.cli.tables import print_result
+from automix.agents.config.draws import cells_of
+from automix.agents.config.settings import HELD_OUT, VALIDATION, RunSettings
+from automix.agents.contest.compare import Match, compare, matches_of, play_group
+from automix.agents.contest.contestants import Contestant, contestants_of
+from automix.agents.contest.controls import CONTROLS, Found
+from automix.agents.contest.own_training import OWN_TRAINING, Trained
+from automix.agents.contest.search import search
+from automix.agents.contest.summary import score_table, summarise
+from automix.agents.contest.validation import pick_fixed
+from automix.agents.jobs.run import check, run_compare, run_train
+from automix.agents.parallel.workers import InlineWorker
+from automix.core.errors import ConfigError
+from automix.core.registry import Entry
 from automix.data.tasks import TaskSpec
-from automix.errors import ConfigError
-from automix.policy import MixPolicy, PolicyForm, save_policy
-from automix.registry import Entry
-from envs.codec import ActionCodec, ActionSettings
-from envs.game import EnvSettings, ImageWorld
+from automix.envs.codec import ActionCodec, ActionSettings
+from automix.envs.game import EnvSettings, ImageWorld
+from automix.mixing.actions import PLAIN, MixAction
+from automix.policy.policy import MixPolicy, PolicyForm, save_policy
 from tests.agents import tiny_run
 
 MENU = ActionCodec(ActionSettings()).choices
@@ -55,7 +55,7 @@ def found_by(monkeypatch) -> Callable[..., dict[str, Any]]:
 
         len(CONTROLS)  # what registers itself does so first
         monkeypatch.setitem(CONTROLS._entries, "seeker", Entry("seeker", run, {"least": len}))
-        monkeypatch.setattr("agents.controls.search.search", run)
+        monkeypatch.setattr("automix.agents.contest.controls.search.search", run)
         return asked
 
     return seek
@@ -82,13 +82,13 @@ def always(action: str, cost: int) -> MixPolicy:
 
 def test_a_drawn_task_keeps_its_images_over_its_trainings_and_nothing_else(monkeypatch):
     resets: list[tuple[list[TaskSpec], list[int]]] = []
-    table_reset = agents.compare.Table.reset
+    table_reset = automix.agents.contest.compare.Table.reset
 
     def watched(table, specs, seeds):
         resets.append((list(specs), list(seeds)))
         return table_reset(table, specs, seeds)
 
-    monkeypatch.setattr(agents.compare.Table, "reset", watched)
+    monkeypatch.setattr(automix.agents.contest.compare.Table, "reset", watched)
     settings = drawn("compare.contestants=[none,random]")
     trials = compare(settings, [InlineWorker()], "cpu", None)
     assert len(resets) == 3
@@ -259,15 +259,16 @@ def test_the_best_fixed_choice_is_picked_on_tasks_of_its_own_without_the_test_sp
     def forbidden(population):
         raise AssertionError("the test split is not for picking")
 
-    monkeypatch.setattr(agents.compare, "test_scores", forbidden)
+    monkeypatch.setattr(automix.agents.contest.compare, "test_scores", forbidden)
     settings = drawn(
         "compare.validation_draws=3", "compare.contestants=[none,random,fixed:mixup@0.25]"
     )
     played: list[Match] = []
     monkeypatch.setattr(
-        "agents.validation.play_matches",
+        "automix.agents.contest.validation.play_matches",
         lambda matches, *rest, **more: (
-            played.extend(matches) or agents.compare.play_matches(matches, *rest, **more)
+            played.extend(matches)
+            or automix.agents.contest.compare.play_matches(matches, *rest, **more)
         ),
     )
     picked = pick_fixed(settings, EnvSettings(), [InlineWorker()], "cpu")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from agents.gallery import write_gallery
-from agents.gallery.forms import Form, forms_of
-from agents.gallery.scene import IMAGES, Scene, build_scene, draw_task, play
-from agents.gallery.sheet import HEAD, MARGIN, NAMES, label_words, sheet_png, title
-from automix.actions import MixAction
-from automix.errors import ConfigError, ResourceError
+from automix.agents.gallery import write_gallery
+from automix.agents.gallery.forms import Form, forms_of
+from automix.agents.gallery.scene import IMAGES, Scene, build_scene, draw_task, play
+from automix.agents.gallery.sheet import HEAD, MARGIN, NAMES, label_words, sheet_png, title
+from automix.core.errors import ConfigError, ResourceError
 from automix.mixes import MIXES
+from automix.mixing.actions import MixAction
 from automix.saliency import SALIENCY
 from tests.agents import tiny_run
 
@@ -215,7 +215,7 @@ def test_few_colours_look_like_all():
 def test_words_are_written_alike_in_strips_of_any_height(monkeypatch):
     shots, _ = play(scene(), forms_of(["none"]))
     whole = sheet_png(scene(), shots, "A caption")
-    monkeypatch.setattr("agents.gallery.sheet.STRIP", 13)
+    monkeypatch.setattr("automix.agents.gallery.sheet.STRIP", 13)
     assert sheet_png(scene(), shots, "A caption") == whole
     assert sheet_png(scene(), shots, "a caption") != whole
 
@@ -248,6 +248,6 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(name, error, 
 
 def test_more_rows_than_a_page_can_hold_are_refused(monkeypatch):
     shots, _ = play(scene(), [Form("none", MixAction.parse("none"))])
-    monkeypatch.setattr("agents.gallery.sheet.MOST_PIXELS", 100)
+    monkeypatch.setattr("automix.agents.gallery.sheet.MOST_PIXELS", 100)
     with pytest.raises(ConfigError, match="pixels high"):
         sheet_png(scene(), shots, "")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from envs import ActionCodec, ActionSettings, SurrogateWorld
+from automix.envs import ActionCodec, ActionSettings, SurrogateWorld
 from tests.agents import surrogate_runs
 
 BUDGET, ROUNDS = 10, 25

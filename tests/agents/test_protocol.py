@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.config import load_settings
-from agents.jobs import run_compare
+from automix.agents.config.compose import load_settings
+from automix.agents.jobs.run import run_compare
 
 ALL = ("none", "fixed:mixup@0.5", "fixed:cutmix@0.5p0.5", "fixed:rmix@0.5+gradient")
 FEW = ("compare.seeds=2", "compare.resamples=100", "device=cpu", "workers=1")

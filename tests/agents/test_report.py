@@ -16,18 +16,18 @@ import matplotlib
 import numpy as np
 import pytest
 
-from agents.report import words, write_report
-from agents.report.learned import learned_of
-from agents.report.run_files import read_run
-from agents.rundir import RunDirectory
-from agents.settings import CompareSettings, RunSettings
-from agents.summary import summarise
+from automix.agents.config.settings import CompareSettings, RunSettings
+from automix.agents.contest.summary import summarise
+from automix.agents.report import words, write_report
+from automix.agents.report.learned import learned_of
+from automix.agents.report.run_files import read_run
+from automix.agents.runs.rundir import RunDirectory
+from automix.core.errors import DataError
+from automix.core.files import write_json
 from automix.data.tasks import FamilySettings
-from automix.errors import DataError
-from automix.files import write_json
-from automix.trainer import TrainerSettings
-from envs.codec import ActionCodec, ActionSettings
-from envs.game import EnvSettings
+from automix.envs.codec import ActionCodec, ActionSettings
+from automix.envs.game import EnvSettings
+from automix.training.trainer import TrainerSettings
 
 HELD_OUT = 2**31
 EVERYBODY = (
@@ -494,7 +494,7 @@ def test_drawing_neither_reads_nor_moves_the_callers_matplotlib(index, run):
 
 
 def test_importing_the_report_does_not_import_matplotlib():
-    code = "import sys, agents.report; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, automix.agents.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-import agents.jobs
-import agents.journal
-from agents.jobs import resume, run_compare, run_train, train_or_resume
-from automix.errors import ConfigError, DataError
+import automix.agents.jobs.run
+import automix.agents.runs.journal
+from automix.agents.jobs.run import resume, run_compare, run_train, train_or_resume
+from automix.core.errors import ConfigError, DataError
 from tests.agents import tiny_run
 from tests.faults.killing import results_of
 
@@ -54,17 +54,17 @@ def interrupted(monkeypatch, where: Any, name: str, call: int) -> None:
 @pytest.mark.parametrize(
     ("where", "name", "call"),
     [
-        (agents.jobs, "learn", 0),
-        (agents.jobs, "save_policy", 0),
-        (agents.jobs, "search", 0),
-        (agents.journal, "append_line", 0),  # the first piece of the search
-        (agents.journal, "append_line", 3),
-        (agents.jobs, "pick_fixed", 0),
-        (agents.jobs, "compare", 0),
-        (agents.journal, "append_line", 7),
-        (agents.jobs, "save_schedule", 0),
-        (agents.jobs, "write_rule", 0),
-        (agents.jobs, "write_report", 0),
+        (automix.agents.jobs.run, "learn", 0),
+        (automix.agents.jobs.run, "save_policy", 0),
+        (automix.agents.jobs.run, "search", 0),
+        (automix.agents.runs.journal, "append_line", 0),  # the first piece of the search
+        (automix.agents.runs.journal, "append_line", 3),
+        (automix.agents.jobs.run, "pick_fixed", 0),
+        (automix.agents.jobs.run, "compare", 0),
+        (automix.agents.runs.journal, "append_line", 7),
+        (automix.agents.jobs.run, "save_schedule", 0),
+        (automix.agents.jobs.run, "write_rule", 0),
+        (automix.agents.jobs.run, "write_report", 0),
     ],
 )
 def test_it_goes_on_from_any_phase(tmp_path, monkeypatch, undisturbed, where, name, call):
@@ -85,28 +85,28 @@ def status_of(path: Path) -> dict[str, Any]:
 
 def test_what_is_on_record_is_not_done_again(tmp_path, monkeypatch, undisturbed):
     with monkeypatch.context() as patch:
-        interrupted(patch, agents.jobs, "compare", 0)
+        interrupted(patch, automix.agents.jobs.run, "compare", 0)
         with pytest.raises(KeyboardInterrupt):
             run_train(SETTINGS, tmp_path / "run")
 
     def again(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(agents.jobs, "learn", again)
-    monkeypatch.setattr("agents.lab.play_block", again)
+    monkeypatch.setattr(automix.agents.jobs.run, "learn", again)
+    monkeypatch.setattr("automix.agents.contest.controls.lab.play_block", again)
     resume(tmp_path / "run")
     assert results_of(tmp_path / "run") == undisturbed
 
 
 def test_a_signal_ends_the_epoch_and_leaves_a_checkpoint(tmp_path, monkeypatch, undisturbed):
-    real = agents.jobs.learn
+    real = automix.agents.jobs.run.learn
 
     def told(settings: Any, workers: Any, device: Any, directory: Any, stop: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return real(settings, workers, device, directory, stop)
 
     with monkeypatch.context() as patch:
-        patch.setattr(agents.jobs, "learn", told)
+        patch.setattr(automix.agents.jobs.run, "learn", told)
         with pytest.raises(SystemExit) as ended:
             run_train(SETTINGS, tmp_path / "run")
     assert ended.value.code == 143
@@ -122,7 +122,7 @@ def test_a_comparison_goes_on_from_its_directory_alone(tmp_path, monkeypatch):
     settings = tiny_run.settings(f"policy={policy}", "compare.contestants=[agent,none]")
     run_compare(settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        interrupted(patch, agents.journal, "append_line", 2)
+        interrupted(patch, automix.agents.runs.journal, "append_line", 2)
         with pytest.raises(KeyboardInterrupt):
             run_compare(settings, tmp_path / "run")
     shutil.rmtree(policy)
@@ -139,7 +139,9 @@ def tiny_run_export(tmp_path: Path) -> Path:
 
 def test_images_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    located = agents.jobs.located(tiny_run.settings("task.dataset=npz", "task.root=x.npz"))
+    located = automix.agents.jobs.run.located(
+        tiny_run.settings("task.dataset=npz", "task.root=x.npz")
+    )
     assert located.task.root == str(tmp_path / "x.npz")
 
 

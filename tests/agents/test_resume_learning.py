@@ -12,16 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from agents.agent_state import agent_state, with_replay
-from agents.checkpoints import CheckpointSettings
-from agents.learners import AGENTS
-from agents.rundir import RunDirectory
-from agents.settings import RunSettings
-from agents.training import Learned, Learning, Stopped, learn, never
-from agents.workers import InlineWorker
-from automix.errors import ConfigError, DataError
-from automix.seeding import borrowed_global_rng, set_global_rng_state
-from automix.snapshots import to_bytes
+from automix.agents.config.settings import CheckpointSettings, RunSettings
+from automix.agents.learning.agent_state import agent_state, with_replay
+from automix.agents.learning.algorithms import AGENTS
+from automix.agents.learning.training import Learned, Learning, Stopped, learn, never
+from automix.agents.parallel.workers import InlineWorker
+from automix.agents.runs.rundir import RunDirectory
+from automix.core.errors import ConfigError, DataError
+from automix.core.seeding import borrowed_global_rng, set_global_rng_state
+from automix.core.snapshots import to_bytes
 from tests.agents import surrogate_runs, tiny_run
 
 BUDGET, ROUNDS = 4, 3

@@ -11,12 +11,16 @@ from numpy.testing import assert_array_equal
 from stable_baselines3.common.distributions import MultiCategoricalDistribution
 from torch.testing import assert_close
 
-from agents.own_training import OWN_TRAINING
-from agents.own_training.rlmix import minibatch, ppo
-from agents.own_training.rlmix_policy import ImageChoices, ImageFeatures, ImagePolicy
-from automix.evaluation import test_scores as scores_of
-from automix.seeding import borrowed_global_rng, generator
-from envs.rlmix import RLMixEnv
+from automix.agents.contest.own_training import OWN_TRAINING
+from automix.agents.contest.own_training.rlmix import minibatch, ppo
+from automix.agents.contest.own_training.rlmix_policy import (
+    ImageChoices,
+    ImageFeatures,
+    ImagePolicy,
+)
+from automix.core.seeding import borrowed_global_rng, generator
+from automix.envs.rlmix.env import RLMixEnv
+from automix.training.evaluation import test_scores as scores_of
 from tests.envs.test_rlmix_env import FakeWorld
 
 PLACES, CLASSES = 6, 3
@@ -95,7 +99,7 @@ def test_a_training_that_diverges_is_an_outcome():
 def test_the_agent_updates_while_the_classifier_trains(monkeypatch):
     """With its learning rate at 0 it plays by its first weights, and the training is another."""
     first, _ = trained(epochs=5)
-    monkeypatch.setattr("agents.own_training.rlmix.LEARNING_RATE", 0.0)
+    monkeypatch.setattr("automix.agents.contest.own_training.rlmix.LEARNING_RATE", 0.0)
     idle, _ = trained(epochs=5)
     assert idle.history[:3] == first.history[:3]  # no update before the end of the second epoch
     assert idle.history[3:] != first.history[3:]
@@ -230,7 +234,7 @@ class Guess(gymnasium.Env):
 
 @pytest.mark.learning
 def test_it_learns_which_choice_an_image_wants(monkeypatch):
-    monkeypatch.setattr("agents.own_training.rlmix.LEARNING_RATE", 1e-2)
+    monkeypatch.setattr("automix.agents.contest.own_training.rlmix.LEARNING_RATE", 1e-2)
     env = Guess()
     with borrowed_global_rng(0):
         agent = ppo(env, 64, 0)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agents.config import load_settings
-from agents.jobs import run_train
-from agents.settings import RunSettings
+from automix.agents.config.compose import load_settings
+from automix.agents.config.settings import RunSettings
+from automix.agents.jobs.run import run_train
 
 WORDS = (
     "task.train_sizes=[40,60]",

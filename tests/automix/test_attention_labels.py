@@ -13,18 +13,18 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import automix.labels.attention as attention_rule
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import borrowed_global_rng, generator
 from automix.labels import LABEL_RULES, Seen, Shown, Weights
-from automix.masks import as_mask
-from automix.mixing import Mixed, MixSettings, mix_batch
-from automix.models import SMALL_TRANSFORMERS, create_classifier
-from automix.pairing import pair_batches
-from automix.presets import PRESETS
-from automix.seeding import borrowed_global_rng, generator
-from automix.stepping import loss_of
-from automix.steps import soft_losses
-from automix.targets import as_targets
+from automix.masks.pairing import pair_batches
+from automix.masks.shapes import as_mask
+from automix.masks.steps import soft_losses
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import Mixed, MixSettings, mix_batch
+from automix.mixing.presets import PRESETS
+from automix.mixing.stepping import loss_of
+from automix.mixing.targets import as_targets
+from automix.nets.create import SMALL_TRANSFORMERS, create_classifier
 from automix.training.playable import check_playable
 from tests import tiny
 from tests.references import labels as label_references

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from automix.actions import PLAIN, MixAction
-from automix.evaluation import TestScores, test_scores
-from automix.population import Population
+from automix.mixing.actions import PLAIN, MixAction
+from automix.training.evaluation import TestScores, test_scores
+from automix.training.population import Population
 from tests import tiny
 
 # pytest would take both for tests.

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.registry import Entry
+from automix.core.seeding import generator
 from automix.labels import LABEL_RULES, Seen, Shown, Weights, check_label_rule
-from automix.masks import Constant, Mask, as_mask
+from automix.masks.pairing import pair_batches
+from automix.masks.shapes import Constant, Mask, as_mask
 from automix.mixes import MIXES
-from automix.mixing import Mixed, MixSettings, label, mix_batch
-from automix.models import create_classifier
-from automix.pairing import pair_batches
-from automix.registry import Entry
-from automix.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import Mixed, MixSettings, label, mix_batch
+from automix.nets.create import create_classifier
 from tests.references import blending
 from tests.references import labels as references
 from tests.strategies import SEEDS

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automix.masks import Boxes, Cells, Constant, Dense
-from automix.pairing import PAIRINGS
+from automix.masks.pairing import PAIRINGS
+from automix.masks.shapes import Boxes, Cells, Constant, Dense
 from tests.contract import (
     FORMS,
     LAYOUTS,

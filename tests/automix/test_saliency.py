@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.mixing import mix_batch
-from automix.models import create_classifier
+from automix.core.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
+from automix.nets.create import create_classifier
+from automix.nets.stacking import frozen_running_statistics
 from automix.saliency import SALIENCY, enlarged, normalised, only_in_training
-from automix.seeding import generator
-from automix.stacking import frozen_running_statistics
 from tests.automix.saliency.planted import models_for, vit
 from tests.references import saliency as reference
 from tests.strategies import SEEDS, SIZES

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from automix.masks.steps import Step, StepLoss, soft_losses, unseen
 from automix.mixes import MIXES
-from automix.options import configured
-from automix.stepping import keeps_state
-from automix.steps import Step, StepLoss, soft_losses, unseen
+from automix.mixing.options import configured
+from automix.mixing.stepping import keeps_state
 from tests import step_contract as contract
 from tests.step_contract import CNN, LAWS, VARIETY, VIT, Case
 

@@ -11,6 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from automix.core.errors import ConfigError, DataError
+from automix.core.seeding import generator
 from automix.data.image_set import ImageSet, InMemory
 from automix.data.tasks import (
     FamilySettings,
@@ -19,8 +21,6 @@ from automix.data.tasks import (
     noisy_labels,
     stratified_split,
 )
-from automix.errors import ConfigError, DataError
-from automix.seeding import generator
 from tests.strategies import SEEDS
 
 FAMILY = FamilySettings(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from automix.actions import MixAction
 from automix.mixes import MIXES
+from automix.mixing.actions import MixAction
 from benchmarks import menu
 from benchmarks.menu import SIZES
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from stable_baselines3.common.logger import Logger
 
-from automix.seeding import borrowed_global_rng
+from automix.core.seeding import borrowed_global_rng
+from automix.envs import ActionSettings
 from benchmarks import reuse
 from benchmarks.reuse import Desk, Imagined, Log, fitted
-from envs import ActionSettings
 from tests.agents import surrogate_runs
 
 BUDGET, MEMBERS = 5, 8

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from agents.ray_messages import packed, unpacked
-from agents.vec_env import GroupVecEnv
-from agents.workers import InlineWorker
-from automix.errors import ConfigError
+from automix.agents.parallel.ray_messages import packed, unpacked
+from automix.agents.parallel.workers import InlineWorker
+from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.core.errors import ConfigError
 from benchmarks import scale
 from benchmarks.ray_crowd import Crowd, CrowdWorker
 from benchmarks.scale import GROUPS, HOSTED, MEMBERS, Driven, SleepingBlock
@@ -98,7 +98,8 @@ def test_a_worker_of_a_crowd_speaks_for_its_seat():
 
 @pytest.mark.ray
 def test_workers_of_a_crowd_work_at_the_same_time():
-    from agents.ray_session import RaySettings, ray_session
+    from automix.agents.config.settings import RaySettings
+    from automix.agents.parallel.ray_session import ray_session
     from benchmarks.ray_crowd import crowd
 
     with ray_session(RaySettings(), 1), crowd(4, 2) as workers:

@@ -8,11 +8,11 @@ import time
 import pytest
 import torch
 
-from automix.actions import MixAction
 from automix.labels import LABEL_RULES
+from automix.masks.steps import StepLoss, soft_losses
 from automix.mixes import MIXES
-from automix.models import create_classifier
-from automix.steps import StepLoss, soft_losses
+from automix.mixing.actions import MixAction
+from automix.nets.create import create_classifier
 from benchmarks import transformers
 from benchmarks.transformers import PLAIN, Alive, Cost, Size
 

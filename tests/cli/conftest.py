@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.main import main
+from automix.agents.cli.main import main
 from tests.agents import tiny_run
 
 

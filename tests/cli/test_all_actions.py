@@ -7,10 +7,10 @@ import json
 import pytest
 import yaml
 
-from agents.config import load_settings
-from agents.jobs import train_or_resume
+from automix.agents.config.compose import load_settings
+from automix.agents.jobs.run import train_or_resume
 from automix.mixes import MIXES
-from automix.policy import load_policy
+from automix.policy.policy import load_policy
 from tests.agents.tiny_run import WORDS
 
 ALL = ("env.actions.methods=[all]", "env.actions.ratios=[0.5]", "env.actions.space=flat")
@@ -24,7 +24,7 @@ def few(monkeypatch):
     list(MIXES)  # discover what there is before the copy
     few = {name: MIXES._entries[name] for name in ("none", "mixup", "cutmix", "rmix")}
     monkeypatch.setattr(MIXES, "_entries", few)
-    monkeypatch.setattr("envs.vocabulary.PRESETS", {"lumix": "cutmix:perturbed"})
+    monkeypatch.setattr("automix.envs.vocabulary.PRESETS", {"lumix": "cutmix:perturbed"})
     MIXES.register("looking_mix", guided=False, requires=("features",))(MIXES["mixup"])
 
 

@@ -268,7 +268,9 @@ def test_a_place_that_cannot_be_written_to_ends_with_code_4_before_anything_is_t
     cli, monkeypatch, command, contestants
 ):
     """Below a regular file, where not even root can write."""
-    monkeypatch.setattr("agents.jobs.start_workers", None)  # whoever trains fails otherwise
+    monkeypatch.setattr(
+        "automix.agents.jobs.run.start_workers", None
+    )  # whoever trains fails otherwise
     Path("file").write_text("", encoding="utf-8")
     words = (*WORDS, f"compare.contestants={contestants}", "--run-dir", "file/runs/x")
     outcome = cli(command, *words)
@@ -279,7 +281,7 @@ def test_a_place_that_cannot_be_written_to_ends_with_code_4_before_anything_is_t
 
 
 def test_a_disk_that_is_all_but_full_ends_with_code_4_before_anything_is_trained(cli, monkeypatch):
-    monkeypatch.setattr("agents.jobs.start_workers", None)
+    monkeypatch.setattr("automix.agents.jobs.run.start_workers", None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 2**20))
     outcome = cli("train", *WORDS)
     assert outcome.code == 4

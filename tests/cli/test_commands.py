@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import yaml
 
-from agents.catalogue import REGISTRIES
-from agents.cli import tables
-from agents.config import groups, keys, load_settings
-from agents.schema import build
-from agents.settings import RunSettings
+from automix.agents.cli import tables
+from automix.agents.cli.catalogue import REGISTRIES
+from automix.agents.config.compose import groups, keys, load_settings
+from automix.agents.config.schema import build
+from automix.agents.config.settings import RunSettings
+from automix.envs import ENV_IDS
 from automix.mixes import MIXES
-from automix.policy import load_policy
-from automix.schedule import load_schedule
-from envs import ENV_IDS
+from automix.policy.policy import load_policy
+from automix.policy.schedule import load_schedule
 from tests.agents.tiny_run import WORDS, lines
 from tests.cli.conftest import everything_below
 
@@ -261,7 +261,7 @@ def test_export_copies_what_a_training_script_needs(cli, run):
     ]
     load_policy("taken home")
     # The last line is Python that works.
-    code = outcome.out.splitlines()[-1].removeprefix("use it: automix.schedule.")
+    code = outcome.out.splitlines()[-1].removeprefix("use it: automix.policy.schedule.")
     assert code == "load_schedule('taken home').mixer(num_classes=...)"
     load_schedule("taken home").mixer(num_classes=10)
     files = json.loads(cli("export", run, "--out", "again", "--json").out)["files"]

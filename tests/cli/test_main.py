@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import agents.jobs
 import automix
-from agents.cli.main import COMMANDS
-from automix.errors import AutomixError, ConfigError, DataError, ResourceError
+import automix.agents.jobs.run
+from automix.agents.cli.main import COMMANDS
+from automix.core.errors import AutomixError, ConfigError, DataError, ResourceError
 from tests.agents import tiny_run
 from tests.faults.killing import assert_nobody_left
 
@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy_and_answers_at_once():
     code = f"""
 import sys, time
 sys.argv = ["run.py", "train", "--help"]
-from agents.cli.main import main
+from automix.agents.cli.main import main
 try:
     main()
 except SystemExit as end:
@@ -117,7 +117,7 @@ def test_each_kind_of_error_has_its_exit_code(cli, monkeypatch, error, code):
     def fail(*args):
         raise error
 
-    monkeypatch.setattr("agents.catalogue.catalogue", fail)
+    monkeypatch.setattr("automix.agents.cli.catalogue.catalogue", fail)
     outcome = cli("list")
     assert outcome.code == code
     assert outcome.error == "error: it failed"
@@ -129,7 +129,7 @@ def test_an_error_without_a_hint_is_one_line(cli, monkeypatch):
     def fail(*args):
         raise DataError("it failed")
 
-    monkeypatch.setattr("agents.catalogue.catalogue", fail)
+    monkeypatch.setattr("automix.agents.cli.catalogue.catalogue", fail)
     assert cli("list").err == "error: it failed\n"
 
 
@@ -137,7 +137,7 @@ def test_a_defect_is_one_line_too_and_a_traceback_only_with_v(cli, monkeypatch):
     def fail(*args):
         raise ValueError("over\ntwo lines")
 
-    monkeypatch.setattr("agents.catalogue.catalogue", fail)
+    monkeypatch.setattr("automix.agents.cli.catalogue.catalogue", fail)
     outcome = cli("list")
     assert outcome.code == 1
     assert outcome.error == "error: ValueError: over two lines"
@@ -157,7 +157,7 @@ def test_ctrl_c_and_sigterm_end_with_their_signals_codes(cli, monkeypatch, tmp_p
                 time.sleep(0.1)
             time.sleep(10)
 
-        monkeypatch.setattr(agents.jobs, "learn", interrupt)
+        monkeypatch.setattr(automix.agents.jobs.run, "learn", interrupt)
         run_dir = tmp_path / f"run{number}"
         outcome = cli("train", *tiny_run.WORDS, "--run-dir", run_dir)
         assert outcome.code == code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import agents.jobs
+import automix.agents.jobs.run
 from tests.agents import tiny_run
 
 
@@ -15,7 +15,7 @@ def test_it_prints_what_the_run_would_have_printed(cli, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(agents.jobs, "compare", stop)
+        patch.setattr(automix.agents.jobs.run, "compare", stop)
         early = cli("train", *tiny_run.WORDS, "--run-dir", tmp_path / "run")
     assert early.code == 130
     told = [line for line in early.err.splitlines() if line]

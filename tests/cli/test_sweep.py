@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import agents.sweep
-import agents.sweep.cost
-import agents.sweep.ray_executor
-from agents.ray_session import Capacity
-from agents.sweep import resume_sweep, run_sweep
+import automix.agents.sweep
+import automix.agents.sweep.cost
+import automix.agents.sweep.ray_executor
+from automix.agents.parallel.ray_session import Capacity
+from automix.agents.sweep import resume_sweep, run_sweep
 from tests.agents.sweep.stand_ins import WORDS, Inlines, toy
 from tests.cli.conftest import everything_below
 
@@ -23,12 +23,14 @@ SWEPT = (*WORDS, "agent.learning_rate=1e-3,2e-3")
 def no_ray(monkeypatch):
     """Trials take no time and run in this process."""
     words = {"job": toy, "executors": Inlines()}
-    monkeypatch.setattr(agents.sweep, "run_sweep", partial(run_sweep, **words))
-    monkeypatch.setattr(agents.sweep, "resume_sweep", partial(resume_sweep, **words))
+    monkeypatch.setattr(automix.agents.sweep, "run_sweep", partial(run_sweep, **words))
+    monkeypatch.setattr(automix.agents.sweep, "resume_sweep", partial(resume_sweep, **words))
 
 
 def test_a_plan_is_shown_and_no_disk_is_touched(cli, monkeypatch):
-    monkeypatch.setattr(agents.sweep.ray_executor, "capacity", lambda settings: Capacity(2, 0))
+    monkeypatch.setattr(
+        automix.agents.sweep.ray_executor, "capacity", lambda settings: Capacity(2, 0)
+    )
     shown = cli("sweep", *SWEPT, "seed=0,1,2", "--dry-run", "--json")
     assert shown.code == 0, shown.err
     plan = json.loads(shown.out)["plan"]
@@ -89,7 +91,9 @@ def test_failed_trials_end_with_code_5_and_a_way_on(cli):
     ],
 )
 def test_what_cannot_run_is_told_before_anything_starts(cli, monkeypatch, words, code, told):
-    monkeypatch.setattr(agents.sweep.ray_executor, "capacity", lambda settings: Capacity(2, 0))
+    monkeypatch.setattr(
+        automix.agents.sweep.ray_executor, "capacity", lambda settings: Capacity(2, 0)
+    )
     done = cli("sweep", *words)
     assert done.code == code
     assert told in done.error

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import agents.sweep.plan as planning
-import agents.sweep.ray_executor
-import agents.sweep.search
-from agents.ray_session import Capacity
-from agents.sweep.search import run_search
+import automix.agents.sweep.plan as planning
+import automix.agents.sweep.ray_executor
+import automix.agents.sweep.search
+from automix.agents.parallel.ray_session import Capacity
+from automix.agents.sweep.search import run_search
 from tests.agents.sweep.stand_ins import WORDS
 from tests.agents.sweep.test_tune_search import ASHA, PBT, Runner
 from tests.cli.conftest import everything_below
@@ -24,12 +24,14 @@ def run_here(monkeypatch, **facts):
     """Let searches run in this process, on the surrogate."""
     monkeypatch.setattr(planning, "check", lambda settings, learns: "cpu")
     here = partial(run_search, runners=Runner(**facts))
-    monkeypatch.setattr(agents.sweep.search, "run_search", here)
+    monkeypatch.setattr(automix.agents.sweep.search, "run_search", here)
 
 
 @pytest.mark.parametrize("search", ["asha", "pbt"])
 def test_a_plan_is_shown_and_no_disk_is_touched(cli, monkeypatch, search):
-    monkeypatch.setattr(agents.sweep.ray_executor, "capacity", lambda settings: Capacity(2, 0))
+    monkeypatch.setattr(
+        automix.agents.sweep.ray_executor, "capacity", lambda settings: Capacity(2, 0)
+    )
     shown = cli("sweep", *WORDS, RATES, f"sweep.search={search}", "--dry-run", "--json")
     assert shown.code == 0, shown.err
     plan = json.loads(shown.out)["plan"]

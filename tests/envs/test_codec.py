@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from automix.actions import PLAIN, MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.envs import ActionCodec, ActionSettings
 from automix.mixes import MIXES
-from envs import ActionCodec, ActionSettings
+from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
 
 every_space = pytest.mark.parametrize("space", worlds.SPACES)

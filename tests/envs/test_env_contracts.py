@@ -12,8 +12,8 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from numpy.testing import assert_array_equal
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from automix.errors import ConfigError
-from envs import EnvSettings, MixVectorEnv
+from automix.core.errors import ConfigError
+from automix.envs import EnvSettings, MixVectorEnv
 from tests.envs import worlds
 
 TINY: dict[str, Any] = {

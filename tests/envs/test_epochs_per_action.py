@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from automix.actions import PLAIN, MixAction
-from automix.errors import ConfigError
-from envs import EnvSettings, MixEnv, SurrogateMixEnv
-from envs.game import Game
+from automix.core.errors import ConfigError
+from automix.envs import EnvSettings, MixEnv, SurrogateMixEnv
+from automix.envs.game import Game
+from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
 from tests.envs.worlds import ScriptedWorld
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from automix.errors import ConfigError
-from envs import EnvSettings, MixEnv, MixVectorEnv, SurrogateVectorEnv
-from envs.forking import draw_fork
+from automix.core.errors import ConfigError
+from automix.envs import EnvSettings, MixEnv, MixVectorEnv, SurrogateVectorEnv
+from automix.envs.forking import draw_fork
 from tests.envs import worlds
 
 FORKING = EnvSettings(fork=True)

@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from automix.actions import MixAction, form_of
-from automix.backbone import required, supports
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.envs import ActionCodec, ActionSettings, MixVectorEnv
 from automix.mixes import MIXES
-from automix.presets import PRESETS
-from envs import ActionCodec, ActionSettings, MixVectorEnv
+from automix.mixing.actions import MixAction, form_of
+from automix.mixing.presets import PRESETS
+from automix.training.backbone import required, supports
 from tests.envs import worlds
 from tests.step_contract import CNN, VIT
 
 NETS = {"cnn": CNN, "vit": VIT}
-"""A small net of each kind that ``automix.backbone.supports`` tells of."""
+"""A small net of each kind that ``automix.training.backbone.supports`` tells of."""
 POINTS = [entry.name for entry in MIXES.entries() if entry.tags.get("points")]
 
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from automix.data.image_set import InMemory
 from automix.data.tasks import TaskFamily
-from envs import ImageWorld, MixEnv, MixVectorEnv
+from automix.envs import ImageWorld, MixEnv, MixVectorEnv
 from tests.envs import worlds
 
 NONE, CUTMIX, RMIX = np.array([0, 0, 0]), np.array([2, 2, 0]), np.array([3, 1, 2])

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from automix.actions import MixAction
+from automix.core.errors import ConfigError
 from automix.data.tasks import TaskSpec
-from automix.errors import ConfigError
-from automix.metrics import LOSS_CAP, EpochMetrics
-from automix.population import Population
-from envs import OBSERVATIONS, ActionCodec, MixEnv
-from envs.observations import DEFAULT_OBSERVATIONS, Observer, View
+from automix.envs import OBSERVATIONS, ActionCodec, MixEnv
+from automix.envs.observations import DEFAULT_OBSERVATIONS, Observer, View
+from automix.mixing.actions import MixAction
+from automix.training.metrics import LOSS_CAP, EpochMetrics
+from automix.training.population import Population
 from tests import tiny
 from tests.envs import worlds
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from automix.errors import ConfigError
-from automix.metrics import EpochMetrics
-from envs import REWARDS, Game, MixEnv, MixVectorEnv, RewardSettings
-from envs.game import EnvSettings
+from automix.core.errors import ConfigError
+from automix.envs import REWARDS, Game, MixEnv, MixVectorEnv, RewardSettings
+from automix.envs.game import EnvSettings
+from automix.training.metrics import EpochMetrics
 from tests.envs import worlds
 from tests.envs.worlds import ScriptedWorld
 

@@ -15,14 +15,14 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 from automix.data.image_set import InMemory
 from automix.data.tasks import Task, TaskSpec
-from automix.errors import ConfigError
-from automix.mixing import MixSettings
-from automix.population import Population
-from automix.seeding import generator
-from envs.rlmix import RLMixEnv
-from envs.rlmix_training import GRID, similarity
+from automix.envs.rlmix.env import RLMixEnv
+from automix.envs.rlmix.training import GRID, similarity
+from automix.mixing.batch import MixSettings
+from automix.training.population import Population
 from tests import tiny
 
 LOWEST, HIGHEST = 0, 9

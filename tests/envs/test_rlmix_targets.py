@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from automix.errors import ConfigError
-from automix.mixing import MixSettings
-from automix.population import Population
-from automix.settings import SelfAdaptiveSettings
-from envs.rlmix import RLMixEnv
-from envs.rlmix_training import BatchTraining
+from automix.core.errors import ConfigError
+from automix.envs.rlmix.env import RLMixEnv
+from automix.envs.rlmix.training import BatchTraining
+from automix.mixing.batch import MixSettings
+from automix.training.population import Population
+from automix.training.settings import SelfAdaptiveSettings
 from tests import tiny
 from tests.envs import worlds
 

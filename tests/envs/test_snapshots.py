@@ -13,12 +13,9 @@ import torch
 from gymnasium.vector import AutoresetMode
 from numpy.testing import assert_array_equal
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
-from automix.labels import LABEL_RULES
-from automix.settings import SaliencySettings, SelfAdaptiveSettings
-from automix.snapshots import from_bytes, to_bytes
-from envs import (
+from automix.core.errors import ConfigError
+from automix.core.snapshots import from_bytes, to_bytes
+from automix.envs import (
     ActionSettings,
     EnvSettings,
     ImageWorld,
@@ -28,11 +25,14 @@ from envs import (
     SurrogateMixEnv,
     SurrogateVectorEnv,
 )
-from envs.game import Game, Table
-from envs.observations import OBSERVATIONS
-from envs.rewards import REWARDS
-from envs.snapshots import generator_at
-from envs.surrogate import SurrogateWorld
+from automix.envs.game import Game, Table
+from automix.envs.observations import OBSERVATIONS
+from automix.envs.rewards import REWARDS
+from automix.envs.snapshots import generator_at
+from automix.envs.surrogate import SurrogateWorld
+from automix.labels import LABEL_RULES
+from automix.mixing.actions import MixAction
+from automix.training.settings import SaliencySettings, SelfAdaptiveSettings
 from tests import tiny
 from tests.agents.stand_ins import NoisyWorld
 from tests.envs import worlds

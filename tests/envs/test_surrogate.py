@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from automix.actions import PLAIN, MixAction
 from automix.data.tasks import TaskSpec
-from envs import ActionCodec, ActionSettings, EnvSettings, Game, MixEnv, SurrogateMixEnv
-from envs.rewards import RewardSettings
-from envs.surrogate import SurrogateVectorEnv, SurrogateWorld, gain, wanted_ratio
+from automix.envs import ActionCodec, ActionSettings, EnvSettings, Game, MixEnv, SurrogateMixEnv
+from automix.envs.rewards import RewardSettings
+from automix.envs.surrogate import SurrogateVectorEnv, SurrogateWorld, gain, wanted_ratio
+from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
 
 WORLD = SurrogateWorld()

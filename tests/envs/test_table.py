@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from automix.actions import PLAIN, MixAction
+from automix.core.errors import ConfigError
 from automix.data.tasks import TaskSpec
-from automix.errors import ConfigError
-from envs import MixVectorEnv, SurrogateVectorEnv
-from envs.game import Game, Table
-from envs.surrogate import SurrogateWorld
+from automix.envs import MixVectorEnv, SurrogateVectorEnv
+from automix.envs.game import Game, Table
+from automix.envs.surrogate import SurrogateWorld
+from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
 
 CUTMIX, RMIX = MixAction("cutmix", 0.5), MixAction("rmix", 0.25, "gradient")

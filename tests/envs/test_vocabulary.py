@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from automix.actions import MixAction
-from automix.backbone import requirements
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.envs import ActionCodec, ActionSettings, EnvSettings, MixEnv, MixVectorEnv
+from automix.envs.vocabulary import every_entry, spelled_out
 from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
-from automix.mixing import MixSettings
-from automix.presets import PRESETS
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings
+from automix.mixing.presets import PRESETS
 from automix.saliency import SALIENCY
-from automix.settings import SaliencySettings
-from envs import ActionCodec, ActionSettings, EnvSettings, MixEnv, MixVectorEnv
-from envs.vocabulary import every_entry, spelled_out
+from automix.training.backbone import requirements
+from automix.training.settings import SaliencySettings
 from tests.envs import worlds
 
 BLIND = "dropout_cnn_for_tests"
@@ -158,7 +158,7 @@ def test_a_codec_wants_names():
 def test_an_episode_plays_what_all_stands_for(monkeypatch):
     few = {name: MIXES._entries[name] for name in ("none", "cutmix", "mixup", "pointcutmix")}
     monkeypatch.setattr(MIXES, "_entries", few)
-    monkeypatch.setattr("envs.vocabulary.PRESETS", {"lumix": PRESETS["lumix"]})
+    monkeypatch.setattr("automix.envs.vocabulary.PRESETS", {"lumix": PRESETS["lumix"]})
     group = MixVectorEnv(2, worlds.image_world(), EnvSettings(actions=EVERY))
     group.reset(seed=1)
     _, _, _, _, infos = group.step(group.action_space.sample() * 0 + [[1, 0, 0], [3, 0, 0]])

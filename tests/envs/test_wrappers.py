@@ -12,8 +12,8 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from automix.errors import ConfigError
-from envs import ActionCodec, ActionSettings, BoxActions, FlatActions, SurrogateMixEnv
+from automix.core.errors import ConfigError
+from automix.envs import ActionCodec, ActionSettings, BoxActions, FlatActions, SurrogateMixEnv
 from tests.envs import worlds
 
 every_wrapper = pytest.mark.parametrize("wrapper", [FlatActions, BoxActions])

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from automix.actions import MixAction
 from automix.data.tasks import FamilySettings, TaskSpec
-from automix.metrics import LOSS_CAP, EpochMetrics
-from envs import ActionSettings, EnvSettings, ImageWorld, RewardSettings
+from automix.envs import ActionSettings, EnvSettings, ImageWorld, RewardSettings
+from automix.mixing.actions import MixAction
+from automix.training.metrics import LOSS_CAP, EpochMetrics
 from tests import tiny
 
 BUDGET = 2

@@ -107,7 +107,7 @@ def _run(
     mark: str,
     files: tuple[Path, Path],
 ) -> None:
-    from agents.cli.main import main
+    from automix.agents.cli.main import main
 
     os.setsid()
     os.chdir(folder)

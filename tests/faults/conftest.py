@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.jobs import run_train
+from automix.agents.jobs.run import run_train
 from tests.agents import tiny_run
 from tests.faults.killing import results_of
 from tests.faults.runs import WORDS

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from agents.jobs import train_or_resume
-from agents.settings import RunSettings
+from automix.agents.config.settings import RunSettings
+from automix.agents.jobs.run import train_or_resume
 
 NO_RESULTS = ("config.yaml", "log.txt", "status.json", "env.json", "command.txt")
 """Of a run: they tell how it was done, such as by how many workers."""

@@ -4,6 +4,11 @@ from importlib import import_module
 
 import torch
 
-for name in ("agents.cli.main", "agents.cli.runs", "agents.jobs", "tests.faults.trouble"):
+for name in (
+    "automix.agents.cli.main",
+    "automix.agents.cli.runs",
+    "automix.agents.jobs.run",
+    "tests.faults.trouble",
+):
     import_module(name)
 torch.set_num_threads(1)

@@ -17,10 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from agents.checkpoints import MANIFEST
-from agents.jobs import train_or_resume
-from automix.actions import MixAction
-from automix.mixing import mix_batch
+from automix.agents.jobs.run import train_or_resume
+from automix.agents.runs.checkpoints import MANIFEST
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
 from tests.agents import tiny_run
 from tests.cli.conftest import cli, everything_below, run  # noqa: F401 (fixtures)
 from tests.cli.test_bad_input import folder_of, picture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.jobs import train_or_resume
+from automix.agents.jobs.run import train_or_resume
 from tests.agents import tiny_run
 from tests.faults.commands import Command, run
 from tests.faults.killing import results_of

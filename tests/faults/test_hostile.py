@@ -19,12 +19,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from agents.checkpoints import MANIFEST
-from agents.jobs import train_or_resume
-from automix.errors import DataError
-from automix.policy import load_policy
-from automix.schedule import load_schedule
-from automix.snapshots import FORM, from_bytes
+from automix.agents.jobs.run import train_or_resume
+from automix.agents.runs.checkpoints import MANIFEST
+from automix.core.errors import DataError
+from automix.core.snapshots import FORM, from_bytes
+from automix.policy.policy import load_policy
+from automix.policy.schedule import load_schedule
 from tests.agents import tiny_run
 from tests.cli.conftest import cli, everything_below, run  # noqa: F401 (fixtures)
 from tests.faults.killing import results_of, run_killed_at

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.jobs import train_or_resume
-from agents.settings import RunSettings
-from agents.workers import start_workers
+from automix.agents.config.settings import RunSettings
+from automix.agents.jobs.run import train_or_resume
+from automix.agents.parallel.workers import start_workers
 from tests.agents import tiny_run
 from tests.faults.killing import (
     assert_nobody_left,

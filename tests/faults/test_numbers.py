@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from envs import MixVectorEnv, RewardSettings
-from envs.rewards import REWARDS
+from automix.envs import MixVectorEnv, RewardSettings
+from automix.envs.rewards import REWARDS
 from tests.agents.tiny_run import lines
 from tests.cli.conftest import cli  # noqa: F401 (a fixture)
 from tests.envs.worlds import BUDGET, image_world, settings

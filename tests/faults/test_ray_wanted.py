@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.rundir import usable_cores
+from automix.agents.parallel.machine import usable_cores
 from tests.faults.commands import run
 from tests.faults.runs import WORDS
 from tests.faults.trouble import ray_is_not_installed, ray_may_not_start

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.workers import InlineWorker
-from automix.errors import ResourceError
+from automix.agents.parallel.workers import InlineWorker
+from automix.core.errors import ResourceError
 from tests.faults.commands import Command, run
 from tests.faults.killing import results_of
 from tests.faults.runs import WORDS, status, warnings

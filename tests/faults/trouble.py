@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-import agents.training
-from agents.settings import RunSettings
-from agents.training import make_mix_block
-from envs.mix_env import MixVectorEnv
+import automix.agents.learning.training
+from automix.agents.config.settings import RunSettings
+from automix.agents.learning.training import make_mix_block
+from automix.envs.mix_env import MixVectorEnv
 
 PATIENCE_S = 240.0
 """For what takes a second where nobody else is at work; a bound, not a measure."""
@@ -58,7 +58,7 @@ class Trouble:
     def __call__(self) -> None:
         """Switch it on for the command of this process."""
         own = replace(self, driver=os.getpid())
-        agents.training.make_mix_block = partial(make_troubled_block, own)  # type: ignore[assignment]
+        automix.agents.learning.training.make_mix_block = partial(make_troubled_block, own)  # type: ignore[assignment]
 
     def strike(self) -> None:
         """Let it happen, if it is time."""
@@ -188,13 +188,13 @@ def two_trials_fail() -> None:
 
     Until there is a file ``mended`` beside the sweep.
     """
-    import agents.sweep
-    from agents.sweep import resume_sweep, run_sweep
+    import automix.agents.sweep
+    from automix.agents.sweep import resume_sweep, run_sweep
     from tests.agents.sweep.stand_ins import Inlines
 
     one_by_one: Any = {"job": fails_for_two_seeds, "executors": Inlines()}
-    agents.sweep.run_sweep = partial(run_sweep, **one_by_one)  # type: ignore[assignment]
-    agents.sweep.resume_sweep = partial(resume_sweep, **one_by_one)  # type: ignore[assignment]
+    automix.agents.sweep.run_sweep = partial(run_sweep, **one_by_one)  # type: ignore[assignment]
+    automix.agents.sweep.resume_sweep = partial(resume_sweep, **one_by_one)  # type: ignore[assignment]
 
 
 def fails_for_two_seeds(settings: RunSettings, path: Path) -> dict[str, Any]:

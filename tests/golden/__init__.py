@@ -9,8 +9,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from automix.actions import MixAction
-from automix.trainer import Trainer
+from automix.mixing.actions import MixAction
+from automix.training.trainer import Trainer
 from tests import tiny
 
 FILE = Path(__file__).with_name("tiny_training.json")

@@ -6,9 +6,9 @@ import os
 import signal
 from pathlib import Path
 
-from agents.settings import RunSettings
-from agents.sweep.job import train
-from automix.errors import AutomixError
+from automix.agents.config.settings import RunSettings
+from automix.agents.sweep.job import train
+from automix.core.errors import AutomixError
 
 
 def troubled(settings: RunSettings, path: Path) -> dict:

@@ -7,11 +7,11 @@ from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 
-from agents.rundir import RunDirectory
-from agents.settings import RunSettings
-from agents.sweep.job import Outcome, run_trial
-from automix.errors import AutomixError
-from automix.files import write_json
+from automix.agents.config.settings import RunSettings
+from automix.agents.runs.rundir import RunDirectory
+from automix.agents.sweep.job import Outcome, run_trial
+from automix.core.errors import AutomixError
+from automix.core.files import write_json
 from tests.agents import tiny_run
 
 log = logging.getLogger("automix")

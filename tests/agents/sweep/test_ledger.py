@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from agents.sweep.folder import SweepDirectory, only_attempt, open_sweep, read_sweep
-from agents.sweep.ledger import Ledger, json_lines, last_line
-from agents.sweep.plan import plan_of
-from automix.errors import AutomixError, ConfigError, DataError
+from automix.agents.sweep.folder import SweepDirectory, only_attempt, open_sweep, read_sweep
+from automix.agents.sweep.ledger import Ledger, json_lines, last_line
+from automix.agents.sweep.plan import plan_of
+from automix.core.errors import AutomixError, ConfigError, DataError
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import agents.sweep.plan as planning
-from agents.config import choices_of, groups, load_settings
-from agents.settings import RunSettings
-from agents.sweep.plan import (
+import automix.agents.sweep.plan as planning
+from automix.agents.config.compose import choices_of, groups, load_settings
+from automix.agents.config.settings import RunSettings
+from automix.agents.sweep.plan import (
     at_once_here,
     check_trials,
     default_path,
@@ -19,8 +19,8 @@ from agents.sweep.plan import (
     hash_of,
     plan_of,
 )
-from agents.sweep.settings import SweepSettings
-from automix.errors import ConfigError, ResourceError
+from automix.agents.sweep.settings import SweepSettings
+from automix.core.errors import ConfigError, ResourceError
 
 
 @pytest.mark.parametrize(

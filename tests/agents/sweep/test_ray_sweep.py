@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.ray_session import QUIET, _read_auth_anew
-from agents.sweep import resume_sweep, run_sweep
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.job import train
-from agents.sweep.ray_executor import sees
+from automix.agents.parallel.ray_session import QUIET, _read_auth_anew
+from automix.agents.sweep import resume_sweep, run_sweep
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.job import train
+from automix.agents.sweep.ray_executor import sees
 from tests.agents.sweep.ray_jobs import troubled
 from tests.agents.sweep.stand_ins import WORDS, Inlines
 from tests.cli.conftest import ctrl_c_is_heard  # noqa: F401 (a fixture)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agents.recorder import METRICS
-from agents.sweep import resume_sweep, run_sweep
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.lineage import read_schedule
+from automix.agents.learning.recorder import METRICS
+from automix.agents.sweep import resume_sweep, run_sweep
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.lineage import read_schedule
 from tests.agents.sweep.stand_ins import WORDS
 
 pytestmark = pytest.mark.ray
@@ -76,8 +76,8 @@ def test_asha_stops_the_weak_records_the_failed_and_finishes_the_best(tmp_path):
 
 
 def test_the_winner_of_asha_is_the_run_that_its_words_make(tmp_path):
-    from agents.config import load_settings
-    from agents.jobs import run_train
+    from automix.agents.config.compose import load_settings
+    from automix.agents.jobs.run import run_train
 
     path = tmp_path / "s"
     words = [*SHORT, "sweep.search=asha", "agent.learning_rate=1e-3,1e-2"]

@@ -8,10 +8,10 @@ import itertools
 import numpy as np
 import pytest
 
-from agents.settings import RunSettings
-from agents.sweep.importance import importance_of
-from agents.sweep.plan import Trial
-from agents.sweep.results import (
+from automix.agents.config.settings import RunSettings
+from automix.agents.sweep.importance import importance_of
+from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.results import (
     Row,
     Setting,
     figures_of,

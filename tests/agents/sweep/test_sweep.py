@@ -11,15 +11,15 @@ import sys
 import pytest
 import yaml
 
-import agents.sweep
-import agents.sweep.plan as planning
-from agents.sweep import resume_sweep, run_sweep
-from agents.sweep.driver import Progress
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.job import Outcome
-from agents.sweep.plan import plan_of
-from agents.sweep.screen import doing, headline
-from automix.errors import ConfigError, DataError
+import automix.agents.sweep
+import automix.agents.sweep.plan as planning
+from automix.agents.sweep import resume_sweep, run_sweep
+from automix.agents.sweep.driver import Progress
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.job import Outcome
+from automix.agents.sweep.plan import plan_of
+from automix.agents.sweep.screen import doing, headline
+from automix.core.errors import ConfigError, DataError
 from tests.agents.sweep.stand_ins import Inline, Inlines, accuracy, mended, toy
 
 WORDS = ("agent.learning_rate=1e-3,2e-3", "seed=0,1,13")
@@ -263,9 +263,9 @@ def test_a_running_trial_tells_what_it_is_at(tmp_path):
 
 
 def test_a_terminal_shows_every_running_trial(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(agents.sweep.screen, "on_a_terminal", lambda: True)
+    monkeypatch.setattr(automix.agents.sweep.screen, "on_a_terminal", lambda: True)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with agents.sweep.shown(SweepDirectory(tmp_path), "val_accuracy") as show:
+    with automix.agents.sweep.shown(SweepDirectory(tmp_path), "val_accuracy") as show:
         trials = plan_of(["agent.gamma=0.9,1.0"]).trials
         show(Progress(trials, running={trials[1].hash: 0.0}))
     err = capsys.readouterr().err

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import agents.sweep.replay
-from agents.jobs import run_train
-from agents.recorder import METRICS
-from agents.sweep import resume_sweep, run_sweep
-from agents.sweep.lineage import Schedule, Stretch, write_schedule
-from agents.sweep.replay import replay_plan_of
-from automix.errors import ConfigError
+import automix.agents.sweep.replay
+from automix.agents.jobs.run import run_train
+from automix.agents.learning.recorder import METRICS
+from automix.agents.sweep import resume_sweep, run_sweep
+from automix.agents.sweep.lineage import Schedule, Stretch, write_schedule
+from automix.agents.sweep.replay import replay_plan_of
+from automix.core.errors import ConfigError
 from tests.agents import tiny_run
 from tests.agents.sweep.stand_ins import WORDS
 
@@ -54,7 +54,7 @@ def test_one_that_was_interrupted_goes_on_without_the_schedule_it_was_given(
     tmp_path, schedule, monkeypatch
 ):
     run_sweep(words(schedule), tmp_path / "a")
-    path, real, asked = tmp_path / "b", agents.sweep.replay.learn_slice, []
+    path, real, asked = tmp_path / "b", automix.agents.sweep.replay.learn_slice, []
 
     def interrupted(*given):
         asked.append(given)
@@ -62,7 +62,7 @@ def test_one_that_was_interrupted_goes_on_without_the_schedule_it_was_given(
             raise KeyboardInterrupt
         return real(*given)
 
-    monkeypatch.setattr(agents.sweep.replay, "learn_slice", interrupted)
+    monkeypatch.setattr(automix.agents.sweep.replay, "learn_slice", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(words(schedule), path)
     assert json.loads((path / "status.json").read_text())["state"] == "interrupted"

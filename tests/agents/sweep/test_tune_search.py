@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-import agents.sweep.plan as planning
-from agents.recorder import METRICS
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.lineage import read_schedule
-from agents.sweep.search import resume_search, run_search
-from agents.sweep.search_trial import SearchTrial
-from agents.sweep.slices import name_of
-from automix.errors import AutomixError, ConfigError
+import automix.agents.sweep.plan as planning
+from automix.agents.learning.recorder import METRICS
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.lineage import read_schedule
+from automix.agents.sweep.search import resume_search, run_search
+from automix.agents.sweep.search_trial import SearchTrial
+from automix.agents.sweep.slices import name_of
+from automix.core.errors import AutomixError, ConfigError
 from tests.agents.sweep.stand_ins import result as compared
 from tests.agents.sweep.test_tune_slices import UPDATES, trainings
 from tests.agents.sweep.test_tune_slices import WORDS as PBT

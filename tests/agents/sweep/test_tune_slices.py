@@ -9,15 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from agents.recorder import METRICS
-from agents.sweep.folder import SweepDirectory
-from agents.sweep.lineage import Schedule, Stretch, read_schedule, stretches_of, write_schedule
-from agents.sweep.replay import learn_along
-from agents.sweep.search_plan import SearchPlan, search_plan_of
-from agents.sweep.search_trial import Place, SearchTrial
-from agents.sweep.slices import STATE, Slice, chain_of, folder_of, learn_slice
-from agents.training import Stopped
-from automix.errors import DataError
+from automix.agents.learning.recorder import METRICS
+from automix.agents.learning.training import Stopped
+from automix.agents.sweep.folder import SweepDirectory
+from automix.agents.sweep.lineage import (
+    Schedule,
+    Stretch,
+    read_schedule,
+    stretches_of,
+    write_schedule,
+)
+from automix.agents.sweep.replay import learn_along
+from automix.agents.sweep.search_plan import SearchPlan, search_plan_of
+from automix.agents.sweep.search_trial import Place, SearchTrial
+from automix.agents.sweep.slices import STATE, Slice, chain_of, folder_of, learn_slice
+from automix.core.errors import DataError
 from tests.agents import surrogate_runs
 
 BUDGET, UPDATES = 4, 6

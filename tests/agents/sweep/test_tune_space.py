@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agents.sweep.search_plan import search_name, search_plan_of
-from agents.sweep.space import Choice, Interval, space_of
-from automix.errors import ConfigError
+from automix.agents.sweep.search_plan import search_name, search_plan_of
+from automix.agents.sweep.space import Choice, Interval, space_of
+from automix.core.errors import ConfigError
 
 LR = "agent.learning_rate=1e-4,3e-4,1e-3"
 

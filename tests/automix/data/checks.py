@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from automix.core.errors import AutomixError, DataError
 from automix.data import DataSource, ImageSet, load
-from automix.errors import AutomixError, DataError
 
 
 @contextmanager

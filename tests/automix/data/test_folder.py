@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from automix.core.errors import ConfigError
 from automix.data import DataSource, load
 from automix.data.image_set import InMemory, OnDisk
-from automix.errors import ConfigError
 from tests.automix.data.checks import (
     class_folders,
     load_folder,

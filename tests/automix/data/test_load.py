@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from automix.core.errors import ConfigError
 from automix.data import DATASETS, DataSource, load
-from automix.errors import ConfigError
 from tests.automix.data.checks import refused
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from automix.core.errors import ConfigError, ResourceError
 from automix.data import DataSource, load, memory
-from automix.errors import ConfigError, ResourceError
 from tests.automix.data.checks import picture, refused
 
 IMAGES = np.stack([picture(seed, (6, 5)) for seed in range(4)])

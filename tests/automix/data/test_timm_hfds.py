@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from automix.core.errors import ResourceError
 from automix.data import DataSource, load, timm_hfds
-from automix.errors import ResourceError
 from tests.automix.data.checks import picture, pixels_of, refused
 
 

@@ -13,9 +13,9 @@ import scipy.io
 from PIL import Image
 from torchvision.datasets import CIFAR10, SVHN
 
+from automix.core.errors import ConfigError, ResourceError
 from automix.data import DataSource, load, timm_torch
 from automix.data.image_set import InMemory, OnDisk
-from automix.errors import ConfigError, ResourceError
 from tests.automix.data.checks import picture, pixels_of, refused, save_picture
 
 TRAIN_LABELS, TEST_LABELS = [9, 0, 3, 0], [3, 9]

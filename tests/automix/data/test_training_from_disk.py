@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from automix.actions import MixAction
 from automix.data import memory
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
-from automix.population import Population
-from automix.trainer import Trainer
+from automix.mixing.actions import MixAction
 from automix.training import feeding
+from automix.training.population import Population
+from automix.training.trainer import Trainer
 from tests import tiny
 from tests.automix.data.checks import picture, save_picture
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.masks import as_mask
+from automix.core.seeding import generator
+from automix.masks.shapes import as_mask
 from automix.mixes import MIXES, Draw
-from automix.seeding import generator
 
 CPU = torch.device("cpu")
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.actions import MixAction
+from automix.core.seeding import generator
+from automix.masks.recipes import Recipe, as_recipe
 from automix.mixes import MIXES, Draw
-from automix.mixing import Mixed, MixSettings, mix_batch
-from automix.recipes import Recipe, as_recipe
-from automix.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import Mixed, MixSettings, mix_batch
 
 SIZES = [(32, 32), (24, 40), (7, 5), (4, 4), (1, 9)]
 

@@ -11,12 +11,12 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from automix.actions import MixAction
+from automix.core.seeding import generator
+from automix.masks.pairing import pair_batches
+from automix.masks.steps import Step, StepLoss
 from automix.mixes import MIXES
-from automix.pairing import pair_batches
-from automix.population import Population
-from automix.seeding import generator
-from automix.steps import Step, StepLoss
+from automix.mixing.actions import MixAction
+from automix.training.population import Population
 from tests import tiny
 from tests.automix.mixes.drawing import noise
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.mixers.groups import grouped, regrouped
+from automix.masks.learned.groups import grouped, regrouped
 from automix.mixes.adautomix import adautomix
-from tests.automix.mixers.learning import (
+from tests.automix.masks.learned.learning import (
     Onlooker,
     begun,
     classifier,

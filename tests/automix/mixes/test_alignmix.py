@@ -8,18 +8,18 @@ import torch
 import torch.nn as nn
 from torch.testing import assert_close
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import borrowed_global_rng, generator
+from automix.masks.steps import soft_losses
 from automix.mixes import alignmix
 from automix.mixes.alignmix import distances, log_plan
-from automix.mixing import MixSettings
-from automix.models import create_classifier
-from automix.nets.pooled import PooledNet
-from automix.seeding import borrowed_global_rng, generator
-from automix.stages import stages
-from automix.steps import soft_losses
+from automix.mixing.batch import MixSettings
+from automix.nets.create import create_classifier
+from automix.nets.stages import stages
+from automix.nets.zoo.pooled import PooledNet
 from tests.automix.mixes.drawing import noise
 from tests.automix.mixes.own_steps import CLASSES, MODELS, check_training, images, made, step_of
-from tests.automix.test_stages import NETS, net_of
+from tests.automix.nets.test_stages import NETS, net_of
 
 SHARES = (0.0, 0.2, 0.5, 0.7, 0.9, 1.0)
 SEEDS = range(20)

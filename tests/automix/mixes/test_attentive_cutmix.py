@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from automix.seeding import generator
+from automix.core.seeding import generator
 from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
 from tests.references import attentive_cutmix as reference
 

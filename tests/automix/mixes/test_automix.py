@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
-from automix.mixers.groups import regrouped
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.masks.learned.groups import regrouped
 from automix.mixes import MIXES
 from automix.mixes.automix import automix
-from automix.seeding import generator
-from automix.stepping import loss_of
-from tests.automix.mixers.learning import (
+from automix.mixing.actions import MixAction
+from automix.mixing.stepping import loss_of
+from tests.automix.masks.learned.learning import (
     METHODS,
     Onlooker,
     begun,

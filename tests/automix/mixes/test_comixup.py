@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.masks.pairing import Pairs
 from automix.mixes import Draw
 from automix.mixes.comixup import Puzzle, comixup, parted, solve
-from automix.mixing import MixSettings, mix_batch
-from automix.pairing import Pairs
-from automix.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings, mix_batch
 from tests.references import comixup as twin
 
 

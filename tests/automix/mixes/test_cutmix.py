@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from automix.mixing import draw_share
-from automix.seeding import generator
+from automix.core.seeding import generator
+from automix.mixing.batch import draw_share
 from tests import contract
 from tests.contract import Case, Form, mask_of, saliency_maps
 from tests.mutants import Mutant
@@ -47,7 +47,7 @@ def test_each_mask_is_a_box_of_the_slow_twin(form):
 
 
 HERE = "automix.mixes.cutmix"
-PLACING = "automix.placing"
+PLACING = "automix.masks.placing"
 
 MUTANTS = [
     Mutant(

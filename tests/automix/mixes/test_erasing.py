@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
 from tests.automix.mixes.drawing import SIZES, boxes, mixed, noise, recipe_of
 from tests.references import warps as reference
 

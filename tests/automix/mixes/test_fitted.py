@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 from automix.labels import LABEL_RULES
-from automix.masks import Boxes
-from automix.mixing import MixSettings, mix_batch
-from automix.seeding import generator
-from automix.warps import Fitted
+from automix.masks.shapes import Boxes
+from automix.masks.warps import Fitted
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings, mix_batch
 from tests import contract
 from tests.automix.mixes.drawing import SIZES, boxes, mixed, noise, recipe_of
 from tests.references import warps as reference

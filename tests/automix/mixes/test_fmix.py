@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 from automix.mixes.fmix import FAINTEST, _amplitudes, highest, highest_there, noise
-from automix.seeding import generator
 from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
 from tests.references import fmix as reference
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 from automix.mixes.grafting import probabilities
-from automix.seeding import generator
 from tests.automix.mixes import SHARES, drawn, random_maps, realised
 from tests.references import grafting as reference
 from tests.strategies import SEEDS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from automix.errors import ConfigError
-from automix.seeding import generator
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 from tests.automix.mixes import SHARES, drawn, realised
 from tests.references import gridmix_lattice as reference
 

@@ -11,14 +11,14 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import borrowed_global_rng, generator
 from automix.mixes.hat import climbed, divergence, high_frequencies
-from automix.mixing import MixSettings
-from automix.models import create_classifier
-from automix.population import Population
-from automix.seeding import borrowed_global_rng, generator
-from automix.stepping import loss_of
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings
+from automix.mixing.stepping import loss_of
+from automix.nets.create import create_classifier
+from automix.training.population import Population
 from tests import tiny
 
 HAT = MixAction("hat", 0.5)

@@ -7,19 +7,19 @@ import torch
 import torch.nn as nn
 from torch.testing import assert_close
 
-from automix.blending import blend
-from automix.errors import ConfigError
-from automix.masks import Constant
-from automix.mixing import MixSettings
-from automix.models import create_classifier
-from automix.nets.pooled import PooledNet
-from automix.seeding import borrowed_global_rng
-from automix.stages import stages
-from automix.steps import soft_losses
+from automix.core.errors import ConfigError
+from automix.core.seeding import borrowed_global_rng
+from automix.masks.shapes import Constant
+from automix.masks.steps import soft_losses
+from automix.mixing.batch import MixSettings
+from automix.mixing.blending import blend
+from automix.nets.create import create_classifier
+from automix.nets.stages import stages
+from automix.nets.zoo.pooled import PooledNet
 from tests.automix.mixes.drawing import noise
 from tests.automix.mixes.own_steps import CLASSES, MODELS, check_training, images, made, step_of
-from tests.automix.test_stages import NETS
-from tests.automix.test_stages import net_of as net_of_kind
+from tests.automix.nets.test_stages import NETS
+from tests.automix.nets.test_stages import net_of as net_of_kind
 
 SHARES = (0.0, 0.2, 0.5, 0.7, 0.9, 1.0)
 every_model = pytest.mark.parametrize("model", MODELS)

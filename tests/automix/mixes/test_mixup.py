@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.mixing import draw_share
-from automix.seeding import generator
+from automix.core.seeding import generator
+from automix.mixing.batch import draw_share
 from tests import contract
 from tests.contract import Case, Form, mask_of, saliency_maps
 from tests.mutants import Mutant

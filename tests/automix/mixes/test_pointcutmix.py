@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.masks.pairing import pair_batches
 from automix.mixes import Draw
 from automix.mixes.pointcutmix import pointcutmix
-from automix.mixing import mix_batch
-from automix.pairing import pair_batches
-from automix.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
 from tests.automix.mixes.drawing import mixed, noise
 from tests.references import pointcutmix as reference
 

@@ -10,15 +10,15 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
-from automix.grids import spread, summed
-from automix.masks import Constant
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.masks.grids import spread, summed
+from automix.masks.shapes import Constant
+from automix.masks.transport import Moved, plan, transported
 from automix.mixes import Draw
 from automix.mixes.puzzlemix import GRIDS, energy_of, filled, puzzlemix, solve, with_pixels
-from automix.mixing import MixSettings, mix_batch
-from automix.seeding import generator
-from automix.transport import Moved, plan, transported
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings, mix_batch
 from tests.references import puzzlemix as twin
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.masks import as_mask
+from automix.core.seeding import generator
+from automix.masks.shapes import as_mask
 from automix.mixes.rmix import at_percentiles
-from automix.mixing import draw_share
-from automix.seeding import generator
+from automix.mixing.batch import draw_share
 from tests import contract
 from tests.contract import Case, Form, draw_of, mask_of, masks_of, noise_images, saliency_maps
 from tests.mutants import Mutant

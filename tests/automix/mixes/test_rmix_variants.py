@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from automix.errors import ConfigError
-from automix.mixing import draw_share
-from automix.seeding import generator
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.mixing.batch import draw_share
 from tests.automix.mixes import CPU, SHARES, drawn, pixels, random_maps, realised
 from tests.references import cells
 from tests.references import rmix as reference

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.mixers.groups import regrouped
-from automix.mixers.mix_block import JointBlock
+from automix.masks.learned.groups import regrouped
+from automix.masks.learned.mix_block import JointBlock
 from automix.mixes.samix import samix
-from tests.automix.mixers.learning import (
+from tests.automix.masks.learned.learning import (
     Onlooker,
     begun,
     classifier,

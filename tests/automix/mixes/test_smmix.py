@@ -14,20 +14,20 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import automix.mixes.smmix as module
-from automix.actions import MixAction
-from automix.attention import attended
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import borrowed_global_rng, generator
+from automix.masks.pairing import Pairs
+from automix.masks.steps import Step
 from automix.mixes import MIXES
 from automix.mixes.smmix import best_window
-from automix.mixing import MixSettings
-from automix.models import create_classifier
-from automix.nets.small_cnn import SmallCNN
-from automix.pairing import Pairs
-from automix.population import Population
-from automix.seeding import borrowed_global_rng, generator
-from automix.stepping import loss_of
-from automix.steps import Step
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings
+from automix.mixing.stepping import loss_of
+from automix.nets.attention import attended
+from automix.nets.create import create_classifier
+from automix.nets.zoo.small_cnn import SmallCNN
 from automix.training.playable import check_playable
+from automix.training.population import Population
 from tests import tiny
 from tests.automix.saliency.planted import CLASSES, SIZE, noise, token_nets
 from tests.references import smmix as reference

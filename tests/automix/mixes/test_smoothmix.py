@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.seeding import generator
+from automix.core.seeding import generator
 from tests.automix.mixes import CPU, SHARES, drawn, random_maps, realised
 from tests.references import smoothmix as reference
 

@@ -10,16 +10,16 @@ import torch
 import torch.nn as nn
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import borrowed_global_rng, generator
+from automix.masks.pairing import pair_batches
+from automix.masks.steps import Step
 from automix.mixes.style_consistency import disagreement, restyled, second_partner
-from automix.mixing import MixSettings
-from automix.models import create_classifier
-from automix.pairing import pair_batches
-from automix.population import Population
-from automix.seeding import borrowed_global_rng, generator
-from automix.stepping import drawn_step, loss_of
-from automix.steps import Step
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings
+from automix.mixing.stepping import drawn_step, loss_of
+from automix.nets.create import create_classifier
+from automix.training.population import Population
 from tests import tiny
 from tests.references import styles as reference
 

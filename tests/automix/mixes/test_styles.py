@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 from automix.mixes.amplitude_mix import InAmplitude
 from automix.mixes.mixstyle import InStatistics
-from automix.seeding import generator
 from tests.automix.mixes.drawing import mixed, noise, recipe_of
 from tests.references import styles as reference
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from automix.errors import ConfigError
-from automix.mixing import MixSettings
+from automix.core.errors import ConfigError
+from automix.mixing.batch import MixSettings
 from tests.automix.mixes import CPU, SHARES, drawn, pixels, realised
 
 SIZES = [((8, 8), 2), ((224, 224), 16), ((32, 32), 4), ((28, 28), 4), ((24, 40), 4), ((8, 6), 1)]

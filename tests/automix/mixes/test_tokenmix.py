@@ -8,15 +8,15 @@ import scipy.ndimage
 import torch
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 from automix.mixes import MIXES, Draw
 from automix.mixes.tokenmix import token_grid
-from automix.mixing import MixSettings, mix_batch
-from automix.models import create_classifier
-from automix.population import Population
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings, mix_batch
+from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
-from automix.seeding import generator
+from automix.training.population import Population
 from tests import tiny
 from tests.automix.mixes import SHARES, drawn, random_maps, realised
 from tests.automix.mixes.drawing import mixed, noise

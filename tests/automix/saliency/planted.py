@@ -11,10 +11,10 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
-from automix.backbone import required
-from automix.nets.pooled import PooledNet
+from automix.core.seeding import borrowed_global_rng, generator
+from automix.nets.zoo.pooled import PooledNet
 from automix.saliency import SALIENCY
-from automix.seeding import borrowed_global_rng, generator
+from automix.training.backbone import required
 
 CLASSES = 3
 SIZE = (8, 12)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.attention import attended, spoken_for
-from automix.backbone import check_backbone
-from automix.errors import ConfigError
-from automix.mixing import mix_batch
-from automix.models import create_classifier
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
+from automix.nets.attention import attended, spoken_for
+from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY, enlarged
-from automix.seeding import generator
+from automix.training.backbone import check_backbone
 from tests.automix.saliency.planted import CLASSES, noise, pooled, vit
 from tests.automix.training.helpers import Watch
 

@@ -7,12 +7,12 @@ import torch
 import torch.nn as nn
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
-from automix.mixing import mix_batch
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
 from automix.saliency import SALIENCY
 from automix.saliency.cam import activation_maps
-from automix.seeding import generator
 from tests.automix.saliency.planted import CLASSES, SIZE, noise, pooled, token_nets
 from tests.automix.training.helpers import Watch
 from tests.references import saliency as reference

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from automix.actions import PLAIN, MixAction
-from automix.errors import ConfigError
-from automix.mixing import mix_batch
-from automix.models import create_classifier
-from automix.population import Population
-from automix.seeding import generator
-from automix.settings import SaliencySettings
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.mixing.actions import PLAIN, MixAction
+from automix.mixing.batch import mix_batch
+from automix.nets.create import create_classifier
+from automix.training.population import Population
+from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.automix.saliency.planted import pooled
 from tests.automix.training.helpers import cohort_of, digits, epoch_of, order

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from automix.actions import PLAIN, MixAction
-from automix.errors import ConfigError
-from automix.models import create_classifier
-from automix.population import Population
+from automix.core.errors import ConfigError
+from automix.mixing.actions import PLAIN, MixAction
+from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
-from automix.settings import SaliencySettings, TeacherSettings
+from automix.training.population import Population
+from automix.training.settings import SaliencySettings, TeacherSettings
 from tests import tiny
 from tests.automix.saliency.planted import models_for
 from tests.automix.training import helpers

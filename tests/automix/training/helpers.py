@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from automix.actions import MixAction
+from automix.core.seeding import generator
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
-from automix.metrics import EpochMetrics
-from automix.population import Population
-from automix.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.training.batches.lanes import Seat
 from automix.training.cohort import Cohort
 from automix.training.epoch_log import EpochLog
-from automix.training.lanes import Seat
+from automix.training.metrics import EpochMetrics
+from automix.training.population import Population
 
 CPU = torch.device("cpu")
 FLIPS = 0.04

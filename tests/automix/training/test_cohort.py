@@ -8,10 +8,10 @@ import shutil
 import pytest
 import torch
 
-from automix.actions import PLAIN, MixAction
-from automix.population import Population
-from automix.settings import SaliencySettings
+from automix.mixing.actions import PLAIN, MixAction
 from automix.training.cohort import measured_at_once
+from automix.training.population import Population
+from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.automix.training.helpers import (
     Watch,

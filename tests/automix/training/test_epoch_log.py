@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix.seeding import generator
+from automix.core.seeding import generator
 from automix.training.epoch_log import EpochLog
 from tests.automix.training.helpers import CPU
 

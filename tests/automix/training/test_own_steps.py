@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.actions import MixAction
-from automix.errors import ConfigError
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.masks.steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
-from automix.mixing import mix_batch
-from automix.population import Population
-from automix.seeding import generator
-from automix.stepping import loss_of
-from automix.steps import Step, StepLoss, soft_losses
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
+from automix.mixing.stepping import loss_of
+from automix.training.population import Population
 from tests import tiny
 
 OWN, KEEPING, CUTMIX, NONE = "own_plain@0.5", "own_keeping@0.5", "cutmix@0.5", "none"

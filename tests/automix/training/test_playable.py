@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from automix.actions import PLAIN, MixAction
-from automix.errors import ConfigError
-from automix.mixing import MixSettings
-from automix.settings import SaliencySettings
+from automix.core.errors import ConfigError
+from automix.envs import ActionSettings, MixEnv, RewardSettings
+from automix.mixing.actions import PLAIN, MixAction
+from automix.mixing.batch import MixSettings
 from automix.training.playable import check_playable
-from envs import ActionSettings, MixEnv, RewardSettings
+from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.envs import worlds
 

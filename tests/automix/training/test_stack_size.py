@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn as nn
 
-from automix.models import create_classifier
+from automix.nets.create import create_classifier
 from automix.training import stack_size
+from automix.training.batches.task_tensors import TaskTensors
 from automix.training.stack_size import activation_bytes, largest_stack
-from automix.training.task_tensors import TaskTensors
 from tests import tiny
 from tests.automix.training.helpers import CPU
 

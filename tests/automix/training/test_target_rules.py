@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from automix.actions import PLAIN, MixAction
 from automix.labels import LABEL_RULES
-from automix.mixing import MixSettings
-from automix.population import Population
-from automix.settings import MarginSettings, SaliencySettings, SelfAdaptiveSettings
-from automix.trainer import Trainer
-from automix.training.target_memory import TargetMemory
+from automix.mixing.actions import PLAIN, MixAction
+from automix.mixing.batch import MixSettings
+from automix.training.optimising.target_memory import TargetMemory
+from automix.training.population import Population
+from automix.training.settings import MarginSettings, SaliencySettings, SelfAdaptiveSettings
+from automix.training.trainer import Trainer
 from tests import tiny
-from tests.automix.test_population import assert_same_numbers
 from tests.automix.training.helpers import (
     assert_close,
     cohort_of,
@@ -26,6 +25,7 @@ from tests.automix.training.helpers import (
     play_epoch,
     seat_of,
 )
+from tests.automix.training.test_population import assert_same_numbers
 
 DROPOUT = "dropout_vit_for_tests"
 SAME, OTHER, LONG = digits(64), digits(64, seed=4), digits(65)

@@ -1,0 +1,263 @@
+"""From command-line words to checked settings: Hydra composes, nothing is instantiated by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from automix.agents.config.schema import build, schema_of
+from automix.agents.config.settings import RunSettings
+from automix.core.errors import ConfigError, DataError, did_you_mean
+
+T = TypeVar("T")
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def load_settings(words: Sequence[str]) -> RunSettings:
+    """Compose the configuration with overrides and check it.
+
+    Args:
+        words: ``group=option`` or ``key=value``, as on the command line.
+
+    Raises:
+        ConfigError: If a group, option, key or value cannot be used.
+    """
+    for override, word in zip(_parsed(words), words, strict=True):
+        _check_override(override, word)
+    return build(RunSettings, composed(words))
+
+
+def sets(words: Sequence[str], key: str) -> bool:
+    """Return whether the words themselves set a key, rather than a file that they choose."""
+    return any(override.key_or_group == key for override in _parsed(words))
+
+
+class Choices(NamedTuple):
+    """What one word of a sweep offers."""
+
+    key: str
+    words: list[str]
+    """``key=value``, one word for each value."""
+    several: bool
+    """Whether the word was written to offer several."""
+
+
+def choices_of(words: Sequence[str]) -> list[Choices]:
+    """Split words such as ``agent=ppo,a2c`` and ``seed=range(0,5)`` into words of one value each.
+
+    The grammar is Hydra's: values with commas between them, ``choice(...)``, ``range(...)`` and,
+    for groups, ``glob(...)``.
+
+    Raises:
+        ConfigError: If a word cannot be read, offers no value or endlessly many.
+    """
+    return [_choices(override, word) for override, word in zip(_parsed(words), words, strict=True)]
+
+
+def read_section(settings: type[T], section: str, words: Sequence[str]) -> T:
+    """Build settings that are no part of a run's from words that begin with ``<section>.``.
+
+    Raises:
+        ConfigError: If a key is unknown, or a value cannot be used.
+    """
+    values: dict[str, Any] = {}
+    known = [field.name for field in fields(settings)]  # type: ignore[arg-type]
+    for override, word in zip(_parsed(words), words, strict=True):
+        key = override.key_or_group.removeprefix(f"{section}.")
+        if key not in known:
+            raise ConfigError(
+                f"{word!r}: there is no key {override.key_or_group!r}.{did_you_mean(key, known)}",
+                f"{section}: {', '.join(known)}",
+            )
+        if override.is_sweep_override():
+            raise ConfigError(f"{word!r} gives several values, wanted one")
+        values[key] = override.value()
+    try:
+        merged = OmegaConf.merge(schema_of(cast(type, settings)), values)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{section}.{_reason(error)}") from None
+    found = OmegaConf.to_container(merged, resolve=False)
+    assert isinstance(found, dict)
+    _refuse_interpolation(found, section)
+    return build(settings, found)  # type: ignore[arg-type]
+
+
+def composed(words: Sequence[str]) -> dict[str, Any]:
+    """Return the composed configuration as plain values."""
+    with _hydra():
+        try:
+            config = compose("config", overrides=list(words))
+            values = OmegaConf.to_container(config, resolve=False, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_reason(error), "python run.py config shows every key") from None
+    assert isinstance(values, dict)
+    _refuse_interpolation(values, "")
+    return values  # type: ignore[return-value]
+
+
+def settings_of(values: Any, where: str) -> RunSettings:
+    """Check the content of a ``config.yaml`` and build the settings.
+
+    Raises:
+        ConfigError: If a value cannot be used, ``where`` named.
+        DataError: If it is no such content.
+    """
+    if not isinstance(values, Mapping):
+        raise DataError(f"{where} does not hold settings", "start a run of its own")
+    _refuse_interpolation(values, "")
+    try:
+        schema = OmegaConf.structured(schema_of(RunSettings))
+        checked = OmegaConf.to_container(OmegaConf.merge(schema, values), resolve=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{where}: {_reason(error)}", "it was changed, or is of another version of automix"
+        ) from None
+    assert isinstance(checked, dict)
+    return build(RunSettings, checked)  # type: ignore[arg-type]
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the options of each config group."""
+    return {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(CONFIGS.iterdir())
+        if folder.is_dir() and any(folder.glob("*.yaml"))
+    }
+
+
+def keys(settings: type = RunSettings, prefix: str = "") -> dict[str, Any]:
+    """Return every key, dotted, with its default; sections map to None."""
+    found: dict[str, Any] = {}
+    hints = get_type_hints(settings)
+    for field in fields(settings):
+        name = prefix + field.name
+        if is_dataclass(hints[field.name]):
+            found[name] = None
+            found |= keys(hints[field.name], name + ".")
+        else:
+            found[name] = field.default
+    return found
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Start Hydra's compose API and leave none of its global state behind."""
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store("schema", node=schema_of(RunSettings))
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def _parsed(words: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    found = []
+    for word in words:
+        try:
+            found += parser.parse_overrides([word])
+        except HydraException:
+            hint = "for example agent.learning_rate=1e-3 or task=digits"
+            if word.count("=") > 1:
+                hint = "text with '=' wants quotes: 'trainer.mix.options=[\"fmix.decay=2\"]'"
+            raise ConfigError(
+                f"{word!r} is not an override, wanted key=value or group=option", hint
+            ) from None
+    return found
+
+
+def _choices(override: Override, word: str) -> Choices:
+    key = override.key_or_group
+    if not override.is_sweep_override():
+        return Choices(key, [word], several=False)
+    if not override.is_discrete_sweep():
+        raise ConfigError(
+            f"{word!r} offers endlessly many values, wanted a list of them",
+            f"for example {key}=1e-4,3e-4 or {key}=range(1,5)",
+        )
+    value = override.value()
+    if getattr(value, "shuffle", False):
+        raise ConfigError(f"{word!r}: shuffle is not offered", "the order of trials has no effect")
+    if isinstance(value, Glob):
+        # A group's options are files; for anything else there is nothing to choose from.
+        found = value.filter(groups().get(key, []))
+    else:
+        found = list(override.sweep_string_iterator())
+    if not found:
+        raise ConfigError(f"{word!r} offers no value, wanted one or more")
+    return Choices(key, [f"{key}={text}" for text in found], several=True)
+
+
+def _check_override(override: Override, word: str) -> None:
+    key = override.key_or_group
+    if override.is_add() or override.is_delete() or override.is_force_add():
+        raise ConfigError(
+            f"{word!r}: keys can neither be added nor removed", f"write {key}=value to set one"
+        )
+    if override.is_sweep_override():
+        raise ConfigError(
+            f"{word!r} gives several values, wanted one", "put a list in brackets: key=[1,2]"
+        )
+    options = groups()
+    value = override.value()
+    if key in options:
+        if value not in options[key]:  # nor is null one: a group is left out by not naming it
+            raise ConfigError(
+                f"{word!r}: there is no {key} {str(value)!r}."
+                f"{did_you_mean(str(value), options[key])}",
+                f"{key}: {', '.join(options[key])}",
+            )
+        return
+    known = keys()
+    if key not in known:
+        raise ConfigError(
+            f"{word!r}: there is no key {key!r}.{_guess(key)}",
+            "python run.py config shows every key",
+        )
+    if known[key] is None:
+        first = next(name for name in known if name.startswith(f"{key}."))
+        raise ConfigError(
+            f"{word!r}: {key!r} is a section, wanted one of its keys", f"for example {first}=value"
+        )
+
+
+def _guess(key: str) -> str:
+    """Return the closest key: same last word, else near in its section, else anywhere."""
+    known = [name for name, default in keys().items() if default is not None]
+    section, _, last = key.rpartition(".")
+    same_last = [name for name in known if name.rpartition(".")[2] == last]
+    if same_last:
+        return f" Did you mean {same_last[0]!r}?"
+    near = [name for name in known if section and name.startswith(section + ".")]
+    return did_you_mean(key, near) or did_you_mean(key, [*groups(), *known])
+
+
+def _reason(error: Exception) -> str:
+    """Return the one line of a Hydra error that says what is wrong."""
+    cause = error.__cause__ or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    key = next((line.partition(": ")[2] for line in lines if line.startswith("full_key: ")), "")
+    return f"{key}: {lines[0]}" if key else (lines[0] if lines else type(cause).__name__)
+
+
+def _refuse_interpolation(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_interpolation(item, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_interpolation(item, where)
+    elif isinstance(value, str) and "${" in value:
+        raise ConfigError(f"{where} is {value!r}: interpolation is not offered", "write the value")

@@ -1,0 +1,1 @@
+"""Who is better: contestants played against each other on held-out tasks."""

@@ -1,0 +1,339 @@
+"""Play contestants against each other on held-out tasks.
+
+All contestants meet the same tasks with the same initial weights, batches and mixing draws, so
+every difference is paired. The test split is read once, after the last epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from automix.agents.config.draws import cell_of
+from automix.agents.config.settings import RunSettings, held_out_specs
+from automix.agents.contest.contestants import Contestant, Player, contestants_of
+from automix.agents.contest.controls import Found
+from automix.agents.contest.own_training import OWN_TRAINING
+from automix.agents.parallel.workers import State, Worker
+from automix.agents.runs.halfway import Halfway
+from automix.agents.runs.journal import Journal
+from automix.agents.runs.progress import progress
+from automix.core.errors import ConfigError, DataError
+from automix.core.seeding import derived_seed
+from automix.data.tasks import FamilySettings, TaskSpec
+from automix.envs.codec import ActionCodec, ActionSettings
+from automix.envs.game import EnvSettings, ImageWorld, Table
+from automix.envs.observations import Observer
+from automix.envs.rewards import RewardSettings
+from automix.mixing.actions import MixAction
+from automix.policy.policy import MixPolicy
+from automix.training.evaluation import TestScores, test_scores
+from automix.training.metrics import EpochMetrics
+from automix.training.population import Population
+from automix.training.settings import TrainerSettings
+
+Trial = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """One task that contestants meet.
+
+    Attributes:
+        spec: The task.
+        task: What trials call it: its kind, or the cell that a drawn task is shown in.
+        trainings: How often each contestant trains it, each time with other initial weights,
+            batches and mixing draws.
+        scored: Whether the test split is read in the end.
+    """
+
+    spec: TaskSpec
+    task: str
+    trainings: int = 1
+    scored: bool = True
+
+    def seed(self, purpose: str, training: int) -> int:
+        """Return the seed of one training for a purpose."""
+        # The first is named as where there is one only, so that more add to it.
+        repeat = (training,) if training else ()
+        return derived_seed(self.spec.seed, purpose, self.spec.kind, *repeat)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """One training at its end, before it is written down."""
+
+    contestant: Contestant
+    training: int
+    score: TestScores | None
+    history: Sequence[EpochMetrics]
+    mixes: Sequence[str]
+    seen: Sequence[np.ndarray]
+
+
+def compare(
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    policy: MixPolicy | None,
+    found: Mapping[str, Found] | None = None,
+    journal: Journal | None = None,
+) -> list[Trial]:
+    """Play every contestant on every held-out task; return one record a trial.
+
+    Args:
+        settings: Of the run.
+        workers: Share the tasks.
+        device: Where classifiers train.
+        policy: Plays as ``agent``.
+        found: What the controls among the contestants found.
+        journal: Of the run; finished tasks are on record there.
+
+    Raises:
+        AutomixError: As ``env_of`` does.
+    """
+    env = env_of(policy, settings)
+    menu = ActionCodec(env.actions).choices
+    contestants = contestants_of(settings.compare.contestants, menu, found)
+    matches = matches_of(settings)
+    return play_matches(
+        matches, contestants, env, settings, workers, device, policy, journal=journal
+    )
+
+
+def matches_of(settings: RunSettings) -> list[Match]:
+    """Return what is compared on."""
+    drawn = settings.compare.draws > 0
+    return [
+        Match(
+            spec=spec,
+            task=cell_of(spec, settings.task) if drawn else spec.kind,
+            trainings=settings.compare.seeds if drawn else 1,
+        )
+        for kind in held_out_specs(settings.compare, settings.task)
+        for spec in kind
+    ]
+
+
+def play_matches(
+    matches: Sequence[Match],
+    contestants: Sequence[Contestant],
+    env: EnvSettings,
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    policy: MixPolicy | None = None,
+    what: str = "comparing",
+    journal: Journal | None = None,
+) -> list[Trial]:
+    """Share matches out to the workers; return their trials in the order of the matches."""
+    items = [
+        (settings.task, settings.trainer, env, device, contestants, policy, match)
+        for match in matches
+    ]
+    with progress(what, len(items)) as tick:
+        groups = (journal or Journal()).map(what, workers, play_group, items, tick)
+    return [trial for group in groups for trial in group]
+
+
+def play_group(
+    state: State,
+    task: FamilySettings,
+    trainer: TrainerSettings,
+    env: EnvSettings,
+    device: str,
+    contestants: Sequence[Contestant],
+    policy: MixPolicy | None,
+    match: Match,
+    halfway: Halfway = Halfway(),  # noqa: B008 (frozen)
+) -> list[Trial]:
+    """Train a task's classifiers for each contestant, side by side, and score them."""
+    world = _world(task, trainer, device)
+    together = [contestant for contestant in contestants if contestant.kind != "own"]
+    ended = [*_play_together(world, env, together, policy, match, halfway)] if together else []
+    for contestant in contestants:
+        if contestant.kind == "own":
+            ended += _train_alone(world, contestant, match)
+    place = {contestant.name: number for number, contestant in enumerate(contestants)}
+    ended.sort(key=lambda end: (end.training, place[end.contestant.name]))
+    return [_trial(end, match) for end in ended]
+
+
+def _play_together(
+    world: ImageWorld,
+    env: EnvSettings,
+    contestants: Sequence[Contestant],
+    policy: MixPolicy | None,
+    match: Match,
+    halfway: Halfway,
+) -> Iterator[_Ended]:
+    """Train for all who choose epoch by epoch: a game for each training, at one table."""
+    table = Table(world, env, len(contestants), match.trainings)
+    menu = ActionCodec(env.actions).choices
+    who = [(c, training) for training in range(match.trainings) for c in contestants]
+    players = [c.player(menu, policy, match.seed("players", training)) for c, training in who]
+    seeds = [match.seed("trial", training) for training in range(match.trainings)]
+    shown, saver = _begun(table, players, match, seeds, halfway), halfway.saver()
+    for epoch in range(len(shown) - 1, world.budget):
+        actions = _asked(players, shown[-1], epoch % env.epochs_per_action == 0)
+        turns = table.play(actions, epochs=1)
+        shown.append(np.concatenate([turn.observations for turn in turns]))
+        if saver.due():
+            saver.save({"table": table.snapshot(), "shown": shown})
+    decisions = np.stack(shown[:-1])[:: env.epochs_per_action]
+    scores = _scores(table.training, match)
+    histories = [history for game in table.games for history in game.histories]
+    plays = [mixes for game in table.games for mixes in game.plays]
+    for m, (contestant, training) in enumerate(who):
+        yield _Ended(contestant, training, scores[m], histories[m], plays[m], [*decisions[:, m]])
+
+
+def _begun(
+    table: Table, players: Sequence[Player], match: Match, seeds: Sequence[int], halfway: Halfway
+) -> list[np.ndarray]:
+    """Start the trainings, or go on with them; return all observations (k, d) until now."""
+    state = halfway.state()
+    if state is None:
+        return [table.reset([match.spec] * match.trainings, seeds)]
+    table.restore(state["table"])
+    shown: list[np.ndarray] = state["shown"]
+    # Players remember what they were shown.
+    every = table.games[0].settings.epochs_per_action
+    for epoch, observations in enumerate(shown[:-1]):
+        _asked(players, observations, epoch % every == 0)
+    return shown
+
+
+def _asked(players: Sequence[Player], shown: np.ndarray, due: bool) -> list[MixAction]:
+    """Return what each player does about its row of the observations (k, d)."""
+    return [player.act(row, due) for player, row in zip(players, shown, strict=True)]
+
+
+def _train_alone(world: ImageWorld, contestant: Contestant, match: Match) -> Iterator[_Ended]:
+    """Let a contestant train by itself, from the seeds that all others have."""
+    train = OWN_TRAINING[contestant.name]
+    for training in range(match.trainings):
+        done = train(world, match.spec, match.seed("trial", training))
+        (score,) = _scores(done.population, match)
+        yield _Ended(contestant, training, score, done.history, done.mixes, ())
+
+
+def _scores(population: Any, match: Match) -> Sequence[TestScores | None]:
+    assert isinstance(population, Population)
+    return test_scores(population) if match.scored else [None] * population.members
+
+
+def _trial(end: _Ended, match: Match) -> Trial:
+    """Return the record of one training."""
+    history = end.history
+    trial = {
+        "contestant": end.contestant.name,
+        "kind": end.contestant.kind,
+        "task": match.task,
+        "train_size": match.spec.train_size,
+        "label_noise": match.spec.label_noise,
+        "seed": match.spec.seed,
+        "training": end.training,
+        "val_accuracy": history[-1].val_accuracy,
+        "mixes": list(end.mixes),
+        "val_curve": [round(m.val_accuracy, 6) for m in history],
+        "partner_share": [round(m.partner_share, 6) for m in history[1:]],
+        "forward_passes": sum(m.forward_passes for m in history),
+        "backward_passes": sum(m.backward_passes for m in history),
+        "diverged": history[-1].diverged,
+    }
+    if end.score is not None:
+        trial["test_accuracy"] = end.score.accuracy
+        trial["test_ece"] = end.score.calibration_error
+        trial["test_top5"] = end.score.top5_accuracy
+    if end.contestant.kind == "agent":
+        # What its choices can be explained by.
+        trial["observations"] = [[round(float(x), 6) for x in row] for row in end.seen]
+    return trial
+
+
+def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
+    """Return the interface that a policy was learned with, or the one that is offered.
+
+    Raises:
+        ConfigError: If ``agent`` is to play and there is no policy, or if the policy was learned
+            with other actions than the settings offer.
+        DataError: If this version does not know the policy's observations or actions.
+    """
+    offered = settings.env
+    if policy is None:
+        if "agent" in settings.compare.contestants:
+            raise ConfigError(
+                "the contestant 'agent' has no policy",
+                "give one with policy=runs/<name>/export, or name others in compare.contestants",
+            )
+        return replace(offered, reward=RewardSettings())
+    form = policy.form
+    try:
+        actions = ActionSettings(
+            methods=form.methods,
+            ratios=form.ratios,
+            saliency=form.saliency,
+            space=form.space,  # type: ignore[arg-type]
+        )
+        codec = ActionCodec(actions)
+        sizes = Observer(form.observations, codec).sizes
+    except ConfigError as error:
+        raise DataError(f"the policy cannot be asked: {error.message}", error.hint) from None
+    if sizes != tuple(form.observation_sizes):
+        raise DataError(
+            f"the policy cannot be asked: its observations have sizes "
+            f"{list(form.observation_sizes)}, here they have {list(sizes)}",
+            "use the version of automix that it was exported with; policy.json names it",
+        )
+    _refuse_other_actions(actions, offered.actions)
+    return EnvSettings(
+        actions=actions,
+        observations=form.observations,
+        epochs_per_action=form.epochs_per_action,
+    )
+
+
+def _refuse_other_actions(learned: ActionSettings, offered: ActionSettings) -> None:
+    """Refuse actions that somebody offers and that a policy was not learned with.
+
+    The default stands for nothing in particular: then the policy's own menu is played.
+    """
+    names = ("methods", "ratios", "saliency")
+    differences = [
+        f"{name} it {difference}"
+        for name in names
+        if (difference := _difference(getattr(learned, name), getattr(offered, name)))
+    ]
+    untold = all(getattr(offered, name) == getattr(ActionSettings(), name) for name in names)
+    if differences and not untold:
+        fitting = " ".join(f"env.actions.{n}={_as_override(getattr(learned, n))}" for n in names)
+        raise ConfigError(
+            f"the policy was learned with other actions than env.actions offers: in "
+            f"{'; in '.join(differences)}",
+            f"set {fitting}, or leave env.actions out",
+        )
+
+
+def _difference(learned: Sequence[Any], offered: Sequence[Any]) -> str:
+    """Return which entries one has more than the other, in words."""
+    more = [str(value) for value in learned if value not in offered]
+    less = [str(value) for value in offered if value not in learned]
+    parts = [f"has {', '.join(more)} more"] if more else []
+    parts += [f"lacks {', '.join(less)}"] if less else []
+    return " and ".join(parts)
+
+
+def _as_override(values: Sequence[Any]) -> str:
+    # YAML reads a bare off as false.
+    return f"[{','.join(repr(v) if v == 'off' else str(v) for v in values)}]"
+
+
+@lru_cache(maxsize=1)
+def _world(task: FamilySettings, trainer: TrainerSettings, device: str) -> ImageWorld:
+    """Return the world of a worker; building it reads the images."""
+    return ImageWorld(task, trainer, device)

@@ -1,0 +1,130 @@
+"""Everybody who can play: the agent, schedules by hand or from a search, fixed choices, others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from automix.agents.contest.controls import CONTROLS, Found
+from automix.agents.contest.own_training import OWN_TRAINING
+from automix.agents.contest.schedules import SCHEDULES, progress_of
+from automix.core.errors import ConfigError, did_you_mean
+from automix.core.seeding import generator
+from automix.mixing.actions import MixAction
+from automix.policy.policy import MixPolicy
+from automix.policy.schedule import MixSchedule
+
+Kind = Literal["agent", "fixed", "random", "schedule", "control", "own"]
+
+FIXED = "fixed"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One who decides, by name; rebuilt in every worker.
+
+    Attributes:
+        name: ``agent``, a schedule, a control, one with a training of its own, or
+            ``fixed:<method>@<ratio>[+<saliency>]``.
+        kind: What reports group it by.
+        found: The schedule that a control found.
+    """
+
+    name: str
+    kind: Kind
+    found: tuple[MixAction, ...] = ()
+
+    @property
+    def fixed(self) -> MixAction | None:
+        """The action that it plays whatever it sees, if it is a fixed one."""
+        kind, _, action = self.name.partition(":")
+        return MixAction.parse(action) if kind == FIXED else None
+
+    def player(self, menu: Sequence[MixAction], policy: MixPolicy | None, seed: int) -> Player:
+        """Return who plays one trial."""
+        return Player(self, menu, policy, seed)
+
+
+class Player:
+    """A contestant in one trial, with its own generator."""
+
+    def __init__(
+        self,
+        contestant: Contestant,
+        menu: Sequence[MixAction],
+        policy: MixPolicy | None,
+        seed: int,
+    ) -> None:
+        self._contestant, self._menu = contestant, menu
+        self._policy = policy.player() if policy else None
+        self._found = MixSchedule(contestant.found) if contestant.found else None
+        self._rng = generator(seed, "player", contestant.name)
+
+    def act(self, observation: np.ndarray, due: bool = True) -> MixAction:
+        """Choose for one observation (d,), whose first entry is progress.
+
+        A policy that was learned with several epochs to an action is asked when one is due.
+        """
+        name, fixed = self._contestant.name, self._contestant.fixed
+        if self._contestant.kind == "agent":
+            assert self._policy is not None
+            if due:
+                self._last = self._policy.action(observation)
+            return self._last
+        if fixed:
+            return fixed
+        if self._found:
+            return self._found.at(progress_of(observation))
+        return SCHEDULES[name](progress_of(observation), menu=self._menu, rng=self._rng)
+
+
+def contestants_of(
+    names: Sequence[str],
+    menu: Sequence[MixAction],
+    found: Mapping[str, Found] | None = None,
+) -> list[Contestant]:
+    """Resolve names; ``fixed`` alone stands for every mix of the menu.
+
+    Args:
+        names: Of contestants.
+        menu: What ``fixed`` stands for.
+        found: What the controls among them found; needed to play, not to check names.
+
+    Raises:
+        ConfigError: If a name is unknown or comes twice.
+    """
+    schedules = {name: tuple(one.schedule) for name, one in (found or {}).items()}
+    resolved: list[Contestant] = []
+    for name in names:
+        if name == FIXED:
+            resolved += [
+                Contestant(f"{FIXED}:{action}", "fixed") for action in menu if action.mixes
+            ]
+        elif name in CONTROLS:
+            resolved.append(Contestant(name, "control", schedules.get(name, ())))
+        else:
+            resolved.append(_contestant(name))
+    doubles = {c.name for c in resolved if [d.name for d in resolved].count(c.name) > 1}
+    if doubles:
+        raise ConfigError(f"compare.contestants names {', '.join(sorted(doubles))} twice")
+    return resolved
+
+
+def _contestant(name: str) -> Contestant:
+    if name == "agent":
+        return Contestant(name, "agent")
+    if name.startswith(f"{FIXED}:"):
+        action = MixAction.parse(name.partition(":")[2])
+        return Contestant(f"{FIXED}:{action}" if action.mixes else "none", "fixed")
+    if name in OWN_TRAINING:
+        return Contestant(name, "own")
+    if name not in SCHEDULES:
+        known = ["agent", FIXED, *SCHEDULES, *CONTROLS, *OWN_TRAINING]
+        raise ConfigError(
+            f"{name!r} is not a contestant.{did_you_mean(name, known)}",
+            f"known: {', '.join(known)}, fixed:<method>@<ratio>[+<saliency>]",
+        )
+    return Contestant(name, SCHEDULES.entry(name).tags["kind"])  # type: ignore[arg-type]

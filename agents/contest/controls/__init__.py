@@ -1,0 +1,57 @@
+"""Ways to find a schedule without an agent, given as many classifier epochs as the agent had.
+
+To add one, write a file here. A control has the signature ``control(lab, epochs) -> Found``: it
+plays trainings in the lab, spends at most the classifier epochs that it is given, and judges by
+validation accuracy alone. The tag ``least`` tells how many trainings it needs to say anything, of
+a menu of so many choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from automix.agents.contest.controls.lab import Lab
+from automix.core.errors import ConfigError
+from automix.core.registry import Registry
+from automix.mixing.actions import MixAction
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to."""
+
+    schedule: Sequence[MixAction]
+    """Open loop: entry ``int(progress * len(schedule))`` is played. One entry is a fixed choice."""
+    classifier_epochs: int
+    """Spent on searching."""
+    passes: int
+    """Samples sent forward and backward through classifiers for it."""
+
+
+Control = Callable[[Lab, int], Found]
+"""(lab, classifier epochs it may spend) -> schedule."""
+
+CONTROLS: Registry[Control] = Registry("control", __name__)
+
+
+def trainings_within(name: str, lab: Lab, epochs: int) -> int:
+    """Return how many whole trainings a control may play.
+
+    Raises:
+        ConfigError: If they are too few for it; the smallest useful number is named.
+    """
+    least: Callable[[int], int] = CONTROLS.entry(name).tags["least"]  # type: ignore[assignment]
+    needed = least(len(lab.menu)) * lab.budget
+    if epochs < needed:
+        raise ConfigError(
+            f"the control {name!r} may spend {epochs} classifier epochs, wanted {needed} or more",
+            f"with {len(lab.menu)} choices and {lab.budget} epochs a training, {needed} is one "
+            "round of it",
+        )
+    return epochs // lab.budget
+
+
+def found(lab: Lab, schedule: Sequence[MixAction]) -> Found:
+    """Return a schedule with what the lab has spent on finding it."""
+    return Found(tuple(schedule), lab.epochs, lab.passes)

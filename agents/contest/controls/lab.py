@@ -1,0 +1,221 @@
+"""Where searches for a schedule play trainings, on tasks that the agent could have met too.
+
+A lab counts what it plays: searching at equal compute means as many classifier epochs as the agent
+spent on learning, and judging by what the agent is paid for. The test split is never read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from automix.agents.config.settings import RaySettings
+from automix.agents.parallel.workers import State, Worker
+from automix.agents.runs.halfway import Halfway
+from automix.agents.runs.journal import Journal
+from automix.data.tasks import TaskSpec
+from automix.envs.game import World
+from automix.envs.mix_env import draw_start
+from automix.envs.rewards import REWARDS
+from automix.mixing.actions import MixAction
+from automix.policy.schedule import MixSchedule
+from automix.training.metrics import EpochMetrics
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training is before anything is decided."""
+
+    spec: TaskSpec
+    seed: int
+    """Of weights, batches and mixing draws: trainings of one start differ in their actions only."""
+
+
+@dataclass(frozen=True)
+class WorldMaker:
+    """How to build a world; small, so that it travels to workers, and the world stays there."""
+
+    make: Callable[..., World]
+    """Importable by name, such as ``automix.envs.game.ImageWorld``."""
+    arguments: tuple[Any, ...]
+    """Hashable, as frozen settings are."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How a lab's work may be spread; changes results in last digits at most."""
+
+    together: int = 32
+    """Trainings that are held in memory at once, by each worker."""
+    device: str = "cpu"
+    ray: RaySettings = field(default_factory=RaySettings)
+    """Where searches that need Ray find it."""
+
+
+class Lab:
+    """What a search may use, and what it has used.
+
+    Args:
+        worlds: Where tasks and trainings come from.
+        menu: The agent's choices, each once.
+        seed: Of this search: of the tasks that it draws, and of its own draws.
+        workers: Who trains.
+        shares: How the work is spread.
+        reward: What a training is judged by: the name of the agent's reward, for a whole episode.
+        on_epochs: Told how many classifier epochs more are spent.
+        journal: Of the run, and how this search is called in it; what has been played is on record.
+
+    Attributes:
+        menu: The agent's choices.
+        budget: Epochs of one training.
+        rng: Generator of this search.
+        epochs: Classifier epochs spent so far.
+        passes: Samples sent forward and backward through classifiers so far.
+    """
+
+    def __init__(
+        self,
+        worlds: WorldMaker,
+        menu: Sequence[MixAction],
+        seed: int,
+        workers: Sequence[Worker],
+        shares: Shares | None = None,
+        reward: str = "final_accuracy",
+        on_epochs: Callable[[int], None] = lambda epochs: None,
+        journal: tuple[Journal, str] | None = None,
+    ) -> None:
+        self.worlds, self.menu, self.seed = worlds, tuple(menu), seed
+        self.rng = np.random.default_rng(seed)
+        self.shares = shares or Shares()
+        self.workers, self._reward = workers, reward
+        self._world = world_of(worlds)
+        self.budget = self._world.budget
+        self.epochs = self.passes = 0
+        self._on_epochs = on_epochs
+        self._journal, self._name = journal or (Journal(), "")
+        self._played = 0
+
+    def draw(self, count: int) -> list[Start]:
+        """Draw starts as the agent's environment does."""
+        return [Start(*draw_start(self._world, self.rng)) for _ in range(count)]
+
+    def play(self, starts: Sequence[Start], schedules: Sequence[Sequence[MixAction]]) -> np.ndarray:
+        """Train once for every start and schedule.
+
+        Args:
+            starts: n of them.
+            schedules: k of them, open loop: entry ``int(progress * len(schedule))`` is played.
+
+        Returns:
+            (n, k) float64: what each earned, unscaled. With ``final_accuracy`` the validation
+            accuracy after the last epoch, 0 where a training diverged.
+        """
+        pairs = [(start, schedule) for start in starts for schedule in schedules]
+        alone = self.play_each([start for start, _ in pairs], [own for _, own in pairs])
+        return alone.reshape(len(starts), len(schedules))
+
+    def play_each(
+        self, starts: Sequence[Start], schedules: Sequence[Sequence[MixAction]]
+    ) -> np.ndarray:
+        """Train once for every pair of a start and its own schedule; return (n,) as ``play`` does.
+
+        What has equally many images is trained together, whoever the start belongs to: a few
+        trainings at a time are two to three times slower.
+        """
+        blocks = self._blocks([start.spec for start in starts])
+        items = [
+            (
+                self.worlds,
+                [starts[i] for i in block],
+                [tuple(schedules[i]) for i in block],
+                self._reward,
+            )
+            for block in blocks
+        ]
+        # Told as they end; which one it was does not matter to the sum.
+        sizes = iter([len(block) * self.budget for block in blocks])
+        played = self._journal.map(
+            f"{self._name}/{self._played}",
+            self.workers,
+            play_block,
+            items,
+            lambda: self._on_epochs(next(sizes)),
+        )
+        self._played += 1
+        earned = np.zeros(len(starts))
+        for block, (scores, passes) in zip(blocks, played, strict=True):
+            earned[block] = scores
+            self.epochs += len(block) * self.budget
+            self.passes += passes
+        return earned
+
+    def count(self, epochs: int, passes: int) -> None:
+        """Add to what is spent: for trainings that were played elsewhere."""
+        self.epochs += epochs
+        self.passes += passes
+        self._on_epochs(epochs)
+
+    def _blocks(self, specs: Sequence[TaskSpec]) -> list[list[int]]:
+        """Return positions that train together, those that take longest first."""
+        sizes = [self._world.train_size(spec) for spec in specs]
+        order = sorted(range(len(specs)), key=lambda i: -sizes[i])
+        blocks = []
+        for _, same in groupby(order, key=lambda i: sizes[i]):
+            group = list(same)
+            # In equal parts: a small rest would be slow.
+            parts = -(-len(group) // self.shares.together)
+            blocks += [part.tolist() for part in np.array_split(group, parts)]
+        return blocks
+
+
+def play_block(
+    state: State,
+    worlds: WorldMaker,
+    starts: Sequence[Start],
+    schedules: Sequence[Sequence[MixAction]],
+    reward: str,
+    halfway: Halfway = Halfway(),  # noqa: B008 (frozen)
+) -> tuple[list[float], int]:
+    """Train one classifier for each start and schedule, side by side; importable by name.
+
+    Returns:
+        What each earned, and samples sent forward and backward.
+    """
+    world = world_of(worlds)
+    training = world.start([start.spec for start in starts])
+    begun, saver = halfway.state(), halfway.saver()
+    if begun:
+        training.restore(begun["training"])
+        first, last = ([EpochMetrics(**own) for own in begun[key]] for key in ("first", "last"))
+        passes = begun["passes"]
+    else:
+        first = last = training.reset([start.seed for start in starts])
+        passes = sum(r.forward_passes + r.backward_passes for r in first)
+    courses = [MixSchedule(schedule) for schedule in schedules]
+    orders = [
+        [course.at(epoch / world.budget) for course in courses] for epoch in range(world.budget)
+    ]
+    # Nobody looks until the end, so epochs of equal actions need one measurement together.
+    for actions, group in groupby(orders[last[0].epoch :]):
+        last = training.run_epoch(actions, len(list(group)))
+        passes += sum(r.forward_passes + r.backward_passes for r in last)
+        if saver.due():
+            records = {"first": [*map(vars, first)], "last": [*map(vars, last)]}
+            saver.save({"training": training.snapshot(), "passes": passes, **records})
+    # Rewards for a gain add up to the gain of the whole episode.
+    paid = REWARDS[reward]
+    return [
+        paid(before, after, True, world.num_classes)
+        for before, after in zip(first, last, strict=True)
+    ], passes
+
+
+@lru_cache(maxsize=1)
+def world_of(worlds: WorldMaker) -> World:
+    """Return the world of this process; building it reads the images."""
+    return worlds.make(*worlds.arguments)

@@ -1,0 +1,180 @@
+"""Population Based Training with Ray Tune, its schedule replayed."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from automix.agents.contest.controls import CONTROLS, Found, found, trainings_within
+from automix.agents.contest.controls.lab import Lab, Start
+from automix.agents.contest.controls.strain import Strain
+from automix.agents.parallel.machine import usable_cores
+from automix.agents.parallel.ray_session import ray_session
+from automix.agents.parallel.ray_tuning import in_order, quiet_tune, seeded
+from automix.agents.parallel.workers import keep_memory
+from automix.core.errors import AutomixError
+from automix.core.seeding import borrowed_global_rng
+from automix.mixing.actions import MixAction
+
+TRIALS = 16
+"""The population; more where there are epochs for more tasks than a trial may hold."""
+TASKS = 128
+"""The most that a trial trains at once: each of its steps is some overhead of Ray's, and its
+classifiers stay in memory."""
+DECISIONS = 5
+"""Times in a training that the weak may copy the strong, about."""
+METRIC = "val_accuracy"
+
+
+@CONTROLS.register("pbt", least=lambda choices: TRIALS)
+def pbt(lab: Lab, epochs: int) -> Found:
+    """Train a population whose weak copy the strong and change action; replay the best's history.
+
+    A trial trains one classifier on each of several tasks, the same for all trials, all under the
+    trial's action, and is judged by their mean validation accuracy. Five times in a training the
+    worst quarter takes over weights and history of the best and moves to a neighbouring action of
+    the menu, or to any other. Jaderberg et al., "Population Based Training of Neural Networks"
+    (2017), as Ho et al., "Population Based Augmentation" (2019), use it for augmentation. The
+    algorithm is Ray Tune's.
+
+    What is left of the epochs is less than one more task for all trials, or one more trial.
+    """
+    trainings = trainings_within("pbt", lab, epochs)
+    tasks = min(trainings // TRIALS, TASKS)
+    played = _best_history(lab, lab.draw(tasks), trainings // tasks)
+    return found(lab, [MixAction.parse(action) for action in played])
+
+
+def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
+    """Return what the winner of one population has played, epoch by epoch."""
+    actors = min(len(lab.workers), usable_cores())
+    gpus = 1 if lab.shares.device.startswith("cuda") else 0
+    for worker in lab.workers:
+        # They would only wait, and actors among them hold the places that the trials need.
+        worker.close()
+    # Ray shuffles its work with the global generators: lend it private ones.
+    with (
+        ray_session(lab.shares.ray, actors, gpus),
+        tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True) as folder,
+        borrowed_global_rng(lab.seed),
+    ):
+        results = _population(lab, starts, trials, {"cpu": 1, "gpu": gpus / actors}, folder)
+    if results.num_errors:
+        # Of a traceback from another process, the last line.
+        cause = str(results.errors[0]).strip().splitlines()[-1]
+        raise AutomixError(f"a trial of population based training failed: {cause}")
+    best: Any = results.get_best_result()
+    return list(best.metrics["played"])
+
+
+def _population(
+    lab: Lab, starts: Sequence[Start], trials: int, needs: Mapping[str, float], folder: str
+) -> Any:
+    """Let Ray Tune train a population; return its results."""
+    from ray import tune
+
+    quiet_tune()
+    interval = math.ceil(lab.budget / DECISIONS)
+    choices = list(range(len(lab.menu)))
+    return tune.Tuner(
+        tune.with_resources(_trainable(lab, starts, interval), dict(needs)),
+        param_space={"action": tune.choice(choices)},
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            num_samples=trials,
+            # Equally many trials start with each choice.
+            search_alg=in_order(
+                {"action": choices[trial % len(choices)]} for trial in range(trials)
+            ),
+            scheduler=_scheduler(choices, lab.seed),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=folder,
+            stop={"training_iteration": math.ceil(lab.budget / interval)},
+            callbacks=[_counter(lab)],
+            # Copying reads the last but one at most; older ones only fill the disk.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
+            failure_config=tune.FailureConfig(fail_fast=True),
+            verbose=0,
+        ),
+    ).fit()
+
+
+def _scheduler(choices: Sequence[int], seed: int) -> Any:
+    """Return Ray's PBT; all trials wait for each other, so that few processes can hold many."""
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    return seeded(
+        PopulationBasedTraining,
+        seed,
+        time_attr="training_iteration",
+        perturbation_interval=1,
+        hyperparam_mutations={"action": list(choices)},
+        quantile_fraction=0.25,
+        resample_probability=0.25,
+        log_config=False,
+        synch=True,
+    )
+
+
+def _trainable(lab: Lab, starts: Sequence[Start], interval: int) -> type:
+    """Return the class of a trial; Ray sends it to its processes by value."""
+    from ray import tune
+
+    worlds, menu, budget = lab.worlds, lab.menu, lab.budget
+
+    class Trial(tune.Trainable):
+        """A strain in Ray's hands."""
+
+        def setup(self, config: Mapping[str, Any]) -> None:
+            import torch
+
+            keep_memory()
+            torch.set_num_threads(1)
+            self._strain = Strain(worlds, starts)
+
+        def reset_config(self, new_config: Mapping[str, Any]) -> bool:
+            self._strain.begin()
+            return True
+
+        def step(self) -> dict[str, Any]:
+            epochs = min(interval, budget - len(self._strain.played))
+            accuracy, passes = self._strain.train(menu[self.config["action"]], epochs)
+            return {
+                METRIC: accuracy,
+                "epochs": epochs * len(starts),
+                "passes": passes,
+                "played": list(self._strain.played),
+            }
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            self._strain.save(Path(checkpoint_dir))
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            self._strain.resume(Path(checkpoint))
+
+    return Trial
+
+
+def _counter(lab: Lab) -> Any:
+    """Return a callback that counts what trials spend."""
+    from ray import tune
+
+    class Counter(tune.Callback):
+        """Adds every result to the lab."""
+
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: Mapping[str, Any], **info: Any
+        ) -> None:
+            lab.count(result["epochs"], result["passes"])
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            # Ray notes its settings on disk and never reads them here: the lab stays out of it.
+            return tune.Callback, ()
+
+    return Counter()

@@ -1,0 +1,25 @@
+"""More of the same mix as training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from automix.agents.contest.schedules import SCHEDULES, strongest
+from automix.mixing.actions import MixAction
+
+
+@SCHEDULES.register("linear_ramp", kind="schedule")
+def linear_ramp(
+    progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator
+) -> MixAction:
+    """Raise the ratio of the menu's strongest CutMix from 0 in a straight line.
+
+    The menu's ratios are the steps of the ramp, so that it plays nothing the agent could not.
+    """
+    full = strongest(menu)
+    steps = sorted({0.0} | {action.ratio for action in menu if action.method == full.method})
+    nearest = min(steps, key=lambda ratio: abs(ratio - full.ratio * progress))
+    return replace(full, ratio=nearest).resolved()

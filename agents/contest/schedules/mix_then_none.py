@@ -1,0 +1,18 @@
+"""Mix first, finish on real images (timm's ``--mixup-off-epoch``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix.agents.contest.schedules import SCHEDULES, strongest
+from automix.mixing.actions import PLAIN, MixAction
+
+
+@SCHEDULES.register("mix_then_none", kind="schedule")
+def mix_then_none(
+    progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.7
+) -> MixAction:
+    """Play the menu's strongest CutMix for the first ``at`` (70 %) of the budget, then nothing."""
+    return strongest(menu) if progress < at else PLAIN

@@ -1,0 +1,16 @@
+"""No mixing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix.agents.contest.schedules import SCHEDULES
+from automix.mixing.actions import PLAIN, MixAction
+
+
+@SCHEDULES.register("none", kind="fixed")
+def none(progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator) -> MixAction:
+    """Never mix."""
+    return PLAIN

@@ -1,0 +1,18 @@
+"""Learn the easy part on real images first, then mix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix.agents.contest.schedules import SCHEDULES, strongest
+from automix.mixing.actions import PLAIN, MixAction
+
+
+@SCHEDULES.register("none_then_mix", kind="schedule")
+def none_then_mix(
+    progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.3
+) -> MixAction:
+    """Play nothing for the first ``at`` (30 %) of the budget, then the menu's strongest CutMix."""
+    return PLAIN if progress < at else strongest(menu)

@@ -1,0 +1,16 @@
+"""The control that beat the learned policy in the published work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix.agents.contest.schedules import SCHEDULES
+from automix.mixing.actions import MixAction
+
+
+@SCHEDULES.register("random", kind="random")
+def random(progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator) -> MixAction:
+    """Draw an action of the agent's menu uniformly, anew each epoch."""
+    return menu[int(rng.integers(len(menu)))]

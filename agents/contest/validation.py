@@ -1,0 +1,50 @@
+"""Pick the best fixed choice on tasks of its own, so that the compared ones decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix.agents.config.settings import RunSettings, validation_specs
+from automix.agents.contest.compare import Match, play_matches
+from automix.agents.contest.contestants import contestants_of
+from automix.agents.contest.summary import Picked
+from automix.agents.parallel.workers import Worker
+from automix.agents.runs.journal import Journal
+from automix.envs.codec import ActionCodec
+from automix.envs.game import EnvSettings
+
+
+def pick_fixed(
+    settings: RunSettings,
+    env: EnvSettings,
+    workers: Sequence[Worker],
+    device: str,
+    journal: Journal | None = None,
+) -> Picked | None:
+    """Play the fixed choices among the contestants on validation tasks; return the best.
+
+    The test split is not read. More tasks tell more than more trainings of each, so each is trained
+    once. Without ``compare.validation_draws``, or with nothing to pick from, there is no pick.
+    """
+    menu = ActionCodec(env.actions).choices
+    everybody = contestants_of(settings.compare.contestants, menu)
+    fixed = [contestant for contestant in everybody if contestant.kind == "fixed"]
+    specs = validation_specs(settings.compare, settings.task)
+    if not specs or not fixed:
+        return None
+    matches = [Match(spec=spec, task=spec.kind, scored=False) for spec in specs]
+    trials = play_matches(
+        matches, fixed, env, settings, workers, device, what="validating", journal=journal
+    )
+    accuracy = {
+        c.name: float(np.mean([t["val_accuracy"] for t in trials if t["contestant"] == c.name]))
+        for c in fixed
+    }
+    return Picked(
+        name=max(accuracy, key=lambda name: accuracy[name]),
+        tasks=len(specs),
+        classifier_epochs=len(trials) * settings.trainer.epochs,
+        by_contestant=accuracy,
+    )

@@ -1,0 +1,1 @@
+"""stable-baselines3 agents: learning, recording, resuming, exporting."""

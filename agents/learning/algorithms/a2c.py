@@ -1,0 +1,28 @@
+"""A2C: advantage actor-critic (Mnih et al. 2016, arXiv:1602.01783)."""
+
+from __future__ import annotations
+
+from stable_baselines3 import A2C
+from stable_baselines3.common.vec_env import VecEnv
+
+from automix.agents.config.settings import AgentSettings
+from automix.agents.learning.algorithms import AGENTS
+from automix.agents.learning.policy_nets import actor_critic
+from automix.agents.learning.sb3 import GRADIENT, gradient
+
+
+@AGENTS.register(
+    "a2c", spaces=("flat", "factored", "box"), uses=(*GRADIENT, "n_steps"), net=actor_critic
+)
+def a2c(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> A2C:
+    """Advantage actor-critic; one step of the optimizer after every ``n_steps`` epochs.
+
+    Adam takes the place of RMSprop, which starts slowly where there are a few hundred steps in all.
+    """
+    return A2C(
+        "MlpPolicy",
+        env,
+        n_steps=min(settings.n_steps, budget),
+        use_rms_prop=False,
+        **gradient(settings, seed),
+    )

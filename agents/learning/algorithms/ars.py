@@ -1,0 +1,98 @@
+"""ARS: augmented random search (Mania et al. 2018, arXiv:1803.07055).
+
+sb3-contrib plays the candidates one after the other, each on tasks of its own. Here each member of
+a group plays one: all candidates meet the same tasks, initial weights and batches, so that what
+differs between their returns is what they chose, and a population costs one round.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from sb3_contrib import ARS
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from automix.agents.config.settings import AgentSettings
+from automix.agents.learning.algorithms import AGENTS
+from automix.agents.learning.policy_nets import linear
+from automix.agents.learning.sb3 import DEVICE, falling
+from automix.core.errors import ConfigError
+
+
+class GroupARS(ARS):
+    """ARS whose candidates play side by side: candidate c in every environment ``g * size + c``."""
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Note how much is left, of all that is learned and not of this call of ``learn``."""
+        super()._update_current_progress_remaining(num_timesteps, self._total_timesteps)
+
+    def _do_one_update(self, callback: BaseCallback, async_eval: Any) -> None:
+        """Begin the rollout before the candidates are drawn, so that it can be played again."""
+        callback.on_rollout_start()
+        super()._do_one_update(callback, async_eval)
+
+    def evaluate_candidates(
+        self, candidate_weights: torch.Tensor, callback: BaseCallback, async_eval: Any
+    ) -> torch.Tensor:
+        """Return each candidate's mean return over one episode of every group.
+
+        Args:
+            candidate_weights: (candidates, parameters).
+            callback: Called at each step.
+            async_eval: Not used.
+        """
+        env: Any = self.env
+        policies = [copy.deepcopy(self.policy) for _ in candidate_weights]
+        for policy, weights in zip(policies, candidate_weights, strict=True):
+            policy.load_from_vector(weights.cpu().numpy())
+        returns, observations, ended = np.zeros(env.num_envs), env.reset(), False
+        # ARS switches gradients off, but classifiers may be training in this very process.
+        with torch.enable_grad():
+            while not ended:
+                observations, rewards, dones, _ = env.step(_actions(policies, observations))
+                self.num_timesteps += env.num_envs
+                callback.on_step()
+                returns, ended = returns + rewards, bool(dones.all())
+        callback.on_rollout_end()
+        return torch.as_tensor(returns.reshape(-1, len(policies)).mean(0), dtype=torch.float32)
+
+
+def _actions(policies: list[Any], observations: np.ndarray) -> np.ndarray:
+    """Return every environment's action, from the candidate that plays it."""
+    chosen = [
+        policy.predict(observations[number :: len(policies)], deterministic=True)[0]
+        for number, policy in enumerate(policies)
+    ]
+    # (candidates, groups, ...) -> (groups * candidates, ...)
+    stacked = np.stack(chosen, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])
+
+
+@AGENTS.register("ars", spaces=("flat", "box"), uses=("delta_std", "n_top"), net=linear)
+def ars(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> ARS:
+    """Random search over linear policies; the members of a group are its candidates.
+
+    Raises:
+        ConfigError: If the members do not come in pairs, one on each side of the policy.
+    """
+    if settings.group_size % 2:
+        raise ConfigError(
+            f"agent.group_size is {settings.group_size}, but the candidates of ars come in pairs",
+            f"use agent.group_size={settings.group_size + 1}",
+        )
+    pairs = settings.group_size // 2
+    return GroupARS(
+        "LinearPolicy",
+        env,
+        n_delta=pairs,
+        n_top=min(settings.n_top, pairs),
+        delta_std=settings.delta_std,
+        learning_rate=falling(settings.learning_rate, settings.learning_rate_end),
+        policy_kwargs={"with_bias": True},
+        seed=seed,
+        device=DEVICE,
+    )

@@ -1,0 +1,250 @@
+"""What rounds of episodes showed: a record of each in ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from automix.agents.runs.progress import Tick
+from automix.agents.runs.rundir import RunDirectory
+from automix.core.errors import AutomixError, DataError, ResourceError
+from automix.core.files import write_bytes, write_text
+
+METRICS = "metrics.jsonl"
+
+FIGURES = {
+    "entropy": ("train/entropy_loss",),
+    "approx_kl": ("train/approx_kl",),
+    "explained_variance": ("train/explained_variance",),
+    "value_loss": ("train/value_loss", "train/critic_loss", "train/loss"),
+    "exploration_rate": ("rollout/exploration_rate",),
+}
+"""What a record tells of the agent, and where algorithms log it; none has all of it."""
+
+
+_COUNTED = ("rounds", "steps", "episodes", "passes", "score")
+
+
+class Recorder(VecEnvWrapper):
+    """Stands between the agent and its environments and writes what each round of episodes showed.
+
+    A callback would see the steps of some algorithms only. Nothing written here depends on
+    wall-clock time.
+
+    Args:
+        env: The environments; all their episodes start and end together.
+        epochs: Of an episode.
+        directory: Receives ``metrics.jsonl``.
+        logger: Of the agent.
+        tick: Progress, once a round.
+    """
+
+    def __init__(
+        self, env: VecEnv, epochs: int, directory: RunDirectory, logger: Logger, tick: Tick
+    ) -> None:
+        super().__init__(env)
+        self._epochs, self._directory, self._logger = epochs, directory, logger
+        self.tick = tick
+        self._round = Round()
+        self._finished_round: Round | None = None
+        self._first: np.ndarray | None = None
+        self.rounds = self.steps = 0
+        self.episodes = 0
+        self.passes = 0
+        self.score: float | None = None
+        """Mean validation accuracy of the last round that was recorded."""
+
+    def reset(self) -> np.ndarray:
+        """Start episodes; those that have just started by themselves are not thrown away."""
+        return self.venv.reset() if self._first is None else self._first  # type: ignore[return-value]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Start one epoch everywhere."""
+        # The update that follows a round has happened by now, so its figures are known.
+        self.record_round()
+        self._first = None
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Count what the epoch showed."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self.steps += self.num_envs
+        if not np.isfinite(rewards).all():
+            where = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise AutomixError(
+                f"the reward of environment {where} at step {self.steps} is not finite",
+                "this is a defect of the reward: please report it with the run's config.yaml",
+            )
+        for info, done in zip(infos, dones, strict=True):
+            self._round.add(info, bool(done))
+        if dones.all():
+            self._finished_round, self._round = self._round, Round()
+            self._first = observations  # type: ignore[assignment]
+        return observations, rewards, dones, infos
+
+    def record_round(self) -> None:
+        """Write the record of the last round, if it has not been written."""
+        done = self._finished_round
+        if done is None:
+            return
+        self._finished_round = None
+        self.rounds += 1
+        self.episodes += done.episodes
+        self.passes += done.passes
+        record = {
+            "update": self.rounds,
+            "timesteps": self.steps,
+            "episodes": self.episodes,
+            "classifier_epochs": self.episodes * self._epochs,
+            **done.summary(),
+            "agent": self._figures(),
+        }
+        self.score = record["val_accuracy"]
+        self._directory.append(METRICS, record)
+        self.tick(1, f"validation accuracy {record['val_accuracy']:.3f}")
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been counted, as plain data; the last round must have been recorded."""
+        counted = {name: getattr(self, name) for name in _COUNTED}
+        return counted | {"first": self._first, "round": self._round.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on counting from a state; later records leave the file."""
+        for name in _COUNTED:
+            setattr(self, name, state[name])
+        self._first, self._finished_round = state["first"], None
+        self._round = Round.restored(state["round"])
+        cut_back(self._directory.path / METRICS, self.rounds)
+
+    def forget(self) -> None:
+        """Start with no record, whatever an earlier process has left."""
+        cut_back(self._directory.path / METRICS, 0)
+
+    def records(self) -> list[str]:
+        """Return the records so far, as they were written."""
+        path = self._directory.path / METRICS
+        return path.read_text(encoding="utf-8").splitlines() if self.rounds else []
+
+    def rewrite(self, records: Sequence[str]) -> None:
+        """Let the file have these records, which ``restore`` counts on."""
+        write_text(self._directory.path / METRICS, "".join(f"{line}\n" for line in records))
+
+    def keep_records(self) -> None:
+        """Make sure that the records are on the disk, before anything there counts on them."""
+        path = self._directory.path / METRICS
+        if not self.rounds:
+            return
+        try:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ResourceError(
+                f"{path} cannot be kept: {error.strerror or error}",
+                "something else has changed the run's directory",
+            ) from None
+
+    def _figures(self) -> dict[str, float | None]:
+        logged = self._logger.name_to_value
+        found: dict[str, float | None] = {}
+        for name, keys in FIGURES.items():
+            value = next((logged[key] for key in keys if key in logged), None)
+            if value is not None:
+                found[name] = _finite(-value if name == "entropy" else value)
+        return found
+
+
+class Round:
+    """What one round of episodes adds up to."""
+
+    def __init__(self) -> None:
+        self._plays: dict[str, Counter[str]] = defaultdict(Counter)
+        self._accuracies: dict[str, list[float]] = defaultdict(list)
+        self._diverged = 0
+        self.passes = 0
+
+    @property
+    def episodes(self) -> int:
+        """Finished episodes."""
+        return sum(len(values) for values in self._accuracies.values())
+
+    def add(self, info: dict[str, Any], done: bool) -> None:
+        """Count one step of one environment."""
+        self._plays[info["task"]][info["mix"]] += 1
+        self.passes += info["passes"]
+        # One that a fork cut short goes on as another's, and is counted at its end.
+        if done and not info.get("TimeLimit.truncated"):
+            self._accuracies[info["task"]].append(info["val_accuracy"])
+            self._diverged += info["diverged"]
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been added up, as plain data."""
+        return {
+            "plays": {task: dict(plays) for task, plays in self._plays.items()},
+            "accuracies": {task: list(values) for task, values in self._accuracies.items()},
+            "diverged": self._diverged,
+            "passes": self.passes,
+        }
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> Round:
+        """Return the round that ``state`` was asked of."""
+        new = cls()
+        for task, plays in state["plays"].items():
+            new._plays[task].update(plays)
+        for task, values in state["accuracies"].items():
+            new._accuracies[task] += values
+        new._diverged, new.passes = state["diverged"], state["passes"]
+        return new
+
+    def summary(self) -> dict[str, Any]:
+        """Return mean accuracy and shares of play, in all and by kind of task."""
+        everything = [value for values in self._accuracies.values() for value in values]
+        return {
+            "val_accuracy": float(np.mean(everything)),
+            "diverged": self._diverged,
+            "by_kind": {
+                kind: {
+                    "episodes": len(self._accuracies[kind]),
+                    "val_accuracy": float(np.mean(self._accuracies[kind])),
+                    "play": {mix: count / plays.total() for mix, count in sorted(plays.items())},
+                }
+                for kind, plays in sorted(self._plays.items())
+            },
+        }
+
+
+def _finite(value: Any) -> float | None:
+    """Return a float, or None for what JSON cannot say (no variance to explain)."""
+    return float(value) if np.isfinite(value) else None
+
+
+def cut_back(path: Path, records: int) -> None:
+    """Leave the first records in a file of JSON lines; a torn last line goes with the rest.
+
+    Raises:
+        DataError: If there are fewer.
+        ResourceError: If the file cannot be written.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+    if len(lines) < records:
+        raise DataError(
+            f"{path} has {len(lines)} records, and the checkpoint was written after {records}",
+            "put the file back, or start another run",
+        )
+    kept = b"".join(lines[:records])
+    if kept != content:
+        write_bytes(path, kept)

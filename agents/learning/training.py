@@ -1,0 +1,397 @@
+"""Learn a policy: rounds of whole episodes, an update after each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from automix.agents.config.settings import RunSettings
+from automix.agents.learning.agent_state import agent_state, restore_agent, with_replay
+from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
+from automix.agents.learning.recorder import Recorder
+from automix.agents.learning.transcript import Transcript
+from automix.agents.parallel.devices import stacked_groups
+from automix.agents.parallel.workers import Worker
+from automix.agents.runs.checkpoints import Checkpoint, Checkpoints, refuse_other_settings
+from automix.agents.runs.progress import progress
+from automix.agents.runs.rundir import RunDirectory, plain
+from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.core.errors import ConfigError, DataError
+from automix.core.seeding import (
+    borrowed_global_rng,
+    derived_seed,
+    global_rng_state,
+    set_global_rng_state,
+)
+from automix.data.tasks import FamilySettings
+from automix.envs.game import EnvSettings, ImageWorld
+from automix.envs.mix_env import MixVectorEnv
+from automix.training.settings import TrainerSettings
+
+log = logging.getLogger("automix")
+
+Stop = Callable[[], int]
+"""Answers 0, or the number of the signal that asks for the end."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """An agent after learning, and what it cost."""
+
+    agent: BaseAlgorithm
+    updates: int
+    episodes: int
+    classifier_epochs: int
+    passes: int
+    """Samples sent forward and backward through classifiers."""
+    wall_s: float
+
+
+def never() -> int:
+    """Do not stop."""
+    return 0
+
+
+class Stopped(Exception):  # noqa: N818 (it tells of a wish that was met, not of an error)
+    """Learning has stopped because it was asked to, and can be taken up again.
+
+    Args:
+        signal: What ``stop`` answered: the number of the signal that came.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+def learn(
+    settings: RunSettings,
+    workers: Sequence[Worker],
+    device: str,
+    directory: RunDirectory,
+    stop: Stop = never,
+) -> Learned:
+    """Learn a policy and append one record per update to ``metrics.jsonl``.
+
+    Where the directory has a checkpoint, learning goes on from it.
+
+    Raises:
+        Stopped: As soon as ``stop`` answers anything but 0; a checkpoint has been written.
+        ConfigError: If the checkpoint belongs to other settings.
+        DataError: If it cannot be gone on from.
+    """
+    settings, env = trainings_of(settings, workers, device)
+    learning = Learning(settings, env, directory, stop)
+    learning.resume()
+    learning.run()
+    if settings.checkpoint.share:
+        learning.save()
+    env.close()
+    return learning.learned()
+
+
+def trainings_of(
+    settings: RunSettings, workers: Sequence[Worker], device: str
+) -> tuple[RunSettings, GroupVecEnv]:
+    """Return all trainings of a round, and the settings as checkpoints name them."""
+    stacked = stacked_groups(settings, device)
+    # Every checkpoint is to name the number that was meant, whatever the device.
+    settings = replace(settings, agent=replace(settings.agent, stacked_groups=stacked))
+    make_block = partial(
+        make_mix_block,
+        settings.agent.group_size,
+        stacked,
+        settings.task,
+        settings.trainer,
+        settings.env,
+        device,
+    )
+    blocks = settings.agent.groups // stacked
+    seed = derived_seed(settings.seed, "env")
+    return settings, GroupVecEnv(make_block, blocks, workers, seed)
+
+
+class Learning:
+    """An agent that learns in one piece or in several, and can be taken up where it was.
+
+    A checkpoint is the agent at the start of a rollout, what the environments have answered since,
+    and the environments as they are now. An agent that goes on from it plays the rollout again
+    from what was written down, which takes no training, and then goes on.
+
+    Args:
+        settings: Of the run.
+        env: All trainings of a round.
+        directory: Receives ``metrics.jsonl`` and ``checkpoints``.
+        stop: Asked after each step.
+
+    Raises:
+        ConfigError: If the agent cannot play the environments or learn with its settings.
+    """
+
+    def __init__(
+        self, settings: RunSettings, env: GroupVecEnv, directory: RunDirectory, stop: Stop = never
+    ) -> None:
+        self._budget = settings.env.steps(settings.trainer.epochs)
+        check_agent(settings.agent, settings.env.actions.space)
+        self.updates = updates_of(settings.agent, self._budget)
+        self._settings, self._env, self._stop = settings, env, stop
+        self._seed = derived_seed(settings.seed, "agent")
+        self._until, self._wall_s, self._since = self.updates, 0.0, time.monotonic()
+        self._start: dict[str, Any] | None = None
+        logger = Logger(folder=None, output_formats=[])
+        self._transcript = Transcript(env)
+        self._recorder = Recorder(
+            self._transcript, settings.trainer.epochs, directory, logger, lambda *_: None
+        )
+        played = normalised(self._recorder) if settings.agent.normalise else self._recorder
+        # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
+        with borrowed_global_rng(self._seed):
+            self.agent = AGENTS[settings.agent.name](
+                settings.agent, played, self._budget, self._seed
+            )
+            self._generators = global_rng_state()
+        self.agent.set_logger(logger)
+        self._total = self.updates * env.num_envs * self._budget
+        self._shaping = shaping_settings(settings)
+        self._checkpoints = Checkpoints(
+            directory.path / "checkpoints", settings.checkpoint, self._shaping
+        )
+
+    @property
+    def updates_done(self) -> int:
+        """Rounds of episodes that have been played, learned from and recorded."""
+        return self._recorder.rounds
+
+    @property
+    def finished(self) -> bool:
+        """Whether all has been learned that the settings ask for."""
+        return self.agent.num_timesteps >= self._total
+
+    @property
+    def score(self) -> float | None:
+        """Mean validation accuracy of the last recorded round, in [0, 1]; None before the first."""
+        return self._recorder.score
+
+    def run(self, until_updates: int | None = None) -> None:
+        """Learn until so many updates are done, or all.
+
+        Pauses at the start of a rollout; ``save`` keeps the state, another call goes on.
+
+        Raises:
+            Stopped: As ``learn`` does.
+        """
+        if self.finished:
+            return
+        self._until = self.updates if until_updates is None else until_updates
+        left = self.updates - self._recorder.rounds
+        self._since = time.monotonic()
+        with borrowed_global_rng(self._seed), progress("learning", left) as tick:
+            self._recorder.tick = tick
+            set_global_rng_state(self._generators)
+            with suppress(_Paused):
+                self.agent.learn(
+                    self._total - self.agent.num_timesteps,
+                    callback=_Watch(self._rollout_starts, self._stepped),
+                    reset_num_timesteps=False,
+                )
+                self._note_start()
+            self._generators = global_rng_state()
+        self._wall_s = self._spent()
+
+    def save(self, folder: Path | None = None) -> None:
+        """Write a checkpoint of where ``run`` has paused or ended.
+
+        Args:
+            folder: Gets it together with the records so far, for ``adopt``; if not given, it is
+                one of the run's own.
+        """
+        self._since = time.monotonic()
+        if folder is None:
+            self._write()
+            return
+        checkpoints = Checkpoints(folder, self._settings.checkpoint, self._shaping)
+        records = {"records": self._recorder.records()}
+        checkpoints.write(self._recorder.steps, lambda: self._state() | records)
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint of the directory; return whether there is one.
+
+        Raises:
+            ConfigError: If it belongs to other settings.
+            DataError: If the agent or the environments do not fit what is in it.
+        """
+        checkpoint = self._checkpoints.newest()
+        if checkpoint is None:
+            self._recorder.forget()
+            return False
+        refuse_other_settings(checkpoint, self._shaping)
+        self._take_up(checkpoint)
+        log.info(
+            "going on from %s, after update %d of %d",
+            checkpoint.path,
+            self._recorder.rounds,
+            self.updates,
+        )
+        return True
+
+    def adopt(self, folder: Path) -> None:
+        """Go on from what any learning has saved there, with settings of one's own.
+
+        What was learned comes from there, records and generators included; how it goes on being
+        learned is what the agent's settings say here.
+
+        Raises:
+            ConfigError: If the settings differ in more than how the agent learns.
+            DataError: If there is no checkpoint with records, or it does not fit.
+        """
+        checkpoints = Checkpoints(folder, self._settings.checkpoint, self._shaping)
+        checkpoint = checkpoints.newest()
+        if checkpoint is None or "records" not in checkpoint.states:
+            raise DataError(f"{folder} has no whole checkpoint with records")
+        refuse_other_settings(checkpoint, self._shaping, may_change)
+        self._recorder.rewrite(checkpoint.states["records"])
+        self._take_up(checkpoint)
+
+    def learned(self) -> Learned:
+        """Return the agent, and what it has cost so far, earlier parts included."""
+        return Learned(
+            agent=self.agent,
+            updates=self._recorder.rounds,
+            episodes=self._recorder.episodes,
+            classifier_epochs=(
+                self.agent.num_timesteps // self._budget * self._settings.trainer.epochs
+            ),
+            passes=self._recorder.passes,
+            wall_s=self._wall_s,
+        )
+
+    def _rollout_starts(self) -> None:
+        self._note_start()
+        if self._recorder.rounds >= self._until:
+            raise _Paused
+
+    def _note_start(self) -> None:
+        """Note what the next checkpoints start from; they add what has happened since."""
+        self._transcript.begin()
+        # The update that follows a round has happened by now, so its figures are known.
+        self._recorder.record_round()
+        self._start = {"agent": agent_state(self.agent), "recorder": self._recorder.state()}
+
+    def _stepped(self) -> None:
+        if self._transcript.again:
+            return
+        signal = self._stop()
+        if self._checkpoints.due() or (signal and self._settings.checkpoint.share):
+            self._write()
+        if signal:
+            raise Stopped(signal)
+
+    def _write(self) -> None:
+        self._recorder.keep_records()
+        self._checkpoints.write(self._recorder.steps, self._state, self._recorder.score)
+
+    def _state(self) -> dict[str, Any]:
+        if self._start is None:
+            raise ConfigError("save was called before run", "call run first")
+        return {
+            "agent": {
+                "agent": with_replay(self.agent, self._start["agent"]),
+                "recorder": self._start["recorder"],
+                "transcript": self._transcript.events,
+                "wall_s": self._spent(),
+            },
+            "trainings": self._env.state(),
+        }
+
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        try:
+            state = checkpoint.states["agent"]
+            with borrowed_global_rng(self._seed):
+                restore_agent(self.agent, state["agent"])
+                self._generators = global_rng_state()
+            self._recorder.restore(state["recorder"])
+            self._transcript.play_again(state["transcript"])
+            self._wall_s = float(state["wall_s"])
+            self._env.continue_from(checkpoint.states["trainings"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DataError(
+                f"{checkpoint.path} cannot be gone on from: {' '.join(str(error).split())}",
+                "remove it to go on from the one before",
+            ) from error
+        self._start = {"agent": state["agent"], "recorder": state["recorder"]}
+
+    def _spent(self) -> float:
+        """Return the seconds of all parts so far."""
+        return self._wall_s + time.monotonic() - self._since
+
+
+class _Paused(Exception):  # noqa: N818 (not an error)
+    """Ends a call of SB3's ``learn`` at the start of a rollout, for which there is no other way."""
+
+
+class _Watch(BaseCallback):
+    """Tells of starts of rollouts and of steps."""
+
+    def __init__(self, started: Callable[[], None], stepped: Callable[[], None]) -> None:
+        super().__init__()
+        self._started, self._stepped = started, stepped
+
+    def _on_rollout_start(self) -> None:
+        self._started()
+
+    def _on_step(self) -> bool:
+        self._stepped()
+        return True
+
+
+_SHAPES = (
+    *("name", "groups", "group_size", "stacked_groups", "normalise", "net_arch"),
+    *("lstm_hidden_size", "n_steps", "buffer_size", "n_quantiles"),
+)
+"""The agent's settings on which the form of its state depends."""
+
+
+def may_change(name: str) -> bool:
+    """Return whether an agent that is taken over may differ in a setting."""
+    section, _, own = name.partition(".")
+    return name == "seed" or (section == "agent" and own not in _SHAPES)
+
+
+def shaping_settings(settings: RunSettings) -> dict[str, Any]:
+    """Return the settings that shape what is learned, as plain data; the rest may change."""
+    parts = {name: getattr(settings, name) for name in ("task", "trainer", "env", "agent")}
+    written = {name: plain(asdict(part)) for name, part in parts.items()}
+    return json.loads(json.dumps(written | {"seed": settings.seed}))
+
+
+def make_mix_block(
+    group_size: int,
+    groups: int,
+    task: FamilySettings,
+    trainer: TrainerSettings,
+    env: EnvSettings,
+    device: str,
+) -> MixVectorEnv:
+    """Build groups of episodes that train together; importable by name, so that workers can."""
+    world = ImageWorld(task, trainer, device)
+    return MixVectorEnv(group_size, world, env, groups, AutoresetMode.DISABLED)
+
+
+def normalised(env: VecEnv) -> VecNormalize:
+    """Scale observations and rewards by what has been seen of them so far."""
+    # Nothing is cut off: the export folds the scaling of observations into the policy's first
+    # layer, which a bound could not be part of.
+    return VecNormalize(env, gamma=1.0, clip_obs=float("inf"), clip_reward=float("inf"))

@@ -1,0 +1,1 @@
+"""Work elsewhere: worker processes, Ray actors, and what the machine has."""

@@ -1,0 +1,1 @@
+"""stable-baselines3 VecEnvs whose environments live in workers."""

@@ -1,0 +1,1 @@
+"""What is taken home: schedules, policies, rules, and the policies that come along."""

@@ -1,0 +1,273 @@
+"""The exported policy: a small net from observations to an action, without pickle.
+
+``policy.json`` says in words what goes in and what comes out; ``policy.safetensors`` holds the
+weights. Neither stable-baselines3 nor gymnasium is needed to ask it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from automix.core.errors import AutomixError, DataError
+from automix.core.files import read_json, short, write_bytes, write_json
+from automix.mixing.actions import MixAction, nearest_action
+from automix.mixing.boxed import from_numbers, numbers_of
+from automix.policy.policy_net import Layer, Memory, PolicyNet, State
+
+FORMAT = 1
+SPACES = ("factored", "flat", "box")
+LARGEST_WEIGHTS = 64 * 2**20
+"""Bytes; a policy is some ten thousand numbers, so more is not a policy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyForm:
+    """What a policy sees and what it may choose, by name."""
+
+    observations: Sequence[str]
+    """Names in order, ``progress`` first."""
+    observation_sizes: Sequence[int]
+    """Numbers behind each name."""
+    methods: Sequence[str]
+    ratios: Sequence[float]
+    saliency: Sequence[str]
+    space: str
+    """``factored``, ``flat`` or ``box``, as in the environment."""
+    choices: Sequence[str]
+    """The flat list, as ``method@ratio+saliency``."""
+    epochs_per_action: int = 1
+    """Epochs that a choice is played for, until the policy is asked again."""
+
+
+class MixPolicy:
+    """A learned policy.
+
+    Args:
+        form: Its interface.
+        net: From observations to the numbers behind an action; or only its layers, weights
+            (out, in) and biases (out,) float32, with tanh between them and logits at the end.
+        about: Where it comes from: task, model, budget, versions.
+    """
+
+    def __init__(
+        self, form: PolicyForm, net: PolicyNet | Sequence[Layer], about: Mapping[str, Any]
+    ) -> None:
+        self.form, self.about = form, dict(about)
+        self.net = net if isinstance(net, PolicyNet) else PolicyNet(layers=list(net))
+        self._check_form()
+        self.net.check(sum(form.observation_sizes), sum(self._sizes()))
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """Weights and biases, first to last."""
+        return self.net.layers
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it remembers what it has seen in an episode."""
+        return self.net.memory is not None
+
+    def logits(self, observations: np.ndarray) -> np.ndarray:
+        """Return the net's numbers, (n, outputs), for first observations (n, d) of episodes."""
+        return self.net(np.atleast_2d(observations))[0]
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: State | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Return the sample of the action space for observations (d,) or (n, d), as SB3 does.
+
+        Args:
+            observation: As the environment gives it.
+            state: What a recurrent policy returned for the observations before.
+            episode_start: (n,) bool; where true, a recurrent policy forgets its state.
+            deterministic: The likeliest action; otherwise one drawn with ``rng``.
+            rng: Needed for drawing.
+        """
+        scores, kept = self.net(np.atleast_2d(observation), state, episode_start)
+        if not deterministic:
+            scores = scores + self._noise(scores, rng)
+        if self.form.space == "box":
+            actions = scores
+        else:
+            ends = np.cumsum(self._sizes())[:-1]
+            picked = np.stack([part.argmax(1) for part in np.split(scores, ends, axis=1)], 1)
+            actions = picked[:, 0] if self.form.space == "flat" else picked
+        state = kept if self.recurrent else state
+        return (actions[0] if np.ndim(observation) == 1 else actions), state
+
+    def action(self, observation: np.ndarray) -> MixAction:
+        """Return the likeliest mix for one observation (d,).
+
+        Raises:
+            ValueError: If the policy is recurrent: ask its ``player()``.
+        """
+        if self.recurrent:
+            raise ValueError("this policy remembers the episode: ask policy.player().action(...)")
+        return self.player().action(observation)
+
+    def player(self) -> PolicyPlayer:
+        """Return the policy at the start of one episode."""
+        return PolicyPlayer(self)
+
+    def mix_of(self, sample: np.ndarray) -> MixAction:
+        """Return the mix that one sample of the action space stands for."""
+        form = self.form
+        if form.space == "flat":
+            return MixAction.parse(form.choices[int(sample)])
+        if form.space == "box":
+            return from_numbers(sample, form.methods, form.ratios, form.saliency)
+        m, r, s = sample
+        return nearest_action(form.methods[m], form.ratios[r], form.saliency[s])
+
+    def _noise(self, scores: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        if self.net.output != "logits":
+            raise ValueError(f"this policy has no probabilities to draw from: {self.net.output}")
+        if rng is None:
+            raise ValueError("drawing an action needs rng, a numpy Generator")
+        # The largest of scores with Gumbel noise is a draw from their softmax.
+        return rng.gumbel(size=scores.shape)
+
+    def _sizes(self) -> list[int]:
+        form = self.form
+        if form.space == "flat":
+            return [len(form.choices)]
+        if form.space == "box":
+            return [numbers_of(form.methods, form.saliency)]
+        return [len(form.methods), len(form.ratios), len(form.saliency)]
+
+    def _check_form(self) -> None:
+        form = self.form
+        if form.space not in SPACES:
+            known = ", ".join(map(repr, SPACES))
+            raise DataError(f"policy: space is {form.space!r}, wanted one of {known}")
+        if (form.space == "box") != (self.net.output in ("clip", "tanh")):
+            raise DataError(f"policy: output is {self.net.output!r}, but space is {form.space!r}")
+        if len(form.observations) != len(form.observation_sizes):
+            raise DataError(
+                f"policy: {len(form.observations)} observations, "
+                f"but {len(form.observation_sizes)} sizes"
+            )
+        for name in form.choices:
+            MixAction.parse(name)
+        every = product(form.methods, form.ratios, form.saliency)
+        menu = {str(nearest_action(m, r, s)) for m, r, s in every}
+        if sorted(form.choices) != sorted(menu):
+            raise DataError(
+                f"policy: choices are {', '.join(form.choices) or 'none'}, but its methods, "
+                f"ratios and saliency make {', '.join(sorted(menu)) or 'none'}"
+            )
+
+
+class PolicyPlayer:
+    """A policy in one episode; it keeps what a recurrent one remembers.
+
+    Args:
+        policy: The policy.
+    """
+
+    def __init__(self, policy: MixPolicy) -> None:
+        self._policy = policy
+        self._state: State | None = None
+
+    def action(self, observation: np.ndarray) -> MixAction:
+        """Return the likeliest mix for the next observation (d,) of the episode."""
+        sample, self._state = self._policy.predict(observation, self._state)
+        return self._policy.mix_of(sample)
+
+
+def save_policy(folder: Path, policy: MixPolicy) -> None:
+    """Write ``policy.safetensors`` and then ``policy.json``, which carries its hash."""
+    net = policy.net
+    tensors = {}
+    for number, (weight, bias) in enumerate(net.layers):
+        tensors[f"layers.{number}.weight"] = weight
+        tensors[f"layers.{number}.bias"] = bias
+    if net.memory is not None:
+        tensors |= {f"lstm.{name}": value for name, value in vars(net.memory).items()}
+    weights = save({k: np.ascontiguousarray(v, dtype=np.float32) for k, v in tensors.items()})
+    write_bytes(folder / "policy.safetensors", weights)
+    form = {k: v if isinstance(v, str | int) else list(v) for k, v in asdict(policy.form).items()}
+    write_json(
+        folder / "policy.json",
+        {
+            "format": FORMAT,
+            "about": policy.about,
+            "form": form,
+            "layers": len(net.layers),
+            "activation": net.activation,
+            "output": net.output,
+            "recurrent": policy.recurrent,
+            "sha256": hashlib.sha256(weights).hexdigest(),
+        },
+    )
+
+
+def load_policy(folder: str | Path) -> MixPolicy:
+    """Read an export folder.
+
+    Raises:
+        DataError: If a file is missing, damaged, of another format, or does not fit the other.
+    """
+    folder = Path(folder)
+    path = folder / "policy.json"
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        got = short(content.get("format") if isinstance(content, dict) else content)
+        raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
+    weights = _read_weights(folder / "policy.safetensors", str(content.get("sha256")))
+    try:
+        form = PolicyForm(**content["form"])
+        return MixPolicy(form, _net(content, weights), content.get("about") or {})
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{path} does not describe a policy: {error}") from None
+    except AutomixError as error:
+        raise DataError(f"{path}: {error.message}", error.hint) from None
+
+
+def _net(content: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> PolicyNet:
+    """Put a net together; files of the first release tell neither output nor memory."""
+    layers = [
+        (weights[f"layers.{n}.weight"], weights[f"layers.{n}.bias"])
+        for n in range(int(content["layers"]))
+    ]
+    memory = None
+    if content.get("recurrent", False):
+        memory = Memory(*(weights[f"lstm.{name}"] for name in ("seen", "kept", "bias")))
+    return PolicyNet(
+        layers=layers,
+        activation=content["activation"],
+        output=content.get("output", "logits"),
+        memory=memory,
+    )
+
+
+def _read_weights(path: Path, digest: str) -> dict[str, np.ndarray]:
+    try:
+        if path.stat().st_size > LARGEST_WEIGHTS:
+            raise DataError(f"{path} has {path.stat().st_size} bytes, too many for a policy")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DataError(
+            f"{path} is not the file that policy.json was written with (sha256 differs)",
+            "copy the whole export folder again",
+        )
+    try:
+        return load(content)
+    except (SafetensorError, KeyError) as error:  # KeyError: numbers of a type NumPy lacks
+        raise DataError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,169 @@
+"""What a net offers to mix methods, label rules and saliency, and who asks for it.
+
+An entry of those registries says with the tag ``requires``, a tuple of names, which of these
+abilities the classifier must have; a mix method with ``unguided_requires`` those that it must have
+besides where no saliency provider guides it. Nothing else says it: what a net cannot do, who can,
+and with what it would work are found by asking tags and nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import Any, cast
+
+import timm
+import torch.nn as nn
+
+from automix.core.errors import AutomixError, ConfigError
+from automix.core.registry import Entry, Registry
+from automix.labels import LABEL_RULES
+from automix.mixes import MIXES
+from automix.mixing.actions import OFF, MixAction
+from automix.nets.attention import has_attention
+from automix.nets.create import SMALL_NETS, SMALL_TRANSFORMERS, create_classifier
+from automix.nets.feature_maps import has_features
+from automix.nets.stages import has_stages
+from automix.saliency import SALIENCY
+
+ABILITIES: Mapping[str, Callable[[nn.Module], bool]] = {
+    "attention": has_attention,
+    "features": has_features,
+    "stages": has_stages,
+}
+"""Name -> whether a net has it."""
+
+KINDS: Mapping[str, frozenset[str]] = {
+    "cnn": frozenset({"features", "stages"}),
+    "vit": frozenset({"attention", "features", "stages"}),
+}
+"""What convolutional nets and transformers have, as they come from timm."""
+
+NAMED = 3
+"""Nets that an error names, at most."""
+
+
+@lru_cache(maxsize=32)
+def abilities_of(model: str, classes: int, shape: tuple[int, int, int]) -> frozenset[str]:
+    """Return what a timm model for images (c, h, w) offers.
+
+    Raises:
+        ConfigError: If timm has no such model, or it cannot take such images.
+    """
+    net = create_classifier(model, num_classes=classes, shape=shape, seed=0)
+    return frozenset(name for name, has in ABILITIES.items() if has(net))
+
+
+def required(entry: Entry[Any], guided: bool = False) -> tuple[str, ...]:
+    """Return what an entry of a registry needs of a net, for a mix with saliency or without."""
+    found = entry.tags.get("requires", ())
+    alone = () if guided else entry.tags.get("unguided_requires", ())
+    assert isinstance(found, tuple)
+    assert isinstance(alone, tuple)
+    return found + alone
+
+
+def needs(entry: Entry[Any]) -> tuple[str, ...]:
+    """Return all that an entry asks of a training, by its tags.
+
+    What the net must show; ``saliency`` of the action; ``classifier`` or ``gradient``: answers of
+    a classifier or its slopes; ``teacher`` or ``average``, if it is not the one in training;
+    ``state``: what is kept from step to step.
+    """
+    tags, found = entry.tags, list(required(entry))
+    if tags.get("needs_maps"):
+        found.append("saliency")
+    if tags.get("needs_classifier"):
+        _, backward = cast(tuple[int, int], tags["passes"])
+        found.append("gradient" if backward else "classifier")
+    if "asks" in tags:
+        found.append(str(tags["asks"]))
+    if tags.get("step"):
+        found.append("gradient")
+    if "state" in tags:
+        found.append("state")
+    return tuple(found)
+
+
+def supports(entry: Entry[Any]) -> tuple[str, ...]:
+    """Return what an entry works with: ``points``, or those of ``cnn`` and ``vit`` that do."""
+    if entry.tags.get("points"):
+        return ("points",)
+    return tuple(kind for kind, has in KINDS.items() if has.issuperset(required(entry)))
+
+
+def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]]:
+    """Yield (who, ability) for all that an action needs of a net.
+
+    Args:
+        action: Any.
+        label_rule: The trainer's own, for actions that name none.
+    """
+    for _, entry in _entries(action, label_rule):
+        for ability in required(entry, guided=action.saliency != OFF):
+            yield entry.name, ability
+
+
+def _entries(action: MixAction, label_rule: str) -> Iterator[tuple[Registry[Any], Entry[Any]]]:
+    """Yield what an action is made of, and where each is registered."""
+    if not action.mixes:
+        return
+    yield MIXES, MIXES.entry(action.method)
+    if action.saliency != OFF:
+        yield SALIENCY, SALIENCY.entry(action.saliency)
+    if not MIXES.entry(action.method).tags.get("keeps_label"):
+        yield LABEL_RULES, LABEL_RULES.entry(action.label_rule or label_rule)
+
+
+def check_backbone(
+    action: MixAction, label_rule: str, model: str, classes: int, shape: tuple[int, int, int]
+) -> None:
+    """Refuse an action that needs what a net has not.
+
+    Raises:
+        ConfigError: If it does; names what would work.
+    """
+    for registry, entry in _entries(action, label_rule):
+        needed = set(required(entry, guided=action.saliency != OFF))
+        missing = sorted(needed - abilities_of(model, classes, shape)) if needed else []
+        if missing:
+            raise ConfigError(
+                f"{action} cannot be played: {entry.name} needs the {' and the '.join(missing)} "
+                f"of the net, which trainer.model={model} does not show",
+                f"{_nets(needed, classes, shape)}; {_others(registry, model, classes, shape)}",
+            )
+
+
+def _nets(needed: set[str], classes: int, shape: tuple[int, int, int]) -> str:
+    """Say which nets would do, those of this project first asked."""
+    found = list(islice(nets_with(needed, classes, shape), NAMED))
+    if not found:
+        return f"no net of automix.nets.zoo shows it for images {shape}: take one of timm's"
+    return f"nets that show it: {', '.join(found)}"
+
+
+def nets_with(needed: set[str], classes: int, shape: tuple[int, int, int]) -> Iterator[str]:
+    """Yield the nets of ``automix.nets.zoo`` that have all abilities needed, small ones first."""
+    own = [
+        name
+        for name in timm.list_models()
+        if timm.model_entrypoint(name).__module__.startswith("automix.nets.zoo")
+    ]
+    for model in dict.fromkeys([*SMALL_NETS, *SMALL_TRANSFORMERS, *own]):
+        try:
+            if needed <= abilities_of(model, classes, shape):
+                yield model
+        except AutomixError:  # it cannot take such images
+            continue
+
+
+def _others(registry: Registry[Any], model: str, classes: int, shape: tuple[int, int, int]) -> str:
+    """Say what of the same kind the net can play."""
+    has = abilities_of(model, classes, shape)
+    names = [
+        entry.name
+        for entry in registry.entries()
+        if has.issuperset(required(entry)) and "points" not in supports(entry)
+    ]
+    return f"each {registry.kind} that {model} can play: {', '.join(names)}"

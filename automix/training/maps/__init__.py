@@ -1,0 +1,1 @@
+"""Saliency maps of the nets in training: computed, remembered, or asked of a teacher."""

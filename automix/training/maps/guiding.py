@@ -1,0 +1,285 @@
+"""Saliency maps of the classifiers that are being trained: asked for, read off, remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from automix.core.registry import Entry
+from automix.mixing.stepping import makes_steps
+from automix.nets.attention import Query, looked_at, spoken_for
+from automix.nets.feature_maps import FeatureNet, features, scored
+from automix.nets.stacking import Stack, frozen_running_statistics, logits_of, same_draws_afterwards
+from automix.saliency import SALIENCY, Provider, ReadOff, Staged, enlarged, normalised
+from automix.training.batches.augment import augmented_maps, canonical_maps
+from automix.training.batches.lanes import Play, Seat
+from automix.training.epoch_log import EpochLog
+from automix.training.maps.saliency_bank import SaliencyBank
+from automix.training.maps.teacher import teacher_of
+from automix.training.optimising.precision import autocast
+from automix.training.playable import check_provider
+from automix.training.settings import TrainerSettings
+
+Rows = slice | np.ndarray
+"""Which of the images that were taken last."""
+
+AT_ONCE = 128
+"""Images that the classifiers look at in one pass, or one batch if that is more. The maps hang on
+it, because batch norm takes its statistics from the images of a pass."""
+
+CleanSlopes = list[tuple[Tensor, Tensor]]
+"""Weights, and the slopes there of a loss over clean images."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """Some nets of a stack as one classifier, whose images are theirs in turn (b * k, ...)."""
+
+    stack: Stack
+    slots: Sequence[int]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return logits, (b * k, classes)."""
+        return self.stack.only(self.slots, self._apart(images)).flatten(0, 1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the last feature maps, (b * k, c', h', w')."""
+        return self.stack.ask(self.slots, features, self._apart(images))[0].flatten(0, 1)
+
+    def scored(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last feature maps and the slopes there of the scores."""
+        given = self._apart(images), self._apart(targets)
+        found, slopes = self.stack.ask(self.slots, scored, *given)
+        return found.flatten(0, 1), slopes.flatten(0, 1)
+
+    def attended(self, images: Tensor, query: Query) -> Tensor:
+        """Return where the last blocks look, (b * k, h', w')."""
+        question = partial(looked_at, query=query)
+        return self.stack.ask(self.slots, question, self._apart(images))[0].flatten(0, 1)
+
+    def spoken_for(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return where attention speaks for the targets, (b * k, h', w')."""
+        given = self._apart(images), self._apart(targets)
+        return self.stack.ask(self.slots, spoken_for, *given)[0].flatten(0, 1)
+
+    def _apart(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (-1, len(self.slots)))
+
+
+class Guide:
+    """Gives the maps for plays whose saliency needs the classifier.
+
+    Args:
+        seats: The members; their banks are kept here.
+        network: Their nets.
+        settings: How often and how closely they are asked, and in which precision.
+        shape: (c, h, w) of the images.
+        device: Where.
+        average: The moving average of their nets, if it is kept.
+    """
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        network: Stack,
+        settings: TrainerSettings,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        average: Stack | None = None,
+    ) -> None:
+        self._seats, self._stack = seats, network
+        self._trainer, self._settings = settings, settings.saliency
+        self._shape, self._size, self._device = shape, shape[1:], device
+        self._average = average
+        self._slopes: list[Tensor] = []
+        self._clean: CleanSlopes = []
+
+    def begin(self, plays: Sequence[Play]) -> None:
+        """Begin an epoch; what is left of one that was broken off is forgotten.
+
+        Raises:
+            ConfigError: If the settings do not give what a play's saliency needs.
+        """
+        self._slopes.clear()
+        self._clean.clear()
+        for play in plays:
+            entry = SALIENCY.entry(play.action.saliency)
+            check_provider(entry, self._trainer, self._shape, self._device)
+
+    def _asked(self, entry: Entry[Provider], slots: Sequence[int]) -> Staged:
+        """Return whom a provider asks on behalf of some members."""
+        asks = entry.tags.get("asks")
+        if asks == "teacher":
+            return FeatureNet(teacher_of(self._trainer.teacher, self._shape, self._device))
+        if asks == "average":
+            assert self._average is not None  # checked when the epoch began
+            return Members(self._average, slots)
+        return Members(self._stack, slots)
+
+    def remembers(self, play: Play) -> bool:
+        """Return whether a play's maps outlive their batch; else it is asked at every step.
+
+        Images whose maps are remembered can be mixed ahead of the steps, many batches at once.
+        """
+        return self._settings.refresh > 1 or self.reads_steps(play)
+
+    def ask(self, plays: Sequence[Play], here: Rows, log: EpochLog) -> dict[int, Tensor]:
+        """Compute maps (b, h, w) of some images with the present classifiers, by member."""
+        by_provider: dict[str, list[Play]] = {}
+        for play in plays:
+            by_provider.setdefault(play.action.saliency, []).append(play)
+        maps: dict[int, Tensor] = {}
+        for name, askers in by_provider.items():
+            maps |= self._computed(name, askers, here, log)
+        return maps
+
+    def _computed(
+        self, name: str, plays: Sequence[Play], here: Rows, log: EpochLog
+    ) -> dict[int, Tensor]:
+        """Call a provider once for several members."""
+        entry, scale = SALIENCY.entry(name), self._settings.scale
+        slots = [play.slots[0] for play in plays]
+        images = torch.stack([_shrunk(play.lane.images[here], scale) for play in plays], 1)
+        targets = torch.stack(
+            [play.lane.targets_for(self._seats[play.slots[0]], here) for play in plays], 1
+        )
+
+        # A look at the images must leave no trace: not in the statistics, not in the dropout.
+        with (
+            autocast(self._trainer.precision, self._device),
+            frozen_running_statistics(self._stack.module()),
+            same_draws_afterwards(self._device, enabled=self._stack.draws),
+        ):
+            if "from_clean_step" in entry.tags:
+                found = self._learnt(entry, slots, images, targets)
+            else:
+                asked = self._asked(entry, slots)
+                found = entry.value(images.flatten(0, 1), targets.flatten(0, 1), asked)
+        log.count(slots, len(images), cast(tuple[int, int], entry.tags["passes"]))
+        if found.shape[1:] != self._size:
+            found = normalised(enlarged(found, self._size))
+        found = found.unflatten(0, images.shape[:2])
+        return {slot: found[:, i] for i, slot in enumerate(slots)}
+
+    # Clean steps ---------------------------------------------------------------------------------
+
+    def _learnt(
+        self, entry: Entry[Provider], slots: Sequence[int], images: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Read maps off a training pass over clean images; keep its slopes at the weights."""
+        images = images.detach().requires_grad_()
+        found = self._stack.ask(slots, logits_of, images, trains=True)[0].float()
+        losses = F.cross_entropy(found.flatten(0, 1), targets.flatten(0, 1), reduction="sum")
+        weights = [weight for weight in self._stack.module().parameters() if weight.requires_grad]
+        # The sum over members of each one's mean, as in the step.
+        slopes, *kept = torch.autograd.grad(
+            losses / len(images), [images, *weights], allow_unused=True
+        )
+        pairs = zip(weights, kept, strict=True)
+        self._clean += [(weight, slope) for weight, slope in pairs if slope is not None]
+        read_off = cast(ReadOff, entry.tags["from_clean_step"])
+        return read_off(slopes.flatten(0, 1))
+
+    def clean_slopes(self) -> CleanSlopes:
+        """Return what clean passes since the last call add to the step."""
+        kept, self._clean = self._clean, []
+        return kept
+
+    # Remembering ---------------------------------------------------------------------------------
+
+    def refresh(
+        self, plays: Sequence[Play], batches: Sequence[slice], updates: int, log: EpochLog
+    ) -> None:
+        """Ask ahead of some batches for the maps that are due or not known at all.
+
+        Several batches go through the classifier in one pass, which costs small nets little more
+        than one batch would.
+
+        Args:
+            plays: Who is guided.
+            batches: Where the batches lie in the images that were taken last.
+            updates: Steps made before the first of them.
+            log: Counts the passes.
+        """
+        due: dict[tuple[int, ...], list[Play]] = {}
+        for play in plays:
+            chosen = tuple(i for i, b in enumerate(batches) if self._due(play, b, updates + i))
+            due.setdefault(chosen, []).append(play)
+        for chosen, askers in due.items():
+            rows = [np.arange(batches[i].start, batches[i].stop) for i in chosen]
+            for here in _joined(rows):
+                maps = self.ask(askers, here, log)
+                for play in askers:
+                    own = maps[play.slots[0]]
+                    self._store(play, here, own, torch.ones_like(own))
+
+    def _due(self, play: Play, here: slice, step: int) -> bool:
+        bank = self._seats[play.slots[0]].banks.get(play.action.saliency)
+        if bank is None or not bank.knows(play.lane.rows[here]):
+            return True
+        return step % self._settings.refresh == 0 and not self.reads_steps(play)
+
+    def recall(self, play: Play) -> Tensor:
+        """Return the remembered maps (n, h, w) of the images that were taken last."""
+        lane = play.lane
+        maps = self._seats[play.slots[0]].banks[play.action.saliency].recall(lane.index)
+        # What is kept is patched from several looks, so that it need not sum to 1.
+        return normalised(maps if lane.views is None else augmented_maps(maps, lane.views))
+
+    def _store(self, play: Play, here: Rows, maps: Tensor, shown: Tensor) -> None:
+        """Keep maps (b, h, w) where the images were shown, as they lie on the untouched images."""
+        lane, seat, name = play.lane, self._seats[play.slots[0]], play.action.saliency
+        if lane.views is not None:
+            maps, seen = canonical_maps(maps, lane.views[here])
+            shown = canonical_maps(shown, lane.views[here])[0] * seen
+        if name not in seat.banks:
+            seat.banks[name] = SaliencyBank(len(seat.data.train), self._size, self._device)
+        seat.banks[name].store(lane.index[here], lane.rows[here], maps, shown)
+
+    # Reading off the step ------------------------------------------------------------------------
+
+    def reads_steps(self, play: Play) -> bool:
+        """Return whether a play's maps are read off the training steps."""
+        tags = SALIENCY.entry(play.action.saliency).tags
+        own = makes_steps(play.action)  # whose slopes are not those of one mixed image
+        return self._settings.source == "step" and "from_step" in tags and not own
+
+    def keep(self, slopes: Tensor) -> None:
+        """Keep the slopes (b, k, c, h, w) of the loss at the mixed images of the next batch."""
+        self._slopes.append(slopes)
+
+    def read(self, plays: Sequence[Play]) -> None:
+        """Move the maps of the images that were taken last towards the slopes that were kept.
+
+        A pixel tells about the image that it shows: the map of an image moves by the share that the
+        image has of the pixel.
+        """
+        if not self._slopes:
+            return
+        slopes, everywhere = torch.cat(self._slopes), slice(None)
+        self._slopes.clear()
+        for play in filter(self.reads_steps, plays):
+            assert play.mixed is not None  # what was trained on was mixed
+            read_off = cast(ReadOff, SALIENCY.entry(play.action.saliency).tags["from_step"])
+            maps = read_off(slopes[:, play.slots[0]])
+            shown = (1 - play.mixed.mask[:, 0]).expand_as(maps)
+            self._store(play, everywhere, maps, shown)
+
+
+def _shrunk(images: Tensor, factor: int) -> Tensor:
+    return images if factor == 1 else F.avg_pool2d(images, factor, ceil_mode=True)
+
+
+def _joined(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Join batches of rows, as many as are looked at in one pass."""
+    if batches:
+        each = max(1, AT_ONCE // len(batches[0]))
+        for start in range(0, len(batches), each):
+            yield np.concatenate(batches[start : start + each])

@@ -1,0 +1,1 @@
+"""The step itself: learning rate, losses, precision and averaged weights."""

@@ -1,0 +1,1 @@
+"""RL-Mix, which decides at every batch: an environment of its own."""

@@ -1,0 +1,175 @@
+"""One training of a classifier, taken batch by batch: look, choose percentiles, step.
+
+What RL-Mix needs and a choice by the epoch does not: gradient maps and answers on the clean batch
+before it is mixed, and the gradient map of the mixed batch at the same weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from automix.core.seeding import borrowed_global_rng, derived_seed, generator
+from automix.labels import Shown
+from automix.masks.pairing import pair_batches
+from automix.masks.shapes import as_tensor
+from automix.mixes import Draw
+from automix.mixes.rmix import at_percentiles
+from automix.mixing.batch import draw_share, label
+from automix.mixing.blending import blend
+from automix.saliency.gradient import of_slopes
+from automix.training.batches.feeding import Batch
+from automix.training.epoch_log import EpochLog
+from automix.training.metrics import EpochMetrics
+from automix.training.population import Population
+
+GRID = 8
+"""Cells per side of the maps that the agent sees and the reward compares; any image has them."""
+
+RATIO = 0.5
+"""Of the published mix: blends are uniform in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the classifier makes of a batch before it is mixed."""
+
+    maps: Tensor
+    """(b, h, w) saliency, each with the sum 1."""
+    cells: Tensor
+    """(b, GRID, GRID) root mean square slopes: not normalised, as the reward compares them."""
+    logits: Tensor
+    """(b, classes)."""
+
+
+class BatchTraining:
+    """A training that waits before every batch for somebody's percentiles.
+
+    Args:
+        population: Of one member; it is started here.
+        seed: Of the training. Weights and batches are those of any training with this seed.
+        device: Where.
+    """
+
+    def __init__(self, population: Population, seed: int, device: str = "cpu") -> None:
+        self.population = population
+        self.history: list[EpochMetrics] = population.reset([seed])
+        self._cohort, self._settings = population.alone(), population.settings
+        (self._lane,) = self._cohort.lanes
+        self._seed, self._device = seed, torch.device(device)
+        trained, size = self._lane.data.trained, self._settings.batch_size
+        self._parts = [slice(at, min(at + size, trained)) for at in range(0, trained, size)]
+        self._at = len(self._parts)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent."""
+        return self.history[-1].epoch >= self._settings.epochs
+
+    @property
+    def epoch_over(self) -> bool:
+        """Whether the next batch is one of another epoch."""
+        return self._at == len(self._parts)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return len(self._parts)
+
+    def begin_epoch(self) -> None:
+        """Draw the order of an epoch."""
+        epoch = self.history[-1].epoch
+        self._lane.start(epoch, self._settings, self._device)
+        self._rng = generator(self._seed, "mix", epoch)
+        self._log = EpochLog(1, self._device)
+        self._at = 0
+
+    def look(self) -> Look:
+        """Send the next batch, unmixed, through the classifier and back."""
+        lane = self._lane
+        lane.take(self._parts[self._at])
+        images = lane.images.detach().requires_grad_()
+        with self._private_draws("look"):
+            logits = self._cohort.classify(0, images)
+            loss = F.cross_entropy(logits, self._cohort.targets(0), reduction="sum")
+            (slopes,) = torch.autograd.grad(loss, images)
+        self._log.count([0], len(images), (1, 1))
+        self._seen = Look(of_slopes(slopes), cells_of(slopes), logits.detach())
+        return self._seen
+
+    def step(self, percentile: np.ndarray) -> float:
+        """Mix the batch that was looked at, train on it, and close the epoch after its last one.
+
+        Args:
+            percentile: (b,) int: which of ``automix.mixes.rmix.PERCENTILES`` for each image.
+
+        Returns:
+            Cosine similarity, in [0, 1], of the gradient maps of the clean and the mixed batch.
+        """
+        batch, lam = self._mixed(percentile)
+        with self._private_draws("step"):
+            slopes = self._cohort.step(batch, self._log)
+        assert slopes is not None  # the batch wants them
+        self._log.mixed([0], lam)
+        self._at += 1
+        if self.epoch_over:
+            self.history += self._cohort.close_epoch(self._log)
+        return similarity(self._seen.cells, cells_of(slopes[:, 0]))
+
+    def _mixed(self, percentile: np.ndarray) -> tuple[Batch, Tensor]:
+        """Return the mixed batch and the own shares (b,)."""
+        lane, settings, rng = self._lane, self._settings.mix, self._rng
+        b, _, *size = lane.images.shape
+        pairs = pair_batches(b, b, settings.pairing, rng)
+        draws = 1 if settings.share_per == "batch" else b
+        share = pairs.each(draw_share(RATIO, draws, rng, settings.concentration))
+        maps = self._seen.maps
+        partners = maps[as_tensor(pairs.partner, maps.device)]
+        draw = Draw(share, (size[0], size[1]), RATIO, rng, maps, partners)
+        # As published, an image keeps its percentile where it is the partner of another.
+        mask = at_percentiles(draw, np.stack([percentile, percentile[pairs.partner]]))
+        if settings.mix_probability < 1:
+            played = np.full(b, rng.random() < settings.mix_probability)
+            mask, share = mask.only(played), share * played
+        shown = Shown(mask, share, pairs, rng, own=maps, partner=partners)
+        targets, lam, _, revised = label(
+            self._cohort.targets(0),
+            lane.data.classes,
+            shown,
+            settings.label_rule,
+            settings.options,
+        )
+        revisions = [([0], revised, slice(None))] if revised else []
+        images = blend(lane.images, pairs, mask)[:, None]
+        return Batch(images, targets[:, None], True, revisions), lam
+
+    def _private_draws(self, what: str) -> AbstractContextManager[None]:
+        """Lend nets that draw, for dropout, a private state of the global generator."""
+        if not self._cohort.draws:
+            return contextlib.nullcontext()
+        epoch = self.history[-1].epoch
+        return borrowed_global_rng(derived_seed(self._seed, "dropout", epoch, self._at, what))
+
+
+def cells_of(slopes: Tensor) -> Tensor:
+    """Turn slopes of the loss (b, c, h, w) into root mean squares on a grid, (b, GRID, GRID)."""
+    maps = slopes.detach().float().square().mean(1, keepdim=True).sqrt()
+    return F.adaptive_avg_pool2d(maps, GRID)[:, 0]
+
+
+def similarity(clean: Tensor, mixed: Tensor) -> float:
+    """Return the cosine between two batches of maps as long vectors; 0 where it means nothing.
+
+    Maps without a slope, and those of a training that diverges, are like nothing at all: a reward
+    that is not a number would end the agent too.
+    """
+    # By the peak first, so that the squares of small slopes do not vanish.
+    a, b = (maps.flatten() / maps.max() for maps in (clean, mixed))
+    cosine = float(F.cosine_similarity(a, b, dim=0))
+    return min(max(cosine, 0.0), 1.0) if np.isfinite(cosine) else 0.0

@@ -1,0 +1,288 @@
+"""Every registered agent: what it is told, what it refuses, what it leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.testing import assert_allclose, assert_array_equal
+
+from automix.agents.config.compose import load_settings
+from automix.agents.config.settings import AgentSettings
+from automix.agents.jobs.run import check
+from automix.agents.learning.algorithms import AGENTS, EVERY_AGENT, check_agent, updates_of
+from automix.agents.learning.algorithms.ars import GroupARS
+from automix.agents.learning.export import policy_of
+from automix.agents.learning.training import Learned, learn
+from automix.agents.parallel.workers import InlineWorker
+from automix.agents.runs.rundir import RunDirectory
+from automix.core.errors import ConfigError
+from automix.core.seeding import borrowed_global_rng
+from automix.policy.policy import load_policy, save_policy
+from tests.agents import surrogate_runs, tiny_run
+from tests.envs import worlds
+
+every_agent = pytest.mark.parametrize("name", list(AGENTS))
+EVERY_PAIR = [(name, space) for name in AGENTS for space in AGENTS.entry(name).tags["spaces"]]
+
+
+def test_the_ten_agents_are_there():
+    assert list(AGENTS) == sorted(
+        ["ppo", "a2c", "recurrent_ppo", "maskable_ppo", "dqn", "qr_dqn", "sac", "td3", "tqc", "ars"]
+    )
+
+
+# Told -------------------------------------------------------------------------------------------
+
+
+@every_agent
+def test_the_word_agent_brings_settings_and_a_space_that_fit(name):
+    settings = load_settings([f"agent={name}"])
+    assert settings.agent.name == name
+    check_agent(settings.agent, settings.env.actions.space)
+    assert updates_of(settings.agent, settings.trainer.epochs) >= 20
+
+
+@every_agent
+def test_what_an_agent_uses_is_a_setting(name):
+    known = set(AgentSettings.__dataclass_fields__)
+    assert {*EVERY_AGENT, *AGENTS.entry(name).tags["uses"]} <= known
+
+
+@pytest.mark.parametrize(("name", "space"), EVERY_PAIR)
+def test_a_setting_that_the_agent_uses_reaches_it(name, space):
+    """Each one but those of the rounds changes what is built or what is refused."""
+    uses = AGENTS.entry(name).tags["uses"]
+    assert len(set(uses)) == len(uses)
+    env = worlds.settings(space)
+    settings = surrogate_runs.settings_of(name, *surrogate_runs.tiny_words(name))
+    with borrowed_global_rng(0):
+        agent = surrogate_runs.built(replace(settings, env=env), 4, 0)
+    for key in set(uses) - {"net_arch", "lstm_hidden_size", "n_quantiles", "action_noise"}:
+        value, got = getattr(settings.agent, key), getattr(agent, key, None)
+        if key in ("clip_range", "delta_std"):
+            got = getattr(agent, {"delta_std": "delta_std_schedule"}.get(key, key))(1.0)
+        if key == "buffer_size":
+            got = agent.replay_buffer.buffer_size * agent.n_envs
+        if key == "train_freq":
+            got = got.frequency
+        if key == "target_update_interval":
+            value = max(value, agent.n_envs)
+        if key == "n_top":
+            value = min(value, agent.n_delta)
+        assert got == value, key
+
+
+# Refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "hint"),
+    [
+        (
+            ["agent=dqn", "env.actions.space=factored"],
+            "agent dqn needs env.actions.space=flat, got factored",
+            "env.actions.space=flat .*FlatActions",
+        ),
+        (
+            ["agent=sac", "env.actions.space=flat"],
+            "agent sac needs env.actions.space=box, got flat",
+            "env.actions.space=box .*BoxActions",
+        ),
+        (
+            ["agent=maskable_ppo", "env.actions.space=box"],
+            "agent maskable_ppo needs env.actions.space=flat or factored, got box",
+            "env.actions.space=flat",
+        ),
+        (
+            ["agent=dqn", "agent.clip_range=0.3"],
+            r"agent.clip_range is 0.3, but agent dqn does not use it",
+            "dqn uses .*buffer_size",
+        ),
+        (
+            ["agent.tau=0.5"],
+            r"agent.tau is 0.5, but agent ppo does not use it",
+            "leave it out",
+        ),
+        (
+            ["agent=dqn", "agent.total_timesteps=2560", "agent.learning_starts=3000"],
+            "agent.total_timesteps is 2560, but learning starts after 3000 .*8 groups x 8",
+            "total_timesteps=3840",
+        ),
+        (
+            ["agent=dqn", "agent.total_timesteps=9", "trainer.epochs=20"],
+            "agent.total_timesteps is 9, below one update of 1280",
+            "total_timesteps=2560",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(words, told, hint):
+    settings = load_settings([*words, "device=cpu"])
+    with pytest.raises(ConfigError, match=told) as error:
+        check(settings, learns=True)
+    assert re.search(hint, error.value.hint), error.value.hint
+
+
+def test_the_smallest_useful_number_is_enough():
+    settings = AgentSettings(name="dqn", total_timesteps=3840, learning_starts=3000)
+    assert updates_of(settings, 20) == 3
+    assert updates_of(replace(settings, total_timesteps=1280, learning_starts=1279), 20) == 1
+
+
+def test_candidates_come_in_pairs():
+    settings = surrogate_runs.settings_of("ars", "agent.group_size=3", "agent.groups=2")
+    with pytest.raises(ConfigError, match=r"group_size is 3, .* pairs") as error:
+        surrogate_runs.built(settings, 4, 0)
+    assert "agent.group_size=4" in error.value.hint
+
+
+# Learning ---------------------------------------------------------------------------------------
+
+
+@every_agent
+def test_a_tiny_training_is_recorded_round_by_round_and_exported(tmp_path, name):
+    family = [word for word in tiny_run.WORDS if not word.startswith(("agent.", "env."))]
+    words = [*family, f"agent={name}", *surrogate_runs.tiny_words(name)]
+    settings = load_settings([*words, "agent.total_timesteps=16"])
+    directory = RunDirectory.create(tmp_path / "run", settings, False)
+    made = learn(settings, [InlineWorker()], "cpu", directory)
+    assert (made.updates, made.episodes, made.classifier_epochs) == (2, 8, 16)
+    assert made.agent.num_timesteps == 16
+    records = tiny_run.lines(tmp_path / "run" / "metrics.jsonl")
+    assert [(r["update"], r["episodes"], r["timesteps"]) for r in records] == [
+        (1, 4, 8),
+        (2, 8, 16),
+    ]
+    for record in records:
+        assert sum(kind["episodes"] for kind in record["by_kind"].values()) == 4
+        assert all(np.isfinite(v) for v in record["agent"].values() if v is not None)
+    assert ("entropy" in records[-1]["agent"]) == (
+        "ent_coef" in AGENTS.entry(name).tags["uses"] and name not in ("sac", "tqc")
+    )
+    save_policy(tmp_path / "export", policy_of(made, settings))
+    policy = load_policy(tmp_path / "export")
+    assert policy.player().action(np.zeros(sum(policy.form.observation_sizes))) is not None
+
+
+def test_the_candidates_of_a_group_play_side_by_side():
+    """The return of each is the mean over groups of what its member earned, and nothing else."""
+    settings = surrogate_runs.settings_of("ars", "agent.groups=3", "agent.group_size=4")
+    with borrowed_global_rng(0):
+        agent = surrogate_runs.built(settings, 4, 0)
+        assert isinstance(agent, GroupARS)
+        _, callback = agent._setup_learn(1000)
+        # The bias of one choice decides alone: candidate c always plays choice c.
+        weights = torch.zeros(4, agent.n_params)
+        for candidate in range(4):
+            agent.policy.action_net[0].bias.data = torch.eye(agent.action_space.n)[candidate]
+            weights[candidate] = torch.nn.utils.parameters_to_vector(
+                agent.policy.parameters()
+            ).detach()
+        returns = agent.evaluate_candidates(weights, callback, None)
+    assert agent.num_timesteps == 3 * 4 * 4
+    assert float(returns.sum()) == pytest.approx(0, abs=1e-5), "relative to the group"
+    assert len({round(float(value), 4) for value in returns}) == 4
+
+
+# Exported ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "space"), EVERY_PAIR)
+def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
+    settings = surrogate_runs.settings_of(name, *surrogate_runs.tiny_words(name))
+    settings = replace(settings, env=worlds.settings(space))
+    with borrowed_global_rng(3):
+        agent = surrogate_runs.built(settings, 4, 3)
+        for parameter in agent.policy.parameters():
+            # Large, so that it does not always play the same, but not only borders of the box.
+            torch.nn.init.normal_(parameter, std=0.2 if space == "box" else 1.0)
+    save_policy(tmp_path, policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings))
+    policy = load_policy(tmp_path)
+    space_of = agent.observation_space
+    space_of.seed(0)
+    observations = np.stack([space_of.sample() for _ in range(3 * 60)]).reshape(3, 60, -1)
+    wanted_state = state = None
+    player, seen = policy.player(), []
+    for step, rows in enumerate(observations):
+        starts = np.full(60, step == 0)
+        wanted, wanted_state = agent.predict(rows, wanted_state, starts, deterministic=True)
+        got, state = policy.predict(rows, state, starts)
+        if space == "box":
+            assert_allclose(got, wanted, atol=1e-5)
+        else:
+            assert_array_equal(got, wanted)
+        assert player.action(rows[0]) == policy.mix_of(wanted[0])
+        seen += [tuple(np.ravel(sample)) for sample in wanted]
+    assert len(set(seen)) > 5, "an agent that always plays the same shows nothing"
+    assert isinstance(agent.action_space, spaces.Box) == (space == "box")
+
+
+@every_agent
+def test_an_export_takes_the_scaling_of_observations_in(tmp_path, name):
+    family = [word for word in tiny_run.WORDS if not word.startswith(("agent.", "env."))]
+    words = [*family, f"agent={name}", *surrogate_runs.tiny_words(name), "agent.normalise=true"]
+    settings = load_settings([*words, "agent.total_timesteps=16"])
+    made = learn(settings, [InlineWorker()], "cpu", RunDirectory.create(tmp_path, settings, False))
+    scaling = made.agent.get_vec_normalize_env()
+    assert scaling is not None
+    assert np.abs(scaling.obs_rms.mean).max() > 0.1
+    made.agent.observation_space.seed(1)
+    rows = np.stack([made.agent.observation_space.sample() for _ in range(200)])
+    starts = np.ones(len(rows), dtype=bool)
+    wanted, _ = made.agent.predict(scaling.normalize_obs(rows), None, starts, deterministic=True)
+    got, _ = policy_of(made, settings).predict(rows, None, starts)
+    # A choice that is nearly a tie may fall otherwise.
+    same = np.isclose(got, wanted, atol=1e-3).reshape(len(rows), -1).all(1)
+    assert same.mean() > 0.98
+    assert len(np.unique(np.round(wanted, 3), axis=0)) > 1
+
+
+def test_what_a_recurrent_policy_has_seen_changes_what_it_answers(tmp_path):
+    settings = surrogate_runs.settings_of(
+        "recurrent_ppo", *surrogate_runs.tiny_words("recurrent_ppo")
+    )
+    with borrowed_global_rng(3):
+        agent = surrogate_runs.built(settings, 4, 3)
+        for parameter in agent.policy.parameters():
+            torch.nn.init.normal_(parameter)
+    policy = policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings)
+    rows = np.random.default_rng(0).random((50, sum(policy.form.observation_sizes)))
+    fresh, state = policy.predict(rows)
+    later, _ = policy.predict(rows, state)
+    again, _ = policy.predict(rows, state, np.ones(50, dtype=bool))
+    assert (fresh != later).any()
+    assert_array_equal(fresh, again)
+    with pytest.raises(ValueError, match="player"):
+        policy.action(rows[0])
+
+
+def test_values_and_numbers_cannot_be_drawn_from():
+    settings = surrogate_runs.settings_of("dqn", *surrogate_runs.tiny_words("dqn"))
+    with borrowed_global_rng(3):
+        agent = surrogate_runs.built(settings, 4, 3)
+    policy = policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings)
+    rows = np.zeros((2, sum(policy.form.observation_sizes)))
+    with pytest.raises(ValueError, match="no probabilities"):
+        policy.predict(rows, deterministic=False, rng=np.random.default_rng(0))
+
+
+def test_the_record_of_a_policy_says_what_its_numbers_are(tmp_path):
+    told = {}
+    for name in ("ppo", "dqn", "sac", "recurrent_ppo"):
+        settings = surrogate_runs.settings_of(name, *surrogate_runs.tiny_words(name))
+        with borrowed_global_rng(0):
+            agent = surrogate_runs.built(settings, 4, 0)
+        save_policy(tmp_path / name, policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings))
+        content = json.loads((tmp_path / name / "policy.json").read_text(encoding="utf-8"))
+        told[name] = content["activation"], content["output"], content["recurrent"]
+    assert told == {
+        "ppo": ("tanh", "logits", False),
+        "dqn": ("relu", "values", False),
+        "sac": ("relu", "tanh", False),
+        "recurrent_ppo": ("tanh", "logits", True),
+    }

@@ -1,0 +1,364 @@
+"""Learn, export, compare: the same bits again, whatever the workers, and every file in place."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import automix
+import automix.agents.contest.compare
+import automix.agents.jobs.run
+from automix.agents.config.schema import build
+from automix.agents.config.settings import RunSettings
+from automix.agents.jobs.run import run_compare, run_train, without_agent
+from automix.agents.learning.recorder import Round
+from automix.core.errors import AutomixError, ConfigError
+from automix.envs import MixVectorEnv
+from automix.mixing.actions import MixAction
+from automix.policy.policy import load_policy
+from automix.policy.schedule import load_schedule
+from tests.agents import tiny_run
+from tests.agents.tiny_run import lines
+
+CONTESTANTS = ["agent", "none", "random", "fixed:cutmix@0.5", "fixed:mixup@0.25"]
+KINDS = ["40 images, 0% noise", "50 images, 30% noise"]
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text(encoding="utf-8"))
+
+
+# The same again ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_run_is_equal_bit_for_bit_whatever_the_number_of_workers(run, tmp_path, workers):
+    """And whatever state the global generators are in, which it leaves as they are."""
+    torch.manual_seed(workers)
+    np.random.seed(workers)  # noqa: NPY002 (the global state is what is tested)
+    random.seed(workers)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    run_train(tiny_run.settings(f"workers={workers}"), tmp_path / "again")
+    after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert np.array_equal(before[1], after[1])
+    assert before[2] == after[2]
+    for name in ("metrics.jsonl", "trials.jsonl", "export/policy.json", "export/schedule.yaml"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_another_seed_is_another_run(run, tmp_path):
+    run_train(tiny_run.settings("seed=1"), tmp_path / "other")
+    assert (tmp_path / "other" / "metrics.jsonl").read_bytes() != (
+        run / "metrics.jsonl"
+    ).read_bytes()
+
+
+def test_the_exported_policy_plays_as_the_agent_did(run, tmp_path):
+    """Export, load, compare again: each trial is the same, the agent's too."""
+    words = (f"policy={run / 'export'}",)
+    result = run_compare(tiny_run.settings(*words), tmp_path / "replay")
+    assert (tmp_path / "replay" / "trials.jsonl").read_bytes() == (
+        run / "trials.jsonl"
+    ).read_bytes()
+    assert result["learning"] is None
+    assert result["agent_minus"] == result_of(run)["agent_minus"]
+    # The policy carries what it cost to learn.
+    assert result["contestants"] == result_of(run)["contestants"]
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def test_the_run_directory_has_its_layout(run):
+    found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml",
+        "command.txt",
+        "env.json",
+        "status.json",
+        "metrics.jsonl",
+        "trials.jsonl",
+        "log.txt",
+        "result.json",
+        "checkpoints/LATEST",
+        "checkpoints/begun.json",
+        "checkpoints/final/agent.safetensors",
+        "checkpoints/finished.jsonl",
+        "checkpoints/learned.json",
+        "checkpoints/lock",
+        "export/policy.json",
+        "export/policy.safetensors",
+        "export/schedule.yaml",
+        "export/rule.json",
+        "export/rule.txt",
+        "report/index.html",
+    } <= found
+    left = {name for name in found if not name.startswith(("report/", "checkpoints/step_"))}
+    assert len(left) == 19, sorted(left)
+    assert not [name for name in found if Path(name).name.startswith(".")], "a temporary file"
+
+
+def test_the_run_says_that_it_has_finished(run):
+    status = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    assert status["state"] == "finished"
+    assert "error" not in status
+
+
+def test_the_configuration_of_a_run_builds_its_settings_again(run):
+    written = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert build(RunSettings, written) == tiny_run.settings()
+
+
+def test_there_is_one_record_an_update_and_nothing_in_it_depends_on_the_clock(run):
+    records = lines(run / "metrics.jsonl")
+    assert [record["update"] for record in records] == [1, 2]
+    assert [record["timesteps"] for record in records] == [8, 16]
+    assert [record["episodes"] for record in records] == [4, 8]
+    for record in records:
+        assert set(record) == {
+            "update",
+            "timesteps",
+            "episodes",
+            "classifier_epochs",
+            "val_accuracy",
+            "diverged",
+            "by_kind",
+            "agent",
+        }
+        assert set(record["by_kind"]) <= {
+            f"{s} images, {n}% noise" for s in (40, 60) for n in (0, 30)
+        }
+        kinds = record["by_kind"].values()
+        assert sum(kind["episodes"] for kind in kinds) == 4
+        mean = sum(kind["episodes"] * kind["val_accuracy"] for kind in kinds) / 4
+        assert record["val_accuracy"] == pytest.approx(mean)
+        for kind in kinds:
+            assert sum(kind["play"].values()) == pytest.approx(1.0)
+        # All but unlearned: near the entropy of a uniform choice of method and of ratio.
+        assert record["agent"]["entropy"] == pytest.approx(math.log(4) + math.log(3), abs=0.05)
+        assert record["agent"]["approx_kl"] < 0.1
+
+
+def test_the_cost_of_learning_is_counted(run):
+    learning = result_of(run)["learning"]
+    assert learning["updates"] == 2
+    assert learning["episodes"] == 8
+    assert learning["classifier_epochs"] == 16
+    # At least: 16 epochs of 40 images forward and backward, 50 more forward to measure.
+    assert 16 * (2 * 40 + 50) <= learning["passes"] <= 16 * (2 * 60 + 50)
+
+
+def test_the_result_has_the_form_that_others_read(run):
+    result = result_of(run)
+    assert {"contestants", "agent_minus", "wall_s"} <= set(result)
+    assert result["wall_s"] > 0
+    assert sorted(row["name"] for row in result["contestants"]) == sorted(CONTESTANTS)
+    for row in result["contestants"]:
+        assert row["kind"] in ("agent", "fixed", "random", "schedule")
+        assert row["n"] == 4
+        low, high = row["ci95"]
+        assert 0 <= low <= row["iqm"] <= high <= 1
+        learning = 16 if row["name"] == "agent" else 0
+        assert row["epochs_spent"] == 4 * 2 + learning
+    assert set(result["agent_minus"]) == set(CONTESTANTS) - {"agent"}
+    for difference in result["agent_minus"].values():
+        assert set(difference) == {"mean", "ci95", "p_improvement", "above_zero"}
+        low, high = difference["ci95"]
+        assert low <= difference["mean"] <= high
+        assert 0 <= difference["p_improvement"] <= 1
+    assert result["tasks"] == KINDS
+
+
+def test_differences_are_those_of_the_trials_task_by_task_and_seed_by_seed(run):
+    scores = {
+        (t["contestant"], t["task"], t["seed"]): t["test_accuracy"]
+        for t in lines(run / "trials.jsonl")
+    }
+    pairs = {(task, seed) for _, task, seed in scores}
+    assert len(pairs) == 4
+    assert len(scores) == 4 * len(CONTESTANTS)
+    for name, difference in result_of(run)["agent_minus"].items():
+        each = [scores["agent", *pair] - scores[name, *pair] for pair in pairs]
+        assert difference["mean"] == pytest.approx(np.mean(each), abs=1e-9)
+
+
+def test_all_trials_of_a_task_start_from_the_same_weights(run):
+    starts: dict[Any, set[float]] = {}
+    for trial in lines(run / "trials.jsonl"):
+        starts.setdefault((trial["task"], trial["seed"]), set()).add(trial["val_curve"][0])
+    assert [len(values) for values in starts.values()] == [1] * 4
+
+
+def test_the_schedule_is_what_most_trials_played(run):
+    trials = [t for t in lines(run / "trials.jsonl") if t["contestant"] == "agent"]
+    schedule = load_schedule(run / "export")
+    assert set(schedule.by_kind) == set(KINDS)
+    for epoch in range(2):
+        played = [trial["mixes"][epoch] for trial in trials]
+        chosen = str(schedule.at(epoch / 2))
+        assert played.count(chosen) == max(played.count(mix) for mix in played)
+        for kind in KINDS:
+            own = [t["mixes"][epoch] for t in trials if t["task"] == kind]
+            assert str(schedule.for_kind(kind).at(epoch / 2)) in own
+
+
+def test_the_policy_says_where_it_comes_from(run):
+    policy = load_policy(run / "export")
+    learning = result_of(run)["learning"]
+    assert policy.about == {
+        "automix": automix.__version__,
+        "dataset": "digits",
+        "train_sizes": [40, 60],
+        "label_noise": [0.0, 0.3],
+        "model": "small_cnn_w8",
+        "budget": 2,
+        "agent": "ppo",
+        "seed": 0,
+        "learning": {name: learning[name] for name in ("classifier_epochs", "passes")},
+    }
+    assert {MixAction.parse(choice).method for choice in policy.form.choices} == {
+        "none",
+        "mixup",
+        "cutmix",
+        "rmix",
+    }
+
+
+def test_the_whole_agent_is_kept_without_pickle(run):
+    tensors = load_file(run / "checkpoints" / "final" / "agent.safetensors")
+    exported = load_policy(run / "export").layers
+    assert np.array_equal(tensors["action_net.weight"].numpy(), exported[-1][0])
+    assert any(name.startswith("mlp_extractor.value_net") for name in tensors)
+
+
+# Endings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (RuntimeError("something broke"), "failed"),
+        (KeyboardInterrupt("stop"), "interrupted"),
+        (SystemExit(143), "interrupted"),
+    ],
+)
+def test_a_run_that_ends_early_says_so_and_where(tmp_path, monkeypatch, error, state):
+    def breaks(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(automix.agents.jobs.run, "learn", breaks)
+    with pytest.raises(type(error)):
+        run_train(tiny_run.settings(), tmp_path / "run")
+    status = json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))
+    assert status["state"] == state
+    assert status["error"] == str(error)
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert "Traceback" in log
+    assert "in breaks" in log
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_run_that_exists_is_refused_and_not_touched(run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(ConfigError, match="tiny_run exists"):
+        run_train(tiny_run.settings(), run)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("compare.contestants=[none,random]", "compare.contestants lacks 'agent'"),
+        ("compare.contestants=[agent,nobody]", "'nobody' is not a contestant"),
+        ("agent.total_timesteps=7", "total_timesteps is 7, below one update of 8"),
+        ("agent.name=ppoo", "'ppoo' is not a"),
+        ("agent.group_size=1", "env.reward.baseline is 'group'"),
+        ("trainer.model=small_cnn_w9", "small_cnn_w9.*small_cnn_w8"),
+        ("env.observations=[progress,val_los]", "'val_los' is not a"),
+        ("device=tpu", "device is 'tpu'"),
+        ("task.dataset=digts", "'digts' is not a dataset.*'digits'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path, word, told):
+    with pytest.raises(ConfigError, match=told):
+        run_train(tiny_run.settings(word), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_trainings_that_diverge_are_outcomes_and_the_run_ends_with_its_table(tmp_path):
+    words = ("trainer.lr=1e30", "compare.contestants=[agent,none]", "agent.total_timesteps=8")
+    result = run_train(tiny_run.settings(*words), tmp_path / "run")
+    (record,) = lines(tmp_path / "run" / "metrics.jsonl")
+    assert record["diverged"] == 4
+    for layer in load_policy(tmp_path / "run" / "export").layers:
+        assert np.isfinite(layer[0]).all()
+    assert [row["diverged"] for row in result["contestants"]] == [4, 4]
+    assert result["agent_minus"]["none"]["mean"] == 0.0
+
+
+def test_the_test_split_is_read_once_a_trial_after_the_last_epoch(tmp_path, monkeypatch):
+    finished = []
+    real = automix.agents.contest.compare.test_scores
+
+    def watched(population: Any) -> Any:
+        finished.append(population.snapshot()["members"][0]["epoch"])
+        return real(population)
+
+    monkeypatch.setattr(automix.agents.contest.compare, "test_scores", watched)
+    run_compare(tiny_run.settings("compare.contestants=[none,random]"), tmp_path / "run")
+    assert finished == [2] * 4  # once for each of 2 kinds x 2 seeds, after both epochs
+
+
+def test_a_comparison_without_a_policy_leaves_the_agent_out_of_the_default_field():
+    everybody = without_agent(RunSettings(), named=False)
+    assert "agent" not in everybody.compare.contestants
+    assert "none" in everybody.compare.contestants
+    named = tiny_run.settings()
+    assert without_agent(named, named=True) is named
+    given = RunSettings(policy="runs/x/export")
+    assert without_agent(given, named=False) is given
+
+
+def test_a_reward_that_is_not_finite_is_told_with_environment_and_step(tmp_path, monkeypatch):
+    step = MixVectorEnv.step
+
+    def broken(self: MixVectorEnv, actions: np.ndarray) -> Any:
+        observations, rewards, *rest = step(self, actions)
+        rewards[1] = np.nan
+        return observations, rewards, *rest
+
+    monkeypatch.setattr(MixVectorEnv, "step", broken)
+    with pytest.raises(AutomixError, match="reward of environment 1 at step 4 is not finite"):
+        run_train(tiny_run.settings(), tmp_path / "run")
+
+
+def test_a_round_adds_up_what_its_episodes_showed():
+    done = Round()
+    for mix, accuracy, over in (("none", 0.2, False), ("cutmix@0.5", 0.6, True)):
+        info = {"task": "a", "mix": mix, "passes": 10, "val_accuracy": accuracy, "diverged": False}
+        done.add(info, over)
+    done.add({"task": "b", "mix": "none", "passes": 5, "val_accuracy": 0.4, "diverged": True}, True)
+    assert done.episodes == 2
+    assert done.passes == 25
+    assert done.summary() == {
+        "val_accuracy": pytest.approx(0.5),
+        "diverged": 1,
+        "by_kind": {
+            "a": {
+                "episodes": 1,
+                "val_accuracy": 0.6,
+                "play": {"cutmix@0.5": 0.5, "none": 0.5},
+            },
+            "b": {"episodes": 1, "val_accuracy": 0.4, "play": {"none": 1.0}},
+        },
+    }

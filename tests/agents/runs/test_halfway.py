@@ -1,0 +1,83 @@
+"""A piece of work that is cut off between two epochs goes on from there, with equal results."""
+
+from __future__ import annotations
+
+import pytest
+
+from automix.agents.contest.compare import Match, play_group
+from automix.agents.contest.contestants import contestants_of
+from automix.agents.runs.halfway import Halfway
+from automix.agents.contest.controls.lab import Start, WorldMaker, play_block
+from automix.agents.config.settings import HELD_OUT
+from automix.mixing.actions import MixAction
+from automix.data.tasks import TaskSpec
+from automix.policy.policy import load_policy
+from automix.training.population import Population
+from automix.policy.shipped import policy_folder
+from automix.envs import ActionCodec, ActionSettings, EnvSettings, ImageWorld
+from tests.agents import tiny_run
+
+EPOCHS = 4
+SETTINGS = tiny_run.settings(f"trainer.epochs={EPOCHS}", "trainer.saliency.refresh=2")
+MENU = ActionCodec(ActionSettings()).choices
+ACTIONS = [MixAction.parse(text) for text in ("none", "cutmix@0.5", "rmix@0.5+gradient", "none")]
+
+
+def game(halfway, *contestants, env=EnvSettings(), policy=None):  # noqa: B008 (frozen)
+    spec = TaskSpec(train_size=50, label_noise=0.2, seed=HELD_OUT + 1)
+    match = Match(spec=spec, task=spec.kind, trainings=2)
+    who = contestants_of(contestants, MENU)
+    return play_group({}, SETTINGS.task, SETTINGS.trainer, env, "cpu", who, policy, match, halfway)
+
+
+def search(halfway):
+    worlds = WorldMaker(ImageWorld, (SETTINGS.task, SETTINGS.trainer, "cpu"))
+    specs = [TaskSpec(train_size=40, label_noise=noise, seed=3) for noise in (0.0, 0.3)]
+    starts = [Start(spec, seed) for seed, spec in enumerate(specs)]
+    return play_block({}, worlds, starts, [ACTIONS, ACTIONS[::-1]], "accuracy_gain", halfway)
+
+
+def shipped(halfway):
+    """A policy, asked at every other epoch."""
+    policy = load_policy(policy_folder("digits_full"))
+    form = policy.form
+    env = EnvSettings(
+        actions=ActionSettings(
+            methods=form.methods, ratios=form.ratios, saliency=form.saliency, space=form.space
+        ),
+        observations=form.observations,
+        epochs_per_action=2,
+    )
+    return game(halfway, "agent", "random", env=env, policy=policy)
+
+
+def schedules(halfway):
+    return game(halfway, "none", "random", "mix_then_none", "alternating")
+
+
+WORK = (schedules, search, shipped)
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("done", range(1, EPOCHS))
+def test_it_goes_on_where_it_was(tmp_path, monkeypatch, work, done):
+    whole = work(Halfway())
+    run_epoch, played = Population.run_epoch, []
+
+    def cut_off(population, *args):
+        if len(played) == done:
+            raise KeyboardInterrupt
+        played.append(args)
+        return run_epoch(population, *args)
+
+    halfway = Halfway(tmp_path / "x.safetensors", share=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Population, "run_epoch", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            work(halfway)
+        played.clear()
+        patch.setattr(
+            Population, "run_epoch", lambda p, *args: played.append(args) or run_epoch(p, *args)
+        )
+        assert work(halfway) == whole
+    assert len(played) == EPOCHS - done

@@ -1,0 +1,179 @@
+"""What is on record is not done again, whatever was cut off; what is under way goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from automix.agents.runs.halfway import Halfway
+from automix.agents.runs.journal import Journal
+from automix.agents.runs.pace import Pace
+from automix.agents.parallel.workers import InlineWorker
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_note_waits_until_all_of_them_are_a_small_share_of_the_time():
+    clock = Clock()
+    pace, spent, start = Pace(0.02, 0.2, clock), 0.0, clock.now
+    for expected, cost in [(0.2, 3.0), (3.0, 0.5), (0.5, 0.5), (0.5, 0.5)]:
+        # All notes so far and the next one are 2 %, work the other 98.
+        wait = (spent + expected) * 49 - (clock.now - start - spent)
+        clock.now += wait - 0.01
+        assert not pace.due()
+        clock.now += 0.02
+        assert pace.due()
+        with pace.noting():
+            clock.now += cost
+        spent += cost
+    assert spent / (clock.now - start) < 0.021
+
+
+def test_a_note_whose_cost_nobody_knows_costs_what_the_last_one_did():
+    clock = Clock()
+    pace = Pace(0.02, clock=clock)
+    clock.now += 1.0
+    pace.took(1.0)
+    clock.now += 1.0
+    pace.took(None)
+    clock.now += 3 * 49.0 - 0.1
+    assert not pace.due()
+    clock.now += 0.2
+    assert pace.due()
+
+
+def test_what_is_taken_to_cost_nothing_is_due_at_once():
+    assert Pace(0.02).due()
+
+
+def test_a_share_of_one_notes_always_and_of_none_never():
+    clock = Clock()
+    always, never = Pace(1.0, 0.2, clock), Pace(0.0, 0.2, clock)
+    assert always.due()
+    clock.now += 1e9
+    assert not never.due()
+
+
+def test_a_piece_of_work_goes_on_from_what_it_noted(tmp_path):
+    halfway = Halfway(tmp_path / "x.safetensors", share=1.0)
+    assert halfway.state() is None
+    saver = halfway.saver()
+    assert saver.due()
+    saver.save({"epoch": 3})
+    assert halfway.state() == {"epoch": 3}
+
+
+def test_nothing_is_noted_without_a_file():
+    saver = Halfway(None, share=1.0).saver()
+    assert not saver.due()
+    saver.save({"epoch": 3})
+    assert Halfway(None).state() is None
+
+
+def test_what_cannot_be_read_is_done_again_and_said(tmp_path, caplog):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"half of it")
+    assert Halfway(path).state() is None
+    assert "x.safetensors is not a snapshot" in caplog.text
+    assert "starts afresh" in caplog.text
+
+
+CALLS: list[int] = []
+
+
+def work(state, number, halfway):
+    CALLS.append(number)
+    return {"square": number * number, "third": number / 3}
+
+
+def played(path, numbers=range(5), what="playing"):
+    CALLS.clear()
+    done = []
+    items = [(number,) for number in numbers]
+    results = Journal(path).map(what, [InlineWorker()], work, items, lambda: done.append(1))
+    assert len(done) == len(items)
+    return results, list(CALLS)
+
+
+@pytest.fixture
+def told(caplog):
+    caplog.set_level("WARNING", logger="automix")
+    return caplog
+
+
+def test_a_finished_piece_is_not_done_again(tmp_path):
+    path = tmp_path / "finished.jsonl"
+    first, calls = played(path)
+    assert calls == [0, 1, 2, 3, 4]
+    again, calls = played(path)
+    assert calls == []
+    assert again == first == [{"square": n * n, "third": n / 3} for n in range(5)]
+    assert played(path, what="comparing")[1] == [0, 1, 2, 3, 4]  # another name, other work
+
+
+@pytest.mark.parametrize("cut", [1, 5, 90])
+def test_a_line_that_was_cut_off_is_done_again(tmp_path, told, cut):
+    path = tmp_path / "finished.jsonl"
+    first, _ = played(path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    again, calls = played(path)
+    assert again == first
+    assert calls == ([4] if cut < 50 else [3, 4])
+    assert "what follows is done again" in told.text
+    told.clear()
+    assert played(path) == (first, [])
+    assert told.text == ""
+
+
+@pytest.mark.parametrize("line", [b"nonsense\n", b"[1]\n", b'{"name": "x"}\n', b"\xff\n", b"\n"])
+def test_nothing_is_believed_after_a_broken_line(tmp_path, told, line):
+    path = tmp_path / "finished.jsonl"
+    first, _ = played(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
+    assert played(path) == (first, [2, 3, 4])
+    assert "finished.jsonl, line 3" in told.text
+
+
+def test_without_a_file_nothing_is_recorded(tmp_path):
+    assert played(None)[1] == [0, 1, 2, 3, 4]
+    assert list(tmp_path.iterdir()) == []
+
+
+def half_done(state, number, halfway):
+    if number == 2:
+        halfway.saver().save({"reached": number})
+        raise KeyboardInterrupt
+    return (halfway.state() or {}).get("reached", "nothing")
+
+
+def finished(state, number, halfway):
+    return (halfway.state() or {}).get("reached", "nothing")
+
+
+def test_a_piece_that_was_under_way_finds_its_state_which_goes_when_it_is_done(tmp_path):
+    path, items = tmp_path / "finished.jsonl", [(n,) for n in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        Journal(path, 1.0).map("playing", [InlineWorker()], half_done, items)
+    left = sorted(file.name for file in tmp_path.iterdir())
+    assert left == ["finished.jsonl", "playing_2.safetensors"]
+    results = Journal(path, 1.0).map("playing", [InlineWorker()], finished, items)
+    assert results == ["nothing", "nothing", 2]
+    assert [file.name for file in tmp_path.iterdir()] == ["finished.jsonl"]
+
+
+def test_a_result_is_known_by_name(tmp_path):
+    journal = Journal(tmp_path / "finished.jsonl")
+    assert journal.known("found/grid") is None
+    journal.note("found/grid", {"epochs": 3})
+    assert journal.known("found/grid") == {"epochs": 3}
+    assert Journal(tmp_path / "finished.jsonl").known("found/grid") == {"epochs": 3}
+    record = json.loads((tmp_path / "finished.jsonl").read_text(encoding="utf-8"))
+    assert record == {"name": "found/grid", "result": {"epochs": 3}}

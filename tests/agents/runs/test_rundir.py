@@ -1,0 +1,289 @@
+"""A run's directory: made whole, refused when taken, never somebody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+import automix
+from automix.agents.runs import rundir
+from automix.agents.runs.rundir import RunDirectory, command_line, default_path, describe_machine
+from automix.agents.config.schema import build
+from automix.agents.config.settings import AgentSettings, RunSettings
+from automix.core import files
+from automix.data.tasks import FamilySettings
+from automix.core.errors import ConfigError, DataError, ResourceError
+
+SETTINGS = RunSettings(seed=3)
+Usage = namedtuple("Usage", "total used free")
+
+
+def everything_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_new_directory_says_what_is_being_run(tmp_path):
+    directory = RunDirectory.create(tmp_path / "a" / "b", SETTINGS, overwrite=False)
+    assert everything_below(directory.path) == [
+        "checkpoints",
+        "checkpoints/begun.json",
+        "command.txt",
+        "config.yaml",
+        "env.json",
+        "status.json",
+    ]
+    written = yaml.safe_load((directory.path / "config.yaml").read_text(encoding="utf-8"))
+    assert build(RunSettings, written) == SETTINGS
+    status = json.loads((directory.path / "status.json").read_text(encoding="utf-8"))
+    assert status["state"] == "running"
+    assert status["pid"] == os.getpid()
+    assert status["job"] == "train"
+
+
+def test_an_empty_folder_may_be_used(tmp_path):
+    assert RunDirectory.create(tmp_path, SETTINGS, overwrite=False).path == tmp_path
+
+
+def test_a_directory_that_exists_is_refused_and_left_as_it_is(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+    directory.append("metrics.jsonl", {"update": 1})
+    before = {p: p.read_bytes() for p in directory.path.rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError, match="run exists") as error:
+        RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=False)
+    assert "--overwrite" in error.value.hint
+    assert {p: p.read_bytes() for p in directory.path.rglob("*") if p.is_file()} == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+    directory.append("metrics.jsonl", {"update": 1})
+    RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=True)
+    assert not (directory.path / "metrics.jsonl").exists()
+    config = yaml.safe_load((directory.path / "config.yaml").read_text(encoding="utf-8"))
+    assert config["seed"] == 4
+
+
+@pytest.mark.parametrize("holds", ["photo.jpg", "config.yaml", "status.json", "sub/config.yaml"])
+def test_a_folder_that_is_no_run_is_never_replaced(tmp_path, holds):
+    foreign = tmp_path / "photos"
+    (foreign / holds).parent.mkdir(parents=True)
+    (foreign / holds).write_text("mine", encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="photos"):
+            RunDirectory.create(foreign, SETTINGS, overwrite=overwrite)
+    assert (foreign / holds).read_text(encoding="utf-8") == "mine"
+
+
+def test_a_file_in_the_way_is_never_replaced(tmp_path):
+    path = tmp_path / "run"
+    path.write_text("mine", encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="run"):
+            RunDirectory.create(path, SETTINGS, overwrite=overwrite)
+    assert path.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_place_that_cannot_be_written_to_is_a_matter_of_the_machine(tmp_path):
+    """Below a regular file, where not even root can write."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ResourceError, match="file/runs/x cannot be made") as error:
+        RunDirectory.create(tmp_path / "file" / "runs" / "x", SETTINGS, overwrite=False)
+    assert error.value.exit_code == 4
+    assert "--run-dir" in error.value.hint
+
+
+def test_an_old_run_that_cannot_be_removed_is_a_matter_of_the_machine(tmp_path, monkeypatch):
+    RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(ResourceError, match="run cannot be replaced: Permission denied"):
+        RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=True)
+
+
+def test_a_disk_that_is_all_but_full_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 5 * 2**20))
+    with pytest.raises(
+        ResourceError, match=r"5 MB are free on the disk of .*x, wanted 64"
+    ) as error:
+        RunDirectory.create(tmp_path / "runs" / "x", SETTINGS, overwrite=False)
+    assert error.value.exit_code == 4
+    assert everything_below(tmp_path) == []
+
+
+def test_a_full_disk_costs_no_old_run(tmp_path, monkeypatch):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 0))
+    with pytest.raises(ResourceError, match="0 MB are free"):
+        RunDirectory.create(directory.path, SETTINGS, overwrite=True)
+    assert (directory.path / "config.yaml").is_file()
+
+
+FIRST = ("checkpoints/begun.json", "config.yaml", "command.txt", "env.json")
+
+
+@pytest.mark.parametrize("made", range(len(FIRST) + 1))
+def test_a_directory_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_path, made):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
+    for name in ("status.json", *FIRST[made:]):
+        (directory.path / name).unlink()
+    (directory.path / ".config.yaml.x1").touch()
+    RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=False)
+    assert RunDirectory.open(directory.path)[1] == RunSettings(seed=4)
+    assert not (directory.path / ".config.yaml.x1").exists()
+
+
+def test_a_run_is_read_from_its_directory(tmp_path):
+    RunDirectory.create(tmp_path / "run", SETTINGS, False, job="compare").status("interrupted")
+    directory, settings, state = RunDirectory.open(tmp_path / "run")
+    assert (settings, state, directory.job) == (SETTINGS, "interrupted", "compare")
+
+
+def test_the_time_of_a_run_is_that_of_all_its_parts(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(rundir.time, "monotonic", lambda: now[0])
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, False)
+    now[0] += 7.0
+    directory.status("interrupted")
+    now[0] += 1000.0
+    again, _, _ = RunDirectory.open(tmp_path / "run")
+    now[0] += 5.0
+    assert again.spent_s == 12.0
+
+
+def changed(path: Path, before: str, after: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def test_a_setting_that_results_depend_on_may_not_change(tmp_path):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    changed(path / "config.yaml", "learning_rate: 0.003\n", "learning_rate: 0.01\n")
+    with pytest.raises(ConfigError, match=r"agent\.learning_rate was 0\.003, is 0\.01") as error:
+        RunDirectory.open(path)
+    assert error.value.exit_code == 2
+
+
+def test_how_the_work_is_spread_may_change(tmp_path):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    changed(path / "config.yaml", "workers: 0", "workers: 5")
+    changed(path / "config.yaml", "backend: local", "backend: ray")
+    assert RunDirectory.open(path)[1] == replace(SETTINGS, workers=5, backend="ray")
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "error", "told"),
+    [
+        ("config.yaml", "seed: 3", "seed: many", ConfigError, "config.yaml: seed: "),
+        ("config.yaml", "seed: 3", "sead: 3", ConfigError, "sead"),
+        ("config.yaml", "seed: 3", "seed: -3", ConfigError, "seed is -3"),
+        ("config.yaml", "name: ''", "name: ${oc.env:HOME}", ConfigError, "interpolation"),
+        ("config.yaml", "name: ''", "name: ../../x", ConfigError, "wanted one folder name"),
+        ("config.yaml", "seed: 3", "seed: !!python/name:os.system", DataError, "not plain YAML"),
+        ("config.yaml", "agent:", "- agent:", DataError, "not plain YAML"),
+        ("status.json", '"job": "train"', '"job": "os.system"', DataError, "job and state"),
+        ("status.json", "{", "[", DataError, "is not JSON"),
+        ("checkpoints/begun.json", "{", "[", DataError, "is not JSON"),
+    ],
+)
+def test_a_damaged_or_hostile_file_is_named(tmp_path, file, before, after, error, told):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    text = (path / file).read_text(encoding="utf-8")
+    (path / file).write_text(text.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(error, match=re.escape(told)):
+        RunDirectory.open(path)
+
+
+@pytest.mark.parametrize("missing", ["status.json", "config.yaml", "checkpoints/begun.json"])
+def test_a_missing_file_is_named(tmp_path, missing):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    (path / missing).unlink()
+    with pytest.raises(DataError, match=Path(missing).name):
+        RunDirectory.open(path)
+
+
+def test_two_processes_never_work_on_one_run(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, False)
+    other, _, _ = RunDirectory.open(tmp_path / "run")
+    working = pytest.raises(ConfigError, match=rf"process {os.getpid()} is working on .*run")
+    with directory.locked():
+        with working, other.locked():
+            pass
+        with working:
+            RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=True)
+    with other.locked():
+        pass
+
+
+def test_records_are_lines_of_json_with_finite_numbers(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.append("a.jsonl", {"x": 1})
+    directory.append("a.jsonl", {"x": 2})
+    directory.write_lines("b.jsonl", [{"x": 1}, {"x": 2}])
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        directory.append("a.jsonl", {"x": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("settings", "command", "name"),
+    [
+        (RunSettings(seed=3), "train", r"digits_ppo_s3_\d{8}-\d{6}"),
+        (RunSettings(), "compare", r"digits_compare_s0_\d{8}-\d{6}"),
+        (RunSettings(name="mine"), "train", "mine"),
+        (
+            RunSettings(task=FamilySettings(dataset="torch/cifar10")),
+            "train",
+            "torch-cifar10_ppo_s0",
+        ),
+        (RunSettings(agent=AgentSettings(name="other")), "train", "digits_other_s0"),
+    ],
+)
+def test_runs_are_named_by_task_agent_seed_and_time(settings, command, name):
+    path = default_path(settings, command)
+    assert path.parent == Path("runs")
+    assert re.match(name, path.name)
+
+
+def test_the_command_can_be_run_again(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/some/where/run.py", "train", "task.root=my images"])
+    assert command_line() == "python run.py train 'task.root=my images'"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/automix", "list"])
+    assert command_line() == "automix list"
+
+
+def test_the_machine_is_described_by_versions_and_cores():
+    machine = describe_machine()
+    assert machine["automix"] == automix.__version__
+    assert machine["cores"] >= 1
+    assert machine["cpu"]
+    for package in ("torch", "timm", "gymnasium", "stable-baselines3", "numpy"):
+        assert machine["versions"][package][0].isdigit()
+    assert json.loads(json.dumps(machine)) == machine
+
+
+def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
+    (tmp_path / "agents").mkdir()
+    monkeypatch.setattr(rundir, "__file__", str(tmp_path / "agents" / "rundir.py"))
+    assert describe_machine()["git"] is None
+
+
+def test_a_package_that_is_missing_is_called_so(monkeypatch):
+    monkeypatch.setattr(rundir, "PACKAGES", ("torch", "no-such-package-anywhere"))
+    assert describe_machine()["versions"]["no-such-package-anywhere"] == "missing"
+
+
+def test_tuples_become_lists_all_the_way_down():
+    assert rundir.plain({"a": (1, (2, [3]))}) == {"a": [1, [2, [3]]]}
+    assert files.short((1, 2)) == "tuple"

@@ -1,0 +1,279 @@
+"""The ratio law, targets, pairs of batches, settings, and what one call of ``mix_batch`` asks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.masks.pairing import Pairs, pair_batches
+from automix.mixes.rmix import _dropped, _quantiles, _random_cells, _row_quantile
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import MixSettings, draw_share, mix_batch
+from automix.mixing.targets import as_targets, mix_targets
+from automix.nets.create import create_classifier
+from automix.saliency import SALIENCY, only_in_training
+from tests.automix.saliency.planted import models_for
+from tests.contract import CUTMIX, Case, mix, noise_images
+from tests.references import rmix as rmix_reference
+from tests.strategies import SEEDS
+
+
+@pytest.mark.parametrize("ratio", [0.02, 0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("concentration", [0.4, 2.0, 8.0])
+def test_the_partner_share_follows_the_beta_law(ratio, concentration):
+    share = draw_share(ratio, 5000, generator(3), concentration).astype(np.float64)
+    law = scipy.stats.beta(concentration * ratio, concentration * (1 - ratio))
+    assert abs(share.mean() - ratio) < 3 * law.std() / 5000**0.5
+    assert abs(share.std() / law.std() - 1) < 0.08
+    # Float32 rounds draws near 0 and 1: the distance of the laws is taken where it does not.
+    points = np.linspace(0.01, 0.99, 50)
+    distance = abs((share[:, None] <= points).mean(0) - law.cdf(points)).max()
+    assert distance < 1.6 / 5000**0.5  # Kolmogorov-Smirnov at 1 %
+
+
+def test_at_one_half_the_law_is_the_papers_uniform_one():
+    share = draw_share(0.5, 5000, generator(0))
+    assert scipy.stats.kstest(share, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("whole", [0.0, 1.0])
+def test_nothing_and_all_are_exact(whole):
+    share = draw_share(whole, 5, generator(0))
+    assert share.dtype == np.float32
+    assert share.tolist() == [whole] * 5
+
+
+@given(ratio=st.floats(1e-9, 1 - 1e-9), c=st.floats(1e-3, 1e4), seed=SEEDS)
+def test_a_share_is_a_share_whatever_the_law(ratio, c, seed):
+    share = draw_share(ratio, 20, generator(seed), c)
+    assert bool(((share >= 0) & (share <= 1)).all())
+
+
+def test_targets_of_classes_are_one_hot_and_smoothing_spreads_its_mass_evenly():
+    labels = torch.tensor([2, 0])
+    assert as_targets(labels, 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert_close(as_targets(labels, 4, 0.2)[0], torch.tensor([0.05, 0.05, 0.85, 0.05]))
+    assert_close(as_targets(labels.to(torch.uint8), 4, 0.2).sum(1), torch.ones(2))
+
+
+def test_targets_that_are_soft_already_pass_through():
+    soft = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    assert torch.equal(as_targets(soft, 2), soft)
+    assert as_targets(soft.double(), 2).dtype == torch.float32
+    assert_close(as_targets(soft, 2, 0.1), torch.tensor([[0.275, 0.725], [0.95, 0.05]]))
+
+
+@given(seed=SEEDS, smoothing=st.floats(0, 0.9))
+def test_smoothing_before_mixing_is_smoothing_after_it(seed, smoothing):
+    rng = generator(seed)
+    targets = torch.from_numpy(rng.dirichlet(np.ones(3), 4).astype(np.float32))
+    lam, pairs = torch.from_numpy(rng.random(4, dtype=np.float32)), pair_batches(4, 4, "roll", rng)
+    before = mix_targets(as_targets(targets, 3, smoothing), 3, pairs, lam)
+    after = as_targets(mix_targets(targets, 3, pairs, lam), 3, smoothing)
+    assert_close(before, after)
+
+
+@given(seed=SEEDS, dtype=st.sampled_from([torch.int64, torch.int32, torch.uint8]))
+def test_classes_are_mixed_as_their_probabilities_are(seed, dtype):
+    rng = generator(seed)
+    labels, lam = torch.from_numpy(rng.integers(0, 3, 9)), torch.from_numpy(rng.random(9)).float()
+    pairs = pair_batches(9, 4, "permute", rng)
+    mixed = mix_targets(labels.to(dtype), 3, pairs, lam)
+    assert mixed.dtype == torch.float32
+    assert_close(mixed, mix_targets(as_targets(labels, 3), 3, pairs, lam))
+    whole = mixed[labels == labels[torch.from_numpy(pairs.partner)]]
+    assert whole.unique().tolist() in ([0, 1], []), "the shares of one class sum to exactly 1"
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 255])
+def test_a_label_beyond_the_classes_is_an_error(wrong):
+    labels, pairs = torch.tensor([0, wrong]), Pairs(np.array([1, 0]), 2, False)
+    with pytest.raises(RuntimeError):
+        as_targets(labels, 3)
+    with pytest.raises(RuntimeError):
+        mix_targets(labels, 3, pairs, torch.ones(2))
+
+
+@given(seed=SEEDS, n=st.sampled_from([4, 16, 7, 1]))
+def test_each_row_has_its_own_quantile(seed, n):
+    rng = generator(seed)
+    rows = torch.from_numpy(rng.random((10, n), dtype=np.float32))
+    q = torch.from_numpy(np.append(rng.random(8), [0.0, 1.0]).astype(np.float32))
+    got = _row_quantile(rows, q)
+    for i in range(10):
+        assert_close(got[i], torch.quantile(rows[i], q[i]))
+        assert float(got[i]) == pytest.approx(
+            rmix_reference.quantile(rows[i].tolist(), float(q[i])), abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.7])
+def test_percentiles_are_tilted_by_odds_and_one_half_keeps_them(ratio):
+    q = np.array(rmix_reference.PERCENTILES)
+    tilted = _quantiles(ratio)
+    for row, tilt in zip(tilted, (1 - ratio, ratio), strict=True):
+        np.testing.assert_allclose(row, [rmix_reference.tilted(x, tilt) for x in q], atol=1e-9)
+    if ratio == 0.5:
+        np.testing.assert_allclose(tilted, [q, q], atol=1e-12)
+    assert ((tilted >= 0) & (tilted <= 1)).all()
+
+
+@given(seed=SEEDS, grid=st.sampled_from([2, 4]))
+def test_as_many_random_cells_are_kept_as_lie_above_the_quantile(seed, grid):
+    cells = _random_cells(_dropped(0.3, grid), grid, generator(seed))
+    assert cells.shape == (2, 10, grid * grid)
+    for kept, one in zip(cells.reshape(20, -1), _quantiles(0.3).ravel(), strict=True):
+        values = list(range(grid * grid))
+        threshold = rmix_reference.quantile(values, one)
+        assert kept.sum() == sum(value >= threshold - 1e-9 for value in values)
+
+
+def test_every_random_cell_is_kept_alike():
+    share = _random_cells(np.full((1, 4000), 3), 2, generator(0)).mean((0, 1))
+    assert abs(share - 0.25).max() < 0.03  # four standard deviations
+
+
+@pytest.mark.parametrize(
+    ("bad", "names"),
+    [
+        ({"concentration": 0.0}, "concentration is 0.0"),
+        ({"concentration": float("nan")}, "concentration is nan"),
+        ({"concentration": float("inf")}, "concentration is inf"),
+        ({"mix_probability": 1.1}, "mix_probability is 1.1"),
+        ({"mix_probability": -0.1}, "mix_probability is -0.1"),
+        ({"share_per": "pixel"}, "share_per is 'pixel'"),
+        ({"pairing": "flop"}, "Did you mean 'flip'"),
+        ({"label_rule": "aera"}, "Did you mean 'area'"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(bad, names):
+    with pytest.raises(ConfigError) as error:
+        MixSettings(**bad)
+    assert names in error.value.message
+
+
+def batch(action, **options):
+    case = Case(form=CUTMIX, b=6)
+    options = {"num_classes": 6, "rng": generator(0)} | options
+    return mix_batch(noise_images(case), torch.arange(6), MixAction(*action), **options)
+
+
+def test_an_action_that_mixes_nothing_keeps_image_and_label_whatever_ratio_it_names():
+    for action in (("none", 0.5), ("none", 0.0), ("cutmix", 0.0), ("rmix", 0.0, "gradient")):
+        mixed = batch(action)
+        assert torch.equal(mixed.targets, torch.eye(6))
+        assert torch.equal(mixed.images, noise_images(Case(form=CUTMIX, b=6)))
+        assert not mixed.mask.any()
+
+
+def test_a_place_that_is_not_like_the_images_is_refused():
+    images = noise_images(Case(form=CUTMIX, b=6))
+    for out in (images.double(), images[:5].clone(), images.flatten(2)):
+        with pytest.raises(ConfigError, match="wanted that of the images"):
+            batch(("cutmix", 0.5), out=out)
+
+
+@pytest.mark.parametrize("pairing", ["roll", "derange"])
+def test_a_gradient_flows_through_the_blend(pairing):
+    images = noise_images(Case(form=CUTMIX, b=6)).requires_grad_()
+    out = torch.empty_like(images)
+    for place in (None, out.detach()):
+        mixed = batch(("mixup", 0.5), out=place, settings=MixSettings(pairing=pairing))
+        shown = mix_batch(
+            images,
+            torch.arange(6),
+            MixAction("mixup", 0.5),
+            num_classes=6,
+            rng=generator(0),
+            settings=MixSettings(pairing=pairing),
+            out=place,
+        )
+        assert_close(shown.images, mixed.images)
+        (slope,) = torch.autograd.grad(shown.images.sum(), images)
+        # Each image gives lam of itself to itself, and the rest of its successor to that one.
+        given_away = torch.zeros(6).scatter_add(0, shown.partner, 1 - shown.lam)
+        assert_close(slope[:, 0, 0, 0], shown.lam + given_away)
+
+
+def test_a_provider_that_needs_a_classifier_says_so():
+    with pytest.raises(ConfigError, match="saliency 'gradient' needs a classifier"):
+        batch(("cutmix", 0.5, "gradient"))
+
+
+ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entry)]
+
+
+@pytest.mark.parametrize("provider", ALONE)
+@pytest.mark.parametrize("method", ["mixup", "cutmix", "rmix"])
+def test_maps_are_computed_by_the_actions_provider_if_none_are_given(provider, method):
+    model = models_for(provider)[0]
+    net = create_classifier(model, num_classes=6, shape=(3, 8, 12), seed=0).eval()
+    images = noise_images(Case(form=CUTMIX, b=6))
+    maps = SALIENCY[provider](images, torch.eye(6), net)
+    computed = batch((method, 0.5, provider), classifier=net)
+    handed = batch((method, 0.5, provider), saliency=maps)
+    assert torch.equal(computed.mask, handed.mask)
+    assert torch.equal(computed.images, handed.images)
+    assert not torch.equal(
+        computed.mask, batch((method, 0.5, provider), saliency=maps.flip(0)).mask
+    )
+
+
+def test_several_batches_at_once_are_independent_batches():
+    """Each pairs within itself, and shares drawn per batch are one per batch."""
+    case = Case(form=CUTMIX, b=9, share_per="batch", rule="requested")
+    mixed = mix(case, noise_images(case), batch_size=4)
+    assert (mixed.partner // 4).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2]
+    assert [len(part.unique()) for part in mixed.lam.split(4)] == [1, 1, 1]
+    assert len(mixed.lam.unique()) == 3
+    assert all((part == part[:1]).all() for part in mixed.mask.split(4)), "one box for each"
+    assert len(mixed.mask.flatten(1).unique(dim=0)) == 3
+
+
+def test_a_batch_that_shares_its_draw_is_guided_image_by_image():
+    case = Case(form=replace(CUTMIX, guided=True), b=9, share_per="batch", rule="requested")
+    mixed = mix(case, noise_images(case), batch_size=4)
+    assert len(mixed.lam.unique()) == 3
+    assert len(mixed.mask.flatten(1).unique(dim=0)) > 3
+
+
+def test_settings_reach_the_draws():
+    case = Case(form=CUTMIX, b=300, rule="requested", size=(4, 4))
+    narrow = replace(case.settings, concentration=500.0)
+    lam = mix(case, noise_images(case), settings=narrow).lam
+    assert float((lam - 0.5).abs().max()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "together"), [(0.5, 1.0, 0.5), (1.0, 0.5, 0.5), (0.5, 0.5, 0.25)]
+)
+def test_the_probabilities_of_action_and_settings_multiply(own, settings, together):
+    images, labels = torch.rand(40, 1, 6, 6), torch.arange(40) % 4
+
+    def mixed(action: MixAction, probability: float):
+        return mix_batch(
+            images,
+            labels,
+            action,
+            num_classes=4,
+            rng=generator(3, "probability"),
+            settings=MixSettings(mix_probability=probability),
+            batch_size=2,
+        )
+
+    got = mixed(MixAction("mixup", 0.5, mix_probability=own), settings)
+    wanted = mixed(MixAction("mixup", 0.5), together)
+    assert torch.equal(got.images, wanted.images)
+    assert torch.equal(got.targets, wanted.targets)
+    share = float((got.lam.view(20, 2) < 1).any(1).float().mean())
+    assert share == pytest.approx(together, abs=0.25)
+    assert 0 < share < 1

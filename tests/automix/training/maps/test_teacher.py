@@ -1,0 +1,143 @@
+"""A teacher from a file: its energy guides, and what is no fitting teacher is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.testing import assert_close
+
+from automix.core.errors import AutomixError, ConfigError, DataError
+from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
+from automix.nets.create import create_classifier
+from automix.training.maps.teacher import teacher_of
+from automix.training.population import Population
+from automix.training.settings import TeacherSettings
+from tests import tiny
+from tests.automix.saliency import planted  # noqa: F401 (registers nets)
+from tests.automix.training.helpers import CPU, cohort_of, digits
+from tests.references import saliency as reference
+
+TEACHER = MixAction("cutmix", 0.5, "teacher")
+
+
+def net_of(model="small_cnn_w16", classes=7, channels=1, seed=4):
+    net = create_classifier(model, num_classes=classes, shape=(channels, 8, 8), seed=seed)
+    net.train()(torch.randn(16, channels, 8, 8, generator=torch.Generator().manual_seed(0)))
+    return net.eval()
+
+
+def written(folder, net, model="small_cnn_w16"):
+    path = folder / "teacher.safetensors"
+    save_file({name: one.contiguous() for name, one in net.state_dict().items()}, path)
+    return TeacherSettings(model=model, weights=str(path))
+
+
+def population_of(members=1, **changes):
+    population = Population([digits()] * members, tiny.trainer_settings(**changes))
+    population.reset([0] * members)
+    return population
+
+
+def refused(teacher, kind=DataError):
+    population = population_of(teacher=teacher)
+    with pytest.raises(AutomixError) as error:
+        population.run_epoch([TEACHER])
+    assert isinstance(error.value, kind)
+    assert cohort_of(population)._updates == 0
+    return error.value
+
+
+@pytest.mark.parametrize("classes", [7, 10, 1])
+@pytest.mark.parametrize("members", [1, 2])
+def test_the_map_is_the_energy_of_the_net_in_the_file(monkeypatch, tmp_path, classes, members):
+    """Whatever number of classes it has, and whoever asks."""
+    seen = []
+
+    def spy(images, targets, action, *, saliency=None, **options):
+        seen.append((images.clone(), saliency))
+        return mix_batch(images, targets, action, saliency=saliency, **options)
+
+    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    net = net_of(classes=classes)
+    population = population_of(members, teacher=written(tmp_path, net))
+    population.run_epoch([TEACHER] * members)
+    for images, maps in (seen[0], seen[-1]):
+        for i in (0, 7):
+            found = net.forward_features(images[i : i + 1])[0].tolist()
+            wanted = reference.shares(reference.bilinear(reference.energy(found), 8, 8))
+            assert_close(maps[i], torch.tensor(wanted), atol=1e-6, rtol=1e-4)
+
+
+def test_a_teacher_is_read_once_and_learns_nothing(tmp_path):
+    net = net_of()
+    settings = written(tmp_path, net)
+    population_of(teacher=settings).run_epoch([TEACHER])
+    teacher = teacher_of(settings, (1, 8, 8), CPU)
+    assert teacher is teacher_of(settings, (1, 8, 8), CPU)
+    assert not teacher.training
+    wanted = net.state_dict()
+    body = {k: v for k, v in teacher.state_dict().items() if not k.startswith("fc.")}
+    assert body
+    assert all(torch.equal(value, wanted[name]) for name, value in body.items())
+    assert not any(weight.requires_grad for weight in teacher.parameters())
+
+
+def test_without_weights_it_says_what_to_set_and_what_works_without():
+    error = refused(TeacherSettings(), ConfigError)
+    assert "trainer.teacher names none" in error.message
+    for word in ("trainer.teacher.model=", "trainer.teacher.weights=", "'ema'", "'gradient'"):
+        assert word in error.hint
+
+
+@pytest.mark.parametrize("given", ["model", "weights"])
+def test_half_a_teacher_is_refused(given):
+    missing = {"model": "weights", "weights": "model"}[given]
+    wanted = rf"trainer\.teacher\.{given} is set and trainer\.teacher\.{missing} is not"
+    with pytest.raises(ConfigError, match=wanted):
+        TeacherSettings(**{given: "some"})
+
+
+def test_other_channels_are_refused(tmp_path):
+    error = refused(written(tmp_path, net_of(channels=3)))
+    assert "was trained on images of 3 channels, and those of the task have 1" in error.message
+    assert "gradient" in error.hint
+
+
+def test_another_net_s_weights_are_refused(tmp_path):
+    error = refused(written(tmp_path, net_of("small_cnn_w8")))
+    assert "'features.0.weight'" in error.message
+    assert "(8, 1, 3, 3)" in error.message
+    error = refused(written(tmp_path, net_of("dropping_cnn_for_tests")))
+    assert "is not the weights of trainer.teacher.model 'small_cnn_w16'" in error.message
+
+
+def test_a_model_that_shows_no_features_is_refused(tmp_path):
+    settings = written(tmp_path, net_of("dropout_cnn_for_tests"), "dropout_cnn_for_tests")
+    assert "shows no last feature map" in refused(settings, ConfigError).message
+
+
+def test_an_unknown_model_is_refused(tmp_path):
+    assert (
+        "not a timm model" in refused(written(tmp_path, net_of(), "resnet8"), ConfigError).message
+    )
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    path = tmp_path / "none.safetensors"
+    error = refused(TeacherSettings(model="small_cnn_w16", weights=str(path)))
+    assert "which is not there" in error.message
+
+
+@pytest.mark.parametrize("name", ["teacher.safetensors", "teacher.pth"])
+def test_a_pickle_is_never_read(tmp_path, name):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    path = tmp_path / name
+    torch.save({"weights": Trap()}, path)
+    error = refused(TeacherSettings(model="small_cnn_w16", weights=str(path)))
+    assert "not a safetensors file" in error.message
+    assert not (tmp_path / "sprung").exists()

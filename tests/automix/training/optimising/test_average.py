@@ -1,0 +1,131 @@
+"""The moving average: a slow recursion, in the snapshot, and nothing where it is off."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.mixing.actions import PLAIN, MixAction
+from automix.mixing.batch import mix_batch
+from automix.saliency import SALIENCY
+from automix.training.population import Population
+from tests import tiny
+from tests.automix.saliency import planted
+from tests.automix.training.helpers import cohort_of, digits, epoch_of
+from tests.references import saliency as reference
+
+EMA = MixAction("cutmix", 0.5, "ema")
+DECAY = 0.7
+every_net = pytest.mark.parametrize("model", ["small_cnn_w8", "dropping_cnn_for_tests"])
+
+
+def population_of(members, **changes):
+    changes = {"model_ema": True, "model_ema_decay": DECAY} | changes
+    population = Population([digits()] * members, tiny.trainer_settings(**changes))
+    population.reset([0] * members)
+    return population
+
+
+def followed(cohort, slot):
+    """A member's average as it is now, by name."""
+    return cohort.state(slot)["average"]
+
+
+@every_net
+@pytest.mark.parametrize("actions", [[PLAIN], [PLAIN, EMA, MixAction("mixup", 0.3)]])
+def test_it_follows_every_step_whatever_is_played(model, actions):
+    """Each number, step by step; whole numbers are those of the net."""
+    cohort = cohort_of(population_of(len(actions), model=model))
+    wanted = [cohort.state(slot)["classifier"] for slot in range(len(actions))]
+    for slot, one in enumerate(wanted):
+        assert all(torch.equal(value, one[name]) for name, value in followed(cohort, slot).items())
+    with epoch_of(cohort, actions) as (batches, log):
+        for batch in batches:
+            cohort._step(batch, log)
+            for slot in range(len(actions)):
+                now = cohort.state(slot)["classifier"]
+                for name, value in now.items():
+                    if value.is_floating_point():
+                        value = DECAY * wanted[slot][name] + (1 - DECAY) * value
+                    wanted[slot][name] = value
+    for slot, one in enumerate(wanted):
+        found = followed(cohort, slot)
+        assert found.keys() == one.keys()
+        for name, value in one.items():
+            assert_close(found[name], value, atol=1e-6, rtol=1e-4)
+        weights = cohort.state(slot)["classifier"]["fc.weight"]
+        assert not torch.allclose(found["fc.weight"], weights, rtol=1e-2)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_it_changes_nothing_but_what_asks_it(members):
+    trained = [population_of(members, model_ema=on) for on in (True, False)]
+    actions = [MixAction("rmix", 0.5, "gradient"), PLAIN][:members]
+    records = [population.run_epoch(actions) for population in trained]
+    assert records[0] == records[1]
+
+
+def test_it_costs_nothing_where_it_is_off():
+    population = population_of(1, model_ema=False)
+    assert cohort_of(population)._average is None
+    assert population.snapshot()["members"][0]["average"] == {}
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_map_is_the_energy_of_the_average_in_evaluation_mode(monkeypatch, members):
+    seen = []
+
+    def spy(images, targets, action, *, saliency=None, **options):
+        seen.append((images.clone(), saliency))
+        return mix_batch(images, targets, action, saliency=saliency, **options)
+
+    population = population_of(members, model="dropping_cnn_for_tests")
+    actions = [PLAIN, PLAIN, EMA][-members:]
+    population.run_epoch(actions)
+    cohort = cohort_of(population)
+    average = cohort._average.stack._nets[members - 1]
+    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    with epoch_of(cohort, actions) as (batches, _):
+        next(batches)
+    images, maps = next((images, maps) for images, maps in seen if maps is not None)
+    assert not average.training
+    for i in (0, 7):
+        found = average.forward_features(images[i : i + 1])[0].tolist()
+        wanted = reference.shares(reference.bilinear(reference.energy(found), 8, 8))
+        assert_close(maps[i], torch.tensor(wanted), atol=1e-6, rtol=1e-4)
+
+
+def test_a_fork_goes_on_with_the_average_of_its_donor():
+    population = population_of(3)
+    population.run_epoch([PLAIN, EMA, MixAction("mixup", 0.5)])
+    before = [followed(cohort_of(population), slot) for slot in range(3)]
+    population.fork([1, 1, 2])
+    after = [followed(cohort_of(population), slot) for slot in range(3)]
+    for found, donor in zip(after, (1, 1, 2), strict=True):
+        assert all(torch.equal(found[name], before[donor][name]) for name in found)
+    name = "features.0.weight"
+    assert not torch.equal(before[0][name], before[1][name])
+
+
+def test_who_is_asked_must_be_there():
+    population = population_of(2, model_ema=False)
+    with pytest.raises(ConfigError, match=r"moving average .* is not kept") as error:
+        population.run_epoch([PLAIN, EMA])
+    assert error.value.hint == "set trainer.model_ema=true, or use 'gradient'"
+    assert cohort_of(population)._updates == 0
+
+
+def test_mixing_alone_has_no_average():
+    with pytest.raises(ConfigError, match="saliency 'ema' is part of a training"):
+        mix_batch(
+            torch.zeros(3, 2, 5, 7),
+            torch.arange(3),
+            EMA,
+            num_classes=3,
+            rng=generator(0),
+            classifier=planted.pooled(),
+        )
+    assert SALIENCY.entry("ema").tags["asks"] == "average"

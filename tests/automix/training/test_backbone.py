@@ -1,0 +1,135 @@
+"""What a net offers, who asks for it, and what an error says of it."""
+
+from __future__ import annotations
+
+import pytest
+from timm.models.vision_transformer import VisionTransformer
+
+from automix.core.errors import ConfigError
+from automix.core.registry import Entry
+from automix.labels import LABEL_RULES
+from automix.mixes import MIXES
+from automix.mixing.actions import MixAction
+from automix.nets.create import SMALL_NETS
+from automix.saliency import SALIENCY
+from automix.training.backbone import (
+    ABILITIES,
+    KINDS,
+    abilities_of,
+    check_backbone,
+    nets_with,
+    required,
+    requirements,
+    supports,
+)
+
+SHAPE = (1, 8, 8)
+BLIND = "dropout_cnn_for_tests"
+"""A net that shows no feature map (``tests.tiny``)."""
+
+ENTRIES = [entry for registry in (MIXES, LABEL_RULES, SALIENCY) for entry in registry.entries()]
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Register things that look at the feature map, for a test."""
+    for registry in (MIXES, LABEL_RULES, SALIENCY):
+        list(registry)  # discover what there is before the copy
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    needs = {"requires": ("features",)}
+    MIXES.register("looking_mix", guided=True, **needs)(MIXES["cutmix"])
+    LABEL_RULES.register("looking_rule", **needs)(LABEL_RULES["area"])
+    SALIENCY.register("looking_maps", needs_classifier=True, passes=(1, 0), **needs)(
+        SALIENCY["gradient"]
+    )
+
+
+def test_every_requirement_has_a_name_that_is_known():
+    for entry in ENTRIES:
+        assert set(required(entry)) <= set(ABILITIES), entry.name
+        assert supports(entry), entry.name
+
+
+def test_an_entry_supports_the_kinds_of_net_that_have_what_it_requires():
+    def entry(**tags):
+        return Entry("new", None, tags)
+
+    assert supports(entry()) == supports(entry(requires=("stages",))) == ("cnn", "vit")
+    assert supports(entry(requires=("attention", "features"))) == ("vit",)
+    assert supports(entry(points=True)) == ("points",)
+
+
+@pytest.mark.parametrize("ability", ABILITIES)
+def test_kinds_say_what_nets_have(ability):
+    """As soon as any net has it: an ability that none has yet says nothing of the kinds."""
+    tokens = VisionTransformer(
+        img_size=8, patch_size=2, in_chans=1, num_classes=3, embed_dim=8, depth=2, num_heads=2
+    )
+    has = ABILITIES[ability]
+    if has(tokens):
+        assert ability in KINDS["vit"]
+        small = abilities_of("small_cnn_w8", 10, SHAPE)
+        assert (ability in KINDS["cnn"]) == (ability in small)
+    else:
+        assert not any(ability in required(entry) for entry in ENTRIES)
+
+
+@pytest.mark.parametrize(
+    ("action", "rule", "wanted"),
+    [
+        ("none", "looking_rule", []),
+        ("cutmix@0.5", "area", []),
+        ("cutmix@0.5", "looking_rule", [("looking_rule", "features")]),
+        ("cutmix@0.5:area", "looking_rule", []),
+        ("cutout@0.5", "looking_rule", []),  # it keeps its label
+        ("cutmix@0.5+looking_maps", "area", [("looking_maps", "features")]),
+        ("looking_mix@0.5", "area", [("looking_mix", "features")]),
+        ("looking_mix@0.0", "area", []),
+    ],
+)
+def test_an_action_needs_what_its_parts_need(registered, action, rule, wanted):
+    assert list(requirements(MixAction.parse(action), rule)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("action", "who", "kind", "works"),
+    [
+        ("looking_mix@0.5", "looking_mix", "mix method", "cutmix"),
+        ("cutmix@0.5+looking_maps", "looking_maps", "saliency provider", "spectral"),
+        ("cutmix@0.5:looking_rule", "looking_rule", "label rule", "requested"),
+    ],
+)
+def test_a_refusal_names_nets_that_would_do_and_what_this_net_can_play(
+    registered, action, who, kind, works
+):
+    with pytest.raises(ConfigError) as error:
+        check_backbone(MixAction.parse(action), "area", BLIND, 10, SHAPE)
+    assert error.value.message == (
+        f"{action} cannot be played: {who} needs the features of the net, which "
+        f"trainer.model={BLIND} does not show"
+    )
+    nets, _, others = error.value.hint.partition("; ")
+    assert nets == f"nets that show it: {', '.join(SMALL_NETS[:3])}"
+    head, _, names = others.partition(": ")
+    assert head == f"each {kind} that {BLIND} can play"
+    assert works in names.split(", ")
+    assert who not in names.split(", ")
+    assert "pointcutmix" not in names
+    check_backbone(MixAction.parse(action), "area", "small_cnn_w8", 10, SHAPE)
+
+
+def test_nets_that_cannot_take_the_images_are_not_named():
+    """DeiT wants multiples of 4."""
+    found = {size: list(nets_with({"features"}, 10, (3, size, size))) for size in (8, 9)}
+    assert "deit_small_patch4_32" in found[8]
+    assert "deit_small_patch4_32" not in found[9]
+    assert found[9][: len(SMALL_NETS)] == list(SMALL_NETS)
+
+
+def test_where_no_net_of_ours_would_do_timms_are_named(monkeypatch):
+    monkeypatch.setattr("automix.training.backbone.nets_with", lambda *_: iter(()))
+    monkeypatch.setattr("automix.training.backbone.required", lambda *_, **__: ("attention",))
+    monkeypatch.setattr("automix.training.backbone.abilities_of", lambda *_: frozenset())
+    with pytest.raises(ConfigError, match="cutmix needs the attention") as error:
+        check_backbone(MixAction("cutmix", 0.5), "area", "small_cnn_w8", 10, SHAPE)
+    assert "take one of timm's" in error.value.hint
