@@ -18,7 +18,7 @@ from automix.agents.parallel.workers import keep_memory
 from automix.envs.mix_env import DIGITS_FAMILY, MixVectorEnv, image_world
 from automix.nets.create import create_classifier
 from automix.nets.stacking import stack
-from automix.training.cohort import measured_at_once
+from automix.training.ensemble import measured_at_once
 from automix.training.settings import TrainerSettings
 from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads

@@ -33,7 +33,7 @@ TURN_SECONDS = 2e-3
 
 Case = TypeVar("Case", bound=Hashable)
 Row = Mapping[str, Any]
-Turn = tuple[float, list[float]]
+StepResult = tuple[float, list[float]]
 """Seconds of waiting for a core per second, and the samples."""
 
 
@@ -158,7 +158,7 @@ def interleaved(
     start = clock()
     timers = {name: timeit.Timer(call, timer=clock) for name, call in cases.items()}
     plans = {name: _plan(one) for name, one in timers.items()}
-    turns: dict[Case, list[Turn]] = {name: [] for name in timers}
+    turns: dict[Case, list[StepResult]] = {name: [] for name in timers}
     names, rng, rounds, last = list(timers), np.random.default_rng(0), 0, 0.0
     while rounds < at_least or clock() - start + last <= seconds:
         begun = clock()
@@ -172,7 +172,7 @@ def interleaved(
     return {name: _median(each) for name, each in turns.items()}
 
 
-def _median(turns: Sequence[Turn]) -> float:
+def _median(turns: Sequence[StepResult]) -> float:
     """Return the median of the undisturbed turns, or of the least disturbed quarter."""
     bound = max(0.01, float(np.quantile([share for share, _ in turns], 0.25)))
     return statistics.median(

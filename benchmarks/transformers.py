@@ -23,7 +23,7 @@ from automix.core.seeding import generator
 from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
 from automix.mixing.actions import OFF, MixAction
-from automix.mixing.stepping import keeps_state, loss_of, new_state
+from automix.mixing.loss import keeps_state, loss_of, new_state
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
 from automix.training.backbone import ABILITIES, requirements

@@ -7,7 +7,7 @@ Importing this package registers ``automix/Mix-v0``, ``automix/Surrogate-v0`` an
 from gymnasium.envs.registration import register, registry
 
 from automix.envs.codec import ActionCodec, ActionSettings
-from automix.envs.game import EnvSettings, Game, ImageWorld
+from automix.envs.game import EnvSettings, EpisodeGroup, ImageWorld
 from automix.envs.mix_env import MixEnv, MixVectorEnv, image_world
 from automix.envs.observations import OBSERVATIONS
 from automix.envs.rewards import REWARDS, RewardSettings
@@ -32,8 +32,8 @@ __all__ = [
     "ActionSettings",
     "BoxActions",
     "EnvSettings",
+    "EpisodeGroup",
     "FlatActions",
-    "Game",
     "ImageWorld",
     "MixEnv",
     "MixVectorEnv",

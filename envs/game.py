@@ -14,10 +14,10 @@ from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
 from automix.envs.codec import ActionCodec, ActionSettings
 from automix.envs.forking import Fork, draw_fork
-from automix.envs.observations import DEFAULT_OBSERVATIONS, Observer, View
+from automix.envs.observations import DEFAULT_OBSERVATIONS, ObservationInputs, Observer
 from automix.envs.rewards import REWARDS, RewardSettings
 from automix.envs.snapshots import SETUP, Setup, Snapshot, check_setup, not_begun
-from automix.envs.vocabulary import spelled_out
+from automix.envs.vocabulary import expanded
 from automix.mixing.actions import MixAction
 from automix.training.metrics import EpochMetrics
 from automix.training.playable import check_playable
@@ -65,11 +65,11 @@ class Training(Protocol):
         """Let every member go on from the state of its donor, which may be itself."""
         ...
 
-    def snapshot(self) -> Snapshot:
+    def state_dict(self) -> Snapshot:
         """Return a copy of everything that the next epoch depends on."""
         ...
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def load_state_dict(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of such trainings, whatever was played here; it is copied.
 
         Raises:
@@ -154,7 +154,7 @@ class ImageWorld:
 
 
 @dataclass(frozen=True)
-class Turn:
+class StepResult:
     """What k policies are told after an epoch."""
 
     observations: np.ndarray
@@ -171,7 +171,7 @@ class Turn:
     """(k, d) float32: what the next actions answer; after a fork, of the donor's training."""
 
 
-class Game:
+class EpisodeGroup:
     """One group of episodes that share task, initial weights, batch order and mixing draws.
 
     Args:
@@ -228,7 +228,7 @@ class Game:
         self.training = self.world.start([spec] * self.trainings)
         return self.opened(spec, self.training.reset([seed] * self.trainings))
 
-    def play(self, actions: Sequence[MixAction], epochs: int | None = None) -> Turn:
+    def play(self, actions: Sequence[MixAction], epochs: int | None = None) -> StepResult:
         """Train every member under its action, for as many epochs as one is played or as given."""
         if self.training is None:
             raise not_begun("step")
@@ -255,7 +255,7 @@ class Game:
         """Return what each training is to play, the hidden one included."""
         return [*actions, *[self._reference] * self._hidden]
 
-    def told(self, actions: Sequence[MixAction], metrics: Sequence[EpochMetrics]) -> Turn:
+    def told(self, actions: Sequence[MixAction], metrics: Sequence[EpochMetrics]) -> StepResult:
         """Take the records of an epoch that was trained under these actions."""
         played = [action.resolved() for action in actions]
         resting = np.array([h[-1].diverged for h in self._history])
@@ -267,7 +267,7 @@ class Game:
             plays += [str(action)] * epochs
         finished = metrics[0].epoch >= self.world.budget
         observations = self._observe()
-        return Turn(
+        return StepResult(
             observations=observations,
             truncated=np.zeros(self.members, dtype=bool),
             next_observations=observations,
@@ -277,7 +277,7 @@ class Game:
             metrics=list(metrics[: self.members]),
         )
 
-    def forked(self, turn: Turn, donor: int) -> Turn:
+    def forked(self, turn: StepResult, donor: int) -> StepResult:
         """Let all members go on as the donor does; return what they are told of it."""
         everyone = range(self.members)
         self._history[: self.members] = [list(self._history[donor]) for _ in everyone]
@@ -299,7 +299,7 @@ class Game:
             "epochs_per_action": self.settings.epochs_per_action,
         }
 
-    def snapshot(self) -> Snapshot:
+    def state_dict(self) -> Snapshot:
         """Return a copy of everything that the next turn depends on, the trainings included.
 
         Raises:
@@ -307,10 +307,10 @@ class Game:
         """
         if self.training is None:
             raise not_begun("snapshot")
-        training = self.training.snapshot()
-        return {SETUP: self.setup, "game": self.state(), "training": training}
+        training = self.training.state_dict()
+        return {SETUP: self.setup, "game": self.episode_state(), "training": training}
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def load_state_dict(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of a game of the same world and settings, begun here or not.
 
         Raises:
@@ -318,11 +318,11 @@ class Game:
         """
         check_setup(snapshot, self.setup)
         training = self.world.start([spec_of(snapshot["game"])] * self.trainings)
-        training.restore(snapshot["training"])
+        training.load_state_dict(snapshot["training"])
         self.training = training
-        self.continue_from(snapshot["game"])
+        self.load_episode_state(snapshot["game"])
 
-    def state(self) -> dict[str, Any]:
+    def episode_state(self) -> dict[str, Any]:
         """Return a copy of what the game itself remembers, without its trainings.
 
         Raises:
@@ -338,8 +338,8 @@ class Game:
             "last": [None if action is None else dict(vars(action)) for action in self._last],
         }
 
-    def continue_from(self, state: dict[str, Any]) -> None:
-        """Remember what a game of the same settings did, as its ``state`` tells."""
+    def load_episode_state(self, state: dict[str, Any]) -> None:
+        """Remember what a game of the same settings did, as its ``episode_state`` tells."""
         self.spec = spec_of(state)
         self._train_size = self.world.train_size(self.spec)
         self._history = [[EpochMetrics(**record) for record in h] for h in state["histories"]]
@@ -365,7 +365,7 @@ class Game:
     def _observe(self) -> np.ndarray:
         return self.observer.all(
             [
-                View(
+                ObservationInputs(
                     history=self._seen(self._history[m]),
                     last_action=self._last[m],
                     budget=self.world.budget,
@@ -392,10 +392,10 @@ def spec_of(state: dict[str, Any]) -> TaskSpec:
 
 def playable(settings: EnvSettings, world: World) -> EnvSettings:
     """Spell out what the word ``all`` stands for in a world (``automix.envs.vocabulary``)."""
-    return replace(settings, actions=spelled_out(settings.actions, world.check))
+    return replace(settings, actions=expanded(settings.actions, world.check))
 
 
-class Table:
+class StackedGroups:
     """Several games that train together, so that their classifiers can share stacks.
 
     Args:
@@ -407,7 +407,7 @@ class Table:
 
     def __init__(self, world: World, settings: EnvSettings, members: int, games: int) -> None:
         self.world, settings = world, playable(settings, world)
-        self.games = [Game(world, settings, members) for _ in range(games)]
+        self.games = [EpisodeGroup(world, settings, members) for _ in range(games)]
         self._training: Training | None = None
         self._forks: list[Fork | None] = []
 
@@ -425,8 +425,8 @@ class Table:
         opened = zip(self.games, specs, records, strict=True)
         return np.concatenate([game.opened(spec, own) for game, spec, own in opened])
 
-    def play(self, actions: Sequence[MixAction], epochs: int | None = None) -> list[Turn]:
-        """Train every member of every game under its action, as ``Game.play`` does."""
+    def play(self, actions: Sequence[MixAction], epochs: int | None = None) -> list[StepResult]:
+        """Train every member of every game under its action, as ``EpisodeGroup.play`` does."""
         if self._training is None:
             raise not_begun("step")
         k = self.games[0].members
@@ -443,7 +443,7 @@ class Table:
         first, games = self.games[0], len(self.games)
         return {**first.setup, "form": "groups", "groups": games, "fork": first.settings.fork}
 
-    def snapshot(self) -> Snapshot:
+    def state_dict(self) -> Snapshot:
         """Return a copy of everything that the next turns depend on, the trainings included.
 
         Raises:
@@ -453,21 +453,21 @@ class Table:
             raise not_begun("snapshot")
         return {
             SETUP: self.setup,
-            "games": [game.state() for game in self.games],
+            "games": [game.episode_state() for game in self.games],
             "forks": [None if fork is None else asdict(fork) for fork in self._forks],
-            "training": self._training.snapshot(),
+            "training": self._training.state_dict(),
         }
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a table of the same world and settings, as ``Game.restore``."""
+    def load_state_dict(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a table of the same world and settings, as one group does."""
         check_setup(snapshot, self.setup)
         states, size = snapshot["games"], self.games[0].trainings
         training = self.world.start([spec_of(state) for state in states for _ in range(size)])
-        training.restore(snapshot["training"])
+        training.load_state_dict(snapshot["training"])
         self._training = training
         self._forks = [None if fork is None else Fork(**fork) for fork in snapshot["forks"]]
         for game, state in zip(self.games, states, strict=True):
-            game.continue_from(state)
+            game.load_episode_state(state)
 
     def _draw_fork(self, seed: int) -> Fork | None:
         game, settings = self.games[0], self.games[0].settings
@@ -475,7 +475,7 @@ class Table:
             return None
         return draw_fork(seed, self.world.budget, settings.epochs_per_action, game.members)
 
-    def _forked(self, turns: Sequence[Turn]) -> list[Turn]:
+    def _forked(self, turns: Sequence[StepResult]) -> list[StepResult]:
         """Fork the games whose turn it is; one whose donor has diverged goes on as it was."""
         size, told = self.games[0].trainings, list(turns)
         donors = list(range(size * len(turns)))

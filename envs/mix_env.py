@@ -15,7 +15,14 @@ from gymnasium.vector.utils import batch_space
 from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.envs.codec import ActionCodec
-from automix.envs.game import EnvSettings, Game, ImageWorld, Table, Turn, World
+from automix.envs.game import (
+    EnvSettings,
+    EpisodeGroup,
+    ImageWorld,
+    StackedGroups,
+    StepResult,
+    World,
+)
 from automix.envs.snapshots import Snapshot, generator_at
 from automix.training.settings import TrainerSettings
 
@@ -73,7 +80,7 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
                 "env.fork is true, and one episode alone has none to share its state with",
                 "use the vectorised form, or env.fork=false",
             )
-        self._game = Game(world or image_world(), settings, members=1)
+        self._game = EpisodeGroup(world or image_world(), settings, members=1)
         self.action_space = self._game.action_space
         self.observation_space = self._game.observation_space
 
@@ -97,7 +104,7 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         ended = turn.finished or info["diverged"]
         return turn.observations[0], float(turn.rewards[0]), ended, False, info
 
-    def snapshot(self) -> Snapshot:
+    def state_dict(self) -> Snapshot:
         """Return a copy of everything that the next step depends on, as plain data.
 
         ``core.snapshots`` writes it to bytes and files. Only what samples ``action_space`` is
@@ -106,9 +113,9 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         Raises:
             ConfigError: Before ``reset``.
         """
-        return {**self._game.snapshot(), "draws": self.np_random.bit_generator.state}
+        return {**self._game.state_dict(), "draws": self.np_random.bit_generator.state}
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def load_state_dict(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of an environment of the same world and settings.
 
         On the CPU every later step gives what it would have given there, bit for bit. This one may
@@ -117,7 +124,7 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         Raises:
             ConfigError: If it is of another environment; this one is then as it was.
         """
-        self._game.restore(snapshot)
+        self._game.load_state_dict(snapshot)
         self.np_random = generator_at(snapshot["draws"])
 
     def action_masks(self) -> np.ndarray:
@@ -152,7 +159,9 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
     ) -> None:
         self.metadata = {"render_modes": [], "autoreset_mode": autoreset_mode}
         self._resets = autoreset_mode is AutoresetMode.SAME_STEP
-        self._table = Table(world or image_world(), settings or EnvSettings(), group_size, groups)
+        self._table = StackedGroups(
+            world or image_world(), settings or EnvSettings(), group_size, groups
+        )
         game = self._table.games[0]
         self.group_size, self.num_envs = group_size, groups * group_size
         self._rngs: list[np.random.Generator] = []
@@ -203,22 +212,22 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         rewards = np.concatenate([turn.rewards for turn in turns])
         return observations, rewards, ended, truncated, infos
 
-    def snapshot(self) -> Snapshot:
-        """Return a copy of everything that the next step depends on, as ``MixEnv.snapshot``.
+    def state_dict(self) -> Snapshot:
+        """Return a copy of everything that the next step depends on, as ``MixEnv.state_dict``.
 
         Raises:
             ConfigError: Before ``reset``.
         """
         draws = [rng.bit_generator.state for rng in self._rngs]
-        return {**self._table.snapshot(), "draws": draws}
+        return {**self._table.state_dict(), "draws": draws}
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of an environment like this one, as ``MixEnv.restore``.
+    def load_state_dict(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of an environment like this one, as ``MixEnv.load_state_dict``.
 
         Raises:
             ConfigError: If it is of another environment; this one is then as it was.
         """
-        self._table.restore(snapshot)
+        self._table.load_state_dict(snapshot)
         self._rngs = [generator_at(state) for state in snapshot["draws"]]
 
     @property
@@ -251,7 +260,7 @@ def draw_start(world: World, rng: np.random.Generator) -> tuple[TaskSpec, int]:
     return spec, int(rng.integers(2**31))
 
 
-def member_info(turn: Turn, member: int) -> dict[str, Any]:
+def member_info(turn: StepResult, member: int) -> dict[str, Any]:
     """Return what was really played and what it showed."""
     metrics = turn.metrics[member]
     return {

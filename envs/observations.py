@@ -21,7 +21,7 @@ from automix.training.metrics import EpochMetrics
 
 
 @dataclass(frozen=True)
-class View:
+class ObservationInputs:
     """What is known of one training when a policy is asked."""
 
     history: Sequence[EpochMetrics]
@@ -48,7 +48,7 @@ class View:
         return loss / math.log(self.num_classes)
 
 
-Feature = Callable[[View], float | Sequence[float]]
+Feature = Callable[[ObservationInputs], float | Sequence[float]]
 
 OBSERVATIONS: Registry[Feature] = Registry("observation")
 
@@ -60,109 +60,109 @@ def _one(low: float, high: float) -> dict[str, object]:
 
 
 @OBSERVATIONS.register("progress", **_one(0, 1))
-def progress(view: View) -> float:
+def progress(view: ObservationInputs) -> float:
     """Finished epochs / budget."""
     return view.now.epoch / view.budget
 
 
 @OBSERVATIONS.register("train_loss", **_one(*LOSS_RANGE))
-def train_loss(view: View) -> float:
+def train_loss(view: ObservationInputs) -> float:
     """Loss on the clean probe, in units of log(classes)."""
     return view.nats(view.now.train_loss)
 
 
 @OBSERVATIONS.register("val_loss", **_one(*LOSS_RANGE))
-def val_loss(view: View) -> float:
+def val_loss(view: ObservationInputs) -> float:
     """Validation loss, in units of log(classes)."""
     return view.nats(view.now.val_loss)
 
 
 @OBSERVATIONS.register("train_accuracy", **_one(0, 1))
-def train_accuracy(view: View) -> float:
+def train_accuracy(view: ObservationInputs) -> float:
     """Accuracy on the clean probe, with the labels that training sees."""
     return view.now.train_accuracy
 
 
 @OBSERVATIONS.register("val_accuracy", **_one(0, 1))
-def val_accuracy(view: View) -> float:
+def val_accuracy(view: ObservationInputs) -> float:
     """Validation accuracy."""
     return view.now.val_accuracy
 
 
 @OBSERVATIONS.register("accuracy_gap", **_one(-1, 1))
-def accuracy_gap(view: View) -> float:
+def accuracy_gap(view: ObservationInputs) -> float:
     """Train minus validation accuracy: positive when memorising, negative with wrong labels."""
     return view.now.train_accuracy - view.now.val_accuracy
 
 
 @OBSERVATIONS.register("loss_gap", **_one(-LOSS_RANGE[1], LOSS_RANGE[1]))
-def loss_gap(view: View) -> float:
+def loss_gap(view: ObservationInputs) -> float:
     """Validation minus train loss, in units of log(classes)."""
     return view.nats(view.now.val_loss - view.now.train_loss)
 
 
 @OBSERVATIONS.register("train_loss_change", **_one(-1, 1))
-def train_loss_change(view: View) -> float:
+def train_loss_change(view: ObservationInputs) -> float:
     """Train loss minus that of the epoch before, in units of log(classes)."""
     return view.nats(view.now.train_loss - view.before.train_loss)
 
 
 @OBSERVATIONS.register("val_loss_change", **_one(-1, 1))
-def val_loss_change(view: View) -> float:
+def val_loss_change(view: ObservationInputs) -> float:
     """Validation loss minus that of the epoch before, in units of log(classes)."""
     return view.nats(view.now.val_loss - view.before.val_loss)
 
 
 @OBSERVATIONS.register("val_accuracy_change", **_one(-1, 1))
-def val_accuracy_change(view: View) -> float:
+def val_accuracy_change(view: ObservationInputs) -> float:
     """Validation accuracy minus that of the epoch before."""
     return view.now.val_accuracy - view.before.val_accuracy
 
 
 @OBSERVATIONS.register("best_val_accuracy_gap", **_one(0, 1))
-def best_val_accuracy_gap(view: View) -> float:
+def best_val_accuracy_gap(view: ObservationInputs) -> float:
     """Best validation accuracy so far minus the present one."""
     return max(m.val_accuracy for m in view.history) - view.now.val_accuracy
 
 
 @OBSERVATIONS.register("val_confidence", **_one(0, 1))
-def val_confidence(view: View) -> float:
+def val_confidence(view: ObservationInputs) -> float:
     """Mean largest class probability on the validation split."""
     return view.now.val_confidence
 
 
 @OBSERVATIONS.register("gradient_norm", **_one(0, 1))
-def gradient_norm(view: View) -> float:
+def gradient_norm(view: ObservationInputs) -> float:
     """Gradient norm g at the epoch's last batch, as g / (1 + g)."""
     return view.now.gradient_norm / (1 + view.now.gradient_norm)
 
 
 @OBSERVATIONS.register("mixed_loss", **_one(*LOSS_RANGE))
-def mixed_loss(view: View) -> float:
+def mixed_loss(view: ObservationInputs) -> float:
     """Mean loss of the epoch's mixed batches, in units of log(classes)."""
     return view.nats(view.now.mixed_loss)
 
 
 @OBSERVATIONS.register("log_train_size", **_one(0, 1))
-def log_train_size(view: View) -> float:
+def log_train_size(view: ObservationInputs) -> float:
     """log10 of the number of training images, over 7."""
     return math.log10(view.train_size) / 7
 
 
 @OBSERVATIONS.register("partner_share", **_one(0, 1))
-def partner_share(view: View) -> float:
+def partner_share(view: ObservationInputs) -> float:
     """Realised partner share of the last epoch."""
     return view.now.partner_share
 
 
 @OBSERVATIONS.register("last_ratio", **_one(0, 0.5))
-def last_ratio(view: View) -> float:
+def last_ratio(view: ObservationInputs) -> float:
     """Wanted partner share of the last action; 0 before the first."""
     return view.last_action.ratio if view.last_action else 0.0
 
 
 @OBSERVATIONS.register("last_method", low=0, high=1, size=lambda codec: len(codec.settings.methods))
-def last_method(view: View) -> list[float]:
+def last_method(view: ObservationInputs) -> list[float]:
     """One-hot of the method played last, in the order of the vocabulary; zeros at the start."""
     methods = view.codec.settings.methods
     played = index_of(view.last_action, methods) if view.last_action else None
@@ -172,7 +172,7 @@ def last_method(view: View) -> list[float]:
 @OBSERVATIONS.register(
     "last_saliency", low=0, high=1, size=lambda codec: len(codec.settings.saliency)
 )
-def last_saliency(view: View) -> list[float]:
+def last_saliency(view: ObservationInputs) -> list[float]:
     """One-hot of the saliency used last, in the order of the vocabulary; zeros at the start."""
     used = view.last_action.saliency if view.last_action else ""
     return [float(provider == used) for provider in view.codec.settings.saliency]
@@ -182,7 +182,7 @@ HISTORY = 4
 """Records before the newest that a history shows."""
 
 
-def _earlier(view: View) -> list[EpochMetrics]:
+def _earlier(view: ObservationInputs) -> list[EpochMetrics]:
     """Return the records before the newest, latest first; the first stands for those before it."""
     records = view.history[-2::-1] or view.history
     return [records[min(back, len(records) - 1)] for back in range(HISTORY)]
@@ -193,19 +193,19 @@ def _history(low: float, high: float) -> dict[str, object]:
 
 
 @OBSERVATIONS.register("val_accuracy_history", **_history(0, 1))
-def val_accuracy_history(view: View) -> list[float]:
+def val_accuracy_history(view: ObservationInputs) -> list[float]:
     """Validation accuracy at the four measurements before, latest first."""
     return [record.val_accuracy for record in _earlier(view)]
 
 
 @OBSERVATIONS.register("val_loss_history", **_history(*LOSS_RANGE))
-def val_loss_history(view: View) -> list[float]:
+def val_loss_history(view: ObservationInputs) -> list[float]:
     """Validation loss at the four measurements before, latest first, in units of log(classes)."""
     return [view.nats(record.val_loss) for record in _earlier(view)]
 
 
 @OBSERVATIONS.register("train_loss_history", **_history(*LOSS_RANGE))
-def train_loss_history(view: View) -> list[float]:
+def train_loss_history(view: ObservationInputs) -> list[float]:
     """Loss on the clean probe at the four measurements before, in units of log(classes)."""
     return [view.nats(record.train_loss) for record in _earlier(view)]
 
@@ -254,11 +254,11 @@ class Observer:
         high = np.repeat([float(e.tags["high"]) for e in entries], sizes)  # type: ignore[arg-type]
         self.space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
-    def __call__(self, view: View) -> np.ndarray:
+    def __call__(self, view: ObservationInputs) -> np.ndarray:
         """Return the observation, (d,) float32, clipped to the declared ranges."""
         return self.all([view])[0]
 
-    def all(self, views: Sequence[View]) -> np.ndarray:
+    def all(self, views: Sequence[ObservationInputs]) -> np.ndarray:
         """Return the observations of several views, (k, d) float32."""
         rows: list[list[float]] = []
         for view in views:

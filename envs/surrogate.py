@@ -66,11 +66,11 @@ class SurrogateTraining:
         """Let every member go on from its donor's accuracy."""
         self._accuracy = self._accuracy[list(donors)]
 
-    def snapshot(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of epoch and accuracies, which is all there is."""
         return {"epoch": self._epoch, "accuracy": self._accuracy.copy()}
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
+    def load_state_dict(self, snapshot: dict[str, Any]) -> None:
         """Go on from a copy of a snapshot.
 
         Raises:

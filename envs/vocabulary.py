@@ -25,7 +25,7 @@ Check = Callable[[Sequence[MixAction]], None]
 """Refuses actions that cannot be played, as ``World.check`` does."""
 
 
-def spelled_out(settings: ActionSettings, check: Check) -> ActionSettings:
+def expanded(settings: ActionSettings, check: Check) -> ActionSettings:
     """Return a vocabulary without the word ``all``; one line of the log tells what that leaves out.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from automix.core.seeding import generator
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
 
@@ -33,7 +33,7 @@ def main():
         print(f"asked for {ratio}, got {(1 - mixed.lam).mean():.3f}; label tells pixels: {agree}")
     for whole in (0.0, 1.0):
         share = np.full(8, whole, np.float32)
-        mask = stripes(Draw(share, (16, 16), whole, generator(0, "example")))
+        mask = stripes(MixInputs(share, (16, 16), whole, generator(0, "example")))
         print(f"a share of {whole} gives a mask of {np.unique(mask).tolist()}")
 
 

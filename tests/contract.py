@@ -24,7 +24,7 @@ from automix.labels import LABEL_RULES
 from automix.masks.pairing import pair_batches
 from automix.masks.recipes import Layers, as_recipe
 from automix.masks.shapes import Mask
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import Mixed, MixSettings, draw_share, mix_batch
 from tests.references import blending
@@ -217,14 +217,14 @@ def draw_of(
     *,
     rng: np.random.Generator | None = None,
     maps: tuple[Tensor, Tensor] | None = None,
-) -> Draw:
+) -> MixInputs:
     """Return what a mask function gets, with random maps of images and partners where guided."""
     if rng is None:
         rng = generator(case.seed, "mask")
     if maps is None:
         maps = saliency_maps(case, 1), saliency_maps(case, 2)
     own, partner = maps if case.form.guided else (None, None)
-    draw = Draw(share.numpy(), case.size, ratio, rng, own, partner)
+    draw = MixInputs(share.numpy(), case.size, ratio, rng, own, partner)
     if not case.form.has("looks"):
         return draw
     images = noise_images(replace(case, dtype=torch.float32))

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from automix.core.seeding import generator
-from automix.masks.steps import MethodState, Step, StepLoss, soft_losses
+from automix.masks.method_steps import MethodState, Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.mixing.actions import OFF, MixAction
-from automix.mixing.stepping import drawn_step, keeps_state, new_state, step_loss
+from automix.mixing.loss import drawn_step, keeps_state, new_state, step_loss
 from automix.nets.create import create_classifier
 from automix.nets.stacking import GroupedStack, stack
 from automix.training.backbone import ABILITIES, required
@@ -322,7 +322,7 @@ def a_state_goes_on_from_its_copy(case: Case) -> None:
     then = copy.deepcopy(net)
     wanted = one_step(case, net, state)
     check_equal(kept, frozen, "what state() returned has moved with the training")
-    other.restore(kept)
+    other.load_state_dict(kept)
     check_equal(other.state(), frozen, "what was restored is not what was kept")
     got = one_step(case, then, other)
     assert torch.equal(got, wanted), "the step after restoring is another"
@@ -426,7 +426,7 @@ def counted(net: nn.Module, case: Case) -> Iterator[Passes]:
 
     def count_back(output: Tensor, name: str, share: float) -> None:
         if output.requires_grad:
-            output.register_hook(lambda slopes: setattr(made, name, getattr(made, name) + share))
+            output.register_hook(lambda gradients: setattr(made, name, getattr(made, name) + share))
 
     handle = nn.modules.module.register_module_forward_hook(seen)
     try:

@@ -16,17 +16,17 @@ import numpy as np
 from automix.agents.config.draws import cell_of
 from automix.agents.config.settings import RunSettings, held_out_specs
 from automix.agents.contest.contestants import Contestant, Player, contestants_of
-from automix.agents.contest.controls import Found
+from automix.agents.contest.controls import SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING
 from automix.agents.parallel.workers import State, Worker
-from automix.agents.runs.halfway import Halfway
-from automix.agents.runs.journal import Journal
 from automix.agents.runs.progress import progress
+from automix.agents.runs.result_cache import ResultCache
+from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import derived_seed
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.envs.codec import ActionCodec, ActionSettings
-from automix.envs.game import EnvSettings, ImageWorld, Table
+from automix.envs.game import EnvSettings, ImageWorld, StackedGroups
 from automix.envs.observations import Observer
 from automix.envs.rewards import RewardSettings
 from automix.mixing.actions import MixAction
@@ -80,8 +80,8 @@ def compare(
     workers: Sequence[Worker],
     device: str,
     policy: MixPolicy | None,
-    found: Mapping[str, Found] | None = None,
-    journal: Journal | None = None,
+    found: Mapping[str, SearchResult] | None = None,
+    journal: ResultCache | None = None,
 ) -> list[Trial]:
     """Play every contestant on every held-out task; return one record a trial.
 
@@ -128,7 +128,7 @@ def play_matches(
     device: str,
     policy: MixPolicy | None = None,
     what: str = "comparing",
-    journal: Journal | None = None,
+    journal: ResultCache | None = None,
 ) -> list[Trial]:
     """Share matches out to the workers; return their trials in the order of the matches."""
     items = [
@@ -136,7 +136,7 @@ def play_matches(
         for match in matches
     ]
     with progress(what, len(items)) as tick:
-        groups = (journal or Journal()).map(what, workers, play_group, items, tick)
+        groups = (journal or ResultCache()).map(what, workers, play_group, items, tick)
     return [trial for group in groups for trial in group]
 
 
@@ -149,7 +149,7 @@ def play_group(
     contestants: Sequence[Contestant],
     policy: MixPolicy | None,
     match: Match,
-    halfway: Halfway = Halfway(),  # noqa: B008 (frozen)
+    halfway: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
 ) -> list[Trial]:
     """Train a task's classifiers for each contestant, side by side, and score them."""
     world = _world(task, trainer, device)
@@ -169,10 +169,10 @@ def _play_together(
     contestants: Sequence[Contestant],
     policy: MixPolicy | None,
     match: Match,
-    halfway: Halfway,
+    halfway: TaskCheckpoint,
 ) -> Iterator[_Ended]:
     """Train for all who choose epoch by epoch: a game for each training, at one table."""
-    table = Table(world, env, len(contestants), match.trainings)
+    table = StackedGroups(world, env, len(contestants), match.trainings)
     menu = ActionCodec(env.actions).choices
     who = [(c, training) for training in range(match.trainings) for c in contestants]
     players = [c.player(menu, policy, match.seed("players", training)) for c, training in who]
@@ -183,7 +183,7 @@ def _play_together(
         turns = table.play(actions, epochs=1)
         shown.append(np.concatenate([turn.observations for turn in turns]))
         if saver.due():
-            saver.save({"table": table.snapshot(), "shown": shown})
+            saver.save({"table": table.state_dict(), "shown": shown})
     decisions = np.stack(shown[:-1])[:: env.epochs_per_action]
     scores = _scores(table.training, match)
     histories = [history for game in table.games for history in game.histories]
@@ -193,13 +193,17 @@ def _play_together(
 
 
 def _begun(
-    table: Table, players: Sequence[Player], match: Match, seeds: Sequence[int], halfway: Halfway
+    table: StackedGroups,
+    players: Sequence[Player],
+    match: Match,
+    seeds: Sequence[int],
+    halfway: TaskCheckpoint,
 ) -> list[np.ndarray]:
     """Start the trainings, or go on with them; return all observations (k, d) until now."""
     state = halfway.state()
     if state is None:
         return [table.reset([match.spec] * match.trainings, seeds)]
-    table.restore(state["table"])
+    table.load_state_dict(state["table"])
     shown: list[np.ndarray] = state["shown"]
     # Players remember what they were shown.
     every = table.games[0].settings.epochs_per_action

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from automix.agents.contest.controls import CONTROLS, Found
+from automix.agents.contest.controls import CONTROLS, SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING
 from automix.agents.contest.schedules import SCHEDULES, progress_of
 from automix.core.errors import ConfigError, did_you_mean
@@ -84,7 +84,7 @@ class Player:
 def contestants_of(
     names: Sequence[str],
     menu: Sequence[MixAction],
-    found: Mapping[str, Found] | None = None,
+    found: Mapping[str, SearchResult] | None = None,
 ) -> list[Contestant]:
     """Resolve names; ``fixed`` alone stands for every mix of the menu.
 

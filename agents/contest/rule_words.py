@@ -13,7 +13,7 @@ Write = Callable[[float], str]
 
 
 @dataclass(frozen=True)
-class Line:
+class RuleLine:
     """One line of a rule, with what is indented below it."""
 
     text: str
@@ -21,7 +21,7 @@ class Line:
     """The choice, if the line is one."""
     note: str = ""
     """How often it comes to it, and how often it is right."""
-    below: Sequence[Line] = field(default_factory=list)
+    below: Sequence[RuleLine] = field(default_factory=list)
 
 
 def _percent(value: float) -> str:
@@ -78,7 +78,7 @@ def called(observation: str) -> str:
     return UNITS.get(observation, (observation.replace("_", " "), _plain))[0]
 
 
-def rule_lines(content: Mapping[str, Any], where: str = "rule") -> list[Line]:
+def rule_lines(content: Mapping[str, Any], where: str = "rule") -> list[RuleLine]:
     """Return a rule as lines.
 
     Args:
@@ -91,7 +91,7 @@ def rule_lines(content: Mapping[str, Any], where: str = "rule") -> list[Line]:
     rule = rule_of(content, where)
     first = rule.nodes[0]
     if isinstance(first, Leaf):
-        return [Line(f"always play {first.choice}", str(first.choice), _note(first))]
+        return [RuleLine(f"always play {first.choice}", str(first.choice), _note(first))]
     return _lines(rule, 0, content)
 
 
@@ -130,30 +130,30 @@ LEGEND = (
 )
 
 
-def _flat(lines: Sequence[Line], indent: str) -> Iterator[str]:
+def _flat(lines: Sequence[RuleLine], indent: str) -> Iterator[str]:
     for line in lines:
         note = f"   [{line.note}]" if line.note else ""
         yield f"{indent}{line.text}{':' if line.below else ''}{note}"
         yield from _flat(line.below, indent + "    ")
 
 
-def _lines(rule: Rule, place: int, content: Mapping[str, Any]) -> list[Line]:
+def _lines(rule: Rule, place: int, content: Mapping[str, Any]) -> list[RuleLine]:
     """Return a node and all below it; an answer comes before a further question."""
     node = rule.nodes[place]
     if isinstance(node, Leaf):
-        return [Line(f"play {node.choice}", str(node.choice), _note(node))]
+        return [RuleLine(f"play {node.choice}", str(node.choice), _note(node))]
     low, high = _lines(rule, node.low, content), _lines(rule, node.high, content)
     # "was cutmix" before "was not cutmix", unless an answer can come first.
     named = _part(node, content) is not None
     high_first = len(high) < len(low) or (named and len(high) == len(low))
     then, other = (high, low) if high_first else (low, high)
-    return [Line(f"if {_condition(node, content, high_first)}", below=then), *_otherwise(other)]
+    return [RuleLine(f"if {_condition(node, content, high_first)}", below=then), *_otherwise(other)]
 
 
-def _otherwise(lines: list[Line]) -> list[Line]:
+def _otherwise(lines: list[RuleLine]) -> list[RuleLine]:
     """Return the other branch: without a further indent where it goes on asking."""
     if lines[0].mix is not None:
-        return [Line("otherwise", below=lines)]
+        return [RuleLine("otherwise", below=lines)]
     return [replace(lines[0], text=f"otherwise, {lines[0].text}"), *lines[1:]]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.contest.controls import CONTROLS, Found
+from automix.agents.contest.controls import CONTROLS, SearchResult
 from automix.agents.parallel.workers import Worker
-from automix.agents.runs.journal import Journal
+from automix.agents.runs.result_cache import ResultCache
 from automix.core.errors import ConfigError
 
 
@@ -43,8 +43,8 @@ def search(
     workers: Sequence[Worker],
     device: str,
     learning: int,
-    journal: Journal | None = None,
-) -> dict[str, Found]:
+    journal: ResultCache | None = None,
+) -> dict[str, SearchResult]:
     """Let each control search; return what they found, by name.
 
     Args:
@@ -61,4 +61,4 @@ def search(
     from automix.agents.contest.controls.search import search as run_search
 
     epochs = search_epochs(settings, learning)
-    return run_search(names, settings, workers, device, epochs, journal or Journal())
+    return run_search(names, settings, workers, device, epochs, journal or ResultCache())

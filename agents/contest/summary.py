@@ -13,7 +13,7 @@ from automix.agents.config.draws import cells_of
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest import stats
 from automix.agents.contest.compare import Trial
-from automix.agents.contest.controls import Found
+from automix.agents.contest.controls import SearchResult
 from automix.agents.contest.oracle import interval_of, oracle_of
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import DEFAULTS, MixSettings
@@ -42,7 +42,7 @@ def summarise(
     settings: RunSettings,
     epochs_learning: int = 0,
     passes: int = 0,
-    found: Mapping[str, Found] | None = None,
+    found: Mapping[str, SearchResult] | None = None,
     picked: Picked | None = None,
 ) -> dict[str, Any]:
     """Turn trials into the table: score and interval of each, and the agent's paired differences.
@@ -149,7 +149,7 @@ def _mean_top5(trials: Sequence[Trial]) -> float | None:
 
 
 def _charge(
-    rows: Sequence[dict[str, Any]], epochs: int, passes: int, found: Mapping[str, Found]
+    rows: Sequence[dict[str, Any]], epochs: int, passes: int, found: Mapping[str, SearchResult]
 ) -> None:
     """Add what learning and searching cost to those for whom it was done."""
     for row in rows:

@@ -11,7 +11,7 @@ from automix.agents.contest.compare import Match, play_matches
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.summary import Picked
 from automix.agents.parallel.workers import Worker
-from automix.agents.runs.journal import Journal
+from automix.agents.runs.result_cache import ResultCache
 from automix.envs.codec import ActionCodec
 from automix.envs.game import EnvSettings
 
@@ -21,7 +21,7 @@ def pick_fixed(
     env: EnvSettings,
     workers: Sequence[Worker],
     device: str,
-    journal: Journal | None = None,
+    journal: ResultCache | None = None,
 ) -> Picked | None:
     """Play the fixed choices among the contestants on validation tasks; return the best.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.gallery.forms import RATIOS, forms_of
+from automix.agents.gallery.forms import RATIOS, rows_of
 from automix.core.errors import ConfigError, ResourceError
 
 
@@ -42,7 +42,7 @@ def write_gallery(
     Args:
         out: The PNG file to write.
         settings: Task, trainer, device and seed.
-        mixes: As ``forms_of`` takes them; default all.
+        mixes: As ``rows_of`` takes them; default all.
         ratios: The same.
         saliency: The same; default all, and unguided.
 
@@ -56,7 +56,7 @@ def write_gallery(
     from automix.agents.gallery.sheet import sheet_png, write_png
 
     _check(out)
-    forms = forms_of(mixes, ratios, saliency)
+    forms = rows_of(mixes, ratios, saliency)
     scene = build_scene(draw_task(settings), settings)
     shots, skipped = play(scene, forms)
     caption = (

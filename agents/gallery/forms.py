@@ -13,7 +13,7 @@ RATIOS = (0.25, 0.5)
 
 
 @dataclass(frozen=True)
-class Form:
+class GalleryRow:
     """One row of the gallery."""
 
     name: str
@@ -21,9 +21,9 @@ class Form:
     action: MixAction
 
 
-def forms_of(
+def rows_of(
     mixes: Sequence[str] = (), ratios: Sequence[float] = RATIOS, saliency: Sequence[str] = ()
-) -> list[Form]:
+) -> list[GalleryRow]:
     """Return the rows, in the order of the names, each row once.
 
     Args:
@@ -41,7 +41,7 @@ def forms_of(
             SALIENCY.entry(guide)
     return list(
         dict.fromkeys(
-            Form(name, action)
+            GalleryRow(name, action)
             for name in (mixes or list(MIXES))
             for action in _actions(name, ratios, guides)
         )

@@ -10,7 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.gallery.forms import Form
+from automix.agents.gallery.forms import GalleryRow
 from automix.agents.parallel.devices import choose_device
 from automix.core.errors import AutomixError, ConfigError
 from automix.core.seeding import generator
@@ -82,7 +82,7 @@ class Scene:
 class Shot:
     """One row: what a form made of the scene."""
 
-    form: Form
+    form: GalleryRow
     images: Tensor
     """(n, c, h, w) in [0, 1]."""
     mask: Tensor
@@ -143,13 +143,13 @@ def _trained(task: Task, settings: RunSettings) -> tuple[nn.Module, float]:
         shape=task.images.shape,
         seed=settings.seed,
     )
-    (state,) = trainer.snapshot()["members"]
+    (state,) = trainer.state_dict()["members"]
     net.load_state_dict(state["classifier"])
     return net.eval(), metrics.val_accuracy
 
 
 def play(
-    scene: Scene, forms: Sequence[Form], mix: MixSettings | None = None
+    scene: Scene, forms: Sequence[GalleryRow], mix: MixSettings | None = None
 ) -> tuple[list[Shot], Mapping[str, str]]:
     """Mix the scene by each form.
 
@@ -178,7 +178,7 @@ def play(
     return shots, skipped
 
 
-def _shot(scene: Scene, form: Form, mix: MixSettings) -> Shot:
+def _shot(scene: Scene, form: GalleryRow, mix: MixSettings) -> Shot:
     action, images = form.action, scene.task.images
     model, shape = scene.settings.trainer.model, images.shape
     check_backbone(action, mix.label_rule, model, images.num_classes, shape)

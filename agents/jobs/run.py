@@ -32,13 +32,13 @@ from automix.agents.learning.training import Learned, Stopped, learn
 from automix.agents.parallel.devices import choose_device, stacked_groups, worker_count
 from automix.agents.parallel.workers import Worker, start_workers
 from automix.agents.report import write_report
-from automix.agents.runs.journal import Journal
+from automix.agents.runs.result_cache import ResultCache
 from automix.agents.runs.rundir import STATUS, RunDirectory, announce, deciding, plain
 from automix.agents.runs.stopping import Stopping, stop, stopping
 from automix.core.errors import ConfigError, ResourceError
 from automix.core.files import read_json, remove_unfinished, write_atomically, write_json
 from automix.envs.codec import ALL, ActionCodec
-from automix.envs.game import Game, ImageWorld, playable
+from automix.envs.game import EpisodeGroup, ImageWorld, playable
 from automix.policy.policy import MixPolicy, load_policy, save_policy
 from automix.policy.schedule import save_schedule
 from automix.policy.shipped import policy_folder
@@ -56,7 +56,7 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
     Returns:
         The content of ``result.json``.
     """
-    settings = located(spelled_out(settings))
+    settings = located(expanded(settings))
     device = check(settings, learns=True)
     return _done(RunDirectory.create(path, settings, overwrite, "train"), settings, device)
 
@@ -68,7 +68,7 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
         The content of ``result.json``.
     """
     policy = given_policy(settings)
-    settings = located(with_menu(spelled_out(settings), policy))
+    settings = located(with_menu(expanded(settings), policy))
     device = check(settings, learns=False)
     directory = RunDirectory.create(path, settings, overwrite, "compare")
     if policy:
@@ -109,7 +109,7 @@ def train_or_resume(settings: RunSettings, path: Path) -> dict[str, Any]:
     if not (path / STATUS).is_file():
         return run_train(settings, path)
     _, begun, _ = RunDirectory.open(path)
-    now = located(spelled_out(settings))
+    now = located(expanded(settings))
     changed = deciding(plain(asdict(begun)), plain(asdict(now)))
     if changed:
         raise ConfigError(
@@ -127,7 +127,7 @@ def located(settings: RunSettings) -> RunSettings:
     return replace(settings, task=replace(settings.task, root=str(Path(root).absolute())))
 
 
-def spelled_out(settings: RunSettings) -> RunSettings:
+def expanded(settings: RunSettings) -> RunSettings:
     """Name what the word ``all`` stands for among the actions, so that the run and its policy do.
 
     Raises:
@@ -216,7 +216,7 @@ def _contest(
     workers: Sequence[Worker],
     device: str,
     policy: MixPolicy | None,
-    journal: Journal | None = None,
+    journal: ResultCache | None = None,
 ) -> tuple[list[Trial], dict[str, Any]]:
     """Let the controls search, pick the best fixed choice, play all; return trials and result."""
     cost = learning_cost(policy)
@@ -239,7 +239,7 @@ def check(settings: RunSettings, learns: bool) -> str:
     Raises:
         AutomixError: If the images, the splits, the names or the device cannot be used.
     """
-    settings = spelled_out(settings)
+    settings = expanded(settings)
     if not learns:
         policy = given_policy(settings)
         settings = with_menu(settings, policy)
@@ -256,7 +256,7 @@ def check(settings: RunSettings, learns: bool) -> str:
     stacked_groups(settings, device)
     torch.set_num_threads(settings.threads)
     world = ImageWorld(settings.task, settings.trainer, device)
-    Game(world, settings.env, settings.agent.group_size)
+    EpisodeGroup(world, settings.env, settings.agent.group_size)
     world.check([action for one in contestants if (action := one.fixed)])
     specs = sample_specs(settings.compare, settings.task)
     for spec in specs:
@@ -301,7 +301,7 @@ class _Run:
     directory: RunDirectory
     workers: Sequence[Worker]
     device: str
-    journal: Journal
+    journal: ResultCache
     asked: Stopping
 
 
@@ -313,7 +313,7 @@ def _at_work(directory: RunDirectory, settings: RunSettings, device: str) -> Ite
         remove_unfinished(path)
         directory.status("running")
         announce(path, f"python run.py resume {path}   (should it be interrupted)")
-        journal = Journal(path / "checkpoints" / "finished.jsonl", settings.checkpoint.share)
+        journal = ResultCache(path / "checkpoints" / "finished.jsonl", settings.checkpoint.share)
         count = worker_count(settings, device)
         with start_workers(
             count,
@@ -397,7 +397,7 @@ def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, A
         policy: An export folder, the name of a policy that comes along, or empty.
     """
     compared = replace(settings.compare, contestants=(contestant,), validation_draws=0)
-    settings = spelled_out(replace(settings, compare=compared, policy=policy))
+    settings = expanded(replace(settings, compare=compared, policy=policy))
     learned = given_policy(settings)
     settings = with_menu(settings, learned)
     device = check(settings, learns=False)

@@ -116,7 +116,7 @@ class Recorder(VecEnvWrapper):
         counted = {name: getattr(self, name) for name in _COUNTED}
         return counted | {"first": self._first, "round": self._round.state()}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting from a state; later records leave the file."""
         for name in _COUNTED:
             setattr(self, name, state[name])
@@ -134,7 +134,7 @@ class Recorder(VecEnvWrapper):
         return path.read_text(encoding="utf-8").splitlines() if self.rounds else []
 
     def rewrite(self, records: Sequence[str]) -> None:
-        """Let the file have these records, which ``restore`` counts on."""
+        """Let the file have these records, which ``load_state_dict`` counts on."""
         write_text(self._directory.path / METRICS, "".join(f"{line}\n" for line in records))
 
     def keep_records(self) -> None:

@@ -22,7 +22,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.learning.agent_state import agent_state, restore_agent, with_replay
 from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
 from automix.agents.learning.recorder import Recorder
-from automix.agents.learning.transcript import Transcript
+from automix.agents.learning.rollout_log import RolloutLog
 from automix.agents.parallel.devices import stacked_groups
 from automix.agents.parallel.workers import Worker
 from automix.agents.runs.checkpoints import Checkpoint, Checkpoints, refuse_other_settings
@@ -152,7 +152,7 @@ class Learning:
         self._until, self._wall_s, self._since = self.updates, 0.0, time.monotonic()
         self._start: dict[str, Any] | None = None
         logger = Logger(folder=None, output_formats=[])
-        self._transcript = Transcript(env)
+        self._transcript = RolloutLog(env)
         self._recorder = Recorder(
             self._transcript, settings.trainer.epochs, directory, logger, lambda *_: None
         )
@@ -322,10 +322,10 @@ class Learning:
             with borrowed_global_rng(self._seed):
                 restore_agent(self.agent, state["agent"])
                 self._generators = global_rng_state()
-            self._recorder.restore(state["recorder"])
+            self._recorder.load_state_dict(state["recorder"])
             self._transcript.play_again(state["transcript"])
             self._wall_s = float(state["wall_s"])
-            self._env.continue_from(checkpoint.states["trainings"])
+            self._env.load_state_dict(checkpoint.states["trainings"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DataError(
                 f"{checkpoint.path} cannot be gone on from: {' '.join(str(error).split())}",

@@ -16,11 +16,18 @@ from typing import Any
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.ray_messages import packed, unpacked
 from automix.agents.parallel.ray_session import capacity, ray_session
-from automix.agents.parallel.workers import Answer, MortalWorker, State, Worker, answer, keep_memory
+from automix.agents.parallel.workers import (
+    Answer,
+    RestartableWorker,
+    State,
+    Worker,
+    answer,
+    keep_memory,
+)
 from automix.core.errors import ConfigError, ResourceError
 
 
-class RayWorker(MortalWorker):
+class RayWorker(RestartableWorker):
     """Runs functions in an actor. Ray must be up.
 
     Args:
@@ -101,7 +108,7 @@ class RayWorker(MortalWorker):
 
     @staticmethod
     def wait_any(workers: Sequence[Any], timeout_s: float | None) -> list[Any]:
-        """Wait for one of several actors; see ``MortalWorker.wait_any``."""
+        """Wait for one of several actors; see ``RestartableWorker.wait_any``."""
         import ray
 
         by_answer = {worker._answer: worker for worker in workers}

@@ -103,7 +103,7 @@ class InlineWorker:
         self._state.clear()
 
 
-class MortalWorker(ABC):
+class RestartableWorker(ABC):
     """What workers have in common that may die, wherever their processes run.
 
     Args:
@@ -198,7 +198,7 @@ class MortalWorker(ABC):
         return result
 
 
-class ProcessWorker(MortalWorker):
+class ProcessWorker(RestartableWorker):
     """Runs functions in a process of its own, started afresh (no fork of a threaded parent).
 
     Args:
@@ -260,7 +260,7 @@ class ProcessWorker(MortalWorker):
 
     @staticmethod
     def wait_any(workers: Sequence[Any], timeout_s: float | None) -> list[Any]:
-        """Wait for one of several processes; see ``MortalWorker.wait_any``."""
+        """Wait for one of several processes; see ``RestartableWorker.wait_any``."""
         ready = wait([worker._connection for worker in workers], timeout_s)
         return [worker for worker in workers if worker._connection in ready]
 
@@ -456,9 +456,9 @@ def map_in_order(
     """
     results: dict[int, T] = {}
     waiting = list(reversed(range(len(items))))
-    free = [worker for worker in workers if isinstance(worker, MortalWorker)]
-    inline = [worker for worker in workers if not isinstance(worker, MortalWorker)]
-    busy: dict[MortalWorker, int] = {}
+    free = [worker for worker in workers if isinstance(worker, RestartableWorker)]
+    inline = [worker for worker in workers if not isinstance(worker, RestartableWorker)]
+    busy: dict[RestartableWorker, int] = {}
     try:
         while waiting or busy:
             while waiting and free:
@@ -490,7 +490,7 @@ def map_in_order(
     return [results[index] for index in range(len(items))]
 
 
-def _answered(workers: Sequence[MortalWorker], look: bool) -> Sequence[MortalWorker]:
+def _answered(workers: Sequence[RestartableWorker], look: bool) -> Sequence[RestartableWorker]:
     """Return those at work that have an answer, are gone, or hang; wait for one unless told."""
     if not workers:
         return []

@@ -109,7 +109,7 @@ class Margins:
 
 
 @dataclass(frozen=True)
-class Look:
+class MixStyle:
     """How one mix is painted."""
 
     colour: str
@@ -142,15 +142,17 @@ class Palette:
         """Return where a mix stands among those of its method."""
         return ratio, self.guides.index(guide)
 
-    def look(self, mix: str) -> Look:
+    def look(self, mix: str) -> MixStyle:
         """Return how a mix is painted."""
         method, ratio, guide = parse_mix(mix)
         if method == "none":
-            return Look(NOT_MIXED[0], 1.0, "")
+            return MixStyle(NOT_MIXED[0], 1.0, "")
         rank = self.ratios.index(ratio)
         step = (1 - LIGHTEST) / max(1, len(self.ratios) - 1)
         opacity = 1 - step * (len(self.ratios) - 1 - rank)
-        return Look(self.colour(method), opacity, HATCHES[self.guides.index(guide) % len(HATCHES)])
+        return MixStyle(
+            self.colour(method), opacity, HATCHES[self.guides.index(guide) % len(HATCHES)]
+        )
 
     def colour(self, method: str) -> str:
         """Return the colour of a method on the light page."""

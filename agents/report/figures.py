@@ -24,7 +24,14 @@ from automix.agents.report.drawing import (
     parse_mix,
 )
 from automix.agents.report.run_files import Difference, Run, Update
-from automix.agents.report.words import View, by_task, percent, relation, rivals_by_task, short
+from automix.agents.report.words import (
+    ReportedDifferences,
+    by_task,
+    percent,
+    relation,
+    rivals_by_task,
+    short,
+)
 
 PANEL = (316.0, 190.0)
 """Pixels of one small multiple: three stand side by side on a page, one on a phone."""
@@ -64,7 +71,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveStyle:
     """How a contestant's curve is drawn, in the figures and in their legend."""
 
     name: str
@@ -91,20 +98,20 @@ def palette_of(run: Run) -> Palette:
     return Palette([str(m) for m in methods], sorted(played | learned | fixed))
 
 
-def lines_of(run: Run, palette: Palette) -> list[Line]:
+def lines_of(run: Run, palette: Palette) -> list[CurveStyle]:
     """Return whose curves are shown: the agent, and whom it is measured against."""
-    lines = [Line(c.name, INK, "-", 2.2) for c in run.contestants if c.kind == "agent"]
+    lines = [CurveStyle(c.name, INK, "-", 2.2) for c in run.contestants if c.kind == "agent"]
     if run.best_fixed not in (None, "none"):
         method = parse_mix(short(str(run.best_fixed)))[0]
-        lines.append(Line(str(run.best_fixed), palette.colour(method), "-", 1.6))
+        lines.append(CurveStyle(str(run.best_fixed), palette.colour(method), "-", 1.6))
     if run.contestant("none"):
-        lines.append(Line("none", MUTED, "--", 1.5))
+        lines.append(CurveStyle("none", MUTED, "--", 1.5))
     if run.contestant("random"):
-        lines.append(Line("random", MUTED, ":", 1.9))
-    return lines or [Line(run.contestants[0].name, INK, "-", 2.2)]
+        lines.append(CurveStyle("random", MUTED, ":", 1.9))
+    return lines or [CurveStyle(run.contestants[0].name, INK, "-", 2.2)]
 
 
-def scores(run: Run, view: View, painter: Painter) -> Picture:
+def scores(run: Run, view: ReportedDifferences, painter: Painter) -> Picture:
     """Draw each contestant's IQM with its interval."""
     marks = [
         Mark(short(c.name), 100 * c.iqm, 100 * c.low, 100 * c.high, c.name == view.subject)
@@ -118,7 +125,7 @@ def scores(run: Run, view: View, painter: Painter) -> Picture:
     return forest(painter, "scores", label, marks, "test accuracy, %")
 
 
-def differences(run: Run, view: View, painter: Painter) -> Picture:
+def differences(run: Run, view: ReportedDifferences, painter: Painter) -> Picture:
     """Draw the subject minus each other contestant."""
     names = [c.name for c in run.contestants if c.name in view.minus]
     marks = [_difference_mark(short(name), view.minus[name]) for name in names]
@@ -126,7 +133,7 @@ def differences(run: Run, view: View, painter: Painter) -> Picture:
     return forest(painter, "differences", label, marks, f"points, {view.title} minus it", zero=True)
 
 
-def differences_by_task(run: Run, view: View, painter: Painter) -> list[Panel]:
+def differences_by_task(run: Run, view: ReportedDifferences, painter: Painter) -> list[Panel]:
     """Draw the subject minus its main rivals, for each kind of task."""
     panels = []
     for number, rival in enumerate(rivals_by_task(run, view)):
@@ -300,7 +307,7 @@ def _curve_painter(
     x: np.ndarray,
     y: np.ndarray,
     smooth: tuple[np.ndarray, np.ndarray],
-    levels: Sequence[tuple[Line, float | None]],
+    levels: Sequence[tuple[CurveStyle, float | None]],
     epochs: int,
 ) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
@@ -358,7 +365,7 @@ def training_curves(run: Run, painter: Painter) -> list[Panel]:
     return panels
 
 
-def _training_painter(curves: Sequence[tuple[Line, np.ndarray]]) -> Callable[[Axes], None]:
+def _training_painter(curves: Sequence[tuple[CurveStyle, np.ndarray]]) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
         for line, curve in reversed(curves):
             axes.plot(

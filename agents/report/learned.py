@@ -12,14 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from automix.agents.contest.rule_words import (
-    Line,
+    RuleLine,
     called,
     fidelity_sentences,
     rule_lines,
     used_observations,
 )
 from automix.agents.report.drawing import INK, MUTED, Margins, Painter, Picture, parse_mix
-from automix.agents.report.run_files import Reader, Run, Trial
+from automix.agents.report.run_files import Reader, Run, TrialRecord
 from automix.core.errors import DataError
 from automix.envs.observations import OBSERVATIONS
 from automix.policy.rule import rule_of
@@ -35,7 +35,7 @@ SMALL = 0.01
 
 
 @dataclass(frozen=True)
-class Stretch:
+class MixSpan:
     """Epochs in a row with the same most frequent mix on one kind of task."""
 
     epochs: str
@@ -62,10 +62,10 @@ class Bar:
 class Learned:
     """The content of the section beyond its strips."""
 
-    plays: Sequence[tuple[str, Sequence[Stretch]]]
+    plays: Sequence[tuple[str, Sequence[MixSpan]]]
     bars: Sequence[Bar] = field(default_factory=list)
     bars_text: str = ""
-    rule: Sequence[Line] = field(default_factory=list)
+    rule: Sequence[RuleLine] = field(default_factory=list)
     rule_text: Sequence[str] = field(default_factory=list)
     glossary: Sequence[tuple[str, str]] = field(default_factory=list)
     """The observations that the rule asks for, or that matter most, and what they are."""
@@ -182,7 +182,7 @@ def _glossary(names: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(n, OBSERVATIONS.entry(n).summary) for n in names if n in OBSERVATIONS]
 
 
-def _stretches(trials: Sequence[Trial]) -> list[Stretch]:
+def _stretches(trials: Sequence[TrialRecord]) -> list[MixSpan]:
     """Gather epochs whose most frequent mix is the same."""
     counts = [Counter(epoch) for epoch in zip(*(t.mixes for t in trials), strict=True)]
     usual = [epoch.most_common(1)[0][0] for epoch in counts]
@@ -194,12 +194,12 @@ def _stretches(trials: Sequence[Trial]) -> list[Stretch]:
 
 
 def _stretch(
-    first: int, end: int, mix: str, counts: Sequence[Counter[str]], trials: Sequence[Trial]
-) -> Stretch:
+    first: int, end: int, mix: str, counts: Sequence[Counter[str]], trials: Sequence[TrialRecord]
+) -> MixSpan:
     share = np.mean([counts[epoch][mix] / len(trials) for epoch in range(first, end)])
     ratio = np.mean([parse_mix(mix)[1] for trial in trials for mix in trial.mixes[first:end]])
     realised = np.mean([trial.partner_share[first:end] for trial in trials])
-    return Stretch(
+    return MixSpan(
         str(end) if end == first + 1 else f"{first + 1}\N{EN DASH}{end}",
         mix,
         _percent(float(share)),

@@ -11,11 +11,11 @@ from automix.agents.contest.own_training import OWN_TRAINING
 from automix.agents.contest.schedules import SCHEDULES
 from automix.agents.report import figures, words
 from automix.agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
-from automix.agents.report.figures import Line, Panel
+from automix.agents.report.figures import CurveStyle, Panel
 from automix.agents.report.frame import fill
 from automix.agents.report.learned import Learned, importance_picture, learned_of
 from automix.agents.report.run_files import Run
-from automix.agents.report.words import View
+from automix.agents.report.words import ReportedDifferences
 from automix.core.registry import Registry
 from automix.mixes import MIXES
 
@@ -74,7 +74,9 @@ def render(run: Run) -> tuple[str, list[Picture]]:
     return page, drawings.all()
 
 
-def _draw(run: Run, view: View, explained: Learned | None, painter: Painter) -> Drawings:
+def _draw(
+    run: Run, view: ReportedDifferences, explained: Learned | None, painter: Painter
+) -> Drawings:
     agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
     learned = bool(run.updates)
     return Drawings(
@@ -91,7 +93,7 @@ def _draw(run: Run, view: View, explained: Learned | None, painter: Painter) -> 
     )
 
 
-def _texts(run: Run, view: View) -> dict[str, Any]:
+def _texts(run: Run, view: ReportedDifferences) -> dict[str, Any]:
     """Return everything on the page that is words."""
     rows = [words.contestant_row(contestant, run, view) for contestant in run.contestants]
     return {
@@ -147,7 +149,7 @@ def _swatch(mix: str, palette: Palette) -> dict[str, Any]:
     }
 
 
-def _line_legend(line: Line, palette: Palette) -> dict[str, str]:
+def _line_legend(line: CurveStyle, palette: Palette) -> dict[str, str]:
     variables = {pair[0]: name for name, pair in palette.variables().items()}
     return {
         "text": words.short(line.name),

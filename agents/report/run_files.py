@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contestant:
+class ContestantRecord:
     """One row of the comparison; accuracies are of the test split, in [0, 1]."""
 
     name: str
@@ -78,7 +78,7 @@ class Oracle:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialRecord:
     """One training that was scored on the test split."""
 
     contestant: str
@@ -123,7 +123,7 @@ class Run:
     config: Mapping[str, Any]
     command: str
     machine: Mapping[str, Any]
-    contestants: Sequence[Contestant]
+    contestants: Sequence[ContestantRecord]
     """Best first, by IQM."""
     agent_minus: Mapping[str, Difference]
     best_fixed: str | None
@@ -139,14 +139,14 @@ class Run:
     seeds: Sequence[int]
     wall_s: float
     learning: Mapping[str, float] | None
-    trials: Mapping[tuple[str, str], Sequence[Trial]]
+    trials: Mapping[tuple[str, str], Sequence[TrialRecord]]
     """By contestant and kind of task."""
     updates: Sequence[Update]
     """Empty if the run learned nothing."""
     explanation: Mapping[str, Any] | None = None
     """As ``automix.agents.contest.explain`` wrote it; runs of earlier versions have none."""
 
-    def contestant(self, name: str) -> Contestant | None:
+    def contestant(self, name: str) -> ContestantRecord | None:
         """Return the contestant of that name, if it took part."""
         return next((c for c in self.contestants if c.name == name), None)
 
@@ -380,11 +380,11 @@ def _regret(reader: Reader) -> Regret:
     return Regret(reader.number("mean"), low, high)
 
 
-def _contestant(reader: Reader) -> Contestant:
+def _contestant(reader: Reader) -> ContestantRecord:
     low, high = reader.interval("ci95")
     error = reader.number("ece", math.inf)
     tasks = reader.reader("by_task")
-    return Contestant(
+    return ContestantRecord(
         name=reader.text("name"),
         kind=reader.text("kind"),
         iqm=reader.number("iqm"),
@@ -409,8 +409,8 @@ def _numbers(reader: Reader) -> dict[str, float]:
     return {key: reader.number(key) for key in reader.content}
 
 
-def _trial(reader: Reader) -> Trial:
-    trial = Trial(
+def _trial(reader: Reader) -> TrialRecord:
+    trial = TrialRecord(
         contestant=reader.text("contestant"),
         task=reader.text("task"),
         seed=int(reader.number("seed")),
@@ -430,9 +430,9 @@ def _trial(reader: Reader) -> Trial:
     return trial
 
 
-def _grouped(trials: Sequence[Trial]) -> dict[tuple[str, str], list[Trial]]:
+def _grouped(trials: Sequence[TrialRecord]) -> dict[tuple[str, str], list[TrialRecord]]:
     """Group by contestant and kind of task, each in order of seeds."""
-    groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
     for trial in sorted(trials, key=lambda trial: (trial.seed, trial.training)):
         groups[trial.contestant, trial.task].append(trial)
     return dict(groups)

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from automix.agents.contest import stats
-from automix.agents.report.run_files import Contestant, Difference, Regret, Run
+from automix.agents.report.run_files import ContestantRecord, Difference, Regret, Run
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -22,7 +22,7 @@ RELATIONS = ("beats", "loses to", "is not told apart from")
 
 
 @dataclass(frozen=True)
-class View:
+class ReportedDifferences:
     """Whose differences the report shows.
 
     Attributes:
@@ -39,17 +39,21 @@ class View:
         return short(self.subject or "")
 
 
-def view_of(run: Run) -> View:
+def view_of(run: Run) -> ReportedDifferences:
     """Return whose differences to show."""
     agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
     if agent is not None:
         told = not too_few(run)
-        return View(agent, {name: replace(d, told=told) for name, d in run.agent_minus.items()})
+        return ReportedDifferences(
+            agent, {name: replace(d, told=told) for name, d in run.agent_minus.items()}
+        )
     if run.best_fixed is None:
-        return View(None, {})
+        return ReportedDifferences(None, {})
     ours = run.scores(run.best_fixed)
     others = [c.name for c in run.contestants if c.name != run.best_fixed]
-    return View(run.best_fixed, {name: difference(ours, run.scores(name), run) for name in others})
+    return ReportedDifferences(
+        run.best_fixed, {name: difference(ours, run.scores(name), run) for name in others}
+    )
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, run: Run) -> Difference:
@@ -78,7 +82,7 @@ def relation(value: Difference) -> Relation:
     return "loses to" if value.high < 0 and value.told else "is not told apart from"
 
 
-def verdict(run: Run, view: View) -> str:
+def verdict(run: Run, view: ReportedDifferences) -> str:
     """Return the result in one sentence, or two where no agent played."""
     if view.subject is None:
         best = run.contestants[0]
@@ -111,7 +115,7 @@ def _pairs(run: Run) -> str:
     return f"{run.pairs} {_plural('drawn task' if run.draws else 'seed', run.pairs)}"
 
 
-def tally(view: View) -> str:
+def tally(view: ReportedDifferences) -> str:
     """Count wins, losses and undecided comparisons, and name all that are not wins."""
     groups: dict[str, list[str]] = {}
     for name, value in view.minus.items():
@@ -126,7 +130,7 @@ def tally(view: View) -> str:
     return f"Of all {len(view.minus)} others it {_listed(parts)}."
 
 
-def rivals_by_task(run: Run, view: View) -> list[str]:
+def rivals_by_task(run: Run, view: ReportedDifferences) -> list[str]:
     """Return whom the subject is measured against task by task; nobody if there is one task."""
     if len(run.tasks) < 2:
         return []
@@ -134,14 +138,14 @@ def rivals_by_task(run: Run, view: View) -> list[str]:
     return [str(name) for name in dict.fromkeys(named)] or list(view.minus)[:1]
 
 
-def by_task(run: Run, view: View, rival: str) -> list[Difference]:
+def by_task(run: Run, view: ReportedDifferences, rival: str) -> list[Difference]:
     """Return the subject minus one rival, for each kind of task."""
     assert view.subject is not None
     pairs = [(run.scores(view.subject, task), run.scores(rival, task)) for task in run.tasks]
     return [difference(ours, theirs, run) for ours, theirs in pairs]
 
 
-def where(run: Run, view: View) -> str:
+def where(run: Run, view: ReportedDifferences) -> str:
     """Say on how many kinds of task the subject is ahead of its main rival."""
     rivals = rivals_by_task(run, view)
     if not rivals:
@@ -347,7 +351,9 @@ def best(values: Iterable[float | None], highest: bool = True) -> str | None:
     return percent(max(known) if highest else min(known))
 
 
-def contestant_row(contestant: Contestant, run: Run, view: View) -> dict[str, Any]:
+def contestant_row(
+    contestant: ContestantRecord, run: Run, view: ReportedDifferences
+) -> dict[str, Any]:
     """Return the cells of one contestant."""
     minus = view.minus.get(contestant.name)
     return {
@@ -372,7 +378,7 @@ def _maybe_percent(share: float | None) -> str | None:
     return None if share is None else percent(share)
 
 
-def _clause(kind: str, rivals: Sequence[str], run: Run, view: View) -> str:
+def _clause(kind: str, rivals: Sequence[str], run: Run, view: ReportedDifferences) -> str:
     """Return one verb with all whom it is about, or nothing."""
     found = [(name, view.minus[name]) for name in rivals if relation(view.minus[name]) == kind]
     if kind == "is not told apart from":

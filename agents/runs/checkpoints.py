@@ -27,7 +27,7 @@ from typing import Any
 import automix
 from automix.agents.config.differences import differences
 from automix.agents.config.settings import CheckpointSettings
-from automix.agents.runs.pace import Pace
+from automix.agents.runs.throttle import SaveThrottle
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.core.files import read_json, short, write_text
 from automix.core.snapshots import from_bytes, to_bytes
@@ -75,7 +75,7 @@ class Checkpoints:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._settings, self._run_settings = folder, settings, run_settings
-        self._pace = Pace(settings.share, clock=clock)
+        self._pace = SaveThrottle(settings.share, clock=clock)
         self._damaged: set[str] = set()
 
     def due(self) -> bool:

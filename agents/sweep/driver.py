@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.job import Outcome
 from automix.agents.sweep.ledger import json_lines
-from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.plan import SweepTrial
 from automix.agents.sweep.results import Row
 
 POLL_S = 0.5
@@ -30,7 +30,7 @@ class Executor(Protocol):
         """How many it runs at once, about."""
         ...
 
-    def submit(self, trial: Trial) -> None:
+    def submit(self, trial: SweepTrial) -> None:
         """Take a trial."""
         ...
 
@@ -56,7 +56,7 @@ class Progress:
         retries: Hash to how often its process died.
     """
 
-    trials: Sequence[Trial]
+    trials: Sequence[SweepTrial]
     at_once: int = 1
     settled: dict[str, dict[str, float]] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -89,7 +89,7 @@ Show = Callable[[Progress], None]
 
 
 def drive(
-    trials: Sequence[Trial], directory: SweepDirectory, executor: Executor, progress: Progress,
+    trials: Sequence[SweepTrial], directory: SweepDirectory, executor: Executor, progress: Progress,
     most: int, show: Show,
 ) -> None:  # fmt: skip
     """Run trials to their ends; a failed one stops nobody else.
@@ -107,7 +107,7 @@ def drive(
     """
     waiting = deque(trials)
     watch = _Watch(directory, [trial.hash for trial in trials])
-    flying: dict[str, Trial] = {}
+    flying: dict[str, SweepTrial] = {}
     try:
         while waiting or flying:
             room = min(executor.room, most or executor.room)
@@ -141,7 +141,7 @@ class _Watch:
         self._seen = {name: len(self._lines(name)) for name in names}
         self._before = dict(self._seen)
 
-    def look(self, flying: dict[str, Trial], progress: Progress) -> None:
+    def look(self, flying: dict[str, SweepTrial], progress: Progress) -> None:
         for name in flying:
             for line in self._lines(name)[self._seen[name] :]:
                 again = self._seen[name] > self._before[name]
@@ -167,7 +167,7 @@ def _note(directory: SweepDirectory, outcome: Outcome) -> None:
     directory.ledger.write("failed", outcome.trial, wall_s=wall, error=outcome.error, log=path)
 
 
-def rows_of(trials: Sequence[Trial], directory: SweepDirectory) -> list[Row]:
+def rows_of(trials: Sequence[SweepTrial], directory: SweepDirectory) -> list[Row]:
     """Return what is known of every trial, from its directory and from the ledger."""
     last: dict[str, dict[str, Any]] = {}
     retries: dict[str, int] = {}
@@ -187,7 +187,7 @@ def rows_of(trials: Sequence[Trial], directory: SweepDirectory) -> list[Row]:
     return rows
 
 
-def settle(trials: Sequence[Trial], directory: SweepDirectory) -> dict[str, dict[str, float]]:
+def settle(trials: Sequence[SweepTrial], directory: SweepDirectory) -> dict[str, dict[str, float]]:
     """Return the figures of the trials that have finished, and see that the ledger knows them."""
     known = directory.ledger.last()
     found = {}

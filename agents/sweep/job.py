@@ -15,7 +15,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.jobs.run import train_or_resume
 from automix.agents.runs.rundir import called_as
 from automix.agents.sweep.folder import SweepDirectory, only_attempt
-from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.plan import SweepTrial
 from automix.agents.sweep.results import figures_of
 
 PATIENCE_S = 120.0
@@ -47,7 +47,7 @@ def train(settings: RunSettings, path: Path) -> Mapping[str, Any]:
     return train_or_resume(settings, path)
 
 
-def run_trial(job: Job, trial: Trial, sweep: Path, home: Path, gpus: float = 0.0) -> Outcome:
+def run_trial(job: Job, trial: SweepTrial, sweep: Path, home: Path, gpus: float = 0.0) -> Outcome:
     """Run one trial to its end; what goes wrong in it is part of the outcome.
 
     Args:

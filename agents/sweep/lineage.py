@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SearchSegment:
     """Some updates with the same values.
 
     Attributes:
@@ -46,15 +46,15 @@ class Schedule:
 
     words: Sequence[str]
     updates: int
-    stretches: Sequence[Stretch]
+    segments: Sequence[SearchSegment]
 
 
-def stretches_of(chain: Sequence[Mapping[str, Any]]) -> list[Stretch]:
+def segments_of(chain: Sequence[Mapping[str, Any]]) -> list[SearchSegment]:
     """Return the stretches of a chain of slices; neighbours with equal values are one."""
-    found: list[Stretch] = []
+    found: list[SearchSegment] = []
     for part in chain:
         if not found or found[-1].values != part["values"]:
-            found.append(Stretch(part["begin"], part["values"], part["trial"]))
+            found.append(SearchSegment(part["begin"], part["values"], part["trial"]))
     return found
 
 
@@ -63,7 +63,7 @@ def write_schedule(path: Path, schedule: Schedule) -> None:
     first = {"format": FORMAT, "updates": schedule.updates, "words": list(schedule.words)}
     rest = [
         {"update": one.update, "trial": one.trial, "values": dict(one.values)}
-        for one in schedule.stretches
+        for one in schedule.segments
     ]
     write_text(path, "".join(json.dumps(line) + "\n" for line in (first, *rest)))
 
@@ -81,22 +81,22 @@ def read_schedule(path: Path) -> Schedule:
     words, updates = first.get("words"), first.get("updates")
     if first.get("format") != FORMAT or not _is_words(words) or not _is_count(updates):
         raise DataError(f"{path}: line 1 does not tell format {FORMAT}, words and updates")
-    stretches = [_stretch(path, number, line) for number, line in enumerate(rest, 2)]
-    starts = [one.update for one in stretches]
+    segments = [_stretch(path, number, line) for number, line in enumerate(rest, 2)]
+    starts = [one.update for one in segments]
     assert isinstance(updates, int)
     if not starts or starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= updates:
         raise DataError(f"{path}: updates are {short(starts)}, wanted from 0 on, below {updates}")
-    if len({tuple(sorted(one.values)) for one in stretches}) > 1:
+    if len({tuple(sorted(one.values)) for one in segments}) > 1:
         raise DataError(f"{path}: its lines do not give values to the same keys")
-    return Schedule(words, updates, stretches)  # type: ignore[arg-type]
+    return Schedule(words, updates, segments)  # type: ignore[arg-type]
 
 
-def _stretch(path: Path, number: int, line: Mapping[str, Any]) -> Stretch:
+def _stretch(path: Path, number: int, line: Mapping[str, Any]) -> SearchSegment:
     update, values = line.get("update"), line.get("values")
     whole = isinstance(values, dict) and _is_words(list(values.values()))
     if not whole or not _is_count(update):
         raise DataError(f"{path}: line {number} does not tell update and values")
-    return Stretch(update, values, str(line.get("trial", "")))  # type: ignore[arg-type]
+    return SearchSegment(update, values, str(line.get("trial", "")))  # type: ignore[arg-type]
 
 
 def _is_words(found: Any) -> bool:

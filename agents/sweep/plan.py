@@ -32,7 +32,7 @@ NOT_OF_A_TRIAL = {
 
 
 @dataclass(frozen=True)
-class Trial:
+class SweepTrial:
     """One run of a sweep.
 
     Attributes:
@@ -68,7 +68,7 @@ class SweepPlan:
     settings: SweepSettings
     ray: RaySettings
     keys: Sequence[str]
-    trials: Sequence[Trial]
+    trials: Sequence[SweepTrial]
 
 
 def plan_of(words: Sequence[str]) -> SweepPlan:
@@ -108,7 +108,7 @@ def check_trials(plan: SweepPlan) -> None:
     Raises:
         AutomixError: Of the first that cannot run; it says which.
     """
-    different: dict[str, Trial] = {}
+    different: dict[str, SweepTrial] = {}
     for trial in plan.trials:
         different.setdefault(hash_of(replace(trial.settings, seed=0)), trial)
     with progress("checking combinations", len(different)) as tick:
@@ -175,7 +175,7 @@ def _trial(
     choices: Sequence[Choices],
     sweep: SweepSettings,
     load: Callable[[tuple[str, ...]], RunSettings],
-) -> Trial:
+) -> SweepTrial:
     values = {
         choice.key: word.partition("=")[2]
         for choice, word in zip(choices, chosen, strict=True)
@@ -190,7 +190,7 @@ def _trial(
         several = " ".join(word for word, c in zip(chosen, choices, strict=True) if c.several)
         where = f"{several}: " if several else ""
         raise ConfigError(f"{where}{error.message}", error.hint) from None
-    return Trial(hash_of(settings), values, chosen, settings)
+    return SweepTrial(hash_of(settings), values, chosen, settings)
 
 
 def in_a_task(settings: RunSettings, sweep: SweepSettings) -> RunSettings:
@@ -222,8 +222,8 @@ def checked_here(settings: RunSettings) -> RunSettings:
     return replace(settings, device="auto" if settings.device == "cuda" else "cpu")
 
 
-def _refuse_twins(trials: Sequence[Trial]) -> None:
-    met: dict[str, Trial] = {}
+def _refuse_twins(trials: Sequence[SweepTrial]) -> None:
+    met: dict[str, SweepTrial] = {}
     for trial in trials:
         twin = met.setdefault(trial.hash, trial)
         if twin is not trial:

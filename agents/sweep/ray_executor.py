@@ -18,7 +18,7 @@ from automix.agents.parallel.ray_session import capacity, ray_session
 from automix.agents.parallel.ray_workers import last_line
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.job import Job, Outcome, run_trial
-from automix.agents.sweep.plan import SweepPlan, Trial, at_once_here, fit
+from automix.agents.sweep.plan import SweepPlan, SweepTrial, at_once_here, fit
 from automix.core.errors import ResourceError
 
 STOP_S = 120.0
@@ -90,7 +90,7 @@ class RayExecutor:
         """Twice as many: the next ones wait in Ray's queue, so that no node idles in between."""
         return 2 * self.at_once
 
-    def submit(self, trial: Trial) -> None:
+    def submit(self, trial: SweepTrial) -> None:
         """Put a trial into Ray's queue."""
         gpus = self._settings.gpus_per_trial
         ref = self._task.remote(self._job, trial, self._directory.path, self._home, gpus)

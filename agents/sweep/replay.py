@@ -18,7 +18,7 @@ from automix.agents.parallel.workers import start_workers
 from automix.agents.runs.stopping import stop, stopping
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.lineage import Schedule, read_schedule, write_schedule
-from automix.agents.sweep.plan import Trial, default_path, hash_of
+from automix.agents.sweep.plan import SweepTrial, default_path, hash_of
 from automix.agents.sweep.results import figures_of
 from automix.agents.sweep.search_folder import RESULT, SCHEDULE, open_search, result_of
 from automix.agents.sweep.search_plan import (
@@ -71,14 +71,14 @@ def replay_plan_of(words: Sequence[str]) -> tuple[SearchPlan, Schedule]:
     sweep, ray, given = sections(words)
     schedule = read_schedule(Path(sweep.replay))
     _, _, base = sections(schedule.words)
-    keys = list(schedule.stretches[0].values)
+    keys = list(schedule.segments[0].values)
     named = {word.partition("=")[0] for word in given}
     for key in keys:
         if key in named:
             raise ConfigError(f"{key} is what the schedule tells", "leave it out")
     fixed = [*(word for word in base if word.partition("=")[0] not in named), *given]
     settings = [
-        settings_of_trial(words_with(fixed, one.values), sweep) for one in schedule.stretches
+        settings_of_trial(words_with(fixed, one.values), sweep) for one in schedule.segments
     ]
     refuse_shapes(keys, settings[0].agent.name)
     updates = updates_in(settings[0])
@@ -87,10 +87,10 @@ def replay_plan_of(words: Sequence[str]) -> tuple[SearchPlan, Schedule]:
             f"the schedule is for {schedule.updates} updates, and it would be {updates}",
             "leave out what changes the length of learning",
         )
-    starts = [one.update for one in schedule.stretches]
+    starts = [one.update for one in schedule.segments]
     about = json.dumps([starts, [hash_of(one) for one in settings]])
     name = hashlib.sha256(about.encode()).hexdigest()[:12]
-    trial = Trial(name, {}, fixed, settings[0])
+    trial = SweepTrial(name, {}, fixed, settings[0])
     plan = SearchPlan(tuple(words), sweep, ray, [], [trial], Space(fixed, ()), updates, updates)
     return plan, schedule
 
@@ -115,8 +115,8 @@ def learn_along(
         Stopped: As ``learn`` does.
     """
     parts: list[Slice] = []
-    ends = [*(one.update for one in schedule.stretches[1:]), schedule.updates]
-    for stretch, until in zip(schedule.stretches, ends, strict=True):
+    ends = [*(one.update for one in schedule.segments[1:]), schedule.updates]
+    for stretch, until in zip(schedule.segments, ends, strict=True):
         origin = parts[-1].folder if parts else None
         settings = settings_with(stretch.values)
         parts.append(Slice.of(folder, origin, stretch.values, settings, until))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from automix.agents.contest import stats
-from automix.agents.sweep.plan import SEED, Trial
+from automix.agents.sweep.plan import SEED, SweepTrial
 from automix.core.files import write_text
 
 RESAMPLES = 4000
@@ -51,7 +51,7 @@ class Row:
         log: Where more is told of that, below the sweep's directory; may be empty.
     """
 
-    trial: Trial
+    trial: SweepTrial
     state: str
     figures: Mapping[str, float] | None
     wall_s: float | None
@@ -98,7 +98,7 @@ def settings_of(rows: Sequence[Row], metric: str) -> list[Setting]:
     return sorted(found, key=lambda setting: -setting.value)
 
 
-def parameters(trial: Trial) -> dict[str, str]:
+def parameters(trial: SweepTrial) -> dict[str, str]:
     """Return what was chosen for a trial, but for the seed."""
     return {key: value for key, value in trial.values.items() if key != SEED}
 

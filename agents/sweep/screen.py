@@ -15,7 +15,7 @@ from automix.agents.runs.progress import PLAIN_EVERY_S, on_a_terminal
 from automix.agents.sweep.driver import Progress, Show
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.ledger import last_line
-from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.plan import SweepTrial
 from automix.agents.sweep.results import parameters, words_of
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _table(progress: Progress, directory: SweepDirectory, metric: str) -> Table:
     return table
 
 
-def doing(folder: Path, trial: Trial) -> str:
+def doing(folder: Path, trial: SweepTrial) -> str:
     """Return what a running trial is at, from its own files."""
     settings = trial.settings
     total = updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))

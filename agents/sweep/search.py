@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from automix.agents.sweep.folder import SweepDirectory
-from automix.agents.sweep.lineage import Schedule, stretches_of, write_schedule
+from automix.agents.sweep.lineage import Schedule, segments_of, write_schedule
 from automix.agents.sweep.ray_executor import at_once_on_this_machine
 from automix.agents.sweep.ray_tune import STORAGE, on_tune
 from automix.agents.sweep.replay import run_replay
@@ -140,12 +140,12 @@ def conclude(plan: SearchPlan, directory: SweepDirectory, finish: Finish) -> dic
     if best is None:
         return told_of(plan, directory, rows) | {"best": None}
     part = folder_of(directory.trial(best.trial.hash), plan.updates)
-    stretches = stretches_of(chain_of(part))
-    values = dict(stretches[-1].values)
+    segments = segments_of(chain_of(part))
+    values = dict(segments[-1].values)
     words = words_with(plan.space.fixed, values)
     command = ["train", *words]
     if plan.population:
-        write_schedule(path / SCHEDULE, Schedule(plan.space.fixed, plan.updates, stretches))
+        write_schedule(path / SCHEDULE, Schedule(plan.space.fixed, plan.updates, segments))
         command = ["sweep", "sweep.search=replay", f"sweep.replay={path / SCHEDULE}"]
     told = {
         "search": plan.settings.search,

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from automix.agents.config.compose import load_settings, read_section
 from automix.agents.config.settings import RaySettings, RunSettings
-from automix.agents.jobs.run import spelled_out
+from automix.agents.jobs.run import expanded
 from automix.agents.learning.algorithms import AGENTS, EVERY_AGENT, updates_of
 from automix.agents.learning.training import may_change
 from automix.agents.sweep.plan import (
     NOT_OF_A_TRIAL,
     SEED,
     SweepPlan,
-    Trial,
+    SweepTrial,
     default_path,
     hash_of,
     in_a_task,
@@ -113,7 +113,7 @@ def settings_of_trial(words: Sequence[str], sweep: SearchSettings) -> RunSetting
 @lru_cache(maxsize=256)
 def _composed(words: tuple[str, ...], sweep: SearchSettings) -> RunSettings:
     # Composing takes a tenth of a second, and every slice asks.
-    return spelled_out(in_a_task(load_settings(words), sweep))
+    return expanded(in_a_task(load_settings(words), sweep))
 
 
 def search_path(plan: SearchPlan) -> Path:
@@ -144,7 +144,7 @@ def refuse_shapes(keys: Sequence[str], agent: str) -> None:
             )
 
 
-def _trial(space: Space, sweep: SearchSettings, values: Mapping[str, str]) -> Trial:
+def _trial(space: Space, sweep: SearchSettings, values: Mapping[str, str]) -> SweepTrial:
     words = words_with(space.fixed, values)
     try:
         settings = settings_of_trial(words, sweep)
@@ -153,7 +153,7 @@ def _trial(space: Space, sweep: SearchSettings, values: Mapping[str, str]) -> Tr
         raise ConfigError(f"{told}: {error.message}", error.hint) from None
     if sweep.search in POPULATIONS:
         refuse_shapes(list(values), settings.agent.name)
-    return Trial(hash_of(settings), values, words, settings)
+    return SweepTrial(hash_of(settings), values, words, settings)
 
 
 def _refuse_keys(space: Space, sweep: SearchSettings) -> None:
@@ -170,7 +170,7 @@ def _refuse_keys(space: Space, sweep: SearchSettings) -> None:
             )
 
 
-def _updates(trials: Sequence[Trial]) -> int:
+def _updates(trials: Sequence[SweepTrial]) -> int:
     found = {updates_in(trial.settings): trial for trial in trials}
     if len(found) > 1:
         told = ", ".join(f"{updates} with {trial}" for updates, trial in found.items())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from automix.agents.sweep.folder import SweepDirectory
-from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.plan import SweepTrial
 from automix.agents.sweep.results import cell
 from automix.agents.sweep.search_plan import SearchPlan
 from automix.agents.sweep.search_trial import METRIC
@@ -30,7 +30,7 @@ class SearchRow:
         failures: Records of what went wrong; in a population, a trial may go on after it.
     """
 
-    trial: Trial
+    trial: SweepTrial
     state: str
     update: int | None
     score: float | None
@@ -47,7 +47,7 @@ def rows_of_search(plan: SearchPlan, directory: SweepDirectory) -> list[SearchRo
     ]
 
 
-def _row(trial: Trial, plan: SearchPlan, records: Sequence[dict[str, Any]]) -> SearchRow:
+def _row(trial: SweepTrial, plan: SearchPlan, records: Sequence[dict[str, Any]]) -> SearchRow:
     last = records[-1]
     failures = [record for record in records if record["event"] == "failed"]
     if not plan.population:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from automix.agents.parallel.workers import MortalWorker, Worker, WorkerDied, WorkerError
+from automix.agents.parallel.workers import RestartableWorker, Worker, WorkerDied, WorkerError
 from automix.agents.vec_env import ray_hosting as hosting
 from automix.agents.vec_env.ray_env_state import Files
 from automix.agents.vec_env.ray_hosted import Stepped, row
@@ -158,7 +158,7 @@ class Block:
         if self.can_be_kept:
             self._set(self._given_then)
             if self._states:
-                self._ask(hosting.restore, self._states)
+                self._ask(hosting.load_state_dict, self._states)
             for function, args in self._since:
                 self._ask(function, *args)
         else:
@@ -227,4 +227,4 @@ class Block:
 
     def _is_done(self, until: float) -> bool:
         worker, left = self.worker, max(until - time.monotonic(), 0)
-        return not isinstance(worker, MortalWorker) or bool(worker.wait_any([worker], left))
+        return not isinstance(worker, RestartableWorker) or bool(worker.wait_any([worker], left))

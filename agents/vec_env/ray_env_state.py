@@ -1,9 +1,9 @@
 """State of an environment and its wrappers as bytes, where it can be had whole, and back.
 
-An environment keeps itself by ``snapshot()`` and ``restore(state)``; any layer may offer them and
-answers for all that is inside it. Of the wrappers outside of it, the plain attributes are kept. A
-wrapper that holds anything else that may change makes the whole one that cannot be kept: half a
-state would give results that look right.
+An environment keeps itself by ``state_dict()`` and ``load_state_dict(state)``; any layer may offer
+them and answers for all that is inside it. Of the wrappers outside of it, the plain attributes are
+kept. A wrapper that holds anything else that may change makes the whole one that cannot be kept:
+half a state would give results that look right.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def env_state(env: Any, given: Collection[str] = ()) -> bytes:
         name = type(env.unwrapped).__name__
         raise CannotKeepError(f"{name} offers no snapshot() and restore()")
     wrappers = [_plain_attributes(layer, given) for layer in outside]
-    return to_bytes({"wrappers": wrappers, "env": keeper.snapshot()})
+    return to_bytes({"wrappers": wrappers, "env": keeper.state_dict()})
 
 
 def restore_env(env: Any, content: bytes) -> None:
@@ -70,7 +70,7 @@ def restore_env(env: Any, content: bytes) -> None:
     outside, keeper = _layers(env)
     for layer, attributes in zip(outside, state["wrappers"], strict=True):
         vars(layer).update(attributes)
-    keeper.restore(state["env"])
+    keeper.load_state_dict(state["env"])
 
 
 def _layers(env: Any) -> tuple[list[Any], Any]:
@@ -78,7 +78,7 @@ def _layers(env: Any) -> tuple[list[Any], Any]:
     outside: list[Any] = []
     for layer in _inwards(env):
         # On the type: some wrappers pass on what they do not have themselves.
-        if hasattr(type(layer), "snapshot") and hasattr(type(layer), "restore"):
+        if hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict"):
             return outside, layer
         outside.append(layer)
     return outside, None

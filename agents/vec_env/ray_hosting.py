@@ -253,7 +253,7 @@ def keep(state: State) -> Kept:
     return Kept(states, file_sizes(host.envs))
 
 
-def restore(state: State, states: Sequence[bytes]) -> None:
+def load_state_dict(state: State, states: Sequence[bytes]) -> None:
     """Put new environments into the states that ``keep`` found."""
     for env, content in zip(state["host"].envs, states, strict=True):
         restore_env(env, content)

@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.ray_session import capacity
 from automix.agents.parallel.workers import Worker, start_workers
-from automix.agents.runs.pace import Pace
+from automix.agents.runs.throttle import SaveThrottle
 from automix.agents.vec_env import ray_hosting as hosting
 from automix.agents.vec_env.ray_block import Block
 from automix.agents.vec_env.ray_hosted import Stepped, by_leaf, joined
@@ -59,7 +59,7 @@ class HostedVecEnv(VecEnv):
         _check(env_fns, checkpoint_share)
         self.waiting = self.closed = False
         self._early: list[Stepped] | None = None
-        self._pace = Pace(checkpoint_share)
+        self._pace = SaveThrottle(checkpoint_share)
         self._blocks = [
             Block(worker, env_fns[held.start : held.stop], held.start, checkpoint_share > 0)
             for worker, held in zip(workers, shares(len(env_fns), len(workers)), strict=False)
@@ -234,8 +234,8 @@ class RayVecEnv(HostedVecEnv):
 
     A Ray that is up already is used and left running; without one, ``address`` is joined, or a
     local one is started that ends with ``close``. An actor that dies, or takes too long, is
-    replaced. Environments that offer ``snapshot()`` and ``restore(state)`` then go on as if nothing
-    had been; the episodes of others end, truncated, and a warning says so.
+    replaced. Environments that offer ``state_dict()`` and ``load_state_dict(state)`` then go on as
+    if nothing had been; the episodes of others end, truncated, and a warning says so.
 
     Args:
         env_fns: As of ``HostedVecEnv``; sent to the actors by value if they cannot be imported

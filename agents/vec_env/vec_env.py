@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
-from automix.agents.parallel.lasting import LastingWorker
+from automix.agents.parallel.replaying import ReplayingWorker
 from automix.agents.parallel.workers import State, Worker
 from automix.core.errors import DataError
 from automix.core.seeding import derived_seed
@@ -38,7 +38,7 @@ class GroupVecEnv(VecEnv):
     def __init__(
         self, make_block: MakeBlock, blocks: int, workers: Sequence[Worker], seed: int
     ) -> None:
-        self._workers = [LastingWorker(worker) for worker in workers[:blocks]]
+        self._workers = [ReplayingWorker(worker) for worker in workers[:blocks]]
         self._made = (_prepare, (make_block,))
         self._seed, self._blocks = seed, blocks
         self._episode = 0
@@ -100,7 +100,7 @@ class GroupVecEnv(VecEnv):
             worker.begin(self._made, (_restore, (own,)))
         return {"episode": self._episode, "blocks": blocks}
 
-    def continue_from(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was called; ``step`` comes next, without a reset.
 
         Raises:
@@ -267,7 +267,7 @@ def _reset(state: State, starts: Starts) -> list[np.ndarray]:
 def _restore(state: State, starts: Starts) -> list[None]:
     """Take up the blocks that this worker holds from now on where snapshots were taken."""
     for block, content in _taken(state, starts):
-        block.restore(from_bytes(content.tobytes()))
+        block.load_state_dict(from_bytes(content.tobytes()))
     return [None for _ in starts]
 
 
@@ -285,7 +285,7 @@ def _taken(state: State, starts: Starts) -> Iterator[tuple[MixVectorEnv, Any]]:
 
 def _snapshots(state: State, blocks: Sequence[int]) -> list[np.ndarray]:
     """Return snapshots as arrays of bytes: whoever holds them need not look into them."""
-    taken = [to_bytes(_block(state, block).snapshot()) for block in blocks]
+    taken = [to_bytes(_block(state, block).state_dict()) for block in blocks]
     return [np.frombuffer(bytearray(content), dtype=np.uint8) for content in taken]
 
 

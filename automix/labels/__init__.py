@@ -4,10 +4,10 @@ A rule has the signature::
 
     rule(shown) -> Array or Weights
 
-``shown`` is a ``Shown``: what was drawn and what the mixed image shows. An array is lam, float32
-in [0, 1], one for each draw (u,) or each image (n,): the weight of the own label, the partner gets
-the rest. ``Weights`` say more. What a paper leaves open are keyword-only parameters with defaults,
-which ``trainer.mix.options=["rule.parameter=value"]`` sets.
+``shown`` is a ``MixRecord``: what was drawn and what the mixed image shows. An array is lam,
+float32 in [0, 1], one for each draw (u,) or each image (n,): the weight of the own label, the
+partner gets the rest. ``Weights`` say more. What a paper leaves open are keyword-only parameters
+with defaults, which ``trainer.mix.options=["rule.parameter=value"]`` sets.
 
 Whatever a rule weighs by, a mask of zeros must leave the own label whole: it is what a batch that
 is not mixed has. What a rule may state in its tags:
@@ -58,7 +58,7 @@ Revision = Callable[[Seen, slice], Tensor]
 
 
 @dataclass(frozen=True)
-class Shown:
+class MixRecord:
     """What a rule can know: u draws for n images, where u is n or the number of batches."""
 
     mask: Mask
@@ -112,12 +112,12 @@ class Weights:
     """How the classifier is to be asked for that, if its logits do not say it."""
 
 
-LabelRule = Callable[[Shown], Array | Weights]
+LabelRule = Callable[[MixRecord], Array | Weights]
 
 LABEL_RULES: Registry[LabelRule] = Registry("label rule", __name__)
 
 
-def watched_weights(shown: Shown, watch: Watch, strength: float = 1.0) -> Weights:
+def watched_weights(shown: MixRecord, watch: Watch, strength: float = 1.0) -> Weights:
     """Return weights of which the classifier has a say by what is watched inside it.
 
     Args:

@@ -9,12 +9,12 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, Shown, Weights, watched_weights
+from automix.labels import LABEL_RULES, MixRecord, Weights, watched_weights
 from automix.nets.attention import attended, token_masks
 
 
 @LABEL_RULES.register("attention", requires=("attention",))
-def attention(shown: Shown, *, strength: float = 0.5) -> Weights:
+def attention(shown: MixRecord, *, strength: float = 0.5) -> Weights:
     """Move the area label towards the share of attention that falls on each image.
 
     ``(1 - strength) * area + strength * attended``, where the class token of the last block looks,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import torch
 
-from automix.labels import LABEL_RULES, Shown, Weights
+from automix.labels import LABEL_RULES, MixRecord, Weights
 
 
 @LABEL_RULES.register("cam_mass", needs_maps=True)
-def cam_mass(shown: Shown) -> Weights:
+def cam_mass(shown: MixRecord) -> Weights:
     """Weigh each label by the saliency that is seen of its image; the two need not sum to 1.
 
     The own image keeps what the partner does not cover. What is cut away of the partner before it

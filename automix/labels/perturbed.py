@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, Seen, Shown, Weights, watched_weights
+from automix.labels import LABEL_RULES, MixRecord, Seen, Weights, watched_weights
 from automix.labels.attention import partner_attended
 from automix.masks.shapes import Array
 from automix.nets.attention import carried
@@ -21,7 +21,7 @@ from automix.nets.attention import carried
 
 @LABEL_RULES.register("perturbed")
 def perturbed(
-    shown: Shown, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
+    shown: MixRecord, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
 ) -> Array | Weights:
     """Move the area label towards what the classifier sees, and towards a random number.
 
@@ -44,7 +44,7 @@ def perturbed(
 
 @LABEL_RULES.register("perturbed_attention", requires=("attention",))
 def perturbed_attention(
-    shown: Shown,
+    shown: MixRecord,
     *,
     strength: float = 0.4,
     noise: float = 0.1,
@@ -73,7 +73,7 @@ def perturbed_attention(
 
 @LABEL_RULES.register("perturbed_token_aligned", requires=("attention",))
 def perturbed_token_aligned(
-    shown: Shown, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
+    shown: MixRecord, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
 ) -> Weights:
     """Move the label of the rule "token_aligned" as ``perturbed`` moves that of the area.
 
@@ -117,7 +117,7 @@ class Perturbation:
         """Whether anything moves."""
         return self.strength > 0 or self.noise > 0
 
-    def of(self, base: Weights, shown: Shown) -> Weights:
+    def of(self, base: Weights, shown: MixRecord) -> Weights:
         """Return weights (n,) moved away from those of a base rule, which sum to 1."""
         if not self.moves:
             return base

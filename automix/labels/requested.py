@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.labels import LABEL_RULES, Shown
+from automix.labels import LABEL_RULES, MixRecord
 
 
 @LABEL_RULES.register("requested")
-def requested(shown: Shown) -> np.ndarray:
+def requested(shown: MixRecord) -> np.ndarray:
     """Weigh the own label by the drawn share, not corrected for clipped boxes.
 
     The CutMix paper's first form; users report that it can do better than the corrected label

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, Shown
+from automix.labels import LABEL_RULES, MixRecord
 from automix.masks.shapes import Array
 
 
 @LABEL_RULES.register("saliency_mass", needs_maps=True)
-def saliency_mass(shown: Shown, *, norm: float = 1.0) -> Array:
+def saliency_mass(shown: MixRecord, *, norm: float = 1.0) -> Array:
     """Weigh the own label by its share of the saliency that is seen of both images.
 
     Maps are taken as they lie on the mixed image. Under uniform maps this is the rule "area", for

@@ -5,12 +5,12 @@ TL-Align (Xiao et al. 2022, arXiv:2210.06455, section 3).
 
 from __future__ import annotations
 
-from automix.labels import LABEL_RULES, Shown, Weights, watched_weights
+from automix.labels import LABEL_RULES, MixRecord, Weights, watched_weights
 from automix.nets.attention import carried
 
 
 @LABEL_RULES.register("token_aligned", requires=("attention",))
-def token_aligned(shown: Shown) -> Weights:
+def token_aligned(shown: MixRecord) -> Weights:
     """Weigh each label by what arrives of its image where the net reads its answer.
 
     Each token begins with the label of the image that it shows, the class token with that of the

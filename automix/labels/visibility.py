@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, Shown, Weights
+from automix.labels import LABEL_RULES, MixRecord, Weights
 
 
 @LABEL_RULES.register("visibility", erasures=True)
-def visibility(shown: Shown, *, power: float = 4.0) -> Weights:
+def visibility(shown: MixRecord, *, power: float = 4.0) -> Weights:
     """Soften each label by how much of its image is seen.
 
     A label of which the fraction v is seen has the probability ``1 - (1 - 1/K) (1 - v)^power`` of K

@@ -4,11 +4,11 @@ A mask function has the signature::
 
     method(draw) -> Mask, Tensor, ndarray, Recipe or Layers
 
-``draw`` is a ``Draw``: what was wanted, and what to draw from. The mask is the partner's weight
-per pixel in [0, 1]: (u, 1, h, w) float32 for u draws, or what decides it (``masks.shapes``: one
-``Constant`` weight, ``Boxes``, ``Cells``), from which pixels are made only where they are blended.
-A method that moves images before they are blended returns a ``Recipe``, one that blends more than
-two ``Layers`` (``automix.masks.recipes``).
+``draw`` is a ``MixInputs``: what was wanted, and what to draw from. The mask is the partner's
+weight per pixel in [0, 1]: (u, 1, h, w) float32 for u draws, or what decides it (``masks.shapes``:
+one ``Constant`` weight, ``Boxes``, ``Cells``), from which pixels are made only where they are
+blended. A method that moves images before they are blended returns a ``Recipe``, one that blends
+more than two ``Layers`` (``automix.masks.recipes``).
 
 Whatever the draws, a share and ratio of 0 must give a mask of zeros and of 1 a mask of ones. What
 else a paper leaves open are keyword-only parameters with defaults, which
@@ -22,7 +22,8 @@ What a method states in its tags:
 - ``keeps_label``: it shows no other class, so the label stays, unless the label rule knows better;
 - ``moves``: its ``Recipe`` puts something else in the place of the image or of its partner;
 - ``layers``: it returns ``Layers``;
-- ``step``: it makes training steps of its own (``automix.masks.steps``), where no mask says it;
+- ``step``: it makes training steps of its own (``automix.masks.method_steps``), where no mask says
+  it;
 - ``requires``: what the classifier must offer (names in ``training.backbone.ABILITIES``), a tuple;
 - ``unguided_requires``: the same, of the unguided form alone;
 - ``points``: it mixes point clouds (b, points, coordinates), not images;
@@ -47,14 +48,14 @@ import numpy as np
 from torch import Tensor
 
 from automix.core.registry import Registry
+from automix.masks.method_steps import StepFunction
 from automix.masks.pairing import Pairs
 from automix.masks.recipes import Layers, Recipe
 from automix.masks.shapes import Array, Mask
-from automix.masks.steps import StepFunction
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class MixInputs:
     """What u masks are made from: one for each image, or one for each batch."""
 
     share: np.ndarray
@@ -76,7 +77,7 @@ class Draw:
 
 
 MaskFunction = Callable[..., Recipe | Layers | Mask | Array]
-"""Takes a ``Draw``, and settings by keyword."""
+"""Takes a ``MixInputs``, and settings by keyword."""
 
 MixFunction = MaskFunction | StepFunction
 

@@ -16,7 +16,7 @@ from automix.core.registry import keyword_defaults
 from automix.masks.learned.groups import grouped, regrouped
 from automix.masks.learned.learned_state import LearnedState, check_ranges
 from automix.masks.learned.mix_block import CrowdBlock
-from automix.masks.steps import Setup, Step, StepLoss, soft_losses
+from automix.masks.method_steps import Setup, Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 
 RANGES = {

@@ -13,8 +13,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.masks.shapes import as_tensor
-from automix.masks.steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.mixes.manifold_mixup import blended
 from automix.nets.feature_maps import as_map

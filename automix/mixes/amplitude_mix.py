@@ -16,11 +16,11 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Constant, Rows
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("amplitude_mix", guided=False, keeps_label=True, constant=True)
-def amplitude_mix(draw: Draw, *, window: float = 0.1) -> Recipe:
+def amplitude_mix(draw: MixInputs, *, window: float = 0.1) -> Recipe:
     """Move the amplitude of low frequencies by ``share`` to the partner's; the label stays.
 
     Low-frequency amplitude is mostly light and tone, phase is where things are, so that what the

@@ -11,11 +11,11 @@ from automix.core.errors import ConfigError
 from automix.masks.placing import placed_inside, sides_of
 from automix.masks.recipes import Recipe
 from automix.masks.warps import Fitted
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("asymmetric_cutmix", guided=False, moves=True)
-def asymmetric_cutmix(draw: Draw, *, concentration: float = 2.0) -> Recipe:
+def asymmetric_cutmix(draw: MixInputs, *, concentration: float = 2.0) -> Recipe:
     """Resize a random crop of the partner into a random box that covers ``share``.
 
     The pixels of SnapMix. Both boxes have the image's shape, but for rounding, and their sizes are

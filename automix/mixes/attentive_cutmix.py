@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from automix.masks.cells import first_cells, grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("attentive_cutmix", guided=True)
-def attentive_cutmix(draw: Draw, *, cells: int = 7) -> Cells:
+def attentive_cutmix(draw: MixInputs, *, cells: int = 7) -> Cells:
     """Paste the partner's most salient cells, as many as make up ``share``.
 
     What is pasted names the partner's class, and need not be in one piece. The number of cells is

@@ -18,7 +18,7 @@ from automix.core.errors import ConfigError
 from automix.masks.grids import Grid, fitted, parts, summed
 from automix.masks.recipes import Layers
 from automix.masks.shapes import as_tensor
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 GRID = 4
 """Cells a side."""
@@ -32,7 +32,7 @@ NEVER = -1e4
 
 @MIXES.register("comixup", guided=True, looks=True, layers=True)
 def comixup(
-    draw: Draw,
+    draw: MixInputs,
     *,
     beta: float = 0.32,
     gamma: float = 1.0,
@@ -300,7 +300,7 @@ def _alike(saliency: Tensor, there: Tensor, omega: float) -> Tensor:
     return (1 - omega) * same + omega * apart * scale[:, None, None]
 
 
-def _cells(draw: Draw, grid: Grid) -> Tensor:
+def _cells(draw: MixInputs, grid: Grid) -> Tensor:
     """Return the saliency of each image in each cell, (n, rows, columns), or random numbers."""
     if draw.own is not None:
         return summed(draw.own, grid)

@@ -10,11 +10,11 @@ import numpy as np
 
 from automix.masks.placing import peak_of
 from automix.masks.shapes import Boxes, as_tensor
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("cutmix", guided=True, share_error=0.21)
-def cutmix(draw: Draw) -> Boxes:
+def cutmix(draw: MixInputs) -> Boxes:
     """Replace one box in each image by the same box of its partner.
 
     Each pixel belongs to one image, and no part of the picture is blurred or empty. The box covers

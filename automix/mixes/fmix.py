@@ -15,7 +15,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.cells import grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Dense, as_tensor
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 FAINTEST = 1e-4
 """Waves whose amplitude is below this part of the largest are left out: together they move the
@@ -29,7 +29,7 @@ PATCHES = 7
 
 
 @MIXES.register("fmix", guided=True)
-def fmix(draw: Draw, *, decay: float = 3.0, guidance: float = 1.0) -> Dense:
+def fmix(draw: MixInputs, *, decay: float = 3.0, guidance: float = 1.0) -> Dense:
     """Show the partner in the ``share`` of the pixels where smooth random noise is highest.
 
     Low-frequency noise has few, round hills, so that the masks are blobs of any outline, each pixel

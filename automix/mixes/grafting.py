@@ -12,11 +12,11 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.cells import grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, as_tensor, pixels_of_cells
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("grafting", guided=True)
-def grafting(draw: Draw, *, cells: int = 4, temperature: float = 0.2) -> Cells:
+def grafting(draw: MixInputs, *, cells: int = 4, temperature: float = 0.2) -> Cells:
     """Graft each of the partner's salient cells with a probability that grows with its saliency.
 
     Salient cells come in often, but not always the same ones. Cells are drawn independently, so

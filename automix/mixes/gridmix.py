@@ -10,14 +10,14 @@ import numpy as np
 
 from automix.masks.cells import first_cells, grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, as_tensor
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 FAINTEST = 1e-30
 """Saliency that every cell has at least; cells without any come last, in random order."""
 
 
 @MIXES.register("gridmix", guided=True)
-def gridmix(draw: Draw, *, cells: int = 4) -> Cells:
+def gridmix(draw: MixInputs, *, cells: int = 4) -> Cells:
     """Take random whole cells of a grid from the partner, as many as make up ``share``.
 
     Each pixel belongs to one image, and both are seen all over the picture. The number of cells is

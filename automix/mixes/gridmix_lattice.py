@@ -12,14 +12,14 @@ import numpy as np
 
 from automix.core.errors import ConfigError
 from automix.masks.shapes import Outer
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 HOLES = (2, 6)
 """Fewest and most holes along the longer side."""
 
 
 @MIXES.register("gridmix_lattice", guided=False)
-def gridmix_lattice(draw: Draw, *, holes: Sequence[int] = HOLES) -> Outer:
+def gridmix_lattice(draw: MixInputs, *, holes: Sequence[int] = HOLES) -> Outer:
     """Show the partner through a lattice of square holes, as large as makes up ``share``.
 
     A hole's side is ``sqrt(share)`` of the way to the next, but for a pixel: how many rows and

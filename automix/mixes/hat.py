@@ -14,7 +14,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.masks.steps import Step, StepLoss, soft_losses
+from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.nets.stacking import frozen_running_statistics
 
@@ -184,7 +184,7 @@ def add(owed: dict[int, Tensor], found: list[Tensor | None]) -> None:
             owed[at] = owed[at] + one if at in owed else one
 
 
-def carried(weights: Sequence[Tensor], slopes: Mapping[int, Tensor]) -> Tensor:
+def carried(weights: Sequence[Tensor], gradients: Mapping[int, Tensor]) -> Tensor:
     """Return a zero, (), whose slopes at the weights are the given ones."""
-    total = torch.stack([(weights[at] * slope).sum() for at, slope in slopes.items()])
+    total = torch.stack([(weights[at] * slope).sum() for at, slope in gradients.items()])
     return (total - total.detach()).sum()

@@ -10,14 +10,14 @@ import numpy as np
 from automix.core.errors import ConfigError
 from automix.masks.recipes import Filled, Recipe
 from automix.masks.shapes import Dense
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 CELLS = (4, 5, 7, 14)
 """Per side: 56, 44, 32 and 16 pixels on 224."""
 
 
 @MIXES.register("hide_and_seek", guided=False, keeps_label=True)
-def hide_and_seek(draw: Draw, *, cells: tuple[int, ...] = CELLS, fill: float = 0.0) -> Recipe:
+def hide_and_seek(draw: MixInputs, *, cells: tuple[int, ...] = CELLS, fill: float = 0.0) -> Recipe:
     """Erase random cells that make up ``share`` of the image; the label stays.
 
     Where the most telling part is hidden, others must do. The number of cells is rounded up or down
@@ -63,7 +63,7 @@ def _lines(cell: np.ndarray, most: int) -> np.ndarray:
     return (cell[:, :, None] == np.arange(most)).sum(1)
 
 
-def _hidden(high: np.ndarray, wide: np.ndarray, draw: Draw) -> np.ndarray:
+def _hidden(high: np.ndarray, wide: np.ndarray, draw: MixInputs) -> np.ndarray:
     """Draw which cells are hidden, (u, rows, columns) bool, from their heights and widths."""
     pixels = (high[:, :, None] * wide[:, None, :]).reshape(len(high), -1)
     order = draw.rng.random(pixels.shape, dtype=np.float32).argsort(1)

@@ -10,8 +10,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.masks.shapes import as_tensor
-from automix.masks.steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.nets.stages import stages as stages_of
 

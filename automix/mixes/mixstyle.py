@@ -13,14 +13,14 @@ from torch import Tensor
 
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Constant, Rows
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 SMALLEST = 1e-6
 """Added to variances, as in the official code, so that a plain image can be scaled."""
 
 
 @MIXES.register("mixstyle", guided=False, keeps_label=True, constant=True)
-def mixstyle(draw: Draw) -> Recipe:
+def mixstyle(draw: MixInputs) -> Recipe:
     """Move each channel's mean and standard deviation by ``share`` to the partner's.
 
     These statistics are light and colours, not what is seen, so the label stays. Mixing both

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 
 from automix.masks.shapes import Constant, Dense, Mask, as_tensor
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("mixup", guided=True, constant=True, guided_share_error=0.09)
-def mixup(draw: Draw) -> Mask:
+def mixup(draw: MixInputs) -> Mask:
     """Give every pixel the partner weight ``share``; guided, tilt it towards the salient image.
 
     Both images are seen everywhere, one through the other, so that a classifier is asked to be

@@ -12,8 +12,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
 from automix.masks.shapes import as_tensor
-from automix.masks.steps import Step, StepLoss, soft_losses, unseen
 from automix.mixes import MIXES
 from automix.nets.feature_maps import as_map
 from automix.nets.stages import Staged, stages

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from automix.masks.shapes import Constant
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("none", guided=False)
-def none(draw: Draw) -> Constant:
+def none(draw: MixInputs) -> Constant:
     """Leave every image as it is; its action always has ratio 0.
 
     Formula:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Dense, Rows, as_tensor
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 FAINTEST = 1e-30
 """Saliency that every point has at least; points without any come last, in random order."""
 
 
 @MIXES.register("pointcutmix", guided=True, looks=True, points=True, moves=True)
-def pointcutmix(draw: Draw, *, nearest: bool = True) -> Recipe:
+def pointcutmix(draw: MixInputs, *, nearest: bool = True) -> Recipe:
     """Replace ``share`` of the points of a cloud, in whole points, by their matches.
 
     Points are matched one to one so that the sum of their distances is smallest (the earth mover's

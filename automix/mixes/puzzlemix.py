@@ -18,7 +18,7 @@ from automix.masks.grids import Grid, fitted, parts, spread, summed
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Cells, Constant, as_tensor
 from automix.masks.transport import transported
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 GRIDS = (2, 4, 8, 16)
 """Cells per side, one drawn per image; each divides the next."""
@@ -32,7 +32,7 @@ ROUNDS = 8
 
 @MIXES.register("puzzlemix", guided=True, looks=True, moves=True)
 def puzzlemix(
-    draw: Draw,
+    draw: MixInputs,
     *,
     eta: float = 0.2,
     beta: float = 1.2,
@@ -287,7 +287,7 @@ def solve(energy: Energy, start: Tensor, share: Tensor, size: tuple[int, int]) -
     return best
 
 
-def _maps(draw: Draw, grid_of: np.ndarray) -> tuple[Tensor, Tensor]:
+def _maps(draw: MixInputs, grid_of: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return the saliency of the images and of their partners, or maps random on their grids."""
     if draw.own is not None and draw.partner is not None:
         return draw.own, draw.partner

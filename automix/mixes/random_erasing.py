@@ -13,12 +13,12 @@ from automix.core.errors import ConfigError
 from automix.masks.noise import draw_noise
 from automix.masks.placing import placed_inside, sides_of
 from automix.masks.recipes import Recipe
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("random_erasing", guided=False, keeps_label=True)
 def random_erasing(
-    draw: Draw, *, aspect: float = 0.3, fill: float = 0.0, noise: float = 1.0
+    draw: MixInputs, *, aspect: float = 0.3, fill: float = 0.0, noise: float = 1.0
 ) -> Recipe:
     """Erase a box that covers ``share``, of random shape and inside the image; the label stays.
 

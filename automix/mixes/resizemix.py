@@ -12,11 +12,11 @@ from automix.masks.placing import placed_inside, sides_of
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Boxes
 from automix.masks.warps import Fitted
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("resizemix", guided=False, moves=True)
-def resizemix(draw: Draw, *, scope: tuple[float, float] = (0.0, 1.0)) -> Recipe:
+def resizemix(draw: MixInputs, *, scope: tuple[float, float] = (0.0, 1.0)) -> Recipe:
     """Shrink the whole partner into a box that covers ``share`` and lies inside the image.
 
     Unlike a crop, the box always holds what the label names. It has the image's shape but for

@@ -18,7 +18,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.cells import saliency_of_cells
 from automix.masks.shapes import Cells, Constant, Mask, as_tensor, like
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 GRIDS = (2, 4)
 """Cells per side, one drawn per image: the paper's patches of 16 and 8 pixels on 32. Each divides
@@ -35,7 +35,7 @@ IMAGE_AND_PARTNER = np.array([[0], [1]])
 
 
 @MIXES.register("rmix", guided=True, share_error=0.03)
-def rmix(draw: Draw, *, grids: Sequence[int] = GRIDS) -> Mask:
+def rmix(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 0 or 1 where one is salient.
 
     Of both images a random part of the cells is chosen, on a grid of 2x2 or 4x4. Where only one
@@ -65,7 +65,7 @@ def rmix(draw: Draw, *, grids: Sequence[int] = GRIDS) -> Mask:
     return at_random_percentiles(draw, grids)
 
 
-def at_random_percentiles(draw: Draw, grids: Sequence[int]) -> Mask:
+def at_random_percentiles(draw: MixInputs, grids: Sequence[int]) -> Mask:
     """Draw the percentiles of R-Mix's masks and build them."""
     if draw.ratio in (0.0, 1.0):  # one of the two keeps every cell, the other none
         return Constant(draw.share)
@@ -73,7 +73,7 @@ def at_random_percentiles(draw: Draw, grids: Sequence[int]) -> Mask:
     return at_percentiles(draw, percentile, grids)
 
 
-def at_percentiles(draw: Draw, percentile: np.ndarray, grids: Sequence[int] = GRIDS) -> Cells:
+def at_percentiles(draw: MixInputs, percentile: np.ndarray, grids: Sequence[int] = GRIDS) -> Cells:
     """Build R-Mix's masks for percentiles that somebody chose (RL-Mix), or drew.
 
     Args:
@@ -97,7 +97,7 @@ def at_percentiles(draw: Draw, percentile: np.ndarray, grids: Sequence[int] = GR
     return on_random_grids(draw, grids, weigh)
 
 
-def on_random_grids(draw: Draw, grids: Sequence[int], weigh: Weigh) -> Cells:
+def on_random_grids(draw: MixInputs, grids: Sequence[int], weigh: Weigh) -> Cells:
     """Draw a grid for each image, and put what ``weigh`` makes of it on the finest one.
 
     Raises:

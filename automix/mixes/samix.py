@@ -13,7 +13,7 @@ from automix.core.registry import keyword_defaults
 from automix.masks.learned.learned_state import LearnedState, check_ranges
 from automix.masks.learned.mix_block import JointBlock
 from automix.masks.learned.pair_step import pair_step
-from automix.masks.steps import Setup, Step, StepLoss
+from automix.masks.method_steps import Setup, Step, StepLoss
 from automix.mixes import MIXES
 
 RANGES = {

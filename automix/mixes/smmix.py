@@ -19,8 +19,8 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.cells import saliency_of_cells
 from automix.masks.grids import Grid
+from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
 from automix.masks.shapes import as_tensor
-from automix.masks.steps import Step, StepLoss, soft_losses, unseen
 from automix.mixes import MIXES
 from automix.mixes.tokenmix import token_grid
 from automix.nets.attention import attended, has_attention

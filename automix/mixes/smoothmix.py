@@ -12,7 +12,7 @@ from torch import Tensor
 
 from automix.masks.placing import peak_of
 from automix.masks.shapes import Outer, as_tensor
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 NARROW_AND_WIDE = (24.0, -24.0)
 """Where log2 of ``1 / (2 sigma^2)`` is looked for; sigma in sides, from 1/6000 to 3000."""
@@ -22,7 +22,7 @@ HALVINGS = 26
 
 
 @MIXES.register("smoothmix", guided=True)
-def smoothmix(draw: Draw) -> Outer:
+def smoothmix(draw: MixInputs) -> Outer:
     """Weigh the partner by a Gaussian bump, as wide as makes its mean over the image ``share``.
 
     There is no edge that would tell a classifier where the partner begins. The centre is uniform

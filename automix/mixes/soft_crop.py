@@ -14,11 +14,11 @@ from automix.masks.placing import sides_of
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Boxes, Dense
 from automix.masks.warps import Fitted
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("soft_crop", guided=False, keeps_label=True, moves=True)
-def soft_crop(draw: Draw, *, fill: float = 0.0, spread: float = 1.0) -> Recipe:
+def soft_crop(draw: MixInputs, *, fill: float = 0.0, spread: float = 1.0) -> Recipe:
     """Shift the image by whole pixels until ``share`` of it is cut off; the label stays.
 
     The image's own content, seen in part. It is drawn which side cuts off how much; the columns

@@ -12,7 +12,7 @@ import numpy as np
 from automix.core.errors import ConfigError
 from automix.masks.placing import placed_inside
 from automix.masks.shapes import Boxes
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 PATCHES = (16, 4, 2)
 """Pixels along a token in most nets: for photographs, small images, digits."""
@@ -22,7 +22,7 @@ FEWEST = 4
 
 
 @MIXES.register("token_cutmix", guided=False)
-def token_cutmix(draw: Draw, *, patch: int = 0) -> Boxes:
+def token_cutmix(draw: MixInputs, *, patch: int = 0) -> Boxes:
     """Replace one box in each image by the same box of its partner, along the borders of tokens.
 
     A transformer cuts an image into patches and makes one token of each. A box of CutMix splits

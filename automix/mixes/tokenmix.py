@@ -11,7 +11,7 @@ import numpy as np
 from automix.core.errors import ConfigError
 from automix.masks.grids import Grid
 from automix.masks.shapes import Cells
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 MODES = ("block", "random")
 
@@ -26,7 +26,7 @@ TRIES = 10
 
 
 @MIXES.register("tokenmix", guided=False)
-def tokenmix(draw: Draw, *, mode: str = "block", patch: int = 0) -> Cells:
+def tokenmix(draw: MixInputs, *, mode: str = "block", patch: int = 0) -> Cells:
     """Paste the partner in several blocks of tokens, the patches that a transformer reads.
 
     CutMix shows each image in one piece, and a transformer, whose tokens all see each other, needs

@@ -135,7 +135,7 @@ class MixAction:
 
 
 @dataclass(frozen=True)
-class Form:
+class ActionForm:
     """What a vocabulary's entry names: a method, with whatever goes with it."""
 
     method: str
@@ -153,7 +153,7 @@ class Form:
 
 
 @lru_cache
-def form_of(entry: str) -> Form:
+def form_of(entry: str) -> ActionForm:
     """Return what ``method[+saliency][:label rule]`` or a published name stands for.
 
     Raises:
@@ -180,7 +180,7 @@ def form_of(entry: str) -> Form:
         )
     if method != "none":  # else whatever goes with it means nothing
         MixAction(method, MAX_RATIO, saliency or OFF, label_rule=rule)
-    return Form(method, saliency, rule)
+    return ActionForm(method, saliency, rule)
 
 
 def index_of(action: MixAction, entries: Sequence[str]) -> int | None:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, Shown, Weights, check_label_rule
+from automix.labels import LABEL_RULES, MixRecord, Weights, check_label_rule
+from automix.masks.method_steps import StepLoss
 from automix.masks.pairing import PAIRINGS, Pairs, pair_batches
 from automix.masks.recipes import Layers, Recipe, as_recipe, for_each
 from automix.masks.shapes import Array, Mask, as_tensor
-from automix.masks.steps import StepLoss
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.blending import blend, blend_layers, blend_moved
 from automix.mixing.options import check_values, configured, configured_rule
@@ -85,7 +85,7 @@ class Mixed:
     """(b, k) class probabilities."""
     lam: Tensor
     """(b,) float32: weight of the own label."""
-    shown: Shown
+    shown: MixRecord
     """What was drawn and what it shows."""
     revised: Revised | None = None
     """Makes the targets to train on, once the classifier has seen the mixed images, where the
@@ -192,8 +192,8 @@ def mix_batch(
 
 
 def label(
-    labels: Tensor, num_classes: int, shown: Shown, rule: str, options: Sequence[str] = ()
-) -> tuple[Tensor, Tensor, Shown, Revised | None]:
+    labels: Tensor, num_classes: int, shown: MixRecord, rule: str, options: Sequence[str] = ()
+) -> tuple[Tensor, Tensor, MixRecord, Revised | None]:
     """Make the targets of a mixed batch.
 
     Args:
@@ -274,12 +274,12 @@ def _draw(
     rng: np.random.Generator,
     settings: MixSettings,
     maps: Tensor | None,
-) -> Draw:
+) -> MixInputs:
     """Draw the wanted partner shares, one an image or one a batch, and bring what guides."""
     u = pairs.batches if settings.share_per == "batch" else len(images)
     share = draw_share(action.ratio, u, rng, settings.concentration)
     size = (images.shape[1], 1) if images.dim() == 3 else (images.shape[2], images.shape[3])
-    draw = Draw(share, size, action.ratio, rng)
+    draw = MixInputs(share, size, action.ratio, rng)
     if maps is not None and action.guided:
         # Maps make one mask for each image, whoever shares the wanted share.
         partner = maps[as_tensor(pairs.partner, maps.device)]
@@ -292,13 +292,13 @@ def _draw(
 
 def _shown(
     recipe: Recipe,
-    draw: Draw,
+    draw: MixInputs,
     pairs: Pairs,
     action: MixAction,
     settings: MixSettings,
     maps: Tensor | None,
     played: np.ndarray | None,
-) -> Shown:
+) -> MixRecord:
     """Put together what the label rule can know."""
     mask, share = recipe.mask, draw.share
     keeps_label = bool(MIXES.entry(action.method).tags.get("keeps_label"))
@@ -311,7 +311,7 @@ def _shown(
             played = meets if played is None else pairs.each(played) & meets
     if played is not None:
         mask, share = mask.only(played), share * played
-    shown = Shown(mask, share, pairs, draw.rng, keeps_label)
+    shown = MixRecord(mask, share, pairs, draw.rng, keeps_label)
     rule = action.label_rule or settings.label_rule
     if maps is None or not LABEL_RULES.entry(rule).tags.get("needs_maps"):
         return shown
@@ -324,7 +324,7 @@ def _shown(
 
 
 def _blended(
-    images: Tensor, action: MixAction, recipe: Recipe, shown: Shown, out: Tensor | None
+    images: Tensor, action: MixAction, recipe: Recipe, shown: MixRecord, out: Tensor | None
 ) -> Tensor:
     if not action.mixes:
         return images if out is None else out.copy_(images)
@@ -343,14 +343,14 @@ def _layered(
     labels: Tensor,
     num_classes: int,
     layers: Layers,
-    draw: Draw,
+    draw: MixInputs,
     pairs: Pairs,
     played: np.ndarray | None,
     out: Tensor | None,
 ) -> Mixed:
     """Blend more than two images, each labelled by what it shows."""
     layers = layers if played is None else layers.only(played)
-    shown = Shown(layers.masks(), draw.share, pairs, draw.rng)
+    shown = MixRecord(layers.masks(), draw.share, pairs, draw.rng)
     lam = _for_each(1 - shown.area, pairs, images.device)
     targets = layered_targets(labels, num_classes, layers)
     return Mixed(blend_layers(images, layers, out), targets, lam, shown)

@@ -13,10 +13,10 @@ import torch
 
 from automix.core.errors import ConfigError, did_you_mean
 from automix.core.registry import keyword_defaults
-from automix.labels import LABEL_RULES, LabelRule, Shown
+from automix.labels import LABEL_RULES, LabelRule, MixRecord
 from automix.masks.pairing import pair_batches
 from automix.masks.shapes import Constant
-from automix.mixes import MIXES, Draw, MixFunction
+from automix.mixes import MIXES, MixFunction, MixInputs
 
 Options = Mapping[str, Mapping[str, Any]]
 """Method or rule -> parameter -> value."""
@@ -147,17 +147,17 @@ def _try(method: str, words: tuple[str, ...]) -> None:
         cast(Callable[..., None], tags["check"])(**options_of(words)[method])
 
 
-def _two_draws(points: bool) -> Draw:
+def _two_draws(points: bool) -> MixInputs:
     """Return draws that any method can make masks from."""
     size = (SIDE, 1) if points else (SIDE, SIDE)
     images = torch.zeros((2, SIDE, 3) if points else (2, 3, *size))
     share, rng = np.full(2, 0.5, np.float32), np.random.default_rng(0)
-    return Draw(share, size, 0.5, rng, images=images, pairs=pair_batches(2, 2, "roll", rng))
+    return MixInputs(share, size, 0.5, rng, images=images, pairs=pair_batches(2, 2, "roll", rng))
 
 
-def _two_shown() -> Shown:
+def _two_shown() -> MixRecord:
     """Return what any rule can weigh."""
     rng, share = np.random.default_rng(0), np.full(2, 0.5, np.float32)
     maps = torch.full((2, SIDE, SIDE), 1 / SIDE**2)
     pairs = pair_batches(2, 2, "roll", rng)
-    return Shown(Constant(share), share, pairs, rng, own=maps, partner=maps)
+    return MixRecord(Constant(share), share, pairs, rng, own=maps, partner=maps)

@@ -69,8 +69,8 @@ def scored(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Ten
     its class, where that is one. Nothing goes backward beyond the head.
     """
     found, logits = halves(net, images)
-    (slopes,) = torch.autograd.grad((logits.float() * targets).sum(), found)
-    return found.detach(), slopes
+    (gradients,) = torch.autograd.grad((logits.float() * targets).sum(), found)
+    return found.detach(), gradients
 
 
 def halves(net: nn.Module, images: Tensor) -> Halves:

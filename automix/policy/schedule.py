@@ -11,7 +11,7 @@ A schedule needs neither the agent nor the environment that it was learned in::
 
 Methods that make training steps of their own (``masks.steps``) mix no batches: a schedule that
 plays some is asked for its actions, ``schedule.at(epoch / epochs)``, and
-``automix.mixing.stepping.loss_of`` for the loss.
+``automix.mixing.loss.loss_of`` for the loss.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _check_mask(action: MixAction) -> None:
     except ConfigError as error:
         raise ConfigError(
             f"the schedule plays {action}, and {error.message}",
-            "ask automix.mixing.stepping.loss_of(net, images, labels, schedule.at(progress), ..., "
+            "ask automix.mixing.loss.loss_of(net, images, labels, schedule.at(progress), ..., "
             "settings=schedule.settings) for the loss: it plays every action",
         ) from None
 

@@ -16,8 +16,8 @@ from automix.saliency import SALIENCY, Classifier, enlarged, normalised, staged
 
 def activation_maps(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Return channels of the last feature map weighed by the class, (b, h', w'); any sign."""
-    features, slopes = staged(classifier).scored(images.detach(), targets)
-    weights = slopes.float().mean((2, 3), keepdim=True)
+    features, gradients = staged(classifier).scored(images.detach(), targets)
+    weights = gradients.float().mean((2, 3), keepdim=True)
     return (weights * features.float()).sum(1)
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from automix.saliency import SALIENCY, Classifier, normalised
 
 
-def of_slopes(slopes: Tensor) -> Tensor:
+def of_slopes(gradients: Tensor) -> Tensor:
     """Turn slopes of the loss, (b, c, h, w), into maps: the root mean square over channels."""
     # Saliency is data, not part of the loss: its gradient would train the net to look salient.
-    return normalised(slopes.detach().float().square().mean(1).sqrt())
+    return normalised(gradients.detach().float().square().mean(1).sqrt())
 
 
 @SALIENCY.register("gradient", needs_classifier=True, passes=(1, 1), from_step=of_slopes)

@@ -16,9 +16,9 @@ from automix.data.tasks import Task
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
 from automix.nets.stacking import can_group
-from automix.training.batches.lanes import Seat
+from automix.training.batches.members import Member
 from automix.training.batches.task_tensors import TaskTensors
-from automix.training.cohort import Cohort, MemberState
+from automix.training.ensemble import MemberState, StackedEnsemble
 from automix.training.metrics import EpochMetrics
 from automix.training.settings import ELEMENTWISE, TrainerSettings
 from automix.training.stack_size import largest_stack
@@ -76,7 +76,7 @@ class Population:
         self._device, self._stack_limit = torch.device(device), stack_limit
         self._data: list[TaskTensors] = []
         self._assign(range(len(tasks)), tasks)
-        self._places: list[tuple[Cohort, int]] = []
+        self._places: list[tuple[StackedEnsemble, int]] = []
 
     @property
     def tasks(self) -> list[Task]:
@@ -139,7 +139,7 @@ class Population:
             raise ConfigError(f"members are {chosen}, wanted numbers from 0 to {self.members - 1}")
         return chosen
 
-    def _begun(self) -> list[tuple[Cohort, int]]:
+    def _begun(self) -> list[tuple[StackedEnsemble, int]]:
         """Return where each member is."""
         if not self._places:
             raise ConfigError("nothing can be asked before reset", "call reset(seeds) first")
@@ -186,7 +186,7 @@ class Population:
         found = {key: cohort.logits(images) for key, cohort in wanted.items()}
         return torch.stack([found[id(cohort)][:, slot] for cohort, slot in places], 1)
 
-    def alone(self) -> Cohort:
+    def alone(self) -> StackedEnsemble:
         """Return the training of the only member, for who takes it batch by batch.
 
         Raises:
@@ -198,7 +198,7 @@ class Population:
 
     # State ---------------------------------------------------------------------------------------
 
-    def snapshot(self) -> Snapshot:
+    def state_dict(self) -> Snapshot:
         """Return a copy of everything that the next epoch depends on, member by member.
 
         Raises:
@@ -212,7 +212,7 @@ class Population:
             )
         return {"members": [self._state(member) for member in range(self.members)]}
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def load_state_dict(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot of a population of the same tasks and settings.
 
         Raises:
@@ -259,7 +259,7 @@ class Population:
         """
         if len(donors) != self.members:
             raise ConfigError(f"{len(donors)} donors for {self.members} members, wanted one each")
-        self.restore({"members": [self._state(donor) for donor in self._chosen(donors)]})
+        self.load_state_dict({"members": [self._state(donor) for donor in self._chosen(donors)]})
 
     def _state(self, member: int) -> MemberState:
         cohort, slot = self._begun()[member]
@@ -267,16 +267,16 @@ class Population:
 
     # Stacking ------------------------------------------------------------------------------------
 
-    def _cohorts(self) -> list[tuple[Cohort, list[int]]]:
+    def _cohorts(self) -> list[tuple[StackedEnsemble, list[int]]]:
         """Return the stacks and who sits in them, in the order of the seats."""
-        seats: dict[int, tuple[Cohort, dict[int, int]]] = {}
+        seats: dict[int, tuple[StackedEnsemble, dict[int, int]]] = {}
         for member, (cohort, slot) in enumerate(self._places):
             seats.setdefault(id(cohort), (cohort, {}))[1][slot] = member
         return [(cohort, [who[s] for s in sorted(who)]) for cohort, who in seats.values()]
 
     def _seat(
         self, members: Sequence[int], seeds: Sequence[int], states: dict[int, MemberState]
-    ) -> dict[int, tuple[Cohort, int]]:
+    ) -> dict[int, tuple[StackedEnsemble, int]]:
         """Stack members, fresh or from their states; return where each of them is."""
         who = list(zip(members, seeds, strict=True))
         nets: Nets = {}
@@ -337,10 +337,10 @@ class Population:
         part: Sequence[tuple[int, int]],
         nets: Nets,
         states: dict[int, MemberState],
-    ) -> Cohort:
-        seats = [Seat(self._data[member], seed) for member, seed in part]
+    ) -> StackedEnsemble:
+        seats = [Member(self._data[member], seed) for member, seed in part]
         initial = [nets[seat.data.form, seat.seed] for seat in seats]
-        cohort = Cohort(seats, initial, self.settings, self._device)
+        cohort = StackedEnsemble(seats, initial, self.settings, self._device)
         if states:
-            cohort.continue_from([states[member] for member, _ in part])
+            cohort.load_state_dict([states[member] for member, _ in part])
         return cohort

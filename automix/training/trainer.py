@@ -38,10 +38,10 @@ class Trainer:
         """Train for one epoch under an action."""
         return self.population.run_epoch([action])[0]
 
-    def snapshot(self) -> Snapshot:
+    def state_dict(self) -> Snapshot:
         """Return a copy of everything that the next epoch depends on."""
-        return self.population.snapshot()
+        return self.population.state_dict()
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def load_state_dict(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot of a trainer of the same task and settings."""
-        self.population.restore(snapshot)
+        self.population.load_state_dict(snapshot)

@@ -17,7 +17,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.envs.game import ImageWorld
 from automix.envs.mix_env import draw_start, image_world
-from automix.envs.rlmix.training import GRID, RATIO, BatchTraining, Look
+from automix.envs.rlmix.training import GRID, RATIO, BatchSaliency, BatchTraining
 from automix.mixes.rmix import PERCENTILES
 from automix.mixing.actions import MixAction
 from automix.saliency import normalised
@@ -106,7 +106,7 @@ class RLMixEnv(gymnasium.Env[Observation, np.ndarray]):
             info["metrics"] = dict(vars(record))
         return self._observed(None if ended else training.look()), reward, ended, False, info
 
-    def _observed(self, look: Look | None) -> Observation:
+    def _observed(self, look: BatchSaliency | None) -> Observation:
         """Lay what is known of a batch into places; None is nobody there."""
         self._count = 0 if look is None else len(look.logits)
         seen = {name: np.zeros(part.shape, np.float32) for name, part in self._parts.items()}

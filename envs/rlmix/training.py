@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.core.seeding import borrowed_global_rng, derived_seed, generator
-from automix.labels import Shown
+from automix.labels import MixRecord
 from automix.masks.pairing import pair_batches
 from automix.masks.shapes import as_tensor
-from automix.mixes import Draw
+from automix.mixes import MixInputs
 from automix.mixes.rmix import at_percentiles
 from automix.mixing.batch import draw_share, label
 from automix.mixing.blending import blend
 from automix.saliency.gradient import of_slopes
-from automix.training.batches.feeding import Batch
+from automix.training.batches.loader import Batch
 from automix.training.epoch_log import EpochLog
 from automix.training.metrics import EpochMetrics
 from automix.training.population import Population
@@ -37,7 +37,7 @@ RATIO = 0.5
 
 
 @dataclass(frozen=True)
-class Look:
+class BatchSaliency:
     """What the classifier makes of a batch before it is mixed."""
 
     maps: Tensor
@@ -90,7 +90,7 @@ class BatchTraining:
         self._log = EpochLog(1, self._device)
         self._at = 0
 
-    def look(self) -> Look:
+    def look(self) -> BatchSaliency:
         """Send the next batch, unmixed, through the classifier and back."""
         lane = self._lane
         lane.take(self._parts[self._at])
@@ -98,9 +98,9 @@ class BatchTraining:
         with self._private_draws("look"):
             logits = self._cohort.classify(0, images)
             loss = F.cross_entropy(logits, self._cohort.targets(0), reduction="sum")
-            (slopes,) = torch.autograd.grad(loss, images)
+            (gradients,) = torch.autograd.grad(loss, images)
         self._log.count([0], len(images), (1, 1))
-        self._seen = Look(of_slopes(slopes), cells_of(slopes), logits.detach())
+        self._seen = BatchSaliency(of_slopes(gradients), cells_of(gradients), logits.detach())
         return self._seen
 
     def step(self, percentile: np.ndarray) -> float:
@@ -114,13 +114,13 @@ class BatchTraining:
         """
         batch, lam = self._mixed(percentile)
         with self._private_draws("step"):
-            slopes = self._cohort.step(batch, self._log)
-        assert slopes is not None  # the batch wants them
+            gradients = self._cohort.step(batch, self._log)
+        assert gradients is not None  # the batch wants them
         self._log.mixed([0], lam)
         self._at += 1
         if self.epoch_over:
             self.history += self._cohort.close_epoch(self._log)
-        return similarity(self._seen.cells, cells_of(slopes[:, 0]))
+        return similarity(self._seen.cells, cells_of(gradients[:, 0]))
 
     def _mixed(self, percentile: np.ndarray) -> tuple[Batch, Tensor]:
         """Return the mixed batch and the own shares (b,)."""
@@ -131,13 +131,13 @@ class BatchTraining:
         share = pairs.each(draw_share(RATIO, draws, rng, settings.concentration))
         maps = self._seen.maps
         partners = maps[as_tensor(pairs.partner, maps.device)]
-        draw = Draw(share, (size[0], size[1]), RATIO, rng, maps, partners)
+        draw = MixInputs(share, (size[0], size[1]), RATIO, rng, maps, partners)
         # As published, an image keeps its percentile where it is the partner of another.
         mask = at_percentiles(draw, np.stack([percentile, percentile[pairs.partner]]))
         if settings.mix_probability < 1:
             played = np.full(b, rng.random() < settings.mix_probability)
             mask, share = mask.only(played), share * played
-        shown = Shown(mask, share, pairs, rng, own=maps, partner=partners)
+        shown = MixRecord(mask, share, pairs, rng, own=maps, partner=partners)
         targets, lam, _, revised = label(
             self._cohort.targets(0),
             lane.data.classes,
@@ -157,9 +157,9 @@ class BatchTraining:
         return borrowed_global_rng(derived_seed(self._seed, "dropout", epoch, self._at, what))
 
 
-def cells_of(slopes: Tensor) -> Tensor:
+def cells_of(gradients: Tensor) -> Tensor:
     """Turn slopes of the loss (b, c, h, w) into root mean squares on a grid, (b, GRID, GRID)."""
-    maps = slopes.detach().float().square().mean(1, keepdim=True).sqrt()
+    maps = gradients.detach().float().square().mean(1, keepdim=True).sqrt()
     return F.adaptive_avg_pool2d(maps, GRID)[:, 0]
 
 

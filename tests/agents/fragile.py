@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from automix.agents.parallel.workers import MortalWorker
+from automix.agents.parallel.workers import RestartableWorker
 
 
 class Deaths:
@@ -25,7 +25,7 @@ class Deaths:
         return self.calls - 1 in self._at
 
 
-class FragileWorker(MortalWorker):
+class FragileWorker(RestartableWorker):
     """Runs functions here, and loses its state and the answer when its time has come.
 
     The function has run by then, as with a process that dies before it answers.

@@ -63,11 +63,11 @@ class Walk(gymnasium.Env):
 class KeptWalk(Walk):
     """One that keeps itself."""
 
-    def snapshot(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         rng = self.np_random.bit_generator.state
         return {"rng": rng, "left": self.left, "place": self.place}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.np_random.bit_generator.state = state["rng"]
         self.left, self.place = state["left"], state["place"]
 

@@ -23,12 +23,12 @@ class NoisyTraining(SurrogateTraining):
         self._rngs = [np.random.default_rng([seed, 1]) for seed in seeds]
         return super().reset(seeds)
 
-    def snapshot(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         draws = [rng.bit_generator.state for rng in self._rngs]
-        return {**super().snapshot(), "offset": list(self._offset), "draws": draws}
+        return {**super().state_dict(), "offset": list(self._offset), "draws": draws}
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        super().restore(snapshot)
+    def load_state_dict(self, snapshot: dict[str, Any]) -> None:
+        super().load_state_dict(snapshot)
         self._offset = list(snapshot["offset"])
         self._rngs = [generator_at(state) for state in snapshot["draws"]]
 

@@ -18,7 +18,13 @@ from automix.agents.parallel.workers import InlineWorker
 from automix.agents.vec_env.vec_env import GroupVecEnv
 from automix.core.seeding import borrowed_global_rng
 from automix.data.tasks import TaskSpec
-from automix.envs import ActionSettings, Game, RewardSettings, SurrogateVectorEnv, SurrogateWorld
+from automix.envs import (
+    ActionSettings,
+    EpisodeGroup,
+    RewardSettings,
+    SurrogateVectorEnv,
+    SurrogateWorld,
+)
 
 TINY = ("agent.groups=2", "agent.group_size=2", "agent.net_arch=[8]", "agent.batch_size=8")
 """For agents that are built but hardly learn; those without a net or batches leave words out."""
@@ -65,11 +71,15 @@ def value_of(agent: BaseAlgorithm, settings: RunSettings, budget: int) -> float:
     """Return the mean accuracy gained in a deterministic episode of each noise level."""
     world = SurrogateWorld(budget)
     env = replace(settings.env, reward=RewardSettings(scale=1.0))
-    gained = [_episode(agent, Game(world, env, 1), noise, budget) for noise in world.label_noise]
+    gained = [
+        _episode(agent, EpisodeGroup(world, env, 1), noise, budget) for noise in world.label_noise
+    ]
     return float(np.mean([sum(episode) for episode in gained]))
 
 
-def _episode(agent: BaseAlgorithm, game: Game, noise: float, budget: int) -> Sequence[float]:
+def _episode(
+    agent: BaseAlgorithm, game: EpisodeGroup, noise: float, budget: int
+) -> Sequence[float]:
     observations = game.reset(TaskSpec(train_size=200, label_noise=noise, seed=0), 0)
     state, rewards = None, []
     for epoch in range(budget):

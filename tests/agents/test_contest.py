@@ -17,7 +17,7 @@ from automix.agents.config.draws import cells_of
 from automix.agents.config.settings import HELD_OUT, VALIDATION, RunSettings
 from automix.agents.contest.compare import Match, compare, matches_of, play_group
 from automix.agents.contest.contestants import Contestant, contestants_of
-from automix.agents.contest.controls import CONTROLS, Found
+from automix.agents.contest.controls import CONTROLS, SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING, Trained
 from automix.agents.contest.search import search
 from automix.agents.contest.summary import score_table, summarise
@@ -51,7 +51,7 @@ def found_by(monkeypatch) -> Callable[..., dict[str, Any]]:
 
         def run(names, settings, workers, device, epochs, journal):
             asked.update(names=names, epochs=epochs, actions=settings.env.actions)
-            return {name: Found(schedule, epochs, 7 * epochs) for name in names}
+            return {name: SearchResult(schedule, epochs, 7 * epochs) for name in names}
 
         len(CONTROLS)  # what registers itself does so first
         monkeypatch.setitem(CONTROLS._entries, "seeker", Entry("seeker", run, {"least": len}))
@@ -82,13 +82,13 @@ def always(action: str, cost: int) -> MixPolicy:
 
 def test_a_drawn_task_keeps_its_images_over_its_trainings_and_nothing_else(monkeypatch):
     resets: list[tuple[list[TaskSpec], list[int]]] = []
-    table_reset = automix.agents.contest.compare.Table.reset
+    table_reset = automix.agents.contest.compare.StackedGroups.reset
 
     def watched(table, specs, seeds):
         resets.append((list(specs), list(seeds)))
         return table_reset(table, specs, seeds)
 
-    monkeypatch.setattr(automix.agents.contest.compare.Table, "reset", watched)
+    monkeypatch.setattr(automix.agents.contest.compare.StackedGroups, "reset", watched)
     settings = drawn("compare.contestants=[none,random]")
     trials = compare(settings, [InlineWorker()], "cpu", None)
     assert len(resets) == 3
@@ -127,8 +127,10 @@ def test_one_who_plays_as_another_differs_from_it_by_exactly_nothing(found_by):
     settings = drawn("compare.contestants=[agent,fixed,seeker]", "compare.search_epochs=10")
     policy = always("mixup@0.5", 100)
     found = search(settings, [InlineWorker()], "cpu", 100)
-    trials = compare(settings, [InlineWorker()], "cpu", policy, {"seeker": Found((PLAIN,), 9, 8)})
-    result = summarise(trials, settings, 100, 300, {"seeker": Found((PLAIN,), 9, 8)})
+    trials = compare(
+        settings, [InlineWorker()], "cpu", policy, {"seeker": SearchResult((PLAIN,), 9, 8)}
+    )
+    result = summarise(trials, settings, 100, 300, {"seeker": SearchResult((PLAIN,), 9, 8)})
     same = result["agent_minus"]["fixed:mixup@0.5"]
     assert (same["mean"], same["ci95"], same["above_zero"]) == (0.0, [0.0, 0.0], False)
     assert same["p_improvement"] == 0.5

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from automix.agents.gallery import write_gallery
-from automix.agents.gallery.forms import Form, forms_of
+from automix.agents.gallery.forms import GalleryRow, rows_of
 from automix.agents.gallery.scene import IMAGES, Scene, build_scene, draw_task, play
 from automix.agents.gallery.sheet import HEAD, MARGIN, NAMES, label_words, sheet_png, title
 from automix.core.errors import ConfigError, ResourceError
@@ -28,7 +28,7 @@ def scene() -> Scene:
     return build_scene(draw_task(settings), settings)
 
 
-def texts(forms: list[Form]) -> list[str]:
+def texts(forms: list[GalleryRow]) -> list[str]:
     return [str(form.action) for form in forms]
 
 
@@ -36,7 +36,7 @@ def texts(forms: list[Form]) -> list[str]:
 
 
 def test_every_method_has_a_row_for_each_ratio_and_saliency():
-    found = texts(forms_of())
+    found = texts(rows_of())
     guided = {entry.name for entry in MIXES.entries() if entry.tags.get("guided")}
     for name in set(MIXES) - {"none"}:
         for ratio in ("0.25", "0.5"):
@@ -48,11 +48,11 @@ def test_every_method_has_a_row_for_each_ratio_and_saliency():
 def test_a_method_that_is_new_has_rows(monkeypatch):
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
     MIXES.register("new_for_tests", guided=False)(MIXES["mixup"])
-    assert {"new_for_tests@0.25", "new_for_tests@0.5"} <= set(texts(forms_of()))
+    assert {"new_for_tests@0.25", "new_for_tests@0.5"} <= set(texts(rows_of()))
 
 
 def test_rows_can_be_chosen():
-    chosen = forms_of(["rmix", "cutmix@0.1+gradient", "none"], [0.2], ["off", "spectral"])
+    chosen = rows_of(["rmix", "cutmix@0.1+gradient", "none"], [0.2], ["off", "spectral"])
     assert texts(chosen) == ["rmix@0.2", "rmix@0.2+spectral", "cutmix@0.1+gradient", "none"]
 
 
@@ -66,7 +66,7 @@ def test_rows_can_be_chosen():
 )
 def test_what_is_unknown_is_refused(words, told):
     with pytest.raises(ConfigError, match=told):
-        forms_of(**words)
+        rows_of(**words)
 
 
 # What they show ----------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_the_images_are_of_the_training_split_and_of_different_classes():
 
 
 def test_a_row_is_the_mix_of_the_images_by_its_mask():
-    forms = forms_of(["mixup", "cutmix", "rmix"], [0.5], ["off", "gradient", "spectral"])
+    forms = rows_of(["mixup", "cutmix", "rmix"], [0.5], ["off", "gradient", "spectral"])
     shots, skipped = play(scene(), forms)
     originals = scene().shown(scene().images)
     assert len(shots) == 9
@@ -94,9 +94,9 @@ def test_a_row_is_the_mix_of_the_images_by_its_mask():
 
 
 def test_rows_of_a_ratio_ask_for_equal_shares():
-    (plain, guided), _ = play(scene(), forms_of(["rmix@0.5", "mixup@0.5"]))
+    (plain, guided), _ = play(scene(), rows_of(["rmix@0.5", "mixup@0.5"]))
     torch.testing.assert_close(plain.mask.amax((1, 2, 3)) > 0, guided.mask[:, 0, 0, 0] > 0)
-    first, again = (play(scene(), forms_of(["cutmix@0.5"]))[0][0] for _ in range(2))
+    first, again = (play(scene(), rows_of(["cutmix@0.5"]))[0][0] for _ in range(2))
     assert (first.images == again.images).all()
 
 
@@ -120,7 +120,7 @@ def teacher(monkeypatch):
 
 
 def test_a_form_that_cannot_be_played_is_left_out_and_named(teacher):
-    shots, skipped = play(teacher, forms_of(["rmix"], [0.5], ["off", "teacher_for_tests"]))
+    shots, skipped = play(teacher, rows_of(["rmix"], [0.5], ["off", "teacher_for_tests"]))
     assert [str(shot.form.action) for shot in shots] == ["rmix@0.5"]
     assert skipped == {"rmix@0.5+teacher_for_tests": "there is no teacher"}
 
@@ -130,7 +130,7 @@ def test_what_the_net_lacks_and_what_has_no_mask_is_left_out_with_the_reason(mon
     MIXES.register("step_for_tests", step=True)(MIXES["mixup"])
     MIXES.register("attending_for_tests", requires=("attention",))(MIXES["mixup"])
     names = ["mixup", "step_for_tests", "attending_for_tests"]
-    shots, skipped = play(scene(), forms_of(names, [0.5], ["off"]))
+    shots, skipped = play(scene(), rows_of(names, [0.5], ["off"]))
     assert [str(shot.form.action) for shot in shots] == ["mixup@0.5"]
     assert "training step of its own" in skipped["step_for_tests@0.5"]
     assert "needs the attention of the net" in skipped["attending_for_tests@0.5"]
@@ -138,12 +138,12 @@ def test_what_the_net_lacks_and_what_has_no_mask_is_left_out_with_the_reason(mon
 
 def test_nothing_to_show_is_an_error(teacher):
     with pytest.raises(ConfigError, match="there is no teacher"):
-        play(teacher, forms_of(["rmix"], [0.5], ["teacher_for_tests"]))
+        play(teacher, rows_of(["rmix"], [0.5], ["teacher_for_tests"]))
 
 
 @pytest.mark.parametrize("guide", ["ema", "gradient_reuse", "teacher"])
 def test_saliency_that_is_part_of_a_training_is_left_out(guide):
-    forms = forms_of(["cutmix"], [0.5], ["off", guide])
+    forms = rows_of(["cutmix"], [0.5], ["off", guide])
     shots, skipped = play(scene(), forms)
     assert [str(shot.form.action) for shot in shots] == ["cutmix@0.5"]
     assert "part of a training" in skipped[f"cutmix@0.5+{guide}"]
@@ -161,15 +161,15 @@ def test_saliency_that_is_part_of_a_training_is_left_out(guide):
     ],
 )
 def test_a_partner_is_told_where_there_is_one(name, shown):
-    (shot,), _ = play(scene(), forms_of([name], [0.5], ["off"]))
+    (shot,), _ = play(scene(), rows_of([name], [0.5], ["off"]))
     assert (shot.partner is not None) == shown
     sheet_png(scene(), [shot])
 
 
 def test_a_row_with_a_published_name_says_what_it_is():
-    (shot,), _ = play(scene(), forms_of(["guidedmixup"], [0.5]))
+    (shot,), _ = play(scene(), rows_of(["guidedmixup"], [0.5]))
     assert title(shot) == ["guidedmixup", "ratio 0.5", "guided by spectral", "is mixup"]
-    (shot,), _ = play(scene(), forms_of(["snapmix"], [0.5]))
+    (shot,), _ = play(scene(), rows_of(["snapmix"], [0.5]))
     assert title(shot)[-2:] == ["is asymmetric_cutmix", "labels by cam_mass"]
 
 
@@ -192,7 +192,7 @@ def test_a_label_in_words(target, words):
 
 
 def test_the_sheet_shows_the_pixels_and_is_the_same_each_time():
-    shots, _ = play(scene(), forms_of(["none", "mixup@0.5+spectral"]))
+    shots, _ = play(scene(), rows_of(["none", "mixup@0.5+spectral"]))
     first, again = (sheet_png(scene(), shots, "caption") for _ in range(2))
     assert first == again
     with Image.open(io.BytesIO(first)) as picture:
@@ -204,7 +204,7 @@ def test_the_sheet_shows_the_pixels_and_is_the_same_each_time():
 
 
 def test_few_colours_look_like_all():
-    shots, _ = play(scene(), forms_of(["comixup", "mixup"], [0.5], ["off", "spectral"]))
+    shots, _ = play(scene(), rows_of(["comixup", "mixup"], [0.5], ["off", "spectral"]))
     all_colours, few = (
         np.asarray(Image.open(io.BytesIO(sheet_png(scene(), shots, palette=n))).convert("RGB"))
         for n in (0, 128)
@@ -213,7 +213,7 @@ def test_few_colours_look_like_all():
 
 
 def test_words_are_written_alike_in_strips_of_any_height(monkeypatch):
-    shots, _ = play(scene(), forms_of(["none"]))
+    shots, _ = play(scene(), rows_of(["none"]))
     whole = sheet_png(scene(), shots, "A caption")
     monkeypatch.setattr("automix.agents.gallery.sheet.STRIP", 13)
     assert sheet_png(scene(), shots, "A caption") == whole
@@ -247,7 +247,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(name, error, 
 
 
 def test_more_rows_than_a_page_can_hold_are_refused(monkeypatch):
-    shots, _ = play(scene(), [Form("none", MixAction.parse("none"))])
+    shots, _ = play(scene(), [GalleryRow("none", MixAction.parse("none"))])
     monkeypatch.setattr("automix.agents.gallery.sheet.MOST_PIXELS", 100)
     with pytest.raises(ConfigError, match="pixels high"):
         sheet_png(scene(), shots, "")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import automix.agents.jobs.run
-import automix.agents.runs.journal
+import automix.agents.runs.result_cache
 from automix.agents.jobs.run import resume, run_compare, run_train, train_or_resume
 from automix.core.errors import ConfigError, DataError
 from tests.agents import tiny_run
@@ -57,11 +57,11 @@ def interrupted(monkeypatch, where: Any, name: str, call: int) -> None:
         (automix.agents.jobs.run, "learn", 0),
         (automix.agents.jobs.run, "save_policy", 0),
         (automix.agents.jobs.run, "search", 0),
-        (automix.agents.runs.journal, "append_line", 0),  # the first piece of the search
-        (automix.agents.runs.journal, "append_line", 3),
+        (automix.agents.runs.result_cache, "append_line", 0),  # the first piece of the search
+        (automix.agents.runs.result_cache, "append_line", 3),
         (automix.agents.jobs.run, "pick_fixed", 0),
         (automix.agents.jobs.run, "compare", 0),
-        (automix.agents.runs.journal, "append_line", 7),
+        (automix.agents.runs.result_cache, "append_line", 7),
         (automix.agents.jobs.run, "save_schedule", 0),
         (automix.agents.jobs.run, "write_rule", 0),
         (automix.agents.jobs.run, "write_report", 0),
@@ -93,7 +93,7 @@ def test_what_is_on_record_is_not_done_again(tmp_path, monkeypatch, undisturbed)
         raise AssertionError
 
     monkeypatch.setattr(automix.agents.jobs.run, "learn", again)
-    monkeypatch.setattr("automix.agents.contest.controls.lab.play_block", again)
+    monkeypatch.setattr("automix.agents.contest.controls.evaluator.play_block", again)
     resume(tmp_path / "run")
     assert results_of(tmp_path / "run") == undisturbed
 
@@ -122,7 +122,7 @@ def test_a_comparison_goes_on_from_its_directory_alone(tmp_path, monkeypatch):
     settings = tiny_run.settings(f"policy={policy}", "compare.contestants=[agent,none]")
     run_compare(settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        interrupted(patch, automix.agents.runs.journal, "append_line", 2)
+        interrupted(patch, automix.agents.runs.result_cache, "append_line", 2)
         with pytest.raises(KeyboardInterrupt):
             run_compare(settings, tmp_path / "run")
     shutil.rmtree(policy)

@@ -15,14 +15,14 @@ from torch.testing import assert_close
 import automix.labels.attention as attention_rule
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
-from automix.labels import LABEL_RULES, Seen, Shown, Weights
+from automix.labels import LABEL_RULES, MixRecord, Seen, Weights
+from automix.masks.method_steps import soft_losses
 from automix.masks.pairing import pair_batches
 from automix.masks.shapes import as_mask
-from automix.masks.steps import soft_losses
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import Mixed, MixSettings, mix_batch
+from automix.mixing.loss import loss_of
 from automix.mixing.presets import PRESETS
-from automix.mixing.stepping import loss_of
 from automix.mixing.targets import as_targets
 from automix.nets.create import SMALL_TRANSFORMERS, create_classifier
 from automix.training.playable import check_playable
@@ -241,7 +241,7 @@ def test_planted_attention_weighs_as_computed_by_hand(monkeypatch):
     monkeypatch.setattr(attention_rule, "attended", lambda net, images, query: (net(images), maps))
     monkeypatch.setattr(attention_rule, "token_masks", token_masks)
     pairs = pair_batches(4, 4, "roll", generator(0))
-    told = LABEL_RULES["attention"](Shown(as_mask(mask), np.zeros(4), pairs, generator(0)))
+    told = LABEL_RULES["attention"](MixRecord(as_mask(mask), np.zeros(4), pairs, generator(0)))
     logits, partner = told.watch(nn.Flatten(), torch.zeros(4, 3, 4, 4), mask)
     assert logits.shape == (4, 48)
     assert_close(partner, torch.tensor([0.4, 0.8, 1.0, 0.7]))
@@ -256,7 +256,7 @@ def test_planted_attention_weighs_as_computed_by_hand(monkeypatch):
 
 def weighed(rule: str, mask: Tensor, **options: float) -> Weights:
     pairs, rng = pair_batches(len(mask), len(mask), "roll", generator(0)), generator(0, "rule")
-    return LABEL_RULES[rule](Shown(as_mask(mask), np.zeros(len(mask)), pairs, rng), **options)
+    return LABEL_RULES[rule](MixRecord(as_mask(mask), np.zeros(len(mask)), pairs, rng), **options)
 
 
 @every_base

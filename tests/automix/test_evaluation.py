@@ -84,10 +84,10 @@ def test_scores_are_of_the_test_part_and_of_the_true_labels():
 def test_scoring_changes_nothing():
     trained = population()
     trained.run_epoch([PLAIN, PLAIN])
-    before = trained.snapshot()
+    before = trained.state_dict()
     first, second = scores_of(trained), scores_of(trained)
     assert first == second
-    after = trained.snapshot()
+    after = trained.state_dict()
     for one, other in zip(before["members"], after["members"], strict=True):
         for name, tensor in one["classifier"].items():
             assert torch.equal(tensor, other["classifier"][name]), name

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from automix.core.errors import ConfigError
 from automix.core.registry import Entry
 from automix.core.seeding import generator
-from automix.labels import LABEL_RULES, Seen, Shown, Weights, check_label_rule
+from automix.labels import LABEL_RULES, MixRecord, Seen, Weights, check_label_rule
 from automix.masks.pairing import pair_batches
 from automix.masks.shapes import Constant, Mask, as_mask
 from automix.mixes import MIXES
@@ -30,10 +30,10 @@ def masks(seed: int, b: int = 4, size: tuple[int, int] = (5, 3)) -> torch.Tensor
     return torch.from_numpy(generator(seed).random((b, 1, *size), dtype="float32"))
 
 
-def shown(mask: Mask | torch.Tensor, share: np.ndarray, **more: object) -> Shown:
+def shown(mask: Mask | torch.Tensor, share: np.ndarray, **more: object) -> MixRecord:
     """What a rule is given about a batch of which each image has a mask of its own."""
     rng, n = generator(0, "rule"), len(mask)
-    return Shown(as_mask(mask), share, pair_batches(n, n, "roll", rng), rng, **more)
+    return MixRecord(as_mask(mask), share, pair_batches(n, n, "roll", rng), rng, **more)
 
 
 @given(seed=SEEDS)
@@ -96,7 +96,7 @@ def boxed(size: tuple[int, int] = SIZE) -> torch.Tensor:
     return mask
 
 
-def weigh(rule: str, given: Shown, **options: object) -> tuple[torch.Tensor, torch.Tensor]:
+def weigh(rule: str, given: MixRecord, **options: object) -> tuple[torch.Tensor, torch.Tensor]:
     """The weights of both labels, one for each image."""
     told = LABEL_RULES[rule](given, **options)
     if isinstance(told, Weights):
@@ -105,7 +105,9 @@ def weigh(rule: str, given: Shown, **options: object) -> tuple[torch.Tensor, tor
     return lam, 1 - lam
 
 
-def targets_of(rule: str, given: Shown, classes: int = CLASSES, **options: object) -> torch.Tensor:
+def targets_of(
+    rule: str, given: MixRecord, classes: int = CLASSES, **options: object
+) -> torch.Tensor:
     """Targets of images of which the first has the label 0, the second 1 ..."""
     words = tuple(f"{rule}.{name}={value}" for name, value in options.items())
     return label(torch.arange(len(given.pairs.partner)), classes, given, rule, words)[0]
@@ -229,7 +231,7 @@ def test_a_classifier_that_knows_neither_has_no_say():
 def test_noise_is_drawn_once_for_each_mask():
     """With one mask a batch, the images of a batch share it."""
     rng = generator(0, "rule")
-    given = Shown(
+    given = MixRecord(
         as_mask(torch.full((3, 1, 2, 2), 0.5)), np.zeros(3), pair_batches(8, 3, "roll", rng), rng
     )
     own, partner = weigh("perturbed", given, strength=0.0, noise=0.5)
@@ -282,7 +284,7 @@ def test_what_the_classifier_sees_does_not_hang_on_the_weights_of_images():
 # Visibility -------------------------------------------------------------------------------------
 
 
-def erased(mask: torch.Tensor) -> Shown:
+def erased(mask: torch.Tensor) -> MixRecord:
     """Images of which something was erased."""
     return shown(mask, np.zeros(len(mask)), keeps_label=True)
 
@@ -338,7 +340,7 @@ def test_images_that_weigh_more_than_others_do_so_softened_too(keeps_label):
 
 def test_an_image_that_is_mixed_with_itself_is_seen_whole():
     pairs = pair_batches(3, 3, "flip", generator(0))
-    given = Shown(as_mask(torch.full((3, 1, 1, 1), 0.5)), np.zeros(3), pairs, generator(0))
+    given = MixRecord(as_mask(torch.full((3, 1, 1, 1), 0.5)), np.zeros(3), pairs, generator(0))
     targets = targets_of("visibility", given)
     assert_close(targets[1], torch.eye(CLASSES)[1])
     assert float(targets[0].max()) < 0.5

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from automix.masks.steps import Step, StepLoss, soft_losses, unseen
+from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
 from automix.mixes import MIXES
+from automix.mixing.loss import keeps_state
 from automix.mixing.options import configured
-from automix.mixing.stepping import keeps_state
 from tests import step_contract as contract
 from tests.step_contract import CNN, LAWS, VARIETY, VIT, Case
 
@@ -94,7 +94,7 @@ class Average:
             "noise": [float(one) for one in self.noise],
         }
 
-    def restore(self, state):
+    def load_state_dict(self, state):
         self.net.load_state_dict(state["net"])
         self.seen = state["seen"]
         self.noise = torch.tensor(state["noise"], dtype=torch.float64)
@@ -271,7 +271,7 @@ def test_two_passes_that_train_may_both_be_recorded(register):
 
 
 class Forgetful(Average):
-    def restore(self, state):
+    def load_state_dict(self, state):
         self.net.load_state_dict(state["net"])
         self.seen = state["seen"]
 

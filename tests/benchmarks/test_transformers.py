@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from automix.labels import LABEL_RULES
-from automix.masks.steps import StepLoss, soft_losses
+from automix.masks.method_steps import StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from automix.core.errors import ConfigError
 from automix.envs import EnvSettings, MixEnv, SurrogateMixEnv
-from automix.envs.game import Game
+from automix.envs.game import EpisodeGroup
 from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
 from tests.envs.worlds import ScriptedWorld
@@ -19,7 +19,7 @@ CUTMIX = MixAction("cutmix", 0.5)
 
 
 def game_of(curves, epochs_per_action):
-    game = Game(ScriptedWorld(curves), EnvSettings(epochs_per_action=epochs_per_action), 1)
+    game = EpisodeGroup(ScriptedWorld(curves), EnvSettings(epochs_per_action=epochs_per_action), 1)
     game.reset(game.world.draw(np.random.default_rng(0)), 0)
     return game
 
@@ -52,7 +52,7 @@ def test_who_plays_epoch_by_epoch_is_shown_the_same_when_an_action_is_due():
     names = ("progress", "val_accuracy", "val_accuracy_change", "val_accuracy_history")
     settings = EnvSettings(observations=names, epochs_per_action=2)
     curves = [[0.1, 0.3, 0.2, 0.6, 0.5, 0.9, 0.8]]
-    slow, quick = (Game(ScriptedWorld(curves), settings, 1) for _ in range(2))
+    slow, quick = (EpisodeGroup(ScriptedWorld(curves), settings, 1) for _ in range(2))
     spec = slow.world.draw(np.random.default_rng(0))
     assert_array_equal(slow.reset(spec, 0), quick.reset(spec, 0))
     for _ in range(3):

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from automix.core.errors import ConfigError
 from automix.data.tasks import TaskSpec
 from automix.envs import OBSERVATIONS, ActionCodec, MixEnv
-from automix.envs.observations import DEFAULT_OBSERVATIONS, Observer, View
+from automix.envs.observations import DEFAULT_OBSERVATIONS, ObservationInputs, Observer
 from automix.mixing.actions import MixAction
 from automix.training.metrics import LOSS_CAP, EpochMetrics
 from automix.training.population import Population
@@ -30,9 +30,11 @@ OBSERVER = Observer(EVERY, CODEC)
 every_name = pytest.mark.parametrize("name", EVERY)
 
 
-def view(history: Sequence[EpochMetrics], action: MixAction | None = None, **changes: Any) -> View:
+def view(
+    history: Sequence[EpochMetrics], action: MixAction | None = None, **changes: Any
+) -> ObservationInputs:
     facts: dict[str, Any] = {"budget": 10, "train_size": 200, "num_classes": 10}
-    return View(history=history, last_action=action, codec=CODEC, **facts | changes)
+    return ObservationInputs(history=history, last_action=action, codec=CODEC, **facts | changes)
 
 
 def see(name: str, *args: Any, **changes: Any) -> Any:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from automix.core.errors import ConfigError
-from automix.envs import REWARDS, Game, MixEnv, MixVectorEnv, RewardSettings
+from automix.envs import REWARDS, EpisodeGroup, MixEnv, MixVectorEnv, RewardSettings
 from automix.envs.game import EnvSettings
 from automix.training.metrics import EpochMetrics
 from tests.envs import worlds
@@ -33,7 +33,7 @@ TOTALS = {
 def play(curves: list[list[float]], members: int | None = None, **reward: object) -> np.ndarray:
     """Play scripted trainings to their end; return the rewards, (budget, members)."""
     world = ScriptedWorld(curves)
-    game = Game(world, EnvSettings(reward=RewardSettings(**reward)), members or len(curves))
+    game = EpisodeGroup(world, EnvSettings(reward=RewardSettings(**reward)), members or len(curves))
     rng = np.random.default_rng(0)
     game.reset(world.draw(rng), 0)
     played = []

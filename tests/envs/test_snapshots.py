@@ -25,7 +25,7 @@ from automix.envs import (
     SurrogateMixEnv,
     SurrogateVectorEnv,
 )
-from automix.envs.game import Game, Table
+from automix.envs.game import EpisodeGroup, StackedGroups
 from automix.envs.observations import OBSERVATIONS
 from automix.envs.rewards import REWARDS
 from automix.envs.snapshots import generator_at
@@ -164,18 +164,18 @@ def begun(env: MixVectorEnv, before: int) -> MixVectorEnv:
 
 def passed_on(env: MixVectorEnv | MixEnv) -> Any:
     """What arrives when a snapshot goes to another process."""
-    return from_bytes(to_bytes(env.snapshot()))
+    return from_bytes(to_bytes(env.state_dict()))
 
 
 @every_case
 def test_a_fresh_environment_goes_on_as_the_old_one_does(case):
     env, fresh = begun(case.make(), case.before), case.make()
-    fresh.restore(passed_on(env))
-    assert to_bytes(fresh.snapshot()) == to_bytes(env.snapshot())
+    fresh.load_state_dict(passed_on(env))
+    assert to_bytes(fresh.state_dict()) == to_bytes(env.state_dict())
     assert fresh.task_kinds == env.task_kinds
     steps = EPOCHS - case.before % EPOCHS + 1  # into the next episode
     assert_same(play(fresh, steps), play(env, steps))
-    assert to_bytes(fresh.snapshot()) == to_bytes(env.snapshot())
+    assert to_bytes(fresh.state_dict()) == to_bytes(env.state_dict())
 
 
 @pytest.mark.parametrize("reward", REWARDS)
@@ -183,7 +183,7 @@ def test_every_reward_goes_on(reward):
     """And with it, as in all the cases, every observation."""
     case = Case(settings_of(reward=reward, baseline="reference"), {"epochs": 2})
     env, fresh = begun(case.make(), 1), case.make()
-    fresh.restore(passed_on(env))
+    fresh.load_state_dict(passed_on(env))
     assert_same(play(fresh, 2), play(env, 2))
 
 
@@ -201,7 +201,7 @@ def test_one_environment_alone_goes_on(world, space, before):
     play_alone(env, before, seed=1)
     if before == EPOCHS:
         env.reset()
-    fresh.restore(passed_on(env))
+    fresh.load_state_dict(passed_on(env))
     assert_same(play_alone(fresh, EPOCHS + 1), play_alone(env, EPOCHS + 1))
     assert_same(fresh.reset(), env.reset())
 
@@ -215,7 +215,7 @@ def test_groups_in_closed_form_go_on(before, mode, every):
         return SurrogateVectorEnv(3, 6, settings, groups=3, autoreset_mode=mode)
 
     env, fresh = begun(make(), before), make()
-    fresh.restore(passed_on(env))
+    fresh.load_state_dict(passed_on(env))
     assert_same(play(fresh, 13), play(env, 13))
 
 
@@ -226,18 +226,18 @@ def test_an_end_that_waits_for_its_reset_still_waits():
     env.action_space.seed(0)
     for _ in range(EPOCHS):
         env.step(env.action_space.sample())
-    fresh.restore(passed_on(env))
+    fresh.load_state_dict(passed_on(env))
     assert_same(fresh.reset(), env.reset())
     assert_same(play(fresh, 2), play(env, 2))
 
 
 def broken(env: MixVectorEnv, member: int) -> None:
     """Let a member's weights be no numbers from now on."""
-    snapshot = env.snapshot()
+    snapshot = env.state_dict()
     for value in snapshot["training"]["members"][member]["classifier"].values():
         if value.is_floating_point():
             value.fill_(float("nan"))
-    env.restore(snapshot)
+    env.load_state_dict(snapshot)
 
 
 @pytest.mark.parametrize("resting", [0, 1])
@@ -248,7 +248,7 @@ def test_a_member_that_diverged_rests_there_too(resting, fork):
     broken(env, 1)
     if resting:
         assert env.step(np.zeros((3, 3), dtype=np.int64))[4]["diverged"].tolist()[1]
-    fresh.restore(passed_on(env))
+    fresh.load_state_dict(passed_on(env))
     told = play(env, 3)
     assert_same(play(fresh, 3), told)
     assert (told[0][1][1] == 0) == bool(resting), "the penalty is taken once"
@@ -267,15 +267,15 @@ def test_what_is_played_afterwards_changes_neither_the_snapshot_nor_the_other():
     }
     case = Case(settings_of(actions, fork=True), trainer, groups=2)
     env = begun(case.make(), 2)
-    snapshot = env.snapshot()
+    snapshot = env.state_dict()
     kept = to_bytes(snapshot)
     first, second = case.make(), case.make()
-    first.restore(snapshot)
-    second.restore(snapshot)
+    first.load_state_dict(snapshot)
+    second.load_state_dict(snapshot)
     told = play(env, EPOCHS)
     assert_same(play(first, EPOCHS), told)
     assert to_bytes(snapshot) == kept
-    assert to_bytes(second.snapshot()) == kept
+    assert to_bytes(second.state_dict()) == kept
     assert_same(play(second, EPOCHS), told)
 
 
@@ -287,7 +287,7 @@ def test_an_environment_that_has_played_something_else_goes_on_as_well():
     other.reset(seed=77)
     play(other, EPOCHS + 1, seed=4)
     for one in (other, env, other):
-        one.restore(snapshot)
+        one.load_state_dict(snapshot)
         assert_same(play(one, 3), wanted)
 
 
@@ -297,10 +297,10 @@ def test_an_environment_that_has_played_something_else_goes_on_as_well():
 @pytest.mark.parametrize("world", [world_of(), SurrogateWorld(EPOCHS)])
 def test_a_game_remembers_what_was_played(world):
     settings = settings_of(baseline="reference")
-    game, other = Game(world, settings, 2), Game(world, settings, 2)
+    game, other = EpisodeGroup(world, settings, 2), EpisodeGroup(world, settings, 2)
     game.reset(world.draw(np.random.default_rng(0)), 7)
     game.play([MixAction("cutmix", 1 / 3), MixAction("mixup", 0.1)])
-    other.restore(from_bytes(to_bytes(game.snapshot())))
+    other.load_state_dict(from_bytes(to_bytes(game.state_dict())))
     assert other._last == game._last, "the text of an action would have rounded its ratio"
     for one in (game, other):
         one.play(one.codec.choices[5:7])
@@ -312,13 +312,13 @@ def test_a_game_remembers_what_was_played(world):
     [
         lambda: SurrogateMixEnv(3),
         lambda: SurrogateVectorEnv(2, 3),
-        lambda: Game(SurrogateWorld(3), EnvSettings(), 2),
-        lambda: Table(SurrogateWorld(3), EnvSettings(), 2, 1),
+        lambda: EpisodeGroup(SurrogateWorld(3), EnvSettings(), 2),
+        lambda: StackedGroups(SurrogateWorld(3), EnvSettings(), 2, 1),
     ],
 )
 def test_there_is_no_snapshot_before_the_first_reset(make):
     with pytest.raises(ConfigError, match="snapshot was called before reset") as caught:
-        make().snapshot()
+        make().state_dict()
     assert caught.value.hint == "call env.reset() first"
 
 
@@ -377,18 +377,18 @@ def test_a_snapshot_of_another_environment_is_refused_by_one_line(taken, given, 
     env, other = taken(), given()
     env.reset(seed=0)
     other.reset(seed=1)
-    before = to_bytes(other.snapshot())
+    before = to_bytes(other.state_dict())
     with pytest.raises(ConfigError, match=said) as caught:
-        other.restore(passed_on(env))
+        other.load_state_dict(passed_on(env))
     assert "\n" not in caught.value.message
-    assert to_bytes(other.snapshot()) == before
+    assert to_bytes(other.state_dict()) == before
 
 
 @pytest.mark.parametrize("content", [{}, {"setup": None}, {"members": []}])
 def test_what_is_no_snapshot_of_an_environment_is_refused(content: dict[str, Any]):
     for env in (SurrogateMixEnv(3), SurrogateVectorEnv(2, 3)):
         with pytest.raises(ConfigError, match="this is not a snapshot of an environment"):
-            env.restore(content)
+            env.load_state_dict(content)
 
 
 def test_a_generator_goes_on_where_another_is():
@@ -402,7 +402,7 @@ def test_a_generator_goes_on_where_another_is():
 def test_a_snapshot_holds_no_reference_to_the_trainings_memory():
     """What a training changes in place is not what a snapshot of it holds."""
     env = begun(Case().make(), 1)
-    snapshot = env.snapshot()
+    snapshot = env.state_dict()
     (cohort, _), *_ = env._table.training._places
     with torch.no_grad():
         for weight in cohort._net.parameters():

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from automix.data.tasks import TaskSpec
-from automix.envs import ActionCodec, ActionSettings, EnvSettings, Game, MixEnv, SurrogateMixEnv
+from automix.envs import (
+    ActionCodec,
+    ActionSettings,
+    EnvSettings,
+    EpisodeGroup,
+    MixEnv,
+    SurrogateMixEnv,
+)
 from automix.envs.rewards import RewardSettings
 from automix.envs.surrogate import SurrogateVectorEnv, SurrogateWorld, gain, wanted_ratio
 from automix.mixing.actions import PLAIN, MixAction
@@ -20,7 +27,7 @@ CUTMIX = MixAction("cutmix", 0.5)
 
 def played_out(choose, noise: float) -> float:
     """Play one episode of a noise level; ``choose(progress)`` decides."""
-    game = Game(WORLD, SETTINGS, 1)
+    game = EpisodeGroup(WORLD, SETTINGS, 1)
     game.reset(TaskSpec(train_size=200, label_noise=noise, seed=0), 0)
     turns = [game.play([choose(epoch / WORLD.budget)]) for epoch in range(WORLD.budget)]
     assert [turn.finished for turn in turns] == [False] * 19 + [True]
@@ -93,7 +100,7 @@ def test_the_noise_of_the_task_can_be_seen_in_the_gap():
     """So that a policy must look at the training, not only at progress."""
     gaps = {}
     for noise in WORLD.label_noise:
-        game = Game(WORLD, SETTINGS, 1)
+        game = EpisodeGroup(WORLD, SETTINGS, 1)
         game.reset(TaskSpec(train_size=200, label_noise=noise, seed=0), 0)
         turn = game.play([PLAIN])
         gaps[noise] = float(turn.observations[0, game.observer.names.index("accuracy_gap")])

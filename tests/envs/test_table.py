@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from automix.core.errors import ConfigError
 from automix.data.tasks import TaskSpec
 from automix.envs import MixVectorEnv, SurrogateVectorEnv
-from automix.envs.game import Game, Table
+from automix.envs.game import EpisodeGroup, StackedGroups
 from automix.envs.surrogate import SurrogateWorld
 from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
@@ -32,7 +32,7 @@ BASELINES = ["none", "group", "reference"]
 
 def at_one_table(world, settings, plays=PLAYS):
     """All that the members are told, (games, members, ...) each."""
-    table = Table(world, settings, 2, 3)
+    table = StackedGroups(world, settings, 2, 3)
     told = [table.reset(SPECS, SEEDS).reshape(3, 2, -1)]
     for actions in plays:
         turns = table.play(actions)
@@ -46,7 +46,7 @@ def at_one_table(world, settings, plays=PLAYS):
 def alone(world, settings, plays=PLAYS):
     told, games = [], []
     for g, (spec, seed) in enumerate(zip(SPECS, SEEDS, strict=True)):
-        game = Game(world, settings, 2)
+        game = EpisodeGroup(world, settings, 2)
         own = [game.reset(spec, seed)]
         for actions in plays:
             turn = game.play(actions[2 * g : 2 * g + 2])
@@ -99,7 +99,7 @@ def test_a_reference_plays_its_own_action_in_every_game():
 
 def test_games_on_one_task_share_stacks_and_not_their_numbers():
     world = worlds.image_world()
-    table = Table(world, worlds.settings(), 2, 2)
+    table = StackedGroups(world, worlds.settings(), 2, 2)
     observations = table.reset([SPECS[0], SPECS[0]], [5, 6])
     assert_array_equal(observations[0], observations[1])
     assert not np.array_equal(observations[0], observations[2])
@@ -110,7 +110,7 @@ def test_games_on_one_task_share_stacks_and_not_their_numbers():
 
 def test_playing_comes_after_a_reset():
     with pytest.raises(ConfigError, match="step was called before reset"):
-        Table(SurrogateWorld(2), worlds.settings(), 2, 2).play([PLAIN] * 4)
+        StackedGroups(SurrogateWorld(2), worlds.settings(), 2, 2).play([PLAIN] * 4)
 
 
 # Groups of one environment ----------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_groups_of_an_environment_are_a_table_of_what_it_draws():
         specs.append(world.draw(rng))
         seeds.append(int(rng.integers(2**31)))
     assert info["task"]["seed"].tolist() == [spec.seed for spec in specs for _ in range(2)]
-    table = Table(world, worlds.settings(), 2, 3)
+    table = StackedGroups(world, worlds.settings(), 2, 3)
     assert_array_equal(observations, table.reset(specs, seeds))
     codec = table.games[0].codec
     actions = np.stack([codec.encode(action) for action in codec.choices[2:8]])

@@ -10,7 +10,7 @@ import pytest
 
 from automix.core.errors import ConfigError
 from automix.envs import ActionCodec, ActionSettings, EnvSettings, MixEnv, MixVectorEnv
-from automix.envs.vocabulary import every_entry, spelled_out
+from automix.envs.vocabulary import every_entry, expanded
 from automix.labels import LABEL_RULES
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
@@ -42,7 +42,7 @@ def registered(monkeypatch):
 
 
 def spelled(settings: ActionSettings, **trainer) -> ActionSettings:
-    return spelled_out(settings, worlds.image_world(**trainer).check)
+    return expanded(settings, worlds.image_world(**trainer).check)
 
 
 def test_all_methods_are_every_method_for_images_and_every_published_name_that_adds_to_them():
@@ -60,7 +60,7 @@ def test_all_methods_are_every_method_for_images_and_every_published_name_that_a
 
 def test_everything_that_is_offered_can_be_played():
     world = worlds.image_world()
-    offered = spelled_out(replace(EVERY, saliency=("all",)), world.check)
+    offered = expanded(replace(EVERY, saliency=("all",)), world.check)
     world.check(ActionCodec(offered).choices)
 
 

@@ -75,10 +75,10 @@ class ScriptedTraining:
     def fork(self, donors: Sequence[int]) -> None:
         self._curves = self._curves[list(donors)]
 
-    def snapshot(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"epoch": self._epoch, "curves": self._curves.copy()}
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
+    def load_state_dict(self, snapshot: dict[str, Any]) -> None:
         self._epoch, self._curves = snapshot["epoch"], np.array(snapshot["curves"])
 
     def _records(self) -> list[EpochMetrics]:

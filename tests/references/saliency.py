@@ -76,13 +76,13 @@ def gradient_saliency(
         net: image -> (k,) logits.
     """
     step = 1e-5
-    slopes = np.zeros_like(image)
+    gradients = np.zeros_like(image)
     for place in np.ndindex(image.shape):
         for sign in (1, -1):
             moved = image.copy()
             moved[place] += sign * step
-            slopes[place] += sign * cross_entropy(net(moved), target) / (2 * step)
-    saliency = np.sqrt((slopes**2).mean(0))
+            gradients[place] += sign * cross_entropy(net(moved), target) / (2 * step)
+    saliency = np.sqrt((gradients**2).mean(0))
     return saliency / saliency.sum()
 
 

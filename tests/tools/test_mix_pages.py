@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from automix.core.errors import ConfigError
+from automix.masks.method_steps import StepLoss, soft_losses
 from automix.masks.shapes import Constant
-from automix.masks.steps import StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.mixing.actions import form_of
 from automix.mixing.options import options_of, parameters_of
@@ -102,8 +102,8 @@ def test_a_step_of_its_own_gets_a_page_with_what_it_requires_and_costs(register)
         "Differences from the paper",
     ]
     assert "The net must show its `features` (cnn, vit)." in page
-    assert "`automix.mixing.stepping.loss_of`" in page
-    assert "`automix.mixing.stepping.new_state`" in page
+    assert "`automix.mixing.loss.loss_of`" in page
+    assert "`automix.mixing.loss.new_state`" in page
     assert "| unguided | 2 | 1 |" in page
     assert "step_for_tests" not in pictured()
     assert "|  | features, gradient, state | cnn, vit |" in made[INDEX]

@@ -136,12 +136,12 @@ def _requires(entry: Entry[MixFunction]) -> str:
     if entry.tags.get("step"):
         lines.append(
             "It is a training step of its own: this project's trainer makes it, and\n"
-            "`automix.mixing.stepping.loss_of` in a loop of yours; `mix_batch` cannot."
+            "`automix.mixing.loss.loss_of` in a loop of yours; `mix_batch` cannot."
         )
     if "state" in entry.tags:
         lines.append(
             "It keeps a state from step to step, which is part of every snapshot; in a loop of\n"
-            "yours `automix.mixing.stepping.new_state` makes it."
+            "yours `automix.mixing.loss.new_state` makes it."
         )
     return "\n".join(lines)
 

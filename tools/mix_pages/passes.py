@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from automix.core.seeding import borrowed_global_rng, generator
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
-from automix.mixing.stepping import keeps_state, loss_of, new_state
+from automix.mixing.loss import keeps_state, loss_of, new_state
 from automix.nets.create import create_classifier
 from automix.training.backbone import nets_with, required
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch.nn.functional as F
 
 from automix.agents.config.compose import load_settings
-from automix.agents.gallery.forms import forms_of
+from automix.agents.gallery.forms import rows_of
 from automix.agents.gallery.scene import build_scene, draw_task, play
 from automix.agents.gallery.sheet import sheet_png
 from automix.data.image_set import InMemory
@@ -44,5 +44,5 @@ def pictures() -> Iterator[tuple[str, bytes]]:
     images = replace(task.images, pixels=large, shape=(1, SIDE, SIDE))
     scene = build_scene(replace(task, images=images), settings, IMAGES)
     for name in pictured():
-        shots, _ = play(scene, forms_of([name], RATIOS, GUIDES), SHARES)
+        shots, _ = play(scene, rows_of([name], RATIOS, GUIDES), SHARES)
         yield f"{name}.png", sheet_png(scene, shots, palette=COLOURS)

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from automix.agents.contest.controls.lab import Lab
+from automix.agents.contest.controls.evaluator import SearchEvaluator
 from automix.core.errors import ConfigError
 from automix.core.registry import Registry
 from automix.mixing.actions import MixAction
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search came to."""
 
     schedule: Sequence[MixAction]
@@ -29,13 +29,13 @@ class Found:
     """Samples sent forward and backward through classifiers for it."""
 
 
-Control = Callable[[Lab, int], Found]
+Control = Callable[[SearchEvaluator, int], SearchResult]
 """(lab, classifier epochs it may spend) -> schedule."""
 
 CONTROLS: Registry[Control] = Registry("control", __name__)
 
 
-def trainings_within(name: str, lab: Lab, epochs: int) -> int:
+def trainings_within(name: str, lab: SearchEvaluator, epochs: int) -> int:
     """Return how many whole trainings a control may play.
 
     Raises:
@@ -52,6 +52,6 @@ def trainings_within(name: str, lab: Lab, epochs: int) -> int:
     return epochs // lab.budget
 
 
-def found(lab: Lab, schedule: Sequence[MixAction]) -> Found:
+def found(lab: SearchEvaluator, schedule: Sequence[MixAction]) -> SearchResult:
     """Return a schedule with what the lab has spent on finding it."""
-    return Found(tuple(schedule), lab.epochs, lab.passes)
+    return SearchResult(tuple(schedule), lab.epochs, lab.passes)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix.agents.contest.controls import CONTROLS, Found, found, trainings_within
-from automix.agents.contest.controls.lab import Lab
+from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ SETTINGS = CrossEntropy()
 
 
 @CONTROLS.register("cem", least=lambda choices: SETTINGS.group)
-def cem(lab: Lab, epochs: int) -> Found:
+def cem(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Draw schedules, move each segment's probabilities towards the best; take the most probable.
 
     Every segment of a schedule has its own distribution over the menu, uniform at first. A round
@@ -72,7 +72,7 @@ def moved(odds: np.ndarray, drawn: np.ndarray, scores: np.ndarray) -> np.ndarray
     return odds + SETTINGS.smoothing * (share - odds)
 
 
-def _scores(lab: Lab, drawn: np.ndarray) -> np.ndarray:
+def _scores(lab: SearchEvaluator, drawn: np.ndarray) -> np.ndarray:
     """Play schedules (n, segments), a group on each new task; return (n,) relative scores."""
     starts = lab.draw(len(drawn) // SETTINGS.group)
     schedules = [[lab.menu[i] for i in row] for row in drawn]

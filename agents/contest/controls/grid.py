@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.agents.contest.controls import CONTROLS, Found, found, trainings_within
-from automix.agents.contest.controls.lab import Lab
+from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 
 @CONTROLS.register("grid", least=lambda choices: choices)
-def grid(lab: Lab, epochs: int) -> Found:
+def grid(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Play every choice of the menu throughout, on the same tasks, and take the best mean.
 
     What is left of the epochs is less than one task with all choices, and is not spent.

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automix.agents.contest.controls import CONTROLS, Found, found, trainings_within
-from automix.agents.contest.controls.lab import Lab, Start
-from automix.agents.contest.controls.strain import Strain
+from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls.evaluator import SearchEvaluator, Start
+from automix.agents.contest.controls.pbt_member import PBTMember
 from automix.agents.parallel.machine import usable_cores
 from automix.agents.parallel.ray_session import ray_session
 from automix.agents.parallel.ray_tuning import in_order, quiet_tune, seeded
@@ -30,7 +30,7 @@ METRIC = "val_accuracy"
 
 
 @CONTROLS.register("pbt", least=lambda choices: TRIALS)
-def pbt(lab: Lab, epochs: int) -> Found:
+def pbt(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Train a population whose weak copy the strong and change action; replay the best's history.
 
     A trial trains one classifier on each of several tasks, the same for all trials, all under the
@@ -48,7 +48,7 @@ def pbt(lab: Lab, epochs: int) -> Found:
     return found(lab, [MixAction.parse(action) for action in played])
 
 
-def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
+def _best_history(lab: SearchEvaluator, starts: Sequence[Start], trials: int) -> list[str]:
     """Return what the winner of one population has played, epoch by epoch."""
     actors = min(len(lab.workers), usable_cores())
     gpus = 1 if lab.shares.device.startswith("cuda") else 0
@@ -71,7 +71,11 @@ def _best_history(lab: Lab, starts: Sequence[Start], trials: int) -> list[str]:
 
 
 def _population(
-    lab: Lab, starts: Sequence[Start], trials: int, needs: Mapping[str, float], folder: str
+    lab: SearchEvaluator,
+    starts: Sequence[Start],
+    trials: int,
+    needs: Mapping[str, float],
+    folder: str,
 ) -> Any:
     """Let Ray Tune train a population; return its results."""
     from ray import tune
@@ -122,7 +126,7 @@ def _scheduler(choices: Sequence[int], seed: int) -> Any:
     )
 
 
-def _trainable(lab: Lab, starts: Sequence[Start], interval: int) -> type:
+def _trainable(lab: SearchEvaluator, starts: Sequence[Start], interval: int) -> type:
     """Return the class of a trial; Ray sends it to its processes by value."""
     from ray import tune
 
@@ -136,7 +140,7 @@ def _trainable(lab: Lab, starts: Sequence[Start], interval: int) -> type:
 
             keep_memory()
             torch.set_num_threads(1)
-            self._strain = Strain(worlds, starts)
+            self._strain = PBTMember(worlds, starts)
 
         def reset_config(self, new_config: Mapping[str, Any]) -> bool:
             self._strain.begin()
@@ -161,7 +165,7 @@ def _trainable(lab: Lab, starts: Sequence[Start], interval: int) -> type:
     return Trial
 
 
-def _counter(lab: Lab) -> Any:
+def _counter(lab: SearchEvaluator) -> Any:
     """Return a callback that counts what trials spend."""
     from ray import tune
 

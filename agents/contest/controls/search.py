@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.contest.controls import CONTROLS, Found, trainings_within
-from automix.agents.contest.controls.lab import Lab, Shares, WorldMaker
+from automix.agents.contest.controls import CONTROLS, SearchResult, trainings_within
+from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, WorldMaker
 from automix.agents.parallel.workers import Worker
-from automix.agents.runs.journal import Journal
 from automix.agents.runs.progress import progress
+from automix.agents.runs.result_cache import ResultCache
 from automix.core.seeding import derived_seed
 from automix.envs.codec import ActionCodec
 from automix.envs.game import ImageWorld
@@ -29,8 +29,8 @@ def search(
     workers: Sequence[Worker],
     device: str,
     epochs: int,
-    journal: Journal | None = None,
-) -> dict[str, Found]:
+    journal: ResultCache | None = None,
+) -> dict[str, SearchResult]:
     """Return what each named control finds.
 
     Args:
@@ -44,14 +44,14 @@ def search(
     Raises:
         ConfigError: If a name is unknown, or the epochs are too few for one of them.
     """
-    journal = journal or Journal()
+    journal = journal or ResultCache()
     worlds = WorldMaker(ImageWorld, (settings.task, settings.trainer, device))
     menu = ActionCodec(settings.env.actions).choices
     shares = Shares(_together(settings, device), device, settings.ray)
     seeds = {name: derived_seed(settings.seed, "control", name) for name in names}
     for name in names:
         # Before the first of them spends minutes.
-        trainings_within(name, Lab(worlds, menu, seeds[name], workers), epochs)
+        trainings_within(name, SearchEvaluator(worlds, menu, seeds[name], workers), epochs)
     results = {}
     for name in names:
         known = journal.known(f"found/{name}")
@@ -61,7 +61,7 @@ def search(
         with progress(f"searching, {name}", epochs) as tick:
             reward = settings.env.reward.name
             own = (journal, f"searching/{name}")
-            lab = Lab(worlds, menu, seeds[name], workers, shares, reward, tick, own)
+            lab = SearchEvaluator(worlds, menu, seeds[name], workers, shares, reward, tick, own)
             results[name] = CONTROLS[name](lab, epochs)
         journal.note(f"found/{name}", _written(results[name]))
         # What minutes were spent on is on record, whatever comes after.
@@ -69,13 +69,15 @@ def search(
     return results
 
 
-def _written(found: Found) -> dict[str, Any]:
+def _written(found: SearchResult) -> dict[str, Any]:
     # Part by part: in an action's text the ratio is rounded.
     return vars(found) | {"schedule": [vars(action) for action in found.schedule]}
 
 
-def _read(found: dict[str, Any]) -> Found:
-    return Found(**found | {"schedule": tuple(MixAction(**parts) for parts in found["schedule"])})
+def _read(found: dict[str, Any]) -> SearchResult:
+    return SearchResult(
+        **found | {"schedule": tuple(MixAction(**parts) for parts in found["schedule"])}
+    )
 
 
 def _together(settings: RunSettings, device: str) -> int:

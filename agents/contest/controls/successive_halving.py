@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.agents.contest.controls import CONTROLS, Found, found, trainings_within
-from automix.agents.contest.controls.lab import Lab
+from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 
 def rounds(choices: int) -> int:
@@ -14,7 +14,7 @@ def rounds(choices: int) -> int:
 
 
 @CONTROLS.register("successive_halving", least=lambda choices: choices * rounds(choices))
-def successive_halving(lab: Lab, epochs: int) -> Found:
+def successive_halving(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Play fixed choices in rounds of equal cost, and keep the better half after each.
 
     All that are left meet the same new tasks, so that each round has more tasks for fewer choices.

@@ -1,8 +1,8 @@
 """Contestants that bring a training of their own, one file each: they do not choose by the epoch.
 
-Most contestants answer an observation with a mix action, and ``Game`` trains for all of them at
-once. One that decides at another pace (RL-Mix: at every batch) trains its classifier itself and
-hands over what any training leaves: the classifier, its history and what was played.
+Most contestants answer an observation with a mix action, and ``EpisodeGroup`` trains for all of
+them at once. One that decides at another pace (RL-Mix: at every batch) trains its classifier itself
+and hands over what any training leaves: the classifier, its history and what was played.
 """
 
 from __future__ import annotations

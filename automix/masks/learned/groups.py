@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from automix.masks.method_steps import Step
 from automix.masks.pairing import derange
 from automix.masks.shapes import as_tensor
-from automix.masks.steps import Step
 
 SLACK = 0.1
 """How far a mask's area may be from its weight at no cost."""

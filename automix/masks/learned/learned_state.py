@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng
 from automix.masks.learned.mix_block import MixBlock
-from automix.masks.steps import Setup
+from automix.masks.method_steps import Setup
 from automix.nets.feature_maps import as_map, halves
 from automix.nets.stages import has_stages, stages
 
@@ -115,7 +115,7 @@ class LearnedState:
         }
 
     @torch.no_grad()
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state`` returned."""
         for name, own in self._followers.items():
             own.copy_(state["net"][name])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from automix.masks.learned.groups import grouped, regrouped
 from automix.masks.learned.learned_state import LearnedState
-from automix.masks.steps import Step, StepLoss, soft_losses
+from automix.masks.method_steps import Step, StepLoss, soft_losses
 
 
 def pair_step(

@@ -85,14 +85,14 @@ def spoken_for(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor]
 
     with torch.enable_grad(), _observed(layout.attentions[-layout.alike :], see):
         logits = _eager(net)(images)
-        slopes = torch.autograd.grad((logits.float() * targets).sum(), seen)
+        gradients = torch.autograd.grad((logits.float() * targets).sum(), seen)
     size = _size(images)
     with torch.no_grad(), _exactly(images):
         maps = [
             layout.looked_at(
                 block, _positive(found.float(), slope.float()), "class", size, even=False
             )
-            for block, (found, slope) in enumerate(zip(seen, slopes, strict=True), -layout.alike)
+            for block, (found, slope) in enumerate(zip(seen, gradients, strict=True), -layout.alike)
         ]
         return (_shares(torch.stack(maps).sum(0)),)
 
@@ -205,8 +205,8 @@ def _of_heads(attention: Tensor) -> Tensor:
     return attention.detach().float().mean(1)
 
 
-def _positive(attention: Tensor, slopes: Tensor) -> Tensor:
-    return (attention * slopes).clamp_min(0).mean(1) * slopes.clamp_min(0).mean(1)
+def _positive(attention: Tensor, gradients: Tensor) -> Tensor:
+    return (attention * gradients).clamp_min(0).mean(1) * gradients.clamp_min(0).mean(1)
 
 
 def _shares(maps: Tensor) -> Tensor:

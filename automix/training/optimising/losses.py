@@ -38,11 +38,11 @@ def losses_and_slopes(
     given = logits.detach()
     if margin.weight:
         losses = training_losses(given.requires_grad_(), targets, margin)
-        (slopes,) = torch.autograd.grad(losses, given, torch.full_like(losses, weight))
-        return losses.detach(), slopes
+        (gradients,) = torch.autograd.grad(losses, given, torch.full_like(losses, weight))
+        return losses.detach(), gradients
     logs = given.log_softmax(1)
-    slopes = torch.ops.aten._log_softmax_backward_data(targets * -weight, logs, 1, logs.dtype)
-    return -(logs * targets).sum(1), slopes
+    gradients = torch.ops.aten._log_softmax_backward_data(targets * -weight, logs, 1, logs.dtype)
+    return -(logs * targets).sum(1), gradients
 
 
 def excess(logits: Tensor, margin: float) -> Tensor:

@@ -19,7 +19,7 @@ from automix.agents.parallel.workers import InlineWorker
 from automix.core.errors import ConfigError, DataError
 from automix.data.tasks import TaskSpec
 from automix.envs import ActionCodec, ActionSettings, EnvSettings
-from automix.envs.game import Table
+from automix.envs.game import StackedGroups
 from automix.mixing.actions import MixAction
 from automix.policy.policy import MixPolicy, PolicyForm
 from automix.training.trainer import TrainerSettings
@@ -190,13 +190,13 @@ def test_trials_come_kind_by_kind_and_seed_by_seed():
 def test_every_held_out_task_has_weights_batches_and_draws_of_its_own(monkeypatch):
     """Seeds are shared by the contestants of a task, and by nobody else."""
     seeds = []
-    reset = Table.reset
+    reset = StackedGroups.reset
 
-    def watched(table: Table, specs: list[TaskSpec], own: list[int]) -> np.ndarray:
+    def watched(table: StackedGroups, specs: list[TaskSpec], own: list[int]) -> np.ndarray:
         seeds.extend(own)
         return reset(table, specs, own)
 
-    monkeypatch.setattr(Table, "reset", watched)
+    monkeypatch.setattr(StackedGroups, "reset", watched)
     settings = tiny_run.settings("compare.contestants=[none,random]")
     for _ in range(2):
         compare(settings, [InlineWorker()], "cpu", None)

@@ -12,10 +12,10 @@ from numpy.testing import assert_allclose
 
 import automix.agents.contest.controls
 from automix.agents.config.settings import HELD_OUT
-from automix.agents.contest.controls import CONTROLS, Found, cem, trainings_within
-from automix.agents.contest.controls.lab import Lab, Shares, Start, WorldMaker
+from automix.agents.contest.controls import CONTROLS, SearchResult, cem, trainings_within
+from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, Start, WorldMaker
+from automix.agents.contest.controls.pbt_member import PBTMember
 from automix.agents.contest.controls.search import search
-from automix.agents.contest.controls.strain import Strain
 from automix.agents.contest.controls.ucb import Effects
 from automix.agents.parallel.workers import InlineWorker
 from automix.core.errors import ConfigError
@@ -38,11 +38,13 @@ QUICK = (*FIXED, "cem")
 every_quick = pytest.mark.parametrize("name", QUICK)
 
 
-def lab(seed: int = 0, worlds: WorldMaker = NOISY, workers: Any = None, **shares: Any) -> Lab:
-    return Lab(worlds, MENU, seed, workers or [InlineWorker()], Shares(**shares))
+def lab(
+    seed: int = 0, worlds: WorldMaker = NOISY, workers: Any = None, **shares: Any
+) -> SearchEvaluator:
+    return SearchEvaluator(worlds, MENU, seed, workers or [InlineWorker()], Shares(**shares))
 
 
-def run(name: str, trainings: int, **of_lab: Any) -> Found:
+def run(name: str, trainings: int, **of_lab: Any) -> SearchResult:
     return CONTROLS[name](lab(**of_lab), trainings * BUDGET)
 
 
@@ -88,7 +90,9 @@ def test_tasks_are_those_of_the_agents_environment():
 
 def test_a_lab_counts_epochs_and_passes_and_tells():
     told: list[int] = []
-    here = Lab(NOISY, MENU, 0, [InlineWorker()], Shares(together=4), on_epochs=told.append)
+    here = SearchEvaluator(
+        NOISY, MENU, 0, [InlineWorker()], Shares(together=4), on_epochs=told.append
+    )
     here.play(here.draw(3), [[NONE], [CUTMIX]])
     assert here.epochs == sum(told) == 3 * 2 * BUDGET
     assert here.passes == 3 * 2 * BUDGET * 5
@@ -147,14 +151,14 @@ def test_cross_entropy_passes_the_best_constant_and_comes_near_the_best_open_loo
 def test_halving_and_the_bandit_play_the_better_half_more_often(monkeypatch):
     for name in ("successive_halving", "ucb"):
         plays: dict[str, int] = {}
-        play = Lab.play
+        play = SearchEvaluator.play
 
         def watched(self, starts, schedules, play=play, plays=plays):
             for (action,) in schedules:
                 plays[str(action)] = plays.get(str(action), 0) + len(starts)
             return play(self, starts, schedules)
 
-        monkeypatch.setattr(Lab, "play", watched)
+        monkeypatch.setattr(SearchEvaluator, "play", watched)
         run(name, 210)
         monkeypatch.undo()
         ranked = sorted(MENU, key=WORLD.value)
@@ -163,7 +167,7 @@ def test_halving_and_the_bandit_play_the_better_half_more_often(monkeypatch):
 
 def test_one_choice_needs_no_search():
     for name in QUICK:
-        only = Lab(NOISY, [NONE], 0, [InlineWorker()])
+        only = SearchEvaluator(NOISY, [NONE], 0, [InlineWorker()])
         assert set(CONTROLS[name](only, 64 * BUDGET).schedule) == {NONE}
 
 
@@ -260,13 +264,13 @@ def test_probabilities_move_towards_the_best_schedules():
 
 def test_search_gives_each_control_the_same_allowance_and_its_own_seed(monkeypatch):
     seeds = []
-    drawn = Lab.draw
+    drawn = SearchEvaluator.draw
 
     def watched(self, count):
         seeds.append(self.seed)
         return drawn(self, count)
 
-    monkeypatch.setattr(Lab, "draw", watched)
+    monkeypatch.setattr(SearchEvaluator, "draw", watched)
     settings = tiny_run.settings("env.actions.ratios=[0.5]")
     menu = ActionCodec(settings.env.actions).choices
     results = search(["grid", "successive_halving"], settings, [InlineWorker()], "cpu", 2 * 8)
@@ -283,7 +287,7 @@ def test_search_refuses_before_it_spends_anything(monkeypatch):
     def never(*arguments):
         raise AssertionError("played")
 
-    monkeypatch.setattr(Lab, "play_each", never)
+    monkeypatch.setattr(SearchEvaluator, "play_each", never)
     settings = tiny_run.settings()
     with pytest.raises(ConfigError, match="'ucb' may spend 30 classifier epochs, wanted 40"):
         search(["grid", "ucb"], settings, [InlineWorker()], "cpu", 30)
@@ -301,23 +305,23 @@ def test_a_snapshot_goes_on_from_its_files_as_from_memory(tmp_path):
     population = world.start(specs)
     population.reset([1, 2])
     population.run_epoch([guided, NONE])
-    save_snapshot(tmp_path / "s", population.snapshot())
+    save_snapshot(tmp_path / "s", population.state_dict())
     expected = population.run_epoch([guided, CUTMIX])
     other = world.start(specs)
-    other.restore(load_snapshot(tmp_path / "s"))
+    other.load_state_dict(load_snapshot(tmp_path / "s"))
     assert other.run_epoch([guided, CUTMIX]) == expected
 
 
 def test_a_strain_takes_over_weights_and_history(tmp_path):
     starts = lab(worlds=images()).draw(3)
-    strong, weak = Strain(images(), starts), Strain(images(), starts)
+    strong, weak = PBTMember(images(), starts), PBTMember(images(), starts)
     strong.train(NONE, 1)
     weak.train(CUTMIX, 1)
     strong.save(tmp_path)
     weak.resume(tmp_path)
     assert weak.train(CUTMIX, 1) == strong.train(CUTMIX, 1)
     assert weak.played == strong.played == ["none", "cutmix@0.5"]
-    fresh = Strain(images(), starts)
+    fresh = PBTMember(images(), starts)
     accuracy, passes = fresh.train(NONE, 2)
     weak.begin()
     assert weak.train(NONE, 2) == (accuracy, passes)

@@ -311,7 +311,7 @@ def test_the_test_split_is_read_once_a_trial_after_the_last_epoch(tmp_path, monk
     real = automix.agents.contest.compare.test_scores
 
     def watched(population: Any) -> Any:
-        finished.append(population.snapshot()["members"][0]["epoch"])
+        finished.append(population.state_dict()["members"][0]["epoch"])
         return real(population)
 
     monkeypatch.setattr(automix.agents.contest.compare, "test_scores", watched)

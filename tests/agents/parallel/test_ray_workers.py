@@ -352,7 +352,7 @@ def test_actors_give_what_this_process_gives_even_when_one_is_killed(actors):
             os.kill(workers[0].result(), signal.SIGKILL)
         found += played_on(env, 2)
         other = GroupVecEnv(make_block, 3, workers, 5)
-        other.continue_from(state)
+        other.load_state_dict(state)
         return found + played_on(other, 2)
 
     wanted = played([InlineWorker()], kill=False)

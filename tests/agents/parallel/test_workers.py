@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from automix.agents.parallel.lasting import LastingWorker
+from automix.agents.parallel.replaying import ReplayingWorker
 from automix.agents.parallel.workers import (
     InlineWorker,
     ProcessWorker,
@@ -252,7 +252,7 @@ def test_when_one_fails_all_that_are_at_work_are_closed_at_once():
 def test_a_lasting_worker_has_all_of_its_state_after_any_death():
     for call in range(5):
         deaths = Deaths([call])
-        worker = LastingWorker(FragileWorker(0, deaths))
+        worker = ReplayingWorker(FragileWorker(0, deaths))
         sums = []
         for by in (1, 2, 4, 8, 16):
             worker.submit(count_up, by)
@@ -261,7 +261,7 @@ def test_a_lasting_worker_has_all_of_its_state_after_any_death():
 
 
 def test_a_lasting_worker_dies_while_it_comes_back_and_comes_back():
-    worker = LastingWorker(FragileWorker(0, Deaths([2, 4, 7])))
+    worker = ReplayingWorker(FragileWorker(0, Deaths([2, 4, 7])))
     for by in (1, 2, 4):
         worker.submit(count_up, by)
         found = worker.result()
@@ -270,7 +270,7 @@ def test_a_lasting_worker_dies_while_it_comes_back_and_comes_back():
 
 def test_what_only_reads_is_not_done_again():
     deaths = Deaths([3])
-    worker = LastingWorker(FragileWorker(0, deaths))
+    worker = ReplayingWorker(FragileWorker(0, deaths))
     worker.submit(count_up, 1)
     worker.result()
     for _ in range(2):
@@ -282,7 +282,7 @@ def test_what_only_reads_is_not_done_again():
 
 
 def test_a_lasting_worker_forgets_what_a_beginning_replaces():
-    worker = LastingWorker(FragileWorker(0, Deaths([1])))
+    worker = ReplayingWorker(FragileWorker(0, Deaths([1])))
     worker.submit(count_up, 1)
     worker.result()
     worker.begin((count_up, (10,)))

@@ -10,7 +10,7 @@ import pytest
 
 from automix.agents.config.settings import RunSettings
 from automix.agents.sweep.importance import importance_of
-from automix.agents.sweep.plan import Trial
+from automix.agents.sweep.plan import SweepTrial
 from automix.agents.sweep.results import (
     Row,
     Setting,
@@ -28,7 +28,7 @@ def row(values: dict[str, str], val: float | None, test: float = 0.5, error: str
     figures = None if val is None else figures_of(result(val, test))
     name = "-".join(values.values())
     state = "failed" if val is None else "finished"
-    return Row(Trial(name, values, (), RunSettings()), state, figures, 60.0, 0, error, "")
+    return Row(SweepTrial(name, values, (), RunSettings()), state, figures, 60.0, 0, error, "")
 
 
 def test_the_figures_are_those_of_the_agent():

@@ -12,7 +12,7 @@ import automix.agents.sweep.replay
 from automix.agents.jobs.run import run_train
 from automix.agents.learning.recorder import METRICS
 from automix.agents.sweep import resume_sweep, run_sweep
-from automix.agents.sweep.lineage import Schedule, Stretch, write_schedule
+from automix.agents.sweep.lineage import Schedule, SearchSegment, write_schedule
 from automix.agents.sweep.replay import replay_plan_of
 from automix.core.errors import ConfigError
 from tests.agents import tiny_run
@@ -28,7 +28,7 @@ SLOW, FAST = {"agent.learning_rate": "0.001"}, {"agent.learning_rate": "0.1"}
 @pytest.fixture
 def schedule(tmp_path) -> Path:
     file = tmp_path / "schedule.jsonl"
-    write_schedule(file, Schedule(SMALL, 2, [Stretch(0, SLOW), Stretch(1, FAST)]))
+    write_schedule(file, Schedule(SMALL, 2, [SearchSegment(0, SLOW), SearchSegment(1, FAST)]))
     return file
 
 
@@ -38,7 +38,7 @@ def words(file: Path, *more: str) -> list[str]:
 
 def test_a_schedule_of_one_stretch_is_a_plain_run(tmp_path):
     file = tmp_path / "schedule.jsonl"
-    write_schedule(file, Schedule(SMALL, 2, [Stretch(0, FAST)]))
+    write_schedule(file, Schedule(SMALL, 2, [SearchSegment(0, FAST)]))
     result = run_sweep(words(file), tmp_path / "s")
     alone = tiny_run.settings("compare.contestants=[agent,none]", "agent.learning_rate=0.1")
     plain = run_train(alone, tmp_path / "alone")
@@ -102,6 +102,6 @@ def test_words_that_do_not_fit_the_schedule_are_refused(schedule, word, told):
 @pytest.mark.parametrize("key", ["agent.net_arch", "task.root", "name", "agent.groups"])
 def test_a_schedule_varies_nothing_but_how_the_agent_learns(tmp_path, key):
     file = tmp_path / "schedule.jsonl"
-    write_schedule(file, Schedule(SMALL, 2, [Stretch(0, {key: "8"})]))
+    write_schedule(file, Schedule(SMALL, 2, [SearchSegment(0, {key: "8"})]))
     with pytest.raises(ConfigError):
         replay_plan_of(words(file))

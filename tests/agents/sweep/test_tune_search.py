@@ -141,8 +141,8 @@ def test_a_population_leaves_a_schedule(tmp_path):
     best = result["best"]
     assert best["command"].startswith("python run.py sweep sweep.search=replay sweep.replay=")
     if best["trial"] == first:
-        assert [one.update for one in schedule.stretches] == [0, 4]
-        assert [one.trial for one in schedule.stretches] == [last, first]
+        assert [one.update for one in schedule.segments] == [0, 4]
+        assert [one.trial for one in schedule.segments] == [last, first]
 
 
 @pytest.mark.parametrize("words", [ASHA, PBT], ids=["asha", "pbt"])

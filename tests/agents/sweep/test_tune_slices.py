@@ -14,9 +14,9 @@ from automix.agents.learning.training import Stopped
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.lineage import (
     Schedule,
-    Stretch,
+    SearchSegment,
     read_schedule,
-    stretches_of,
+    segments_of,
     write_schedule,
 )
 from automix.agents.sweep.replay import learn_along
@@ -143,9 +143,9 @@ def test_the_lineage_of_a_winner_goes_through_all_copies(population):
         {"trial": names[1], "begin": 2, "values": FAST},
         {"trial": names[0], "begin": 4, "values": {"agent.learning_rate": "0.01"}},
     ]
-    assert stretches_of(chain) == [
-        Stretch(0, FAST, names[1]),
-        Stretch(4, {"agent.learning_rate": "0.01"}, names[0]),
+    assert segments_of(chain) == [
+        SearchSegment(0, FAST, names[1]),
+        SearchSegment(4, {"agent.learning_rate": "0.01"}, names[0]),
     ]
 
 
@@ -153,7 +153,7 @@ def test_a_replay_is_the_winner_bit_by_bit(population, tmp_path):
     plan, sweep, names, _ = population
     winner = folder_of(SweepDirectory(sweep).trial(names[0]), UPDATES)
     file = tmp_path / "schedule.jsonl"
-    write_schedule(file, Schedule(plan.space.fixed, UPDATES, stretches_of(chain_of(winner))))
+    write_schedule(file, Schedule(plan.space.fixed, UPDATES, segments_of(chain_of(winner))))
     schedule = read_schedule(file)
     again = learn_along(tmp_path / "again", schedule, plan.settings_with, trainings)
     assert (again.folder / METRICS).read_bytes() == (winner / METRICS).read_bytes()
@@ -163,7 +163,7 @@ def test_a_replay_is_the_winner_bit_by_bit(population, tmp_path):
 def test_a_schedule_changes_what_is_learned(population, tmp_path):
     plan, sweep, names, _ = population
     winner = folder_of(SweepDirectory(sweep).trial(names[0]), UPDATES)
-    schedule = Schedule(plan.space.fixed, UPDATES, [Stretch(0, FAST)])
+    schedule = Schedule(plan.space.fixed, UPDATES, [SearchSegment(0, FAST)])
     other = learn_along(tmp_path / "again", schedule, plan.settings_with, trainings)
     assert (other.folder / METRICS).read_bytes() != (winner / METRICS).read_bytes()
 

@@ -497,7 +497,7 @@ def test_a_fresh_env_goes_on_from_a_state(steps):
     state = from_bytes(to_bytes(env.state()))
     wanted = played_on(env, 3)
     other = uneven(inline(3))
-    other.continue_from(state)
+    other.load_state_dict(state)
     assert other.reset_infos == [{}] * 8
     for one, two in zip(played_on(other, 3), wanted, strict=True):
         assert_array_equal(one, two)
@@ -511,7 +511,7 @@ def test_a_death_after_going_on_from_a_state_changes_nothing():
 
     def play(workers):
         other = surrogate(workers)
-        other.continue_from(state)
+        other.load_state_dict(state)
         return played_on(other, 3)
 
     for call in range(calls_of(play)):
@@ -532,7 +532,7 @@ def test_a_state_before_the_first_reset_is_the_beginning():
     env = surrogate()
     state = from_bytes(to_bytes(env.state()))
     other = surrogate()
-    other.continue_from(state)
+    other.load_state_dict(state)
     for one, two in zip(trajectory(other, 4), trajectory(env, 4), strict=True):
         assert_array_equal(one, two)
 
@@ -541,4 +541,4 @@ def test_a_state_of_other_blocks_is_refused():
     env = surrogate(groups=2)
     env.reset()
     with pytest.raises(DataError, match="holds 2 blocks, wanted 3"):
-        surrogate(groups=3).continue_from(env.state())
+        surrogate(groups=3).load_state_dict(env.state())

@@ -11,7 +11,7 @@ import torch
 from automix.data import memory
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
-from automix.training import feeding
+from automix.training.batches import loader as feeding
 from automix.training.population import Population
 from automix.training.trainer import Trainer
 from tests import tiny
@@ -54,7 +54,7 @@ def test_training_from_disk_equals_training_in_memory_bit_for_bit(pets, piece, m
     assert held._data[0].train.resident is not None
     assert read._data[0].train.resident is None
     assert held_records == read_records
-    for weights, others in zip(*(p.snapshot()["members"] for p in (held, read)), strict=True):
+    for weights, others in zip(*(p.state_dict()["members"] for p in (held, read)), strict=True):
         for name, value in weights["classifier"].items():
             assert torch.equal(value, others["classifier"][name]), name
 

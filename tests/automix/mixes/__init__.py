@@ -8,7 +8,7 @@ from torch import Tensor
 
 from automix.core.seeding import generator
 from automix.masks.shapes import as_mask
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def drawn(method: str, share, size, *, guided=False, ratio=None, seed=0, maps=No
     if guided:
         own, partner = maps or [random_maps(len(share), size, seed + i) for i in (1, 2)]
     ratio = float(share.mean()) if ratio is None else ratio
-    draw = Draw(share, size, ratio, generator(seed, "mask"), own, partner)
+    draw = MixInputs(share, size, ratio, generator(seed, "mask"), own, partner)
     return as_mask(MIXES[method](draw, **settings))
 
 

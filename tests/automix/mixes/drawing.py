@@ -8,7 +8,7 @@ from torch import Tensor
 
 from automix.core.seeding import generator
 from automix.masks.recipes import Recipe, as_recipe
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import Mixed, MixSettings, mix_batch
 
@@ -18,7 +18,7 @@ SIZES = [(32, 32), (24, 40), (7, 5), (4, 4), (1, 9)]
 def recipe_of(method: str, share, size, *, own: Tensor | None = None, seed=0, **settings) -> Recipe:
     """Return what a method makes of wanted shares (u,)."""
     share = np.asarray(share, np.float32)
-    draw = Draw(share, size, float(share.mean()), generator(seed, "mask"), own, own)
+    draw = MixInputs(share, size, float(share.mean()), generator(seed, "mask"), own, own)
     return as_recipe(MIXES[method](draw, **settings))
 
 

@@ -12,8 +12,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from automix.core.seeding import generator
+from automix.masks.method_steps import Step, StepLoss
 from automix.masks.pairing import pair_batches
-from automix.masks.steps import Step, StepLoss
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
 from automix.training.population import Population
@@ -78,7 +78,7 @@ def check_training(method: str, model: str) -> None:
     assert 0.3 < first[0].partner_share < 0.7
     for passes in ("forward_passes", "backward_passes"):
         assert getattr(first[0], passes) == getattr(first[1], passes)
-    kept = trainings.snapshot()
+    kept = trainings.state_dict()
     after = played(trainings, f"{method}@0.5", "cutmix@0.5")
-    trainings.restore(kept)
+    trainings.load_state_dict(kept)
     assert played(trainings, f"{method}@0.5", "cutmix@0.5") == after

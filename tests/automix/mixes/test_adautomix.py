@@ -18,10 +18,10 @@ from tests.automix.masks.learned.learning import (
     classifier,
     cross_entropy,
     fresh,
+    gradients,
     lesson,
     maps_of,
     read,
-    slopes,
     slopes_by_hand,
     step_of,
     taught,
@@ -129,7 +129,7 @@ def test_every_other_step_of_the_block_is_an_adversarys(learned):
         return (losses + 2.0 * areas.clamp(min=0).sum(0) / 2).mean()
 
     wanted = slopes_by_hand(state, loss)
-    got = slopes(state, lambda: adautomix(classifier(), step, area=2.0))
+    got = gradients(state, lambda: adautomix(classifier(), step, area=2.0))
     for name, value in got.items():
         assert_close(value, wanted[name], atol=1e-5, rtol=1e-3)
         assert float(value.abs().max()) > 1e-3

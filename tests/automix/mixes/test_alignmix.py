@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
-from automix.masks.steps import soft_losses
+from automix.masks.method_steps import soft_losses
 from automix.mixes import alignmix
 from automix.mixes.alignmix import distances, log_plan
 from automix.mixing.batch import MixSettings
@@ -160,7 +160,7 @@ def test_losses_and_slopes_are_those_of_a_slow_twin(monkeypatch):
     for of_partner in (True, False):
         twin = slow_losses(net, step_of(images(), SHARES), of_partner)
         twin.sum().backward()
-        slopes = [weight.grad.clone() for weight in net.parameters()]
+        gradients = [weight.grad.clone() for weight in net.parameters()]
         net.zero_grad()
         for seed in SEEDS:
             told = made("alignmix", net, step_of(images(), SHARES, seed), aligned=1.0)
@@ -168,7 +168,7 @@ def test_losses_and_slopes_are_those_of_a_slow_twin(monkeypatch):
                 continue
             seen.append(of_partner)
             told.losses.sum().backward()
-            for weight, wanted in zip(net.parameters(), slopes, strict=True):
+            for weight, wanted in zip(net.parameters(), gradients, strict=True):
                 assert_close(weight.grad, wanted, rtol=1e-2, atol=1e-3)
             net.zero_grad()
     assert len(seen) == len(SEEDS)

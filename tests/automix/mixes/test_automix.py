@@ -16,7 +16,7 @@ from automix.masks.learned.groups import regrouped
 from automix.mixes import MIXES
 from automix.mixes.automix import automix
 from automix.mixing.actions import MixAction
-from automix.mixing.stepping import loss_of
+from automix.mixing.loss import loss_of
 from tests.automix.masks.learned.learning import (
     METHODS,
     Onlooker,
@@ -24,10 +24,10 @@ from tests.automix.masks.learned.learning import (
     classifier,
     cross_entropy,
     fresh,
+    gradients,
     lesson,
     maps_of,
     read,
-    slopes,
     slopes_by_hand,
     step_of,
     taught,
@@ -148,7 +148,7 @@ def test_the_block_learns_by_what_the_slow_copy_makes_of_other_mixtures():
         return cross_entropy(frozen(mixed), targets).mean() + 3.0 * areas.mean()
 
     wanted = slopes_by_hand(state, loss)
-    got = slopes(state, lambda: automix(classifier(), step, area=3.0))
+    got = gradients(state, lambda: automix(classifier(), step, area=3.0))
     for name, value in got.items():
         assert_close(value, wanted[name], atol=1e-5, rtol=1e-3)
         assert float(value.abs().max()) > 1e-3

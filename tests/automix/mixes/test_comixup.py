@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.masks.pairing import Pairs
-from automix.mixes import Draw
+from automix.mixes import MixInputs
 from automix.mixes.comixup import Puzzle, comixup, parted, solve
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
@@ -52,7 +52,7 @@ def draw_of(n, size=(16, 16), batch_size=None, guided=True, share=None):
     pairs = Pairs(np.roll(np.arange(n), 1), batch_size or n, neighbours=True)
     share = numbers(8, n).numpy() if share is None else np.full(n, share, np.float32)
     own = maps if guided else None
-    return Draw(share, size, 0.5, generator(0, "draw"), own, own, images_of(n, size), pairs)
+    return MixInputs(share, size, 0.5, generator(0, "draw"), own, own, images_of(n, size), pairs)
 
 
 def test_the_objective_is_that_of_the_slow_twin():

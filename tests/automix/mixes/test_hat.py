@@ -16,7 +16,7 @@ from automix.core.seeding import borrowed_global_rng, generator
 from automix.mixes.hat import climbed, divergence, high_frequencies
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
-from automix.mixing.stepping import loss_of
+from automix.mixing.loss import loss_of
 from automix.nets.create import create_classifier
 from automix.training.population import Population
 from tests import tiny
@@ -88,24 +88,24 @@ def twin(net, images, labels, passes=3, stride=0.05, limit=0.08, consistency=0.5
 @pytest.mark.parametrize("passes", [2, 3, 5])
 def test_loss_and_slopes_are_those_of_the_passes_added_up(make, passes):
     net, (images, labels) = make(), batch()
-    losses, slopes, moved = twin(copy.deepcopy(net), images, labels, passes)
+    losses, gradients, moved = twin(copy.deepcopy(net), images, labels, passes)
     assert (moved[-1].abs() > 0.04).any(), "a twin that does not move shows nothing"
     got = told(net, images, labels, *FAST, f"hat.passes={passes}")
     got.losses.mean().backward()
     assert got.passes == (passes, passes - 1)
     assert_close(got.losses.detach(), losses, rtol=1e-4, atol=1e-5)
-    for one, wanted in zip(gradients(net), slopes, strict=True):
+    for one, wanted in zip(gradients(net), gradients, strict=True):
         assert_close(one, wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_the_default_is_three_passes_of_the_papers_strides():
     net, (images, labels) = linear(), batch()
-    losses, slopes, _ = twin(copy.deepcopy(net), images, labels, 3, 1 / 255, 2 / 255, 0.01)
+    losses, gradients, _ = twin(copy.deepcopy(net), images, labels, 3, 1 / 255, 2 / 255, 0.01)
     got = told(net, images, labels)
     got.losses.mean().backward()
     assert got.passes == (3, 2)
     assert_close(got.losses.detach(), losses, rtol=1e-5, atol=1e-6)
-    for one, wanted in zip(gradients(net), slopes, strict=True):
+    for one, wanted in zip(gradients(net), gradients, strict=True):
         assert_close(one, wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -268,10 +268,10 @@ def test_company_does_not_matter_and_its_passes_are_counted(model):
 
 def test_a_snapshot_goes_on_alike():
     trainings, _ = played(2, "hat", "none", model="dropout_cnn_for_tests")
-    kept = trainings.snapshot()
+    kept = trainings.state_dict()
     actions = [MixAction.parse("hat"), MixAction.parse("hat")]
     after = trainings.run_epoch(actions)
-    trainings.restore(kept)
+    trainings.load_state_dict(kept)
     assert trainings.run_epoch(actions) == after
 
 

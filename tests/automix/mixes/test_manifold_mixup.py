@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng
+from automix.masks.method_steps import soft_losses
 from automix.masks.shapes import Constant
-from automix.masks.steps import soft_losses
 from automix.mixing.batch import MixSettings
 from automix.mixing.blending import blend
 from automix.nets.create import create_classifier

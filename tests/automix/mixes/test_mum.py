@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
-from automix.masks.steps import soft_losses
+from automix.masks.method_steps import soft_losses
 from automix.mixes.mum import _nearest, exchanged, shifts, sources
 from automix.mixing.batch import MixSettings
 from automix.nets.create import create_classifier

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.masks.pairing import pair_batches
-from automix.mixes import Draw
+from automix.mixes import MixInputs
 from automix.mixes.pointcutmix import pointcutmix
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
@@ -35,7 +35,7 @@ def drawn(share, clouds, saliency=None, **settings):
     u, points = clouds.shape[:2]
     pairs = pair_batches(u, u, "roll", generator(0))
     share = np.full(u, share, np.float32)
-    draw = Draw(share, (points, 1), 0.5, generator(0, "mask"), images=clouds, pairs=pairs)
+    draw = MixInputs(share, (points, 1), 0.5, generator(0, "mask"), images=clouds, pairs=pairs)
     if saliency is not None:
         draw = replace(draw, own=saliency, partner=saliency.roll(1, 0))
     return pointcutmix(draw, **settings)

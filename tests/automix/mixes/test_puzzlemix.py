@@ -15,7 +15,7 @@ from automix.core.seeding import generator
 from automix.masks.grids import spread, summed
 from automix.masks.shapes import Constant
 from automix.masks.transport import Moved, plan, transported
-from automix.mixes import Draw
+from automix.mixes import MixInputs
 from automix.mixes.puzzlemix import GRIDS, energy_of, filled, puzzlemix, solve, with_pixels
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
@@ -141,7 +141,7 @@ def test_the_wanted_share_is_met_to_half_a_cell(guided, size):
     u = 200
     share = numbers(9, u).numpy()
     own, partner = maps(10, 2, u, *size) if guided else (None, None)
-    recipe = puzzlemix(Draw(share, size, 0.5, generator(0, "draw"), own, partner))
+    recipe = puzzlemix(MixInputs(share, size, 0.5, generator(0, "draw"), own, partner))
     off = np.abs(recipe.mask.area().numpy() - share)
     largest = 1 / min(GRIDS[0], size[0]) / min(GRIDS[0], size[1])
     if min(size) % 4 == 0:
@@ -153,14 +153,14 @@ def test_the_wanted_share_is_met_to_half_a_cell(guided, size):
 def test_equal_maps_still_meet_the_share():
     flat = torch.full((50, 8, 8), 1 / 64)
     share = numbers(11, 50).numpy()
-    recipe = puzzlemix(Draw(share, (8, 8), 0.5, generator(0, "draw"), flat, flat))
+    recipe = puzzlemix(MixInputs(share, (8, 8), 0.5, generator(0, "draw"), flat, flat))
     assert np.abs(recipe.mask.area().numpy() - share).max() <= 1 / 16 + 1e-6
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_no_share_and_all_of_it_are_exact_even_when_drawn(share):
     shares = np.full(40, share, np.float32)
-    recipe = puzzlemix(Draw(shares, (9, 12), 0.4, generator(1, "draw")))
+    recipe = puzzlemix(MixInputs(shares, (9, 12), 0.4, generator(1, "draw")))
     assert bool((recipe.mask.dense(CPU) == share).all())
     for moved in (recipe.own, recipe.partner):
         assert torch.equal(moved.source, torch.arange(moved.source.shape[1]).expand(40, -1))
@@ -259,7 +259,9 @@ def test_each_image_shows_more_of_its_saliency_where_blocks_moved():
     own, partner = maps(19, 2, 60, 16, 16) ** 3
     own, partner = (one / one.sum((1, 2), keepdim=True) for one in (own, partner))
     share = np.full(60, 0.5, np.float32)
-    recipe = puzzlemix(Draw(share, (16, 16), 0.5, generator(0, "draw"), own, partner), t_eps=0.0)
+    recipe = puzzlemix(
+        MixInputs(share, (16, 16), 0.5, generator(0, "draw"), own, partner), t_eps=0.0
+    )
     mask = recipe.mask.dense(CPU)[:, 0]
     for weight, map_, moved in ((1 - mask, own, recipe.own), (mask, partner, recipe.partner)):
         blocks = summed(weight, (4, 4)) / 16
@@ -273,7 +275,7 @@ def test_each_image_shows_more_of_its_saliency_where_blocks_moved():
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_a_ratio_of_0_or_1_mixes_nothing(ratio):
     share = np.full(3, ratio, np.float32)
-    assert isinstance(puzzlemix(Draw(share, (8, 8), ratio, generator(0, "draw"))), Constant)
+    assert isinstance(puzzlemix(MixInputs(share, (8, 8), ratio, generator(0, "draw"))), Constant)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +287,6 @@ def test_a_ratio_of_0_or_1_mixes_nothing(ratio):
     ],
 )
 def test_settings_that_mean_nothing_are_refused(setting, message):
-    draw = Draw(np.full(3, 0.5, np.float32), (8, 8), 0.5, generator(0, "draw"))
+    draw = MixInputs(np.full(3, 0.5, np.float32), (8, 8), 0.5, generator(0, "draw"))
     with pytest.raises(ConfigError, match=message):
         puzzlemix(draw, **setting)

@@ -18,8 +18,8 @@ from tests.automix.masks.learned.learning import (
     begun,
     classifier,
     cross_entropy,
+    gradients,
     maps_of,
-    slopes,
     slopes_by_hand,
     step_of,
 )
@@ -59,7 +59,7 @@ def test_the_block_is_paid_for_clear_masks(contrast):
 
     assert isinstance(state.block, JointBlock)
     wanted = slopes_by_hand(state, loss)
-    got = slopes(state, lambda: samix(classifier(), step, area=2.0, contrast=contrast))
+    got = gradients(state, lambda: samix(classifier(), step, area=2.0, contrast=contrast))
     for name, value in got.items():
         assert_close(value, wanted[name], atol=1e-5, rtol=1e-3)
         assert float(value.abs().max()) > 1e-3

@@ -16,13 +16,13 @@ from torch.testing import assert_close
 import automix.mixes.smmix as module
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
+from automix.masks.method_steps import Step
 from automix.masks.pairing import Pairs
-from automix.masks.steps import Step
 from automix.mixes import MIXES
 from automix.mixes.smmix import best_window
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
-from automix.mixing.stepping import loss_of
+from automix.mixing.loss import loss_of
 from automix.nets.attention import attended
 from automix.nets.create import create_classifier
 from automix.nets.zoo.small_cnn import SmallCNN
@@ -324,7 +324,9 @@ def test_no_gradient_reaches_the_net_by_what_it_says_of_clean_images():
     with_, without = (
         SMMIX(net, step_of(images, 0.5), consistency=weight).losses for weight in (1.0, 0.0)
     )
-    slopes = torch.autograd.grad((with_ - without).sum(), list(net.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(
+        (with_ - without).sum(), list(net.parameters()), allow_unused=True
+    )
     # Of the mixed images' answers alone: at KL(p || q) the slope at q's logits is q - p.
     seen = watched(net)
     told = SMMIX(net, step_of(images, 0.5))
@@ -335,7 +337,7 @@ def test_no_gradient_reaches_the_net_by_what_it_says_of_clean_images():
         wanted = (lam * clean + (1 - lam) * clean.roll(1, 0)).softmax(1)
         slope = answers.softmax(1) - wanted
     by_answers = torch.autograd.grad(answers, list(net.parameters()), slope)
-    for got, one in zip(slopes, by_answers, strict=True):
+    for got, one in zip(gradients, by_answers, strict=True):
         assert_close(torch.zeros_like(one) if got is None else got, one, atol=1e-6, rtol=1e-3)
 
 
@@ -414,9 +416,9 @@ def test_it_trains_and_goes_on_from_a_snapshot(model, action):
     play = [MixAction.parse(action)]
     trainings.reset([3])
     trainings.run_epoch(play)
-    kept = trainings.snapshot()
+    kept = trainings.state_dict()
     (second,) = trainings.run_epoch(play)
-    trainings.restore(kept)
+    trainings.load_state_dict(kept)
     assert trainings.run_epoch(play) == [second]
     assert second.gradient_norm > 0
     assert 0.3 < second.partner_share < 0.7

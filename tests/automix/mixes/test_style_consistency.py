@@ -12,12 +12,12 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
+from automix.masks.method_steps import Step
 from automix.masks.pairing import pair_batches
-from automix.masks.steps import Step
 from automix.mixes.style_consistency import disagreement, restyled, second_partner
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
-from automix.mixing.stepping import drawn_step, loss_of
+from automix.mixing.loss import drawn_step, loss_of
 from automix.nets.create import create_classifier
 from automix.training.population import Population
 from tests import tiny
@@ -232,10 +232,10 @@ def test_company_does_not_matter_and_its_passes_are_counted(model):
 
 def test_a_snapshot_goes_on_alike():
     trainings, _ = played(2, "style_consistency", "none", model="dropout_cnn_for_tests")
-    kept = trainings.snapshot()
+    kept = trainings.state_dict()
     actions = [MixAction.parse("style_consistency@0.3"), MixAction.parse("hat")]
     after = trainings.run_epoch(actions)
-    trainings.restore(kept)
+    trainings.load_state_dict(kept)
     assert trainings.run_epoch(actions) == after
 
 

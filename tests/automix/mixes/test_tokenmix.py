@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
-from automix.mixes import MIXES, Draw
+from automix.mixes import MIXES, MixInputs
 from automix.mixes.tokenmix import token_grid
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
@@ -52,7 +52,7 @@ def test_all_tokens_and_what_rounds_them_are_not_one_more():
 
     share = np.ones(2, np.float32)
     for mode in ("block", "random"):
-        mask = MIXES["tokenmix"](Draw(share, (224, 224), 1.0, Most()), mode=mode)
+        mask = MIXES["tokenmix"](MixInputs(share, (224, 224), 1.0, Most()), mode=mode)
         assert mask.area().tolist() == [1.0, 1.0]
 
 

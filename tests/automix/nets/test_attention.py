@@ -306,13 +306,13 @@ def test_the_map_of_a_planted_look_is_where_it_goes(query):
 )
 def test_gradients_are_those_of_a_plain_step(kind, look):
     net, images = net_of(kind), images_of(kind)
-    slopes = []
+    gradients = []
     for run in (look, lambda n, x: n(x)):
         net.zero_grad()
         run(net, images).square().sum().backward()
-        slopes.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
-    assert len(slopes[0]) == len(slopes[1]) > 10
-    for got, wanted in zip(*slopes, strict=True):
+        gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    for got, wanted in zip(*gradients, strict=True):
         scale = float(wanted.abs().max()) + 1e-6
         assert_close(got / scale, wanted / scale, rtol=1e-2, atol=1e-3)
 
@@ -435,8 +435,8 @@ def test_getam_is_its_slow_twin(kind):
     rows = [0] if kind == "class token" else list(range(n))
     total = torch.zeros(24, dtype=torch.float64)
     for block in net.blocks:
-        found, slopes = _slopes(net, block.attn, images, targets)
-        positive = (found * slopes).clamp_min(0).mean(0) * slopes.clamp_min(0).mean(0)
+        found, gradients = _slopes(net, block.attn, images, targets)
+        positive = (found * gradients).clamp_min(0).mean(0) * gradients.clamp_min(0).mean(0)
         total += positive[rows][:, prefixes:].sum(0)
     wanted = (total / total.sum()).float()
     (got,) = spoken_for(net, images, targets)

@@ -54,12 +54,12 @@ def test_slopes_are_what_finite_differences_of_the_score_find(kind):
     """Moving the map at a place, in the net itself, moves the score by the slope."""
     net, images = token_nets()[kind].double().eval(), noise(0, 2, 1, *SIZE).double()
     targets = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.5, 0.3]], dtype=torch.float64)
-    _, slopes = scored(net, images, targets)
+    _, gradients = scored(net, images, targets)
     for y, x in ((0, 0), (0, 2), (1, 0), (1, 1)):
-        step = torch.zeros_like(slopes)
-        step[:, :, y, x] = 1e-3 * slopes[:, :, y, x].sign()
+        step = torch.zeros_like(gradients)
+        step[:, :, y, x] = 1e-3 * gradients[:, :, y, x].sign()
         towards = [_score(net, images, targets, sign * step) for sign in (1, -1)]
-        found = float((slopes * step).sum())
+        found = float((gradients * step).sum())
         assert found == pytest.approx(float(towards[0] - towards[1]) / 2, rel=1e-3)
         assert found > 1e-6
 
@@ -90,9 +90,9 @@ def test_a_head_that_begins_in_place_leaves_the_map_alone():
             return super().forward_head(features.mul_(2))
 
     net, images = InPlace([nn.Conv2d(2, 5, 1)], 5, CLASSES), noise(0, 2, 2, 4, 4)
-    found, slopes = scored(net, images, torch.eye(CLASSES)[:2])
+    found, gradients = scored(net, images, torch.eye(CLASSES)[:2])
     assert_close(found, net.features(images))
-    assert_close(slopes[0, :, 0, 0], 2 * net.fc.weight[0] / 16)
+    assert_close(gradients[0, :, 0, 0], 2 * net.fc.weight[0] / 16)
 
 
 def test_a_net_as_something_to_look_at():
@@ -100,9 +100,9 @@ def test_a_net_as_something_to_look_at():
     looked, targets = FeatureNet(net), torch.eye(CLASSES)[:2]
     assert torch.equal(looked(images), net(images))
     assert torch.equal(looked.features(images), net.features(images))
-    found, slopes = looked.scored(images, targets)
+    found, gradients = looked.scored(images, targets)
     assert torch.equal(found, net.features(images))
-    assert_close(slopes, (net.fc.weight[:2] / 12)[:, :, None, None].expand(-1, -1, 3, 4))
+    assert_close(gradients, (net.fc.weight[:2] / 12)[:, :, None, None].expand(-1, -1, 3, 4))
 
 
 def test_a_class_token_without_blocks_is_refused():

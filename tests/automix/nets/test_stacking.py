@@ -160,12 +160,12 @@ def test_some_members_show_the_feature_maps_and_slopes_of_each_alone(kind, chose
     together.module().train(training)
     targets = F.one_hot(labels, CLASSES).float()
     (shown,) = together.ask(chosen, features, images[:, chosen])
-    found, slopes = together.ask(chosen, scored, images[:, chosen], targets[:, chosen])
+    found, gradients = together.ask(chosen, scored, images[:, chosen], targets[:, chosen])
     assert torch.equal(found, shown)
     for at, m in enumerate(chosen):
         wanted = scored(nets[m].train(training), images[:, m], targets[:, m])
         assert_close(found[:, at], wanted[0], atol=1e-5, rtol=1e-4)
-        assert_close(slopes[:, at], wanted[1], atol=1e-6, rtol=1e-4)
+        assert_close(gradients[:, at], wanted[1], atol=1e-6, rtol=1e-4)
 
 
 @nets_of

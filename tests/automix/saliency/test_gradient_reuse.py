@@ -42,7 +42,7 @@ def test_a_step_follows_the_sum_of_clean_and_mixed_loss(actions, smoothing):
     population = population_of(len(actions), label_smoothing=smoothing)
     population.run_epoch(actions)  # so that the members differ, and slopes of a step are around
     cohort = cohort_of(population)
-    states = [member["classifier"] for member in population.snapshot()["members"]]
+    states = [member["classifier"] for member in population.state_dict()["members"]]
     with epoch_of(cohort, actions) as (batches, log):
         for start in (0, 16):
             batch = next(batches)

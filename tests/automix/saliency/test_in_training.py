@@ -120,7 +120,7 @@ def test_a_member_in_company_is_what_it_is_alone(name, model, trained):
         for _ in range(2):
             (record,) = alone.run_epoch([actions[member]])
         helpers.assert_close(company[member], record)
-        states = [p.snapshot()["members"] for p in (together, alone)]
+        states = [p.state_dict()["members"] for p in (together, alone)]
         for part in ("classifier", "average"):
             got, wanted = states[0][member][part], states[1][0][part]
             assert got.keys() == wanted.keys()
@@ -133,15 +133,15 @@ def test_going_on_from_a_snapshot_is_going_on(name, model, trained):
     population = population_of(2, model=model, **trained)
     actions = [guided(name), guided(name, 0.3)]
     population.run_epoch(actions)
-    kept = population.snapshot()
+    kept = population.state_dict()
     untouched = copy.deepcopy(kept)
-    wanted = population.run_epoch(actions), population.snapshot()
+    wanted = population.run_epoch(actions), population.state_dict()
     assert_same(kept, untouched)
     other = population_of(2, seed=0, model=model, **trained)
     other.run_epoch([PLAIN, PLAIN])
     for again in (population, other):
-        again.restore(kept)
-        assert_same((again.run_epoch(actions), again.snapshot()), wanted)
+        again.load_state_dict(kept)
+        assert_same((again.run_epoch(actions), again.state_dict()), wanted)
 
 
 @every_provider

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from automix.core.seeding import generator
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
-from automix.training.batches.lanes import Seat
-from automix.training.cohort import Cohort
+from automix.training.batches.members import Member
+from automix.training.ensemble import StackedEnsemble
 from automix.training.epoch_log import EpochLog
 from automix.training.metrics import EpochMetrics
 from automix.training.population import Population
@@ -38,24 +38,26 @@ def order(task: Task, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, "order", epoch).permutation(len(task.train_index))
 
 
-def cohorts(population: Population) -> list[Cohort]:
+def cohorts(population: Population) -> list[StackedEnsemble]:
     """The stacks, in the order of their first members."""
     return list({id(cohort): cohort for cohort, _ in population._places}.values())
 
 
-def cohort_of(population: Population) -> Cohort:
+def cohort_of(population: Population) -> StackedEnsemble:
     """The only stack."""
     (cohort,) = cohorts(population)
     return cohort
 
 
-def seat_of(population: Population, member: int = 0) -> Seat:
+def seat_of(population: Population, member: int = 0) -> Member:
     cohort, slot = population._places[member]
     return cohort._seats[slot]
 
 
 @contextmanager
-def epoch_of(cohort: Cohort, actions: Sequence[MixAction]) -> Iterator[tuple[Any, EpochLog]]:
+def epoch_of(
+    cohort: StackedEnsemble, actions: Sequence[MixAction]
+) -> Iterator[tuple[Any, EpochLog]]:
     """An epoch's batches, to be stepped by hand, and its log."""
     log = EpochLog(len(actions), CPU)
     with cohort._private_draws():
@@ -65,7 +67,9 @@ def epoch_of(cohort: Cohort, actions: Sequence[MixAction]) -> Iterator[tuple[Any
     cohort.epoch += 1
 
 
-def play_epoch(cohort: Cohort, actions: Sequence[MixAction]) -> list[tuple[Tensor, Tensor]]:
+def play_epoch(
+    cohort: StackedEnsemble, actions: Sequence[MixAction]
+) -> list[tuple[Tensor, Tensor]]:
     """Train for one epoch without measuring; return copies of the batches' images and targets."""
     seen = []
     with epoch_of(cohort, actions) as (batches, log):

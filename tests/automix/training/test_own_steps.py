@@ -8,11 +8,11 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
-from automix.masks.steps import Step, StepLoss, soft_losses
+from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
-from automix.mixing.stepping import loss_of
+from automix.mixing.loss import loss_of
 from automix.training.population import Population
 from tests import tiny
 
@@ -44,7 +44,7 @@ class Counter:
     def state(self):
         return {"steps": self.steps, "seen": self.seen, "total": self.total}
 
-    def restore(self, state):
+    def load_state_dict(self, state):
         self.steps, self.seen, self.total = state["steps"], state["seen"], state["total"]
 
 
@@ -96,7 +96,7 @@ def test_company_with_steps_of_its_own_changes_nobody_else():
 
 def test_running_statistics_of_some_members_are_kept():
     trainings, _ = records(OWN, NONE, OWN)
-    members = trainings.snapshot()["members"]
+    members = trainings.state_dict()["members"]
     statistics = [name for name in members[0]["classifier"] if "running" in name]
     assert statistics
     for name in statistics:
@@ -110,10 +110,10 @@ def test_a_state_begins_when_its_method_is_first_played_and_follows_from_then_on
     trainings.reset([1, 2])
     steps = -(-60 // tiny.BATCH_SIZE)
     played(trainings, NONE, NONE)
-    assert all(not member["methods"] for member in trainings.snapshot()["members"])
+    assert all(not member["methods"] for member in trainings.state_dict()["members"])
     played(trainings, KEEPING, NONE)
     played(trainings, CUTMIX, KEEPING)
-    first, second = (m["methods"]["own_keeping"] for m in trainings.snapshot()["members"])
+    first, second = (m["methods"]["own_keeping"] for m in trainings.state_dict()["members"])
     assert (first["steps"], first["seen"]) == (steps, 2 * steps)
     assert (second["steps"], second["seen"]) == (steps, steps)
 
@@ -122,12 +122,12 @@ def test_a_state_is_in_the_snapshot():
     trainings = population(2)
     trainings.reset([1, 2])
     played(trainings, KEEPING, CUTMIX)
-    kept = trainings.snapshot()
+    kept = trainings.state_dict()
     after = played(trainings, KEEPING, KEEPING)
-    state = trainings.snapshot()["members"][0]["methods"]
-    trainings.restore(kept)
+    state = trainings.state_dict()["members"][0]["methods"]
+    trainings.load_state_dict(kept)
     assert played(trainings, KEEPING, KEEPING) == after
-    assert trainings.snapshot()["members"][0]["methods"] == state
+    assert trainings.state_dict()["members"][0]["methods"] == state
 
 
 def test_mix_batch_says_who_can_play_it():

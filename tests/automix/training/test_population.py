@@ -71,7 +71,7 @@ def alone(member, model, opt):
     task, seed = WHO[member]
     trainer = Trainer(task, tiny.trainer_settings(model=model, **OPTS[opt]))
     records = [trainer.reset(seed), *(trainer.run_epoch(plays[member]) for plays in PLAYS)]
-    return records, trainer.snapshot()["members"][0]
+    return records, trainer.state_dict()["members"][0]
 
 
 def batch_norm_counts(state):
@@ -107,7 +107,7 @@ def assert_same_numbers(got, wanted):
 def test_every_member_has_the_numbers_of_a_trainer_of_its_own(limit, opt, model):
     population, first = everyone(limit, model=model, **OPTS[opt])
     together = [first, *(population.run_epoch(plays) for plays in PLAYS)]
-    states = population.snapshot()["members"]
+    states = population.state_dict()["members"]
     for member in range(len(WHO)):
         records, state = alone(member, model, opt)
         for got, wanted in zip(together, records, strict=True):
@@ -262,8 +262,8 @@ def test_a_reset_of_all_forgets_everything():
     records = population.reset([seed for _, seed in WHO])
     assert records == everyone(**NESTEROV)[1]
     assert_same_numbers(
-        [population.run_epoch(PLAYS[0]), population.snapshot()],
-        [(again := everyone(**NESTEROV)[0]).run_epoch(PLAYS[0]), again.snapshot()],
+        [population.run_epoch(PLAYS[0]), population.state_dict()],
+        [(again := everyone(**NESTEROV)[0]).run_epoch(PLAYS[0]), again.state_dict()],
     )
 
 
@@ -291,20 +291,20 @@ def test_two_who_are_reset_alike_meet_in_one_stack():
 def test_counts_that_do_not_fit_are_refused(arguments, names):
     population = population_of([SAME, SAME, SHORT])
     population.reset([0, 1, 2])
-    before = population.snapshot()
+    before = population.state_dict()
     with pytest.raises(ConfigError, match=names):
         population.reset(*arguments)
-    assert_same_numbers(population.snapshot(), before)
+    assert_same_numbers(population.state_dict(), before)
 
 
 @pytest.mark.parametrize("members", [[-1], [3], [0, 0], [1, -2]])
 def test_members_that_are_not_there_or_twice_are_refused(members):
     population = population_of([SAME, SAME, SHORT])
     population.reset([0, 1, 2])
-    before = population.snapshot()
+    before = population.state_dict()
     with pytest.raises(ConfigError, match="members"):
         population.reset([7] * len(members), members)
-    assert_same_numbers(population.snapshot(), before)
+    assert_same_numbers(population.state_dict(), before)
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -312,12 +312,12 @@ def test_a_snapshot_of_more_or_fewer_members_is_refused(members):
     other = population_of([SAME] * members)
     other.reset([0] * members)
     with pytest.raises(ConfigError, match=f"{members}"):
-        population_of([SAME, SAME]).restore(other.snapshot())
+        population_of([SAME, SAME]).load_state_dict(other.state_dict())
 
 
 def test_what_needs_classifiers_says_so_before_the_first_reset():
     population = population_of([SAME])
-    for ask in (population.snapshot, lambda: population.logits(torch.zeros(1, 1, 8, 8))):
+    for ask in (population.state_dict, lambda: population.logits(torch.zeros(1, 1, 8, 8))):
         with pytest.raises(ConfigError, match="before reset"):
             ask()
 
@@ -337,10 +337,10 @@ def test_one_budget_that_is_spent_stops_all_and_trains_nobody():
     population.reset([0, 0])
     population.run_epoch([PLAIN, PLAIN])
     population.reset([0], members=[1])
-    before = population.snapshot()
+    before = population.state_dict()
     with pytest.raises(ConfigError, match="epoch 2 is beyond the budget of 1 epochs"):
         population.run_epoch([PLAIN, PLAIN])
-    assert_same_numbers(population.snapshot(), before)
+    assert_same_numbers(population.state_dict(), before)
     population.reset([1], members=[0])
     assert [record.epoch for record in population.run_epoch([PLAIN, PLAIN])] == [1, 1]
 
@@ -406,16 +406,16 @@ def test_a_population_goes_on_from_a_snapshot_bit_by_bit(opt, model):
     changes = {"model": model, "saliency": STEPS, **OPTS[opt]}
     population, _ = everyone(**changes)
     population.run_epoch(PLAYS[0])
-    snapshot = population.snapshot()
+    snapshot = population.state_dict()
     kept = copy.deepcopy(snapshot)
     wanted = population.run_epoch(PLAYS[1])
-    end = population.snapshot()
+    end = population.state_dict()
     other, _ = everyone(**changes)
-    other.restore(snapshot)
+    other.load_state_dict(snapshot)
     assert other.run_epoch(PLAYS[1]) == wanted
-    assert_same_numbers(other.snapshot(), end)
+    assert_same_numbers(other.state_dict(), end)
     assert_same_numbers(snapshot, kept)
-    population.restore(snapshot)
+    population.load_state_dict(snapshot)
     assert population.run_epoch(PLAYS[1]) == wanted
 
 
@@ -425,10 +425,10 @@ def test_a_snapshot_goes_on_in_stacks_of_another_size(opt, before, after):
     changes = {"saliency": STEPS, **OPTS[opt]}
     first, _ = everyone(before, **changes)
     first.run_epoch(PLAYS[0])
-    snapshot = first.snapshot()
+    snapshot = first.state_dict()
     second = population_of([task for task, _ in WHO], after, **changes)
-    second.restore(snapshot)
-    assert_same_numbers(second.snapshot(), snapshot)
+    second.load_state_dict(snapshot)
+    assert_same_numbers(second.state_dict(), snapshot)
     assert seated(second) == seated(everyone(after)[0])
     got, wanted = second.run_epoch(PLAYS[1]), first.run_epoch(PLAYS[1])
     for one, other in zip(got, wanted, strict=True):
@@ -440,12 +440,12 @@ def test_one_member_moves_into_a_trainer_of_its_own(opt, model):
     changes = {"model": model, "saliency": STEPS, **OPTS[opt]}
     population, _ = everyone(**changes)
     population.run_epoch(PLAYS[0])
-    states = population.snapshot()["members"]
+    states = population.state_dict()["members"]
     wanted = population.run_epoch(PLAYS[1])
     for member in (1, 4):
         trainer = Trainer(WHO[member][0], tiny.trainer_settings(**changes))
-        trainer.restore({"members": [states[member]]})
-        assert_same_numbers(trainer.snapshot(), {"members": [states[member]]})
+        trainer.load_state_dict({"members": [states[member]]})
+        assert_same_numbers(trainer.state_dict(), {"members": [states[member]]})
         assert_close(trainer.run_epoch(PLAYS[1][member]), wanted[member])
 
 
@@ -453,11 +453,11 @@ def test_members_of_different_ages_survive_a_snapshot():
     population, _ = everyone(**ADAMW)
     population.run_epoch(PLAYS[0])
     population.reset([9, 9], members=[5, 2])
-    snapshot = population.snapshot()
+    snapshot = population.state_dict()
     assert [state["epoch"] for state in snapshot["members"]] == [1, 1, 0, 1, 1, 0, 1]
     assert [state["updates"] for state in snapshot["members"]] == [4, 4, 0, 4, 4, 0, 4]
     other = population_of([task for task, _ in WHO], **ADAMW)
-    other.restore(snapshot)
+    other.load_state_dict(snapshot)
     for one, two in zip(other.run_epoch(PLAYS[1]), population.run_epoch(PLAYS[1]), strict=True):
         assert_close(one, two)
 
@@ -469,7 +469,7 @@ def test_a_members_classifier_is_a_plain_timm_net(limit, model):
     population.run_epoch(PLAYS[0])
     images = OTHER.normalised(OTHER.val_index)
     logits = population.logits(images)
-    for member, state in enumerate(population.snapshot()["members"]):
+    for member, state in enumerate(population.state_dict()["members"]):
         net = create_classifier(model, num_classes=10, shape=(1, 8, 8), seed=99)
         net.load_state_dict(state["classifier"])
         with torch.no_grad():
@@ -483,7 +483,7 @@ def test_a_members_step_counter_is_its_own():
     population.run_epoch(PLAYS[0])
     population.reset([9], members=[0])
     population.run_epoch(PLAYS[1])
-    for member, state in enumerate(population.snapshot()["members"]):
+    for member, state in enumerate(population.state_dict()["members"]):
         steps = {float(s["step"]) for s in state["optimizer"].values() if s}
         per_epoch = 3 if WHO[member][0] is SHORT else 4
         assert steps == {per_epoch * (1 if member == 0 else 2)}
@@ -501,8 +501,8 @@ def test_remembered_maps_move_with_their_member():
             seat_of(population, member).banks["gradient"].state()["maps"], maps[member]
         )
     # A restored map is a copy: what the member learns later does not reach the snapshot.
-    snapshot = population.snapshot()
-    population.restore(snapshot)
+    snapshot = population.state_dict()
+    population.load_state_dict(snapshot)
     population.run_epoch([GRADIENT] * len(WHO))
     assert torch.equal(snapshot["members"][4]["saliency"]["gradient"]["maps"], maps[4])
     assert not torch.equal(seat_of(population, 4).banks["gradient"].state()["maps"], maps[4])
@@ -533,11 +533,11 @@ def test_every_optimizer_goes_on_from_bytes_bit_by_bit(opt):
     one, other = (population_of([SHORT] * members, opt=opt, lr=0.003) for _ in range(2))
     one.reset([0] * members)
     one.run_epoch([CUTMIX, MIXUP][:members])
-    other.restore(from_bytes(to_bytes(one.snapshot())))
+    other.load_state_dict(from_bytes(to_bytes(one.state_dict())))
     for _ in range(2):
         plays = [MIXUP, PLAIN][:members]
         assert other.run_epoch(plays) == one.run_epoch(plays)
-    assert to_bytes(other.snapshot()) == to_bytes(one.snapshot())
+    assert to_bytes(other.state_dict()) == to_bytes(one.state_dict())
 
 
 @pytest.mark.parametrize("opt", ["kron", "lookahead_kronw"])
@@ -545,7 +545,7 @@ def test_an_optimizer_that_draws_for_itself_has_no_snapshot(opt):
     with pytest.raises(
         ConfigError, match=f"trainer.opt is '{opt}', which draws numbers of its own"
     ):
-        population_of([SHORT], opt=opt).snapshot()
+        population_of([SHORT], opt=opt).state_dict()
 
 
 def test_a_snapshot_of_other_images_is_refused_before_anything_changes():
@@ -553,5 +553,5 @@ def test_a_snapshot_of_other_images_is_refused_before_anything_changes():
     one.reset([0, 1])
     assert other.reset([2, 3]) == undisturbed.reset([2, 3])
     with pytest.raises(ConfigError, match="member 1 of the snapshot has training images 40, of"):
-        other.restore(one.snapshot())
+        other.load_state_dict(one.state_dict())
     assert other.run_epoch([CUTMIX, MIXUP]) == undisturbed.run_epoch([CUTMIX, MIXUP])

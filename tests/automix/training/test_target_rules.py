@@ -115,13 +115,13 @@ def test_every_member_has_the_numbers_of_a_trainer_of_its_own(changes, action):
 def test_a_training_goes_on_from_a_snapshot_bit_by_bit(changes, action):
     population, _ = everyone(changes)
     population.run_epoch(plays_of(action)[0])
-    snapshot = population.snapshot()
+    snapshot = population.state_dict()
     kept = copy.deepcopy(snapshot)
-    wanted, end = population.run_epoch(plays_of(action)[1]), population.snapshot()
+    wanted, end = population.run_epoch(plays_of(action)[1]), population.state_dict()
     other, _ = everyone(changes)
-    other.restore(snapshot)
+    other.load_state_dict(snapshot)
     assert other.run_epoch(plays_of(action)[1]) == wanted
-    assert_same_numbers(other.snapshot(), end)
+    assert_same_numbers(other.state_dict(), end)
     assert_same_numbers(snapshot, kept)
 
 

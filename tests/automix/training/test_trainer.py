@@ -19,7 +19,7 @@ from automix.mixing.batch import MixSettings, mix_batch
 from automix.nets.create import create_classifier
 from automix.nets.stacking import GroupedStack, LoopedStack, frozen_running_statistics
 from automix.saliency import SALIENCY
-from automix.training.maps.guiding import Members
+from automix.training.maps.computer import Members
 from automix.training.metrics import LOSS_CAP
 from automix.training.population import Population
 from automix.training.settings import ELEMENTWISE, TrainerSettings
@@ -94,13 +94,13 @@ def test_two_epochs_are_one_epoch_a_snapshot_and_one_epoch(digits_task, action, 
     wanted = play(trainer, [action, action, PLAIN])
     trainer.reset(0)
     trainer.run_epoch(action)
-    snapshot = trainer.snapshot()
+    snapshot = trainer.state_dict()
     kept = copy.deepcopy(snapshot)
     trainer.run_epoch(PLAIN)
     other = trainer_of(digits_task, opt=opt, lr=0.05)
     play(other, [PLAIN, PLAIN], seed=5)
     for restored in (other, trainer, other):
-        restored.restore(snapshot)
+        restored.load_state_dict(snapshot)
         assert [restored.run_epoch(action), restored.run_epoch(PLAIN)] == wanted[2:]
     assert_same_tree(snapshot, kept)
 
@@ -124,18 +124,18 @@ def test_an_untrained_classifier_can_be_a_snapshot_too(digits_task):
     trainer = trainer_of(digits_task)
     wanted = play(trainer, [GRADIENT])
     trainer.reset(0)
-    snapshot = trainer.snapshot()
+    snapshot = trainer.state_dict()
     trainer.run_epoch(PLAIN)
-    trainer.restore(snapshot)
+    trainer.load_state_dict(snapshot)
     assert trainer.run_epoch(GRADIENT) == wanted[1]
 
 
 def test_a_snapshot_remembers_how_much_of_the_budget_is_spent(digits_task):
     trainer = trainer_of(digits_task, epochs=2)
     play(trainer, [PLAIN, PLAIN])
-    snapshot = trainer.snapshot()
+    snapshot = trainer.state_dict()
     trainer.reset(0)
-    trainer.restore(snapshot)
+    trainer.load_state_dict(snapshot)
     with pytest.raises(ConfigError, match="epoch 3 is beyond the budget of 2"):
         trainer.run_epoch(PLAIN)
 
@@ -288,11 +288,11 @@ def test_a_training_that_diverged_once_stays_so_in_its_snapshots(digits_task):
     """Also if its weights are finite again, as after an overflow of the gradient norm alone."""
     trainer = trainer_of(digits_task)
     trainer.reset(0)
-    snapshot = trainer.snapshot()
+    snapshot = trainer.state_dict()
     snapshot["members"][0]["diverged"] = True
-    trainer.restore(snapshot)
+    trainer.load_state_dict(snapshot)
     assert trainer.run_epoch(PLAIN).diverged
-    assert trainer.snapshot()["members"][0]["diverged"]
+    assert trainer.state_dict()["members"][0]["diverged"]
 
 
 def test_divergence_survives_a_snapshot(digits_task):
@@ -300,9 +300,9 @@ def test_divergence_survives_a_snapshot(digits_task):
     trainer.reset(0)
     spoil_first_member(trainer.population)
     assert trainer.run_epoch(PLAIN).diverged
-    snapshot = trainer.snapshot()
+    snapshot = trainer.state_dict()
     assert not trainer.reset(0).diverged
-    trainer.restore(snapshot)
+    trainer.load_state_dict(snapshot)
     assert trainer.run_epoch(PLAIN).diverged
 
 
@@ -440,7 +440,7 @@ def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, 
             images, targets, action, saliency=saliency, batch_size=batch_size, **options
         )
 
-    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
     actions = [MixAction("cutmix", ratio, provider) for ratio in (0.4, 0.5)]
     population.run_epoch(actions)
     population.run_epoch(actions)

@@ -14,10 +14,10 @@ from torch import Tensor
 from automix.core.seeding import generator
 from automix.masks.learned.groups import grouped
 from automix.masks.learned.learned_state import LearnedState
+from automix.masks.method_steps import Step
 from automix.masks.pairing import Pairs, derange
-from automix.masks.steps import Step
 from automix.mixing.batch import MixSettings
-from automix.mixing.stepping import new_state
+from automix.mixing.loss import new_state
 from automix.nets.create import create_classifier
 from tests.automix.mixes.drawing import noise
 from tests.automix.training.helpers import digits
@@ -79,7 +79,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * logits.log_softmax(1)).sum(1)
 
 
-def slopes(state: LearnedState, play: Callable[[], object]) -> dict[str, Tensor]:
+def gradients(state: LearnedState, play: Callable[[], object]) -> dict[str, Tensor]:
     """Return the slopes that a block follows when a step is played: it is made to follow them."""
     state._optimizer = torch.optim.SGD(state.block.parameters(), lr=1.0)
     before = {name: value.detach().clone() for name, value in state.block.named_parameters()}

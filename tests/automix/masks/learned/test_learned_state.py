@@ -18,7 +18,7 @@ from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng
 from automix.masks.learned.learned_state import LearnedState, momentum_at
 from automix.masks.learned.mix_block import PairBlock
-from automix.masks.steps import Setup
+from automix.masks.method_steps import Setup
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.nets.zoo.pooled import PooledNet
@@ -82,11 +82,11 @@ def test_the_slow_copy_follows_by_the_law_whoever_plays(monkeypatch):
 
     trainings = population(1)
     played(trainings, "none")
-    begin = trainings.snapshot()["members"][0]["classifier"]
+    begin = trainings.state_dict()["members"][0]["classifier"]
     monkeypatch.setattr(LearnedState, "follow", watched)
     for action in ("automix@0.5", "mixup@0.5", "none"):
         played(trainings, action)
-    own = trainings.snapshot()["members"][0]["methods"]["automix"]
+    own = trainings.state_dict()["members"][0]["methods"]["automix"]
     assert (own["followed"], own["learned"]) == (len(seen), len(seen) // 3) == (12, 4)
     assert any("running_var" in name for name in begin)
     for name, value in begin.items():
@@ -212,15 +212,15 @@ def test_a_stage_that_is_not_there_is_refused():
 def test_a_restored_training_goes_on_as_it_did(action):
     trainings = population(1, 2, 3)
     played(trainings, action, "none", action)
-    kept = trainings.snapshot()
+    kept = trainings.state_dict()
     first = [played(trainings, action, action, "cutmix@0.5"), played(trainings, *[action] * 3)]
-    end = trainings.snapshot()
+    end = trainings.state_dict()
     trainings.reset([7, 8, 9])
     played(trainings, "none", action, "none")
-    trainings.restore(kept)
+    trainings.load_state_dict(kept)
     again = [played(trainings, action, action, "cutmix@0.5"), played(trainings, *[action] * 3)]
     assert again == first
-    assert_equal(trainings.snapshot(), end)
+    assert_equal(trainings.state_dict(), end)
 
 
 def assert_equal(one, other):
@@ -245,7 +245,7 @@ def test_a_state_that_was_taken_does_not_move(method):
     state = seat_of(trainings).states[method]
     taken = state.state()
     beside = copy.deepcopy(taken)
-    state.restore(taken)
+    state.load_state_dict(taken)
     played(trainings, f"{method}@0.5")
     assert_equal(taken, beside)
     assert not torch.equal(state.state()["net"]["fc.weight"], taken["net"]["fc.weight"])
@@ -256,7 +256,7 @@ def test_a_state_that_was_taken_does_not_move(method):
 def test_equal_seeds_learn_equal_masks_and_others_do_not(action):
     trainings = population(1, 1, 2)
     played(trainings, action, action, action)
-    one, same, other = (m["methods"] for m in trainings.snapshot()["members"])
+    one, same, other = (m["methods"] for m in trainings.state_dict()["members"])
     assert_equal(one, same)
     weight = "value.weight" if action != "samix@0.5" else "value.0.weight"
     blocks = [next(iter(states.values()))["block"][weight] for states in (one, other)]
@@ -282,7 +282,7 @@ def test_a_reset_lets_go_of_what_was_learned():
     trainings.reset([1])
     gc.collect()
     assert state() is None
-    assert not trainings.snapshot()["members"][0]["methods"]
+    assert not trainings.state_dict()["members"][0]["methods"]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_map_is_the_energy_of_the_net_in_the_file(monkeypatch, tmp_path, cla
         seen.append((images.clone(), saliency))
         return mix_batch(images, targets, action, saliency=saliency, **options)
 
-    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
     net = net_of(classes=classes)
     population = population_of(members, teacher=written(tmp_path, net))
     population.run_epoch([TEACHER] * members)

@@ -71,7 +71,7 @@ def test_it_changes_nothing_but_what_asks_it(members):
 def test_it_costs_nothing_where_it_is_off():
     population = population_of(1, model_ema=False)
     assert cohort_of(population)._average is None
-    assert population.snapshot()["members"][0]["average"] == {}
+    assert population.state_dict()["members"][0]["average"] == {}
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -87,7 +87,7 @@ def test_the_map_is_the_energy_of_the_average_in_evaluation_mode(monkeypatch, me
     population.run_epoch(actions)
     cohort = cohort_of(population)
     average = cohort._average.stack._nets[members - 1]
-    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
     with epoch_of(cohort, actions) as (batches, _):
         next(batches)
     images, maps = next((images, maps) for images, maps in seen if maps is not None)

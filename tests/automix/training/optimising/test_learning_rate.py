@@ -99,7 +99,7 @@ def test_a_training_under_one_cycle_goes_on_from_a_snapshot_as_if_nothing_had_be
     whole, taken_up = Population([task], settings), Population([task], settings)
     whole.reset([1])
     rates = [whole.run_epoch([PLAIN])[0].lr]
-    taken_up.restore(whole.snapshot())
+    taken_up.load_state_dict(whole.state_dict())
     for _ in range(3):
         (one,), (other,) = whole.run_epoch([PLAIN]), taken_up.run_epoch([PLAIN])
         assert one == other

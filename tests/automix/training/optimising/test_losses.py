@@ -38,13 +38,13 @@ def test_losses_are_their_slow_twins(seed, weight, margin):
 def test_slopes_are_what_autograd_gives_bit_by_bit(seed, weight, each):
     (logits, targets), margin = drawn(seed), MarginSettings(weight=weight, margin=3.0)
     targets = targets * torch.tensor([1, 1, 0.5, 2, 0, 1])[:, None]  # rows that weigh otherwise
-    losses, slopes = losses_and_slopes(logits, targets, margin, each)
+    losses, gradients = losses_and_slopes(logits, targets, margin, each)
     twin = logits.clone().requires_grad_()
     wanted = training_losses(twin, targets, margin)
     wanted.backward(torch.full_like(wanted, each))
     assert torch.equal(losses, wanted)
-    assert torch.equal(slopes, twin.grad)
-    assert not any(one.requires_grad for one in (losses, slopes, logits))
+    assert torch.equal(gradients, twin.grad)
+    assert not any(one.requires_grad for one in (losses, gradients, logits))
 
 
 @given(seed=SEEDS)

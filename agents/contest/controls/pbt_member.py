@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from automix.agents.contest.controls.lab import Start, WorldMaker, world_of
+from automix.agents.contest.controls.evaluator import Start, WorldMaker, world_of
 from automix.core.files import read_json, write_text
 from automix.core.snapshots import load_snapshot, save_snapshot
 from automix.mixing.actions import MixAction
@@ -16,7 +16,7 @@ from automix.mixing.actions import MixAction
 HISTORY, SNAPSHOT = "history.json", "snapshot.safetensors"
 
 
-class Strain:
+class PBTMember:
     """Trainings of several tasks, side by side, and the actions that they have played.
 
     Args:
@@ -51,12 +51,12 @@ class Strain:
 
     def save(self, folder: Path) -> None:
         """Write weights, optimizer state and history into a folder."""
-        save_snapshot(folder / SNAPSHOT, self._training.snapshot())
+        save_snapshot(folder / SNAPSHOT, self._training.state_dict())
         write_text(folder / HISTORY, json.dumps(self.played))
 
     def resume(self, folder: Path) -> None:
         """Go on from what another strain of the same starts wrote."""
-        self._training.restore(load_snapshot(folder / SNAPSHOT))
+        self._training.load_state_dict(load_snapshot(folder / SNAPSHOT))
         self.played = list(read_json(folder / HISTORY))
         self._begun = True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automix.agents.runs.pace import Pace
+from automix.agents.runs.throttle import SaveThrottle
 from automix.core.errors import DataError
 from automix.core.snapshots import load_snapshot, save_snapshot
 
@@ -18,7 +18,7 @@ log = logging.getLogger("automix")
 
 
 @dataclass(frozen=True)
-class Halfway:
+class TaskCheckpoint:
     """Where one piece of work leaves its state; small, so that it travels to workers.
 
     A piece of work begins at ``state()`` if there is one, and notes its own by ``saver()``. The
@@ -54,7 +54,7 @@ class Saver:
     """
 
     def __init__(self, path: Path | None, share: float) -> None:
-        self._path, self._pace = path, Pace(share, GUESS_S)
+        self._path, self._pace = path, SaveThrottle(share, GUESS_S)
 
     def due(self) -> bool:
         """Return whether the state is to be noted now."""

@@ -20,9 +20,9 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, derived_seed
 from automix.data.image_set import Split
-from automix.masks.steps import MethodState
+from automix.masks.method_steps import MethodState
 from automix.mixing.actions import MixAction
-from automix.mixing.stepping import keeps_state, new_state, step_loss
+from automix.mixing.loss import keeps_state, new_state, step_loss
 from automix.mixing.targets import Revised
 from automix.nets.create import create_classifier
 from automix.nets.stacking import (
@@ -32,8 +32,8 @@ from automix.nets.stacking import (
     same_draws_afterwards,
     stack,
 )
-from automix.training.batches.feeding import Batch, Feeder, OwnStep
-from automix.training.batches.lanes import Lane, Seat
+from automix.training.batches.loader import Batch, BatchLoader, OwnStep
+from automix.training.batches.members import Member, SharedBatches
 from automix.training.epoch_log import EpochLog
 from automix.training.maps.saliency_bank import SaliencyBank
 from automix.training.metrics import LOSS_CAP, EpochMetrics, calibrated_loss, graded
@@ -61,7 +61,7 @@ MemberState = dict[str, Any]
 whoever it is stacked with."""
 
 
-class Cohort:
+class StackedEnsemble:
     """Members whose nets run as one stack, from reset to reset.
 
     Args:
@@ -73,7 +73,7 @@ class Cohort:
 
     def __init__(
         self,
-        seats: Sequence[Seat],
+        seats: Sequence[Member],
         nets: Sequence[nn.Module],
         settings: TrainerSettings,
         device: torch.device,
@@ -90,7 +90,7 @@ class Cohort:
         if settings.compile:
             self._stack.compile("reduce-overhead" if device.type == "cuda" else "default")
         average = self._average.stack if self._average else None
-        self._feeder = Feeder(seats, self._stack, settings, device, average)
+        self._feeder = BatchLoader(seats, self._stack, settings, device, average)
         self.epoch = self._updates = 0
         self._build_optimizer()
 
@@ -166,9 +166,9 @@ class Cohort:
 
     def _step(self, batch: Batch, log: EpochLog) -> None:
         """Take a step, and keep the slopes of those whose maps are read off it."""
-        slopes = self.step(batch, log)
-        if slopes is not None:
-            self._feeder.keep(slopes)
+        gradients = self.step(batch, log)
+        if gradients is not None:
+            self._feeder.keep(gradients)
 
     def step(self, batch: Batch, log: EpochLog) -> Tensor | None:
         """Take one optimizer step for every member, in training mode.
@@ -200,11 +200,11 @@ class Cohort:
         targets = _revised(batch, logits) if batch.revisions else batch.targets
         answers = logits.float().flatten(0, 1)
         # 1 / b is the slope of each member's mean.
-        losses, slopes = losses_and_slopes(
+        losses, gradients = losses_and_slopes(
             answers, targets.flatten(0, 1), self._settings.margin, 1 / b
         )
         self._forget_slopes()
-        answers.backward(slopes)
+        answers.backward(gradients)
         return losses.view(b, k)
 
     def _apart(self, batch: Batch, images: Tensor, log: EpochLog) -> Tensor:
@@ -328,7 +328,7 @@ class Cohort:
         return self._stack.draws
 
     @property
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[SharedBatches]:
         """Where batches come from: the members that share task and seed."""
         return self._feeder.lanes
 
@@ -465,7 +465,7 @@ class Cohort:
         return self._average.stack.parts(slot) if self._average else {}
 
     @torch.no_grad()
-    def continue_from(self, states: Sequence[MemberState]) -> None:
+    def load_state_dict(self, states: Sequence[MemberState]) -> None:
         """Take over states of members that have done equally many epochs, one for each seat."""
         self.epoch, self._updates = states[0]["epoch"], states[0]["updates"]
         for group, values in zip(
@@ -488,7 +488,7 @@ class Cohort:
                 value[rows] = state["average"][name]
             seat.states = {}
             for name, kept in state["methods"].items():
-                self._state_of(slot, name).restore(kept)
+                self._state_of(slot, name).load_state_dict(kept)
         self._scheduler.step_update(self._updates)
 
 

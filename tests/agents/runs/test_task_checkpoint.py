@@ -6,8 +6,8 @@ import pytest
 
 from automix.agents.contest.compare import Match, play_group
 from automix.agents.contest.contestants import contestants_of
-from automix.agents.runs.halfway import Halfway
-from automix.agents.contest.controls.lab import Start, WorldMaker, play_block
+from automix.agents.runs.task_checkpoint import TaskCheckpoint
+from automix.agents.contest.controls.evaluator import Start, WorldMaker, play_block
 from automix.agents.config.settings import HELD_OUT
 from automix.mixing.actions import MixAction
 from automix.data.tasks import TaskSpec
@@ -61,7 +61,7 @@ WORK = (schedules, search, shipped)
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize("done", range(1, EPOCHS))
 def test_it_goes_on_where_it_was(tmp_path, monkeypatch, work, done):
-    whole = work(Halfway())
+    whole = work(TaskCheckpoint())
     run_epoch, played = Population.run_epoch, []
 
     def cut_off(population, *args):
@@ -70,7 +70,7 @@ def test_it_goes_on_where_it_was(tmp_path, monkeypatch, work, done):
         played.append(args)
         return run_epoch(population, *args)
 
-    halfway = Halfway(tmp_path / "x.safetensors", share=1.0)
+    halfway = TaskCheckpoint(tmp_path / "x.safetensors", share=1.0)
     with monkeypatch.context() as patch:
         patch.setattr(Population, "run_epoch", cut_off)
         with pytest.raises(KeyboardInterrupt):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from automix.mixing.actions import PLAIN, MixAction
-from automix.training.cohort import measured_at_once
+from automix.training.ensemble import measured_at_once
 from automix.training.population import Population
 from automix.training.settings import SaliencySettings
 from tests import tiny
@@ -159,9 +159,9 @@ def test_a_compiled_training_is_the_same_training(members, source):
         )
     assert was_compiled(compiled)
     assert not was_compiled(plain)
-    snapshot = compiled.snapshot()
-    plain.restore(snapshot)
-    compiled.restore(snapshot)
+    snapshot = compiled.state_dict()
+    plain.load_state_dict(snapshot)
+    compiled.load_state_dict(snapshot)
     for one, other in zip(
         compiled.run_epoch(ACTIONS[:members]), plain.run_epoch(ACTIONS[:members]), strict=True
     ):

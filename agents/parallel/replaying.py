@@ -9,7 +9,7 @@ from typing import Any
 from automix.agents.parallel.workers import Worker, WorkerDied
 
 
-class LastingWorker:
+class ReplayingWorker:
     """A worker that makes its state anew when it dies, by the calls that had made it.
 
     The calls since ``begin`` are remembered, and sent again to a fresh process, one by one. They

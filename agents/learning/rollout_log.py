@@ -17,7 +17,7 @@ _VERSIONS_DIFFER = (
 )
 
 
-class Transcript(VecEnvWrapper):
+class RolloutLog(VecEnvWrapper):
     """Notes what the environments answered since a rollout began, and can play it again.
 
     An agent that goes on from the start of a rollout makes the same choices again. It is given the

@@ -49,7 +49,7 @@ class MethodState(Protocol):
         """Return a copy of everything, in tensors, numbers, dicts and lists of them."""
         ...
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state`` returned."""
         ...
 

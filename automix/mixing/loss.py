@@ -12,8 +12,7 @@ from torch import Tensor
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import derived_seed
-from automix.masks.pairing import pair_batches
-from automix.masks.steps import (
+from automix.masks.method_steps import (
     MakeState,
     MethodState,
     Setup,
@@ -23,6 +22,7 @@ from automix.masks.steps import (
     soft_losses,
     unseen,
 )
+from automix.masks.pairing import pair_batches
 from automix.mixes import MIXES
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import DEFAULTS, MixSettings, draw_share, mix_batch
@@ -163,7 +163,7 @@ def loss_of(
     if state is None and keeps_state(action):
         raise ConfigError(
             f"{action.method} keeps a state from step to step, and none was given",
-            "make one with automix.mixing.stepping.new_state, and call its follow after every step",
+            "make one with automix.mixing.loss.new_state, and call its follow after every step",
         )
     targets = as_targets(labels, num_classes)
     if action.saliency != OFF and saliency is None:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from automix.agents.runs.halfway import Halfway
-from automix.agents.runs.journal import Journal
-from automix.agents.runs.pace import Pace
+from automix.agents.runs.task_checkpoint import TaskCheckpoint
+from automix.agents.runs.result_cache import ResultCache
+from automix.agents.runs.throttle import SaveThrottle
 from automix.agents.parallel.workers import InlineWorker
 
 
@@ -22,7 +22,7 @@ class Clock:
 
 def test_a_note_waits_until_all_of_them_are_a_small_share_of_the_time():
     clock = Clock()
-    pace, spent, start = Pace(0.02, 0.2, clock), 0.0, clock.now
+    pace, spent, start = SaveThrottle(0.02, 0.2, clock), 0.0, clock.now
     for expected, cost in [(0.2, 3.0), (3.0, 0.5), (0.5, 0.5), (0.5, 0.5)]:
         # All notes so far and the next one are 2 %, work the other 98.
         wait = (spent + expected) * 49 - (clock.now - start - spent)
@@ -38,7 +38,7 @@ def test_a_note_waits_until_all_of_them_are_a_small_share_of_the_time():
 
 def test_a_note_whose_cost_nobody_knows_costs_what_the_last_one_did():
     clock = Clock()
-    pace = Pace(0.02, clock=clock)
+    pace = SaveThrottle(0.02, clock=clock)
     clock.now += 1.0
     pace.took(1.0)
     clock.now += 1.0
@@ -50,19 +50,19 @@ def test_a_note_whose_cost_nobody_knows_costs_what_the_last_one_did():
 
 
 def test_what_is_taken_to_cost_nothing_is_due_at_once():
-    assert Pace(0.02).due()
+    assert SaveThrottle(0.02).due()
 
 
 def test_a_share_of_one_notes_always_and_of_none_never():
     clock = Clock()
-    always, never = Pace(1.0, 0.2, clock), Pace(0.0, 0.2, clock)
+    always, never = SaveThrottle(1.0, 0.2, clock), SaveThrottle(0.0, 0.2, clock)
     assert always.due()
     clock.now += 1e9
     assert not never.due()
 
 
 def test_a_piece_of_work_goes_on_from_what_it_noted(tmp_path):
-    halfway = Halfway(tmp_path / "x.safetensors", share=1.0)
+    halfway = TaskCheckpoint(tmp_path / "x.safetensors", share=1.0)
     assert halfway.state() is None
     saver = halfway.saver()
     assert saver.due()
@@ -71,16 +71,16 @@ def test_a_piece_of_work_goes_on_from_what_it_noted(tmp_path):
 
 
 def test_nothing_is_noted_without_a_file():
-    saver = Halfway(None, share=1.0).saver()
+    saver = TaskCheckpoint(None, share=1.0).saver()
     assert not saver.due()
     saver.save({"epoch": 3})
-    assert Halfway(None).state() is None
+    assert TaskCheckpoint(None).state() is None
 
 
 def test_what_cannot_be_read_is_done_again_and_said(tmp_path, caplog):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"half of it")
-    assert Halfway(path).state() is None
+    assert TaskCheckpoint(path).state() is None
     assert "x.safetensors is not a snapshot" in caplog.text
     assert "starts afresh" in caplog.text
 
@@ -97,7 +97,7 @@ def played(path, numbers=range(5), what="playing"):
     CALLS.clear()
     done = []
     items = [(number,) for number in numbers]
-    results = Journal(path).map(what, [InlineWorker()], work, items, lambda: done.append(1))
+    results = ResultCache(path).map(what, [InlineWorker()], work, items, lambda: done.append(1))
     assert len(done) == len(items)
     return results, list(CALLS)
 
@@ -161,19 +161,19 @@ def finished(state, number, halfway):
 def test_a_piece_that_was_under_way_finds_its_state_which_goes_when_it_is_done(tmp_path):
     path, items = tmp_path / "finished.jsonl", [(n,) for n in range(3)]
     with pytest.raises(KeyboardInterrupt):
-        Journal(path, 1.0).map("playing", [InlineWorker()], half_done, items)
+        ResultCache(path, 1.0).map("playing", [InlineWorker()], half_done, items)
     left = sorted(file.name for file in tmp_path.iterdir())
     assert left == ["finished.jsonl", "playing_2.safetensors"]
-    results = Journal(path, 1.0).map("playing", [InlineWorker()], finished, items)
+    results = ResultCache(path, 1.0).map("playing", [InlineWorker()], finished, items)
     assert results == ["nothing", "nothing", 2]
     assert [file.name for file in tmp_path.iterdir()] == ["finished.jsonl"]
 
 
 def test_a_result_is_known_by_name(tmp_path):
-    journal = Journal(tmp_path / "finished.jsonl")
+    journal = ResultCache(tmp_path / "finished.jsonl")
     assert journal.known("found/grid") is None
     journal.note("found/grid", {"epochs": 3})
     assert journal.known("found/grid") == {"epochs": 3}
-    assert Journal(tmp_path / "finished.jsonl").known("found/grid") == {"epochs": 3}
+    assert ResultCache(tmp_path / "finished.jsonl").known("found/grid") == {"epochs": 3}
     record = json.loads((tmp_path / "finished.jsonl").read_text(encoding="utf-8"))
     assert record == {"name": "found/grid", "result": {"epochs": 3}}

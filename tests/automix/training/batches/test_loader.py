@@ -11,7 +11,7 @@ from automix.core.seeding import generator
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import MixSettings, mix_batch
 from automix.saliency import SALIENCY
-from automix.training import feeding
+from automix.training.batches import loader as feeding
 from automix.training.batches.augment import AugmentSettings, augmented, draw_views
 from automix.training.population import Population
 from automix.training.settings import SaliencySettings
@@ -99,7 +99,7 @@ def test_images_too_many_for_one_piece_come_in_several(monkeypatch):
         cuts.append(len(images))
         return mix_batch(images, *arguments, **options)
 
-    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
     pieces = batches_of(population_of([digits()], [0]), [PLAIN])
     assert cuts == [32, 28]
     for one, other in zip(whole, pieces, strict=True):
@@ -134,7 +134,7 @@ def test_maps_of_still_providers_move_with_their_images(monkeypatch):
         seen.append(saliency)
         return mix_batch(images, targets, action, saliency=saliency, **options)
 
-    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
     batches_of(population_of([task], [5], augment=augment), [SPECTRAL])
     images, rows = task.normalised(task.train_index), torch.from_numpy(order(task, 5, 0))
     maps = SALIENCY["spectral"](images, torch.zeros(60, 10), torch.nn.Identity())[rows]

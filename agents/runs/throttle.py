@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Pace:
+class SaveThrottle:
     """Says when the next note is due: when all of them, with it, are a small share of the time.
 
     The next one is taken to cost what the last one did. One that was slow is paid for by a longer

@@ -10,11 +10,11 @@ import torch
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
-from automix.masks.steps import Step, StepLoss, soft_losses
+from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
-from automix.mixing.stepping import loss_of, new_state
+from automix.mixing.loss import loss_of, new_state
 from automix.policy.policy import MixPolicy, PolicyForm, load_policy, save_policy
 from automix.policy.schedule import MixSchedule, load_schedule, save_schedule
 
@@ -69,7 +69,7 @@ def test_a_mixer_of_batches_refuses_the_schedule_at_once_and_says_how_to_play_it
     assert error.value.message.startswith(
         "the schedule plays own_shift@0.5, and own_shift is a training step of its own"
     )
-    assert "automix.mixing.stepping.loss_of(net, images, labels, schedule.at(" in error.value.hint
+    assert "automix.mixing.loss.loss_of(net, images, labels, schedule.at(" in error.value.hint
 
 
 def test_what_the_hint_says_plays_every_epoch_of_the_schedule(tmp_path):
@@ -112,7 +112,7 @@ def test_a_method_that_keeps_a_state_wants_one_and_says_where_it_comes_from():
     model, action = net(), MixAction.parse("own_counting@0.5")
     with pytest.raises(ConfigError, match="own_counting keeps something") as error:
         loss_of(model, IMAGES, LABELS, action, num_classes=4, rng=generator(0, "mix"))
-    assert "automix.mixing.stepping.new_state" in error.value.hint
+    assert "automix.mixing.loss.new_state" in error.value.hint
     state = new_state(
         copy.deepcopy(model), "own_counting", classes=4, shape=(1, 4, 4), steps=2, seed=0
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from automix.agents.runs.halfway import Halfway
+from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.agents.parallel.workers import Worker, map_in_order
 from automix.core.files import append_line, write_text
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 log = logging.getLogger("automix")
 
 
-class Journal:
+class ResultCache:
     """JSON lines of finished pieces of work, each under a name.
 
     Args:
@@ -47,12 +47,12 @@ class Journal:
         if halfway:
             halfway.unlink(missing_ok=True)
 
-    def halfway(self, name: str) -> Halfway:
+    def halfway(self, name: str) -> TaskCheckpoint:
         """Return where a piece of work may leave its state while it is under way."""
         if self._path is None:
-            return Halfway()
+            return TaskCheckpoint()
         file = name.replace("/", "_").replace(" ", "_")
-        return Halfway(self._path.with_name(f"{file}.safetensors"), self._share)
+        return TaskCheckpoint(self._path.with_name(f"{file}.safetensors"), self._share)
 
     def map(
         self,

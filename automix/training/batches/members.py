@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from automix.core.seeding import generator
-from automix.masks.steps import MethodState
+from automix.masks.method_steps import MethodState
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import Mixed
 from automix.saliency import SALIENCY, normalised
@@ -24,7 +24,7 @@ EVERYTHING = slice(None)
 
 
 @dataclass
-class Seat:
+class Member:
     """One member of a stack."""
 
     data: TaskTensors
@@ -38,7 +38,7 @@ class Seat:
     """Targets of its own, if it has come to see some otherwise than its task does."""
 
 
-class Lane:
+class SharedBatches:
     """Members that share task and seed, and with them every batch.
 
     Args:
@@ -70,7 +70,7 @@ class Lane:
             self.views = draw_views(len(self.rows), self._augment, self._view_rng)
             self.images = augmented(self.images, self.views)
 
-    def targets_for(self, seat: Seat, here: slice | np.ndarray = EVERYTHING) -> Tensor:
+    def targets_for(self, seat: Member, here: slice | np.ndarray = EVERYTHING) -> Tensor:
         """Return the targets (b, classes) of images that were taken last, as a member sees them."""
         if seat.memory is None:
             return self.targets[here]
@@ -87,11 +87,11 @@ class Lane:
 
 
 @dataclass
-class Play:
+class Assignment:
     """Members whose batches come from one call of the mix."""
 
     action: MixAction
-    lane: Lane
+    lane: SharedBatches
     slots: list[int]
     rng: np.random.Generator
     mixed: Mixed | None = None
@@ -103,12 +103,12 @@ def needs_classifier(action: MixAction) -> bool:
     return action.saliency != OFF and bool(SALIENCY.entry(action.saliency).tags["needs_classifier"])
 
 
-def lanes_of(seats: Sequence[Seat]) -> list[Lane]:
+def shared_batches_of(seats: Sequence[Member]) -> list[SharedBatches]:
     """Put neighbours that share task and seed into lanes."""
-    lanes: list[Lane] = []
+    lanes: list[SharedBatches] = []
     for slot, seat in enumerate(seats):
         if lanes and lanes[-1].data is seat.data and lanes[-1].seed == seat.seed:
             lanes[-1].slots.append(slot)
         else:
-            lanes.append(Lane(seat.data, seat.seed, [slot]))
+            lanes.append(SharedBatches(seat.data, seat.seed, [slot]))
     return lanes

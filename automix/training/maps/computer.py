@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.core.registry import Entry
-from automix.mixing.stepping import makes_steps
+from automix.mixing.loss import makes_steps
 from automix.nets.attention import Query, looked_at, spoken_for
 from automix.nets.feature_maps import FeatureNet, features, scored
 from automix.nets.stacking import Stack, frozen_running_statistics, logits_of, same_draws_afterwards
 from automix.saliency import SALIENCY, Provider, ReadOff, Staged, enlarged, normalised
 from automix.training.batches.augment import augmented_maps, canonical_maps
-from automix.training.batches.lanes import Play, Seat
+from automix.training.batches.members import Assignment, Member
 from automix.training.epoch_log import EpochLog
 from automix.training.maps.saliency_bank import SaliencyBank
 from automix.training.maps.teacher import teacher_of
@@ -56,8 +56,8 @@ class Members:
     def scored(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last feature maps and the slopes there of the scores."""
         given = self._apart(images), self._apart(targets)
-        found, slopes = self.stack.ask(self.slots, scored, *given)
-        return found.flatten(0, 1), slopes.flatten(0, 1)
+        found, gradients = self.stack.ask(self.slots, scored, *given)
+        return found.flatten(0, 1), gradients.flatten(0, 1)
 
     def attended(self, images: Tensor, query: Query) -> Tensor:
         """Return where the last blocks look, (b * k, h', w')."""
@@ -73,7 +73,7 @@ class Members:
         return rows.unflatten(0, (-1, len(self.slots)))
 
 
-class Guide:
+class SaliencyComputer:
     """Gives the maps for plays whose saliency needs the classifier.
 
     Args:
@@ -87,7 +87,7 @@ class Guide:
 
     def __init__(
         self,
-        seats: Sequence[Seat],
+        seats: Sequence[Member],
         network: Stack,
         settings: TrainerSettings,
         shape: tuple[int, int, int],
@@ -101,7 +101,7 @@ class Guide:
         self._slopes: list[Tensor] = []
         self._clean: CleanSlopes = []
 
-    def begin(self, plays: Sequence[Play]) -> None:
+    def begin(self, plays: Sequence[Assignment]) -> None:
         """Begin an epoch; what is left of one that was broken off is forgotten.
 
         Raises:
@@ -123,16 +123,16 @@ class Guide:
             return Members(self._average, slots)
         return Members(self._stack, slots)
 
-    def remembers(self, play: Play) -> bool:
+    def remembers(self, play: Assignment) -> bool:
         """Return whether a play's maps outlive their batch; else it is asked at every step.
 
         Images whose maps are remembered can be mixed ahead of the steps, many batches at once.
         """
         return self._settings.refresh > 1 or self.reads_steps(play)
 
-    def ask(self, plays: Sequence[Play], here: Rows, log: EpochLog) -> dict[int, Tensor]:
+    def ask(self, plays: Sequence[Assignment], here: Rows, log: EpochLog) -> dict[int, Tensor]:
         """Compute maps (b, h, w) of some images with the present classifiers, by member."""
-        by_provider: dict[str, list[Play]] = {}
+        by_provider: dict[str, list[Assignment]] = {}
         for play in plays:
             by_provider.setdefault(play.action.saliency, []).append(play)
         maps: dict[int, Tensor] = {}
@@ -141,7 +141,7 @@ class Guide:
         return maps
 
     def _computed(
-        self, name: str, plays: Sequence[Play], here: Rows, log: EpochLog
+        self, name: str, plays: Sequence[Assignment], here: Rows, log: EpochLog
     ) -> dict[int, Tensor]:
         """Call a provider once for several members."""
         entry, scale = SALIENCY.entry(name), self._settings.scale
@@ -179,13 +179,13 @@ class Guide:
         losses = F.cross_entropy(found.flatten(0, 1), targets.flatten(0, 1), reduction="sum")
         weights = [weight for weight in self._stack.module().parameters() if weight.requires_grad]
         # The sum over members of each one's mean, as in the step.
-        slopes, *kept = torch.autograd.grad(
+        gradients, *kept = torch.autograd.grad(
             losses / len(images), [images, *weights], allow_unused=True
         )
         pairs = zip(weights, kept, strict=True)
         self._clean += [(weight, slope) for weight, slope in pairs if slope is not None]
         read_off = cast(ReadOff, entry.tags["from_clean_step"])
-        return read_off(slopes.flatten(0, 1))
+        return read_off(gradients.flatten(0, 1))
 
     def clean_slopes(self) -> CleanSlopes:
         """Return what clean passes since the last call add to the step."""
@@ -195,7 +195,7 @@ class Guide:
     # Remembering ---------------------------------------------------------------------------------
 
     def refresh(
-        self, plays: Sequence[Play], batches: Sequence[slice], updates: int, log: EpochLog
+        self, plays: Sequence[Assignment], batches: Sequence[slice], updates: int, log: EpochLog
     ) -> None:
         """Ask ahead of some batches for the maps that are due or not known at all.
 
@@ -208,7 +208,7 @@ class Guide:
             updates: Steps made before the first of them.
             log: Counts the passes.
         """
-        due: dict[tuple[int, ...], list[Play]] = {}
+        due: dict[tuple[int, ...], list[Assignment]] = {}
         for play in plays:
             chosen = tuple(i for i, b in enumerate(batches) if self._due(play, b, updates + i))
             due.setdefault(chosen, []).append(play)
@@ -220,20 +220,20 @@ class Guide:
                     own = maps[play.slots[0]]
                     self._store(play, here, own, torch.ones_like(own))
 
-    def _due(self, play: Play, here: slice, step: int) -> bool:
+    def _due(self, play: Assignment, here: slice, step: int) -> bool:
         bank = self._seats[play.slots[0]].banks.get(play.action.saliency)
         if bank is None or not bank.knows(play.lane.rows[here]):
             return True
         return step % self._settings.refresh == 0 and not self.reads_steps(play)
 
-    def recall(self, play: Play) -> Tensor:
+    def recall(self, play: Assignment) -> Tensor:
         """Return the remembered maps (n, h, w) of the images that were taken last."""
         lane = play.lane
         maps = self._seats[play.slots[0]].banks[play.action.saliency].recall(lane.index)
         # What is kept is patched from several looks, so that it need not sum to 1.
         return normalised(maps if lane.views is None else augmented_maps(maps, lane.views))
 
-    def _store(self, play: Play, here: Rows, maps: Tensor, shown: Tensor) -> None:
+    def _store(self, play: Assignment, here: Rows, maps: Tensor, shown: Tensor) -> None:
         """Keep maps (b, h, w) where the images were shown, as they lie on the untouched images."""
         lane, seat, name = play.lane, self._seats[play.slots[0]], play.action.saliency
         if lane.views is not None:
@@ -245,17 +245,17 @@ class Guide:
 
     # Reading off the step ------------------------------------------------------------------------
 
-    def reads_steps(self, play: Play) -> bool:
+    def reads_steps(self, play: Assignment) -> bool:
         """Return whether a play's maps are read off the training steps."""
         tags = SALIENCY.entry(play.action.saliency).tags
         own = makes_steps(play.action)  # whose slopes are not those of one mixed image
         return self._settings.source == "step" and "from_step" in tags and not own
 
-    def keep(self, slopes: Tensor) -> None:
+    def keep(self, gradients: Tensor) -> None:
         """Keep the slopes (b, k, c, h, w) of the loss at the mixed images of the next batch."""
-        self._slopes.append(slopes)
+        self._slopes.append(gradients)
 
-    def read(self, plays: Sequence[Play]) -> None:
+    def read(self, plays: Sequence[Assignment]) -> None:
         """Move the maps of the images that were taken last towards the slopes that were kept.
 
         A pixel tells about the image that it shows: the map of an image moves by the share that the
@@ -263,12 +263,12 @@ class Guide:
         """
         if not self._slopes:
             return
-        slopes, everywhere = torch.cat(self._slopes), slice(None)
+        gradients, everywhere = torch.cat(self._slopes), slice(None)
         self._slopes.clear()
         for play in filter(self.reads_steps, plays):
             assert play.mixed is not None  # what was trained on was mixed
             read_off = cast(ReadOff, SALIENCY.entry(play.action.saliency).tags["from_step"])
-            maps = read_off(slopes[:, play.slots[0]])
+            maps = read_off(gradients[:, play.slots[0]])
             shown = (1 - play.mixed.mask[:, 0]).expand_as(maps)
             self._store(play, everywhere, maps, shown)
 

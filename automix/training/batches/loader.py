@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from automix.core.seeding import generator
-from automix.masks.steps import Step
+from automix.masks.method_steps import Step
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import mix_batch
-from automix.mixing.stepping import drawn_step, makes_steps
+from automix.mixing.loss import drawn_step, makes_steps
 from automix.mixing.targets import Revised
 from automix.nets.stacking import Stack
-from automix.training.batches.lanes import Play, Seat, lanes_of, needs_classifier
+from automix.training.batches.members import Assignment, Member, needs_classifier, shared_batches_of
 from automix.training.epoch_log import EpochLog
-from automix.training.maps.guiding import CleanSlopes, Guide
+from automix.training.maps.computer import CleanSlopes, SaliencyComputer
 from automix.training.settings import TrainerSettings
 
 PIECE = 2**20
@@ -33,7 +33,7 @@ Revision = tuple[Sequence[int], Revised, slice]
 
 @dataclass(frozen=True, slots=True)
 class OwnStep:
-    """A step that a method makes in its own way (``automix.masks.steps``)."""
+    """A step that a method makes in its own way (``automix.masks.method_steps``)."""
 
     action: MixAction
     step: Step
@@ -57,7 +57,7 @@ class Batch:
     """Members that make a step of their own, for whom images and targets above mean nothing."""
 
 
-class Feeder:
+class BatchLoader:
     """Makes the batches of a stack's epochs.
 
     Args:
@@ -70,21 +70,21 @@ class Feeder:
 
     def __init__(
         self,
-        seats: Sequence[Seat],
+        seats: Sequence[Member],
         network: Stack,
         settings: TrainerSettings,
         device: torch.device,
         average: Stack | None = None,
     ) -> None:
         self._seats, self._settings, self._device = seats, settings, device
-        self.lanes = lanes_of(seats)
+        self.lanes = shared_batches_of(seats)
         first, size = seats[0].data, settings.batch_size
         self._shape, self._classes, self._trained = (
             first.task.images.shape,
             first.classes,
             first.trained,
         )
-        self._guide = Guide(seats, network, settings, self._shape, device, average)
+        self._guide = SaliencyComputer(seats, network, settings, self._shape, device, average)
         self._piece = max(1, PIECE // (4 * int(np.prod(self._shape))) // size) * size
         self._buffers: tuple[Tensor, Tensor] | None = None
 
@@ -129,11 +129,11 @@ class Feeder:
                 updates += 1
             guide.read(remembered)
 
-    def keep(self, slopes: Tensor) -> None:
+    def keep(self, gradients: Tensor) -> None:
         """Take the slopes (b, k, c, h, w) of the loss at a batch's images, where it wants them."""
-        self._guide.keep(slopes)
+        self._guide.keep(gradients)
 
-    def _plays(self, actions: Sequence[MixAction], epoch: int) -> list[Play]:
+    def _plays(self, actions: Sequence[MixAction], epoch: int) -> list[Assignment]:
         """Sort the members by what can be mixed in one call.
 
         Every play draws from its own copy of the epoch's generator: members of a lane with equal
@@ -150,7 +150,7 @@ class Feeder:
                 alone = slot if own else -1
                 players.setdefault((actions[slot], alone), []).append(slot)
             plays += [
-                Play(action, lane, slots, generator(lane.seed, "mix", epoch))
+                Assignment(action, lane, slots, generator(lane.seed, "mix", epoch))
                 for (action, _), slots in players.items()
             ]
         return plays
@@ -165,7 +165,7 @@ class Feeder:
             )
         return self._buffers[0][:count], self._buffers[1][:count]
 
-    def _maps(self, play: Play) -> Tensor | None:
+    def _maps(self, play: Assignment) -> Tensor | None:
         """Return the maps of the images that were taken last, where they need no step."""
         if play.action.saliency == OFF:
             return None
@@ -175,7 +175,7 @@ class Feeder:
 
     def _mix(
         self,
-        play: Play,
+        play: Assignment,
         here: slice,
         saliency: Tensor | None,
         images: Tensor,
@@ -200,7 +200,7 @@ class Feeder:
             images[here, slot], targets[here, slot] = play.mixed.images, play.mixed.targets
         log.mixed(play.slots, play.mixed.own_share)
 
-    def _own_step(self, play: Play, here: slice, maps: Mapping[int, Tensor]) -> OwnStep:
+    def _own_step(self, play: Assignment, here: slice, maps: Mapping[int, Tensor]) -> OwnStep:
         """Draw what a method's own step begins with."""
         (slot,), settings, images = play.slots, self._settings.mix, play.lane.images[here]
         saliency = maps.get(slot)
@@ -212,7 +212,7 @@ class Feeder:
         return OwnStep(play.action, step)
 
 
-def _revisions(plays: Sequence[Play], rows: slice) -> list[Revision]:
+def _revisions(plays: Sequence[Assignment], rows: slice) -> list[Revision]:
     """Return what revises the targets of some of the images that plays mixed last."""
     return [
         (play.slots, play.mixed.revised, rows)

@@ -16,8 +16,9 @@ from automix.nets.create import create_classifier
 from automix.nets.stacking import frozen_running_statistics
 from automix.saliency import SALIENCY, normalised
 from automix.saliency.gradient import gradient
-from automix.training import feeding, guiding
+from automix.training.batches import loader as feeding
 from automix.training.batches.augment import AugmentSettings, canonical_maps, draw_views
+from automix.training.maps import computer as guiding
 from automix.training.population import Population
 from automix.training.settings import SaliencySettings
 from tests import tiny
@@ -83,7 +84,7 @@ def mixes(monkeypatch):
         calls.setdefault(action.ratio, []).append((saliency, mixed))
         return mixed
 
-    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
     return calls
 
 
@@ -145,7 +146,7 @@ def test_by_default_nothing_is_remembered():
     assert population.settings.saliency == looking(refresh=1, scale=1, source="pass")
     population.run_epoch([GRADIENT, GRADIENT])
     assert all(not banks(population, member) for member in range(2))
-    assert all(not state["saliency"] for state in population.snapshot()["members"])
+    assert all(not state["saliency"] for state in population.state_dict()["members"])
 
 
 def test_a_provider_that_cannot_be_read_off_a_step_takes_a_pass_each_time(provider):
@@ -236,7 +237,7 @@ def test_in_between_the_map_of_an_image_is_the_one_it_had_last(
         done[member] += len(images)
         return mix_batch(images, targets, action, saliency=saliency, **options)
 
-    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", spy)
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
     actions = [MixAction("rmix", ratio, "gradient") for ratio in (0.4, 0.5)]
     records = [population.run_epoch(actions) for _ in range(3)]
     assert done == {0: 180, 1: 180}
@@ -322,7 +323,7 @@ def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
     )
     cohort = cohort_of(population)
     actions = [MixAction(method, ratio, "gradient") for ratio in ratios]
-    before, slopes = [[], []], [[], []]
+    before, gradients = [[], []], [[], []]
     net = create_classifier("small_cnn_w8", num_classes=10, shape=(1, 8, 8), seed=0)
     rows = torch.from_numpy(order(task, 0, 0))
     with epoch_of(cohort, actions) as (batches, log):
@@ -333,15 +334,15 @@ def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
                 net.load_state_dict(cohort.state(member)["classifier"])
                 images = batch.images[:, member].clone().requires_grad_()
                 loss = F.cross_entropy(net.train()(images), batch.targets[:, member])
-                slopes[member] += torch.autograd.grad(loss, images)[0]
+                gradients[member] += torch.autograd.grad(loss, images)[0]
                 before[member] += maps_of(population, member)[here]
             cohort._step(batch, log)
     for member, ratio in enumerate(ratios):
-        assert len(slopes[member]) == 60
+        assert len(gradients[member]) == 60
         masks = torch.cat([mixed.mask[:, 0].expand(-1, 8, 8) for _, mixed in mixes[ratio]])
         shown = 1 - masks
         assert 0 < float(shown.mean()) < 1
-        read = torch.stack([hand_made_map(slope) for slope in slopes[member]])
+        read = torch.stack([hand_made_map(slope) for slope in gradients[member]])
         wanted = torch.stack(before[member]) * masks + read * shown
         torch.testing.assert_close(maps_of(population, member)[rows], wanted, atol=1e-5, rtol=1e-3)
         assert float((wanted - torch.stack(before[member])).abs().max()) > 1e-3
@@ -481,7 +482,7 @@ def test_a_look_leaves_no_trace_in_the_training(settings, model, provider, monke
     def ignored(images, targets, action, **options):
         return mix_batch(images, targets, PLAIN, **options)
 
-    monkeypatch.setattr("automix.training.batches.feeding.mix_batch", ignored)
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", ignored)
     for _ in range(2):
         looked, wanted = population.run_epoch([GRADIENT] * 2), plain.run_epoch([PLAIN] * 2)
         for one, other in zip(looked, wanted, strict=True):

@@ -16,8 +16,8 @@ import numpy as np
 
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.workers import State, Worker
-from automix.agents.runs.halfway import Halfway
-from automix.agents.runs.journal import Journal
+from automix.agents.runs.result_cache import ResultCache
+from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.data.tasks import TaskSpec
 from automix.envs.game import World
 from automix.envs.mix_env import draw_start
@@ -57,7 +57,7 @@ class Shares:
     """Where searches that need Ray find it."""
 
 
-class Lab:
+class SearchEvaluator:
     """What a search may use, and what it has used.
 
     Args:
@@ -87,7 +87,7 @@ class Lab:
         shares: Shares | None = None,
         reward: str = "final_accuracy",
         on_epochs: Callable[[int], None] = lambda epochs: None,
-        journal: tuple[Journal, str] | None = None,
+        journal: tuple[ResultCache, str] | None = None,
     ) -> None:
         self.worlds, self.menu, self.seed = worlds, tuple(menu), seed
         self.rng = np.random.default_rng(seed)
@@ -97,7 +97,7 @@ class Lab:
         self.budget = self._world.budget
         self.epochs = self.passes = 0
         self._on_epochs = on_epochs
-        self._journal, self._name = journal or (Journal(), "")
+        self._journal, self._name = journal or (ResultCache(), "")
         self._played = 0
 
     def draw(self, count: int) -> list[Start]:
@@ -179,7 +179,7 @@ def play_block(
     starts: Sequence[Start],
     schedules: Sequence[Sequence[MixAction]],
     reward: str,
-    halfway: Halfway = Halfway(),  # noqa: B008 (frozen)
+    halfway: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
 ) -> tuple[list[float], int]:
     """Train one classifier for each start and schedule, side by side; importable by name.
 
@@ -190,7 +190,7 @@ def play_block(
     training = world.start([start.spec for start in starts])
     begun, saver = halfway.state(), halfway.saver()
     if begun:
-        training.restore(begun["training"])
+        training.load_state_dict(begun["training"])
         first, last = ([EpochMetrics(**own) for own in begun[key]] for key in ("first", "last"))
         passes = begun["passes"]
     else:
@@ -206,7 +206,7 @@ def play_block(
         passes += sum(r.forward_passes + r.backward_passes for r in last)
         if saver.due():
             records = {"first": [*map(vars, first)], "last": [*map(vars, last)]}
-            saver.save({"training": training.snapshot(), "passes": passes, **records})
+            saver.save({"training": training.state_dict(), "passes": passes, **records})
     # Rewards for a gain add up to the gain of the whole episode.
     paid = REWARDS[reward]
     return [
