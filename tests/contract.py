@@ -133,7 +133,7 @@ RULES = [
     for entry in LABEL_RULES.entries()
     if not (entry.tags.get("needs_maps") or entry.tags.get("erasures"))
 ]
-"""Those that fit every form and give the two labels 1 together; tests/automix/test_labels.py has
+"""Those that fit every form and give the two labels 1 together; tests/automix/labels has
 the others."""
 
 
