@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.agents.parallel.workers import Worker, map_in_order
+from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.core.files import append_line, write_text
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import automix.agents.runs.checkpoints
-from automix.agents.runs.checkpoints import (Checkpoints, refuse_other_settings)
 from automix.agents.config.settings import CheckpointSettings
+from automix.agents.runs.checkpoints import Checkpoints, refuse_other_settings
 from automix.core.errors import ConfigError, ResourceError
 
 RUN = {"agent": {"name": "ppo", "learning_rate": 0.003}, "seed": 0}

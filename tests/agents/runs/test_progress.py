@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from automix.agents.runs import progress as progress_module
 from automix.agents.cli.options import set_up_logging
+from automix.agents.runs import progress as progress_module
 from automix.agents.runs.progress import progress
 
 

@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 import automix
-from automix.agents.runs import rundir
-from automix.agents.runs.rundir import RunDirectory, command_line, default_path, describe_machine
 from automix.agents.config.schema import build
 from automix.agents.config.settings import AgentSettings, RunSettings
+from automix.agents.runs import rundir
+from automix.agents.runs.rundir import RunDirectory, command_line, default_path, describe_machine
 from automix.core import files
-from automix.data.tasks import FamilySettings
 from automix.core.errors import ConfigError, DataError, ResourceError
+from automix.data.tasks import FamilySettings
 
 SETTINGS = RunSettings(seed=3)
 Usage = namedtuple("Usage", "total used free")

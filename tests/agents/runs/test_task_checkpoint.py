@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from automix.agents.config.settings import HELD_OUT
 from automix.agents.contest.compare import Match, play_group
 from automix.agents.contest.contestants import contestants_of
-from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.agents.contest.controls.evaluator import Start, WorldMaker, play_block
-from automix.agents.config.settings import HELD_OUT
-from automix.mixing.actions import MixAction
+from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.data.tasks import TaskSpec
-from automix.policy.policy import load_policy
-from automix.training.population import Population
-from automix.policy.shipped import policy_folder
 from automix.envs import ActionCodec, ActionSettings, EnvSettings, ImageWorld
+from automix.mixing.actions import MixAction
+from automix.policy.policy import load_policy
+from automix.policy.shipped import policy_folder
+from automix.training.population import Population
 from tests.agents import tiny_run
 
 EPOCHS = 4
