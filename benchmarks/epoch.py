@@ -18,8 +18,8 @@ from automix.core.seeding import generator
 from automix.data.tasks import Task
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
+from automix.training.population import Trainer
 from automix.training.settings import SaliencySettings, TrainerSettings
-from automix.training.trainer import Trainer
 from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads
 from benchmarks.synthetic import noise_task

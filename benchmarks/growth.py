@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from automix.agents.parallel.workers import keep_memory
 from automix.mixing.actions import MixAction
-from automix.training.trainer import Trainer
+from automix.training.population import Trainer
 from benchmarks.command import main
 from benchmarks.epoch import ENDLESS
 from benchmarks.harness import Section, interleaved, threads

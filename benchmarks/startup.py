@@ -25,8 +25,8 @@ import torch, timm
 start = time.perf_counter()
 import automix
 package = time.perf_counter() - start
-import automix.training.trainer
-print(json.dumps({"automix": package, "automix.training.trainer": time.perf_counter() - start}))
+import automix.training.population
+print(json.dumps({"automix": package, "automix.training.population": time.perf_counter() - start}))
 """
 """Tells what the library costs a user who has imported torch and timm anyway."""
 
@@ -41,12 +41,12 @@ COMMANDS = {
     "python -c ''": ["-c", ""],
     "run.py --help": ["run.py", "--help"],
     "import torch, timm": ["-c", "import torch, timm"],
-    "torch, timm, automix.training.trainer": ["-c", IMPORTS],
+    "torch, timm, automix.training.population": ["-c", IMPORTS],
     "first env step": ["-c", STEP],
 }
 LIMITS = {
     "run.py --help": "python -c ''",
-    "torch, timm, automix.training.trainer": "import torch, timm",
+    "torch, timm, automix.training.population": "import torch, timm",
     "first env step": "import torch, timm",
 }
 """What a command cannot be faster than."""
@@ -62,7 +62,7 @@ def run(seconds: float) -> Section:
         return lambda: outputs[name].append(output(COMMANDS[name]))
 
     wall = interleaved({name: start(name) for name in COMMANDS}, seconds, at_least=2)
-    return section(wall, list(map(json.loads, outputs["torch, timm, automix.training.trainer"])))
+    return section(wall, list(map(json.loads, outputs["torch, timm, automix.training.population"])))
 
 
 def output(words: list[str]) -> str:
@@ -104,7 +104,7 @@ def section(wall: Wall, imports: list[Wall]) -> Section:
         targets=[
             Target.of("run.py --help answers", help_s, at_most=1.0, unit="s"),
             Target.of(
-                "import automix.training.trainer, after torch and timm",
+                "import automix.training.population, after torch and timm",
                 beyond,
                 at_most=0.3,
                 unit="s",

@@ -26,7 +26,7 @@ from automix.mixing.actions import OFF, MixAction
 from automix.mixing.loss import keeps_state, loss_of, new_state
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
-from automix.training.backbone import ABILITIES, requirements
+from automix.training.requirements import ABILITIES, requirements
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, interleaved, threads
 

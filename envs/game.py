@@ -20,8 +20,8 @@ from automix.envs.snapshots import SETUP, Setup, Snapshot, check_setup, not_begu
 from automix.envs.vocabulary import expanded
 from automix.mixing.actions import MixAction
 from automix.training.metrics import EpochMetrics
-from automix.training.playable import check_playable
 from automix.training.population import Population
+from automix.training.requirements import check_playable
 from automix.training.settings import TrainerSettings
 
 

@@ -4,7 +4,7 @@ import gymnasium
 
 import automix.envs  # noqa: F401  (registers automix/Mix-v0)
 from automix.envs import image_world
-from automix.training.trainer import TrainerSettings
+from automix.training.population import TrainerSettings
 
 world = image_world(trainer=TrainerSettings(epochs=8))
 env = gymnasium.make("automix/Mix-v0", world=world)

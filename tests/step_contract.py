@@ -28,7 +28,7 @@ from automix.mixing.actions import OFF, MixAction
 from automix.mixing.loss import drawn_step, keeps_state, new_state, step_loss
 from automix.nets.create import create_classifier
 from automix.nets.stacking import GroupedStack, stack
-from automix.training.backbone import ABILITIES, required
+from automix.training.requirements import ABILITIES, required
 
 CLASSES, PATCH = 5, 2
 

@@ -21,7 +21,7 @@ from automix.mixes import MIXES
 from automix.nets.create import PROTOCOL_NETS, SMALL_NETS, SMALL_TRANSFORMERS
 from automix.policy.shipped import shipped, summary_of
 from automix.saliency import SALIENCY
-from automix.training.backbone import needs, supports
+from automix.training.requirements import needs, supports
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "mixes": MIXES,

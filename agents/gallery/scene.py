@@ -22,8 +22,8 @@ from automix.mixing.targets import as_targets
 from automix.nets.create import create_classifier
 from automix.nets.stacking import frozen_running_statistics
 from automix.saliency import SALIENCY, only_in_training
-from automix.training.backbone import check_backbone
-from automix.training.trainer import Trainer
+from automix.training.population import Trainer
+from automix.training.requirements import check_backbone
 
 IMAGES = 8
 

@@ -13,7 +13,8 @@ Whatever a rule weighs by, a mask of zeros must leave the own label whole: it is
 is not mixed has. What a rule may state in its tags:
 
 - ``needs_maps``: it weighs by saliency, so the action must name a provider;
-- ``requires``: what the classifier must offer (names in ``training.backbone.ABILITIES``), a tuple;
+- ``requires``: what the classifier must offer, a tuple of names in
+  ``training.requirements.ABILITIES``;
 - ``erasures``: it has something to say about mixes that erase or restyle and show no other class
   (tag ``keeps_label`` of the mix). Under any other rule those keep their label whole.
 """

@@ -24,7 +24,8 @@ What a method states in its tags:
 - ``layers``: it returns ``Layers``;
 - ``step``: it makes training steps of its own (``automix.masks.method_steps``), where no mask says
   it;
-- ``requires``: what the classifier must offer (names in ``training.backbone.ABILITIES``), a tuple;
+- ``requires``: what the classifier must offer, a tuple of names in
+  ``training.requirements.ABILITIES``;
 - ``unguided_requires``: the same, of the unguided form alone;
 - ``points``: it mixes point clouds (b, points, coordinates), not images;
 - ``constant``: unguided, one weight for all pixels;

@@ -18,7 +18,7 @@ A provider that looks at the last feature map or at attention asks for more by
 ``needs_classifier``
     Whether it asks a classifier.
 ``requires``
-    What the classifier must have, as ``automix.training.backbone`` names it.
+    What the classifier must have, as ``automix.training.requirements`` names it.
 ``from_step``
     Where it can be read off a training step: slopes of the loss at the images, (b, c, h, w), to
     maps (b, h, w).

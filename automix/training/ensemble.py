@@ -34,9 +34,8 @@ from automix.nets.stacking import (
 )
 from automix.training.batches.loader import Batch, BatchLoader, OwnStep
 from automix.training.batches.members import Member, SharedBatches
-from automix.training.epoch_log import EpochLog
 from automix.training.maps.saliency_bank import SaliencyBank
-from automix.training.metrics import LOSS_CAP, EpochMetrics, calibrated_loss, graded
+from automix.training.metrics import LOSS_CAP, EpochLog, EpochMetrics, calibrated_loss, graded
 from automix.training.optimising.average import Average
 from automix.training.optimising.learning_rate import scheduler_of
 from automix.training.optimising.losses import losses_and_slopes, training_losses

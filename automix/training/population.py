@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.core.seeding import derived_seed
 from automix.data.image_set import Split
+from automix.data.memory import free_memory
 from automix.data.tasks import Task
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
@@ -21,7 +23,6 @@ from automix.training.batches.task_tensors import TaskTensors
 from automix.training.ensemble import MemberState, StackedEnsemble
 from automix.training.metrics import EpochMetrics
 from automix.training.settings import ELEMENTWISE, TrainerSettings
-from automix.training.stack_size import largest_stack
 
 Nets = dict[tuple[object, ...], nn.Module]
 """Initial nets, by form of the training and seed."""
@@ -35,6 +36,16 @@ UNTOLD = frozenset({"kron", "kronc", "kronw"})
 
 FORM = ("model", "opt", "model_ema", "batch_size", "epochs")
 """Settings without which a member's state means nothing."""
+
+SHARE = 0.5
+"""Of the free memory, what one stack may take."""
+
+BESIDE_ACTIVATIONS = 4
+"""Copies of the weights that a training holds: themselves, gradients, two of the optimizer."""
+
+CACHE = 10 * 2**20
+"""Bytes of activations that a stack on a CPU may have. Larger ones hold more and were not faster
+(results/tried.md)."""
 
 
 class Population:
@@ -344,3 +355,67 @@ class Population:
         if states:
             cohort.load_state_dict([states[member] for member, _ in part])
         return cohort
+
+
+class Trainer:
+    """One training: a population of one, whose records and actions come singly.
+
+    Args:
+        task: The data.
+        settings: How to train.
+        device: Where.
+    """
+
+    def __init__(self, task: Task, settings: TrainerSettings, device: str = "cpu") -> None:
+        self.population = Population([task], settings, device)
+
+    def reset(self, seed: int) -> EpochMetrics:
+        """Start afresh from a seed; return the metrics of the untrained classifier."""
+        return self.population.reset([seed])[0]
+
+    def run_epoch(self, action: MixAction) -> EpochMetrics:
+        """Train for one epoch under an action."""
+        return self.population.run_epoch([action])[0]
+
+    def state_dict(self) -> Snapshot:
+        """Return a copy of everything that the next epoch depends on."""
+        return self.population.state_dict()
+
+    def load_state_dict(self, snapshot: Snapshot) -> None:
+        """Continue from a snapshot of a trainer of the same task and settings."""
+        self.population.load_state_dict(snapshot)
+
+
+def largest_stack(
+    net: nn.Module, data: TaskTensors, settings: TrainerSettings, device: torch.device
+) -> int:
+    """Return how many members of a form one stack may have, at least 1.
+
+    On a CPU this is a property of net and batch, unless memory is short: results must not hang on
+    what else the machine does, and the size of a stack can move last digits.
+    """
+    activations = settings.batch_size * activation_bytes(net, data.task.images.shape)
+    weights = sum(p.numel() * p.element_size() for p in net.parameters())
+    # The forward pass keeps its activations, and the backward pass makes their slopes.
+    each = (BESIDE_ACTIVATIONS + settings.model_ema) * weights + 2 * activations
+    if device.type == "cuda":
+        return max(1, int(SHARE * free_memory(device) / each))
+    return max(1, int(min(SHARE * free_memory() / each, CACHE / activations)))
+
+
+def activation_bytes(net: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Return the bytes of all layers' outputs for one image of a shape (c, h, w)."""
+    total = 0
+
+    def add(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal total
+        if isinstance(output, Tensor):
+            total += output.numel() * output.element_size()
+
+    probe = copy.deepcopy(net).eval()
+    for module in probe.modules():
+        if not list(module.children()):
+            module.register_forward_hook(add)
+    with torch.no_grad():
+        probe(torch.zeros(1, *shape))
+    return total

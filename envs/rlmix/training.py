@@ -25,8 +25,7 @@ from automix.mixing.batch import draw_share, label
 from automix.mixing.blending import blend
 from automix.saliency.gradient import of_slopes
 from automix.training.batches.loader import Batch
-from automix.training.epoch_log import EpochLog
-from automix.training.metrics import EpochMetrics
+from automix.training.metrics import EpochLog, EpochMetrics
 from automix.training.population import Population
 
 GRID = 8

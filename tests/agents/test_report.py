@@ -27,7 +27,7 @@ from automix.core.files import write_json
 from automix.data.tasks import FamilySettings
 from automix.envs.codec import ActionCodec, ActionSettings
 from automix.envs.game import EnvSettings
-from automix.training.trainer import TrainerSettings
+from automix.training.population import TrainerSettings
 
 HELD_OUT = 2**31
 EVERYBODY = (

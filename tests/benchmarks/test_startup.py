@@ -10,10 +10,10 @@ WALL = {
     "python -c ''": 0.1,
     "run.py --help": 0.4,
     "import torch, timm": 2.0,
-    "torch, timm, automix.training.trainer": 2.5,
+    "torch, timm, automix.training.population": 2.5,
     "first env step": 3.0,
 }
-IMPORTS = [{"automix": 0.01, "automix.training.trainer": took} for took in (0.2, 0.1, 9.0)]
+IMPORTS = [{"automix": 0.01, "automix.training.population": took} for took in (0.2, 0.1, 9.0)]
 
 
 def test_a_process_is_compared_with_what_it_cannot_be_faster_than():
@@ -21,7 +21,7 @@ def test_a_process_is_compared_with_what_it_cannot_be_faster_than():
     assert set(WALL) == set(startup.COMMANDS)
     assert rows["run.py --help"]["times the limit"] == pytest.approx(4.0)
     assert rows["first env step"]["times the limit"] == pytest.approx(1.5)
-    assert rows["import automix.training.trainer, after torch and timm"]["s"] == 0.2
+    assert rows["import automix.training.population, after torch and timm"]["s"] == 0.2
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_process_is_compared_with_what_it_cannot_be_faster_than():
     [(0.9, 0.29, [True, True]), (1.1, 0.29, [False, True]), (0.9, 0.31, [True, False])],
 )
 def test_help_is_wanted_in_a_second_and_the_library_in_three_tenths(help_s, import_s, met):
-    told = [{"automix": 0.01, "automix.training.trainer": import_s}]
+    told = [{"automix": 0.01, "automix.training.population": import_s}]
     section = startup.section(WALL | {"run.py --help": help_s}, told)
     assert [target.met for target in section.targets] == met
 

@@ -12,12 +12,12 @@ from automix.envs import ActionCodec, ActionSettings, MixVectorEnv
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction, form_of
 from automix.mixing.presets import PRESETS
-from automix.training.backbone import required, supports
+from automix.training.requirements import required, supports
 from tests.envs import worlds
 from tests.step_contract import CNN, VIT
 
 NETS = {"cnn": CNN, "vit": VIT}
-"""A small net of each kind that ``automix.training.backbone.supports`` tells of."""
+"""A small net of each kind that ``automix.training.requirements.supports`` tells of."""
 POINTS = [entry.name for entry in MIXES.entries() if entry.tags.get("points")]
 
 

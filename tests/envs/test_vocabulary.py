@@ -17,7 +17,7 @@ from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.mixing.presets import PRESETS
 from automix.saliency import SALIENCY
-from automix.training.backbone import requirements
+from automix.training.requirements import requirements
 from automix.training.settings import SaliencySettings
 from tests.envs import worlds
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from automix.mixing.actions import MixAction
-from automix.training.trainer import Trainer
+from automix.training.population import Trainer
 from tests import tiny
 
 FILE = Path(__file__).with_name("tiny_training.json")

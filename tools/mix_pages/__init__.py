@@ -17,7 +17,7 @@ from automix.mixes import MIXES, MixFunction
 from automix.mixing.actions import MixAction, form_of
 from automix.mixing.presets import PRESETS
 from automix.saliency import SALIENCY
-from automix.training.backbone import needs, required, supports
+from automix.training.requirements import needs, required, supports
 from tools.mix_pages.docstrings import MixDocs, Setting, read_docs
 from tools.mix_pages.passes import step_passes
 from tools.mix_pages.shares import RATIOS, SIZES, drawn, realised_share, share_forms

@@ -13,7 +13,7 @@ from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
 from automix.mixing.loss import keeps_state, loss_of, new_state
 from automix.nets.create import create_classifier
-from automix.training.backbone import nets_with, required
+from automix.training.requirements import nets_with, required
 
 IMAGES, CLASSES, SHAPE = 8, 10, (1, 8, 8)
 

@@ -20,7 +20,7 @@ from automix.mixes import MIXES
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import MixSettings, mix_batch
 from automix.saliency import SALIENCY
-from automix.training.backbone import supports
+from automix.training.requirements import supports
 
 SIZES, RATIOS, GUIDE = (8, 32), (0.1, 0.25, 0.5), "spectral"
 

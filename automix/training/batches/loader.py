@@ -17,8 +17,8 @@ from automix.mixing.loss import drawn_step, makes_steps
 from automix.mixing.targets import Revised
 from automix.nets.stacking import Stack
 from automix.training.batches.members import Assignment, Member, needs_classifier, shared_batches_of
-from automix.training.epoch_log import EpochLog
 from automix.training.maps.computer import CleanSlopes, SaliencyComputer
+from automix.training.metrics import EpochLog
 from automix.training.settings import TrainerSettings
 
 PIECE = 2**20

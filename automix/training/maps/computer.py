@@ -20,11 +20,11 @@ from automix.nets.stacking import Stack, frozen_running_statistics, logits_of, s
 from automix.saliency import SALIENCY, Provider, ReadOff, Staged, enlarged, normalised
 from automix.training.batches.augment import augmented_maps, canonical_maps
 from automix.training.batches.members import Assignment, Member
-from automix.training.epoch_log import EpochLog
 from automix.training.maps.saliency_bank import SaliencyBank
 from automix.training.maps.teacher import teacher_of
+from automix.training.metrics import EpochLog
 from automix.training.optimising.precision import autocast
-from automix.training.playable import check_provider
+from automix.training.requirements import check_provider
 from automix.training.settings import TrainerSettings
 
 Rows = slice | np.ndarray

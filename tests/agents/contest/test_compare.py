@@ -22,7 +22,7 @@ from automix.envs import ActionCodec, ActionSettings, EnvSettings
 from automix.envs.game import StackedGroups
 from automix.mixing.actions import MixAction
 from automix.policy.policy import MixPolicy, PolicyForm
-from automix.training.trainer import TrainerSettings
+from automix.training.population import TrainerSettings
 from tests.agents import tiny_run
 
 MENU = ActionCodec(ActionSettings()).choices

@@ -12,8 +12,7 @@ from automix.data import memory
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
 from automix.training.batches import loader as feeding
-from automix.training.population import Population
-from automix.training.trainer import Trainer
+from automix.training.population import Population, Trainer
 from tests import tiny
 from tests.automix.data.checks import picture, save_picture
 

@@ -25,7 +25,7 @@ from automix.mixing.loss import loss_of
 from automix.mixing.presets import PRESETS
 from automix.mixing.targets import as_targets
 from automix.nets.create import SMALL_TRANSFORMERS, create_classifier
-from automix.training.playable import check_playable
+from automix.training.requirements import check_playable
 from tests import tiny
 from tests.references import labels as label_references
 from tests.references import token_labels as references

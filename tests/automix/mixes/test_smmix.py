@@ -26,8 +26,8 @@ from automix.mixing.loss import loss_of
 from automix.nets.attention import attended
 from automix.nets.create import create_classifier
 from automix.nets.zoo.small_cnn import SmallCNN
-from automix.training.playable import check_playable
 from automix.training.population import Population
+from automix.training.requirements import check_playable
 from tests import tiny
 from tests.automix.saliency.planted import CLASSES, SIZE, noise, token_nets
 from tests.references import smmix as reference

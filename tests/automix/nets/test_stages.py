@@ -20,7 +20,7 @@ from automix.mixing.actions import MixAction
 from automix.nets.feature_maps import as_map
 from automix.nets.stacking import GroupedStack, frozen_running_statistics
 from automix.nets.stages import Staged, has_stages, stages
-from automix.training.backbone import check_backbone
+from automix.training.requirements import check_backbone
 from tests import tiny  # noqa: F401 (registers nets)
 from tests.automix.saliency.planted import Dropping, noise
 

@@ -13,8 +13,8 @@ from automix.nets.attention import attended, grid_of, has_attention
 from automix.nets.create import PROTOCOL_NETS, SMALL_TRANSFORMERS, create_classifier
 from automix.nets.zoo.resnext import ResNeXt29
 from automix.nets.zoo.wide_resnet import WideResNet
-from automix.training.backbone import ABILITIES, abilities_of
 from automix.training.population import Population
+from automix.training.requirements import ABILITIES, abilities_of
 from tests import tiny
 
 

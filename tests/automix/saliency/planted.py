@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from automix.core.seeding import borrowed_global_rng, generator
 from automix.nets.zoo.pooled import PooledNet
 from automix.saliency import SALIENCY
-from automix.training.backbone import required
+from automix.training.requirements import required
 
 CLASSES = 3
 SIZE = (8, 12)

@@ -13,7 +13,7 @@ from automix.mixing.batch import mix_batch
 from automix.nets.attention import attended, spoken_for
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY, enlarged
-from automix.training.backbone import check_backbone
+from automix.training.requirements import check_backbone
 from tests.automix.saliency.planted import CLASSES, noise, pooled, vit
 from tests.automix.training.helpers import Watch
 

@@ -17,8 +17,7 @@ from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
 from automix.training.batches.members import Member
 from automix.training.ensemble import StackedEnsemble
-from automix.training.epoch_log import EpochLog
-from automix.training.metrics import EpochMetrics
+from automix.training.metrics import EpochLog, EpochMetrics
 from automix.training.population import Population
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
 from automix.nets.create import SMALL_NETS
 from automix.saliency import SALIENCY
-from automix.training.backbone import (
+from automix.training.requirements import (
     ABILITIES,
     KINDS,
     abilities_of,
@@ -127,9 +127,9 @@ def test_nets_that_cannot_take_the_images_are_not_named():
 
 
 def test_where_no_net_of_ours_would_do_timms_are_named(monkeypatch):
-    monkeypatch.setattr("automix.training.backbone.nets_with", lambda *_: iter(()))
-    monkeypatch.setattr("automix.training.backbone.required", lambda *_, **__: ("attention",))
-    monkeypatch.setattr("automix.training.backbone.abilities_of", lambda *_: frozenset())
+    monkeypatch.setattr("automix.training.requirements.nets_with", lambda *_: iter(()))
+    monkeypatch.setattr("automix.training.requirements.required", lambda *_, **__: ("attention",))
+    monkeypatch.setattr("automix.training.requirements.abilities_of", lambda *_: frozenset())
     with pytest.raises(ConfigError, match="cutmix needs the attention") as error:
         check_backbone(MixAction("cutmix", 0.5), "area", "small_cnn_w8", 10, SHAPE)
     assert "take one of timm's" in error.value.hint

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automix.core.seeding import generator
-from automix.training.epoch_log import EpochLog
+from automix.training.metrics import EpochLog
 from tests.automix.training.helpers import CPU
 
 

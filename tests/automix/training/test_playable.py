@@ -11,7 +11,7 @@ from automix.core.errors import ConfigError
 from automix.envs import ActionSettings, MixEnv, RewardSettings
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import MixSettings
-from automix.training.playable import check_playable
+from automix.training.requirements import check_playable
 from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.envs import worlds

@@ -16,9 +16,8 @@ from automix.core.snapshots import from_bytes, to_bytes
 from automix.mixing.actions import PLAIN, MixAction
 from automix.nets.create import create_classifier
 from automix.nets.stacking import GroupedStack, LoopedStack
-from automix.training.population import Population
+from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE, SaliencySettings
-from automix.training.trainer import Trainer
 from tests import tiny
 from tests.automix.training.helpers import (
     assert_close,

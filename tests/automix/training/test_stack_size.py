@@ -11,7 +11,7 @@ import torch.nn as nn
 from automix.nets.create import create_classifier
 from automix.training import stack_size
 from automix.training.batches.task_tensors import TaskTensors
-from automix.training.stack_size import activation_bytes, largest_stack
+from automix.training.population import activation_bytes, largest_stack
 from tests import tiny
 from tests.automix.training.helpers import CPU
 

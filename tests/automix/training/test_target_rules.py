@@ -12,9 +12,8 @@ from automix.labels import LABEL_RULES
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import MixSettings
 from automix.training.optimising.target_memory import TargetMemory
-from automix.training.population import Population
+from automix.training.population import Population, Trainer
 from automix.training.settings import MarginSettings, SaliencySettings, SelfAdaptiveSettings
-from automix.training.trainer import Trainer
 from tests import tiny
 from tests.automix.training.helpers import (
     assert_close,

@@ -21,9 +21,8 @@ from automix.nets.stacking import GroupedStack, LoopedStack, frozen_running_stat
 from automix.saliency import SALIENCY
 from automix.training.maps.computer import Members
 from automix.training.metrics import LOSS_CAP
-from automix.training.population import Population
+from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE, TrainerSettings
-from automix.training.trainer import Trainer
 from tests import golden, tiny
 from tests.automix.saliency.planted import models_for
 from tests.contract import FORMS, global_states
