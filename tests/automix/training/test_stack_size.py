@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 
 from automix.nets.create import create_classifier
-from automix.training import stack_size
+from automix.training import population as stack_size
 from automix.training.batches.task_tensors import TaskTensors
 from automix.training.population import activation_bytes, largest_stack
 from tests import tiny
