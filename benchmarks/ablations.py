@@ -23,7 +23,8 @@ from automix.agents.contest.contestants import contestants_of
 from automix.agents.learning.export import policy_of
 from automix.agents.learning.training import Learned, learn
 from automix.agents.parallel.devices import choose_device, worker_count
-from automix.agents.parallel.workers import Worker, start_workers
+from automix.agents.parallel.pool import start_workers
+from automix.agents.parallel.worker import Worker
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.files import read_json, write_json, write_text
 from automix.envs.codec import ActionCodec

@@ -23,10 +23,10 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.learning import training
 from automix.agents.learning.training import Learning, Stopped, make_mix_block
 from automix.agents.parallel.devices import worker_count
-from automix.agents.parallel.workers import start_workers
+from automix.agents.parallel.pool import start_workers
 from automix.agents.runs import checkpoints as files
 from automix.agents.runs.rundir import RunDirectory
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.seeding import derived_seed
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target, threads

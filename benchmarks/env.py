@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 
-from automix.agents.parallel.workers import keep_memory
+from automix.agents.parallel.machine import keep_memory
 from automix.envs.mix_env import DIGITS_FAMILY, MixVectorEnv, image_world
 from automix.nets.create import create_classifier
 from automix.nets.stacking import stack

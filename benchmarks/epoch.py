@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 
-from automix.agents.parallel.workers import keep_memory
+from automix.agents.parallel.machine import keep_memory
 from automix.core.seeding import generator
 from automix.data.tasks import Task
 from automix.mixing.actions import MixAction

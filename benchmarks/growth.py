@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from automix.agents.parallel.workers import keep_memory
+from automix.agents.parallel.machine import keep_memory
 from automix.mixing.actions import MixAction
 from automix.training.population import Trainer
 from benchmarks.command import main

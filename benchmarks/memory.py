@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from automix.agents.parallel.workers import keep_memory
+from automix.agents.parallel.machine import keep_memory
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
 from benchmarks.command import main

@@ -12,7 +12,9 @@ from statistics import median
 
 import torch
 
-from automix.agents.parallel.workers import ProcessWorker, State, keep_memory
+from automix.agents.parallel.machine import keep_memory
+from automix.agents.parallel.process_worker import ProcessWorker
+from automix.agents.parallel.worker import State
 from automix.data.tasks import TaskSpec
 from automix.envs.game import ImageWorld
 from automix.envs.mix_env import DIGITS_FAMILY

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from automix.agents.parallel.ray_messages import packed, unpacked
-from automix.agents.parallel.ray_workers import RayWorker
-from automix.agents.parallel.workers import State, answer
+from automix.agents.parallel.ray_worker import RayWorker
+from automix.agents.parallel.worker import State, answer
 
 
 class Crowd:

@@ -31,10 +31,10 @@ from automix.agents.learning.recorder import Recorder
 from automix.agents.learning.sb3 import falling
 from automix.agents.learning.training import Learned, learn, make_mix_block
 from automix.agents.parallel.devices import stacked_groups
-from automix.agents.parallel.workers import Worker
+from automix.agents.parallel.worker import Worker
 from automix.agents.runs.progress import progress
 from automix.agents.runs.rundir import RunDirectory
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.seeding import borrowed_global_rng, derived_seed, generator
 from benchmarks.ablations import (
     EXPERIMENT,

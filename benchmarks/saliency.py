@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from automix.agents.contest import stats
-from automix.agents.parallel.workers import keep_memory
+from automix.agents.parallel.machine import keep_memory
 from automix.data.tasks import TaskSpec
 from automix.envs.game import ImageWorld
 from automix.envs.mix_env import DIGITS_FAMILY

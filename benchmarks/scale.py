@@ -19,8 +19,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.ray_session import ray_session
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.agents.vec_env.ray_vec_env import HostedVecEnv
-from automix.agents.vec_env.vec_env import GroupVecEnv
 from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target
 from benchmarks.ray_crowd import crowd

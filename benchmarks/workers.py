@@ -20,11 +20,12 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from automix.agents.config.compose import load_settings
 from automix.agents.config.settings import RaySettings
 from automix.agents.learning.training import make_mix_block
-from automix.agents.parallel.machine import usable_cores
+from automix.agents.parallel.machine import keep_memory, usable_cores
+from automix.agents.parallel.pool import start_workers
 from automix.agents.parallel.ray_session import ray_session
-from automix.agents.parallel.workers import InlineWorker, State, Worker, keep_memory, start_workers
+from automix.agents.parallel.worker import InlineWorker, State, Worker
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.agents.vec_env.ray_vec_env import RayVecEnv
-from automix.agents.vec_env.vec_env import GroupVecEnv
 from automix.envs.mix_env import DIGITS_FAMILY, MixEnv, image_world
 from automix.training.settings import TrainerSettings
 from benchmarks.command import main

@@ -18,7 +18,7 @@ from automix.agents.config.settings import RunSettings, held_out_specs
 from automix.agents.contest.contestants import Contestant, Player, contestants_of
 from automix.agents.contest.controls import SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING
-from automix.agents.parallel.workers import State, Worker
+from automix.agents.parallel.worker import State, Worker
 from automix.agents.runs.progress import progress
 from automix.agents.runs.result_cache import ResultCache
 from automix.agents.runs.task_checkpoint import TaskCheckpoint

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest.controls import CONTROLS, SearchResult
-from automix.agents.parallel.workers import Worker
+from automix.agents.parallel.worker import Worker
 from automix.agents.runs.result_cache import ResultCache
 from automix.core.errors import ConfigError
 

@@ -10,7 +10,7 @@ from automix.agents.config.settings import RunSettings, validation_specs
 from automix.agents.contest.compare import Match, play_matches
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.summary import Picked
-from automix.agents.parallel.workers import Worker
+from automix.agents.parallel.worker import Worker
 from automix.agents.runs.result_cache import ResultCache
 from automix.envs.codec import ActionCodec
 from automix.envs.game import EnvSettings

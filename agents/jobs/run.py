@@ -30,7 +30,8 @@ from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
 from automix.agents.learning.export import learning_cost, policy_of
 from automix.agents.learning.training import Learned, Stopped, learn
 from automix.agents.parallel.devices import choose_device, stacked_groups, worker_count
-from automix.agents.parallel.workers import Worker, start_workers
+from automix.agents.parallel.pool import start_workers
+from automix.agents.parallel.worker import Worker
 from automix.agents.report import write_report
 from automix.agents.runs.result_cache import ResultCache
 from automix.agents.runs.rundir import STATUS, RunDirectory, announce, deciding, plain

@@ -24,11 +24,11 @@ from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
 from automix.agents.learning.recorder import Recorder
 from automix.agents.learning.rollout_log import RolloutLog
 from automix.agents.parallel.devices import stacked_groups
-from automix.agents.parallel.workers import Worker
+from automix.agents.parallel.worker import Worker
 from automix.agents.runs.checkpoints import Checkpoint, Checkpoints, refuse_other_settings
 from automix.agents.runs.progress import progress
 from automix.agents.runs.rundir import RunDirectory, plain
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import (
     borrowed_global_rng,

@@ -6,8 +6,8 @@ import re
 
 import torch
 
-from automix.agents.config.settings import RaySettings, RunSettings
-from automix.agents.parallel.machine import usable_cores
+from automix.agents.config.settings import RunSettings
+from automix.agents.parallel.machine import Capacity, fit, usable_cores
 from automix.agents.parallel.ray_session import capacity
 from automix.core.errors import ConfigError, ResourceError
 
@@ -46,17 +46,10 @@ def worker_count(settings: RunSettings, device: str) -> int:
         return settings.workers
     blocks = settings.agent.groups // stacked_groups(settings, device)
     if settings.backend == "ray":
-        return max(1, min(_places(settings.ray, device), blocks))
+        ray = settings.ray
+        gpus = ray.gpus_per_worker or (1.0 if device.startswith("cuda") else 0.0)
+        return max(1, min(fit(capacity(ray), Capacity(ray.cpus_per_worker, gpus)), blocks))
     return 1 if device.startswith("cuda") else min(usable_cores(), blocks)
-
-
-def _places(ray: RaySettings, device: str) -> int:
-    """Return how many workers fit into Ray; 0 if there is no room for one."""
-    there = capacity(ray)
-    gpus = ray.gpus_per_worker or (1.0 if device.startswith("cuda") else 0.0)
-    needs = ((there.cpus, ray.cpus_per_worker), (there.gpus, gpus))
-    # A third of a GPU three times is one GPU.
-    return min((int(has / each + 1e-6) for has, each in needs if each), default=usable_cores())
 
 
 def stacked_groups(settings: RunSettings, device: str) -> int:

@@ -14,11 +14,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from automix.agents.config.settings import RaySettings
-from automix.agents.parallel.machine import usable_cores
+from automix.agents.parallel.machine import Capacity, usable_cores
 from automix.core.errors import ResourceError
 
 CONNECT_S = 5.0
@@ -34,14 +33,6 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search, and Ray with it
 }
 """Read when ray is imported, started, and by its processes."""
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What a Ray has in all, whether it is free or not."""
-
-    cpus: float
-    gpus: float
 
 
 @contextmanager

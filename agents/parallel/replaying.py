@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from automix.agents.parallel.workers import Worker, WorkerDied
+from automix.agents.parallel.worker import Worker, WorkerDied
 
 
 class ReplayingWorker:

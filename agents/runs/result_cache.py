@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from automix.agents.parallel.workers import Worker, map_in_order
+from automix.agents.parallel.pool import map_in_order
+from automix.agents.parallel.worker import Worker
 from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.core.files import append_line, write_text
 

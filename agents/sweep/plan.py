@@ -14,6 +14,7 @@ from typing import Any
 from automix.agents.config.compose import Choices, choices_of, load_settings, read_section
 from automix.agents.config.settings import RaySettings, RunSettings
 from automix.agents.jobs.run import check
+from automix.agents.parallel import machine
 from automix.agents.runs.progress import progress
 from automix.agents.runs.rundir import FREE, plain
 from automix.agents.sweep.settings import SweepSettings
@@ -142,12 +143,8 @@ def default_path(plan: SweepPlan) -> Path:
 
 def fit(settings: SweepSettings, cpus: float, gpus: float) -> int:
     """Return how many trials a node with that much runs at once."""
-    found = int(cpus // settings.cpus_per_trial)
-    each = settings.gpus_per_trial
-    if each:
-        # A share of 0.3 fits three times on each GPU, never across two.
-        found = min(found, int(gpus) * int(1 / each) if each < 1 else int(gpus // each))
-    return found
+    one = machine.Capacity(settings.cpus_per_trial, settings.gpus_per_trial)
+    return machine.fit(machine.Capacity(cpus, gpus), one)
 
 
 def at_once_here(plan: SweepPlan, cpus: float, gpus: float) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.ray_session import capacity, ray_session
-from automix.agents.parallel.ray_workers import last_line
+from automix.agents.parallel.ray_worker import last_line
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.job import Job, Outcome, run_trial
 from automix.agents.sweep.plan import SweepPlan, SweepTrial, at_once_here, fit

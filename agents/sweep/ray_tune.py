@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from automix.agents.parallel.machine import keep_memory
 from automix.agents.parallel.ray_session import ray_session
 from automix.agents.parallel.ray_tuning import in_order, quiet_tune, seeded
-from automix.agents.parallel.workers import keep_memory
 from automix.agents.sweep.ray_executor import STOP_S, at_once_on_this_machine
 from automix.agents.sweep.search_plan import SearchPlan
 from automix.agents.sweep.search_trial import METRIC, TIME, Place, SearchTrial

@@ -14,7 +14,7 @@ from typing import Any
 from automix.agents.config.settings import RunSettings
 from automix.agents.learning.training import Stop, Stopped, never, trainings_of
 from automix.agents.parallel.devices import choose_device
-from automix.agents.parallel.workers import start_workers
+from automix.agents.parallel.pool import start_workers
 from automix.agents.runs.stopping import stop, stopping
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.lineage import Schedule, read_schedule, write_schedule

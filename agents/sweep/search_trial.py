@@ -17,7 +17,7 @@ from typing import Any
 from automix.agents.config.settings import RunSettings
 from automix.agents.learning.training import trainings_of
 from automix.agents.parallel.devices import choose_device
-from automix.agents.parallel.workers import start_workers
+from automix.agents.parallel.pool import start_workers
 from automix.agents.sweep.folder import SweepDirectory, only_attempt
 from automix.agents.sweep.job import PATIENCE_S, at_home, error_line, share_gpu
 from automix.agents.sweep.ledger import json_lines

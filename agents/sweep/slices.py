@@ -21,7 +21,7 @@ from automix.agents.learning.recorder import METRICS
 from automix.agents.learning.training import Learning, Stop, never, shaping_settings
 from automix.agents.runs.rundir import RunDirectory
 from automix.agents.sweep.ledger import json_lines
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.files import read_json, write_json
 
 BEGUN, ENDED, STATE = "begun.json", "ended.json", "state"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from automix.agents.parallel.workers import RestartableWorker, Worker, WorkerDied, WorkerError
+from automix.agents.parallel.worker import RestartableWorker, Worker, WorkerDied, WorkerError
 from automix.agents.vec_env import ray_hosting as hosting
 from automix.agents.vec_env.ray_env_state import Files
 from automix.agents.vec_env.ray_hosted import Stepped, row

@@ -1,6 +1,6 @@
 """What the actors of ``RayVecEnv`` run: plain functions on a worker's ``state``.
 
-See ``agents/parallel/workers.py`` for workers; nothing here knows Ray. An
+See ``agents/parallel/worker.py`` for workers; nothing here knows Ray. An
 environment is named by its number in the whole ``RayVecEnv`` when it fails, and by its place among
 those of its worker when it is asked.
 """
@@ -19,7 +19,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import is_wrapped
 
-from automix.agents.parallel.workers import State, WorkerError
+from automix.agents.parallel.worker import State, WorkerError
 from automix.agents.vec_env.ray_env_state import (
     CannotKeepError,
     Files,

@@ -25,8 +25,9 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 from automix.agents.config.settings import RaySettings
+from automix.agents.parallel.pool import start_workers
 from automix.agents.parallel.ray_session import capacity
-from automix.agents.parallel.workers import Worker, start_workers
+from automix.agents.parallel.worker import Worker
 from automix.agents.runs.throttle import SaveThrottle
 from automix.agents.vec_env import ray_hosting as hosting
 from automix.agents.vec_env.ray_block import Block
@@ -243,7 +244,7 @@ class RayVecEnv(HostedVecEnv):
         workers: Actors; None takes as many as Ray has cores for, and at most one for each function.
         cpus_per_worker: Cores that Ray sets aside for each; may be a fraction.
         gpus_per_worker: GPUs for each; a fraction bounds its share of that GPU's memory. An env_fn
-            asks ``automix.agents.parallel.ray_workers.assigned_device()`` where to work.
+            asks ``automix.agents.parallel.ray_worker.assigned_device()`` where to work.
         threads: torch threads of each.
         step_timeout_s: An actor that takes longer for one call hangs, and is replaced; 0 waits for
             ever.

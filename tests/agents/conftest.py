@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from automix.agents.parallel.workers import ProcessWorker
+from automix.agents.parallel.process_worker import ProcessWorker
 from tests.agents import tiny_run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from automix.agents.parallel.workers import RestartableWorker
+from automix.agents.parallel.worker import RestartableWorker
 
 
 class Deaths:

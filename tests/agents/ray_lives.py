@@ -15,9 +15,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from automix.agents.config.settings import RaySettings
+from automix.agents.parallel.pool import start_workers
 from automix.agents.parallel.ray_session import capacity, ray_session
-from automix.agents.parallel.ray_workers import RayWorker
-from automix.agents.parallel.workers import start_workers
+from automix.agents.parallel.ray_worker import RayWorker
 
 
 def children() -> list[Any]:

@@ -14,8 +14,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from automix.agents.config.compose import load_settings
 from automix.agents.config.settings import RunSettings
 from automix.agents.learning.algorithms import AGENTS, check_agent
-from automix.agents.parallel.workers import InlineWorker
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.parallel.worker import InlineWorker
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.seeding import borrowed_global_rng
 from automix.data.tasks import TaskSpec
 from automix.envs import (

@@ -23,7 +23,7 @@ from automix.agents.contest.search import search
 from automix.agents.contest.summary import score_table, summarise
 from automix.agents.contest.validation import pick_fixed
 from automix.agents.jobs.run import check, run_compare, run_train
-from automix.agents.parallel.workers import InlineWorker
+from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError
 from automix.core.registry import Entry
 from automix.data.tasks import TaskSpec

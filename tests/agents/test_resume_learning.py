@@ -16,7 +16,7 @@ from automix.agents.config.settings import CheckpointSettings, RunSettings
 from automix.agents.learning.agent_state import agent_state, with_replay
 from automix.agents.learning.algorithms import AGENTS
 from automix.agents.learning.training import Learned, Learning, Stopped, learn, never
-from automix.agents.parallel.workers import InlineWorker
+from automix.agents.parallel.worker import InlineWorker
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import borrowed_global_rng, set_global_rng_state

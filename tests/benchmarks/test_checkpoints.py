@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from automix.agents.parallel.workers import InlineWorker
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.parallel.worker import InlineWorker
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from benchmarks import checkpoints
 from benchmarks.checkpoints import COLLECT, COPY, DEFAULT, ENCODE, WRITE, Part
 from benchmarks.scale import SleepingBlock

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from automix.agents.parallel.ray_messages import packed, unpacked
-from automix.agents.parallel.workers import InlineWorker
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.parallel.worker import InlineWorker
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.errors import ConfigError
 from benchmarks import scale
 from benchmarks.ray_crowd import Crowd, CrowdWorker

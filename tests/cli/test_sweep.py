@@ -11,7 +11,7 @@ import pytest
 import automix.agents.sweep
 import automix.agents.sweep.cost
 import automix.agents.sweep.ray_executor
-from automix.agents.parallel.ray_session import Capacity
+from automix.agents.parallel.machine import Capacity
 from automix.agents.sweep import resume_sweep, run_sweep
 from tests.agents.sweep.stand_ins import WORDS, Inlines, toy
 from tests.cli.conftest import everything_below

@@ -11,7 +11,7 @@ import pytest
 import automix.agents.sweep.plan as planning
 import automix.agents.sweep.ray_executor
 import automix.agents.sweep.search
-from automix.agents.parallel.ray_session import Capacity
+from automix.agents.parallel.machine import Capacity
 from automix.agents.sweep.search import run_search
 from tests.agents.sweep.stand_ins import WORDS
 from tests.agents.sweep.test_tune_search import ASHA, PBT, Runner

@@ -12,7 +12,7 @@ import pytest
 
 from automix.agents.config.settings import RunSettings
 from automix.agents.jobs.run import train_or_resume
-from automix.agents.parallel.workers import start_workers
+from automix.agents.parallel.pool import start_workers
 from tests.agents import tiny_run
 from tests.faults.killing import (
     assert_nobody_left,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from automix.agents.parallel.workers import InlineWorker
+from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ResourceError
 from tests.faults.commands import Command, run
 from tests.faults.killing import results_of

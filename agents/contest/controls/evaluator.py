@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from automix.agents.config.settings import RaySettings
-from automix.agents.parallel.workers import State, Worker
+from automix.agents.parallel.worker import State, Worker
 from automix.agents.runs.result_cache import ResultCache
 from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.data.tasks import TaskSpec

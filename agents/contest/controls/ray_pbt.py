@@ -11,10 +11,9 @@ from typing import Any
 from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
 from automix.agents.contest.controls.evaluator import SearchEvaluator, Start
 from automix.agents.contest.controls.pbt_member import PBTMember
-from automix.agents.parallel.machine import usable_cores
+from automix.agents.parallel.machine import keep_memory, usable_cores
 from automix.agents.parallel.ray_session import ray_session
 from automix.agents.parallel.ray_tuning import in_order, quiet_tune, seeded
-from automix.agents.parallel.workers import keep_memory
 from automix.core.errors import AutomixError
 from automix.core.seeding import borrowed_global_rng
 from automix.mixing.actions import MixAction

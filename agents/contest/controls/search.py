@@ -9,7 +9,7 @@ from typing import Any
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest.controls import CONTROLS, SearchResult, trainings_within
 from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, WorldMaker
-from automix.agents.parallel.workers import Worker
+from automix.agents.parallel.worker import Worker
 from automix.agents.runs.progress import progress
 from automix.agents.runs.result_cache import ResultCache
 from automix.core.seeding import derived_seed

@@ -15,7 +15,7 @@ from automix.agents.contest.contestants import Contestant, contestants_of
 from automix.agents.contest.schedules import SCHEDULES
 from automix.agents.contest.summary import score_table, summarise
 from automix.agents.jobs.run import run_compare, with_menu
-from automix.agents.parallel.workers import InlineWorker
+from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError, DataError
 from automix.data.tasks import TaskSpec
 from automix.envs import ActionCodec, ActionSettings, EnvSettings

@@ -17,7 +17,7 @@ from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, S
 from automix.agents.contest.controls.pbt_member import PBTMember
 from automix.agents.contest.controls.search import search
 from automix.agents.contest.controls.ucb import Effects
-from automix.agents.parallel.workers import InlineWorker
+from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError
 from automix.core.snapshots import load_snapshot, save_snapshot
 from automix.data.tasks import TaskSpec

@@ -19,7 +19,7 @@ from automix.agents.learning.algorithms import AGENTS, EVERY_AGENT, check_agent,
 from automix.agents.learning.algorithms.ars import GroupARS
 from automix.agents.learning.export import policy_of
 from automix.agents.learning.training import Learned, learn
-from automix.agents.parallel.workers import InlineWorker
+from automix.agents.parallel.worker import InlineWorker
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng

@@ -19,8 +19,8 @@ from automix.agents.contest.summary import schedule_of
 from automix.agents.learning.algorithms import AGENTS
 from automix.agents.learning.export import copy_export, learning_cost, policy_of
 from automix.agents.learning.training import Learned
-from automix.agents.parallel.workers import InlineWorker
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.parallel.worker import InlineWorker
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.errors import DataError, ResourceError
 from automix.core.seeding import borrowed_global_rng
 from automix.envs import SurrogateVectorEnv

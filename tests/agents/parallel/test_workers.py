@@ -15,15 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from automix.agents.parallel.pool import map_in_order, start_workers
+from automix.agents.parallel.process_worker import ProcessWorker
 from automix.agents.parallel.replaying import ReplayingWorker
-from automix.agents.parallel.workers import (
-    InlineWorker,
-    ProcessWorker,
-    WorkerDied,
-    WorkerError,
-    map_in_order,
-    start_workers,
-)
+from automix.agents.parallel.worker import InlineWorker, WorkerDied, WorkerError
 from automix.core.errors import AutomixError, ConfigError, ResourceError
 from automix.envs import ActionSettings
 from tests.agents.fragile import Deaths, FragileWorker

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from automix.agents.parallel.workers import InlineWorker
+from automix.agents.parallel.worker import InlineWorker
 from automix.agents.runs.result_cache import ResultCache
 from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.agents.runs.throttle import SaveThrottle

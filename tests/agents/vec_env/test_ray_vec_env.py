@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.ray_session import ray_session
-from automix.agents.parallel.workers import InlineWorker, Worker, WorkerDied, WorkerError
+from automix.agents.parallel.worker import InlineWorker, Worker, WorkerDied, WorkerError
 from automix.agents.vec_env.ray_env_state import (
     CannotKeepError,
     env_state,
@@ -64,7 +64,7 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def actors(cluster) -> Iterator[list[Worker]]:
     """Two actors that nobody kills, and that take no core."""
-    from automix.agents.parallel.ray_workers import RayWorker
+    from automix.agents.parallel.ray_worker import RayWorker
 
     workers = [RayWorker(index, cpus=0) for index in range(2)]
     yield workers

@@ -17,8 +17,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
 from automix.agents.learning.training import make_mix_block
-from automix.agents.parallel.workers import InlineWorker, WorkerError
-from automix.agents.vec_env.vec_env import GroupVecEnv, dealt
+from automix.agents.parallel.worker import InlineWorker, WorkerError
+from automix.agents.vec_env.group_vec_env import GroupVecEnv, dealt
 from automix.core.errors import DataError
 from automix.core.snapshots import from_bytes, to_bytes
 from automix.envs import SurrogateVectorEnv

@@ -1,4 +1,4 @@
-"""Workers that are Ray actors: on this machine or any other of a cluster, with a share of a GPU.
+"""A worker that is a Ray actor: on this machine or any other of a cluster, with a share of a GPU.
 
 Ray could restart an actor and send it the lost call again, which would then go on, silently, on an
 object that knows nothing of what was before. So it may do neither: a death comes back as
@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from automix.agents.config.settings import RaySettings
+from automix.agents.parallel.machine import keep_memory
 from automix.agents.parallel.ray_messages import packed, unpacked
-from automix.agents.parallel.ray_session import capacity, ray_session
-from automix.agents.parallel.workers import (
-    Answer,
-    RestartableWorker,
-    State,
-    Worker,
-    answer,
-    keep_memory,
-)
-from automix.core.errors import ConfigError, ResourceError
+from automix.agents.parallel.ray_session import capacity
+from automix.agents.parallel.worker import Answer, RestartableWorker, State, answer
+from automix.core.errors import ResourceError
 
 
 class RayWorker(RestartableWorker):
@@ -208,54 +201,6 @@ def assigned_device() -> str:
     import ray
 
     return "cuda" if ray.get_runtime_context().get_accelerator_ids().get("GPU") else "cpu"
-
-
-@contextmanager
-def ray_workers(
-    count: int,
-    threads: int,
-    device: str,
-    max_restarts: int,
-    step_timeout_s: float,
-    settings: RaySettings,
-) -> Iterator[Sequence[Worker]]:
-    """Have a Ray and start actors in it; see ``automix.agents.parallel.workers.start_workers``.
-
-    Raises:
-        ConfigError: If a GPU is named by number, which is Ray's to choose.
-        ResourceError: If there is no Ray, or it is too small.
-    """
-    if ":" in device:
-        raise ConfigError(f"device is {device!r} with backend=ray, wanted cuda: Ray deals GPUs out")
-    gpus = gpus_per_worker(count, device, settings)
-    cpus = settings.cpus_per_worker
-    workers: list[RayWorker] = []
-    with ray_session(settings, cpus * count, gpus * count):
-        try:
-            for index in range(count):
-                worker = RayWorker(
-                    index,
-                    cpus=cpus,
-                    gpus=gpus,
-                    threads=threads,
-                    device=device,
-                    max_restarts=max_restarts,
-                    step_timeout_s=step_timeout_s,
-                )
-                workers.append(worker)
-            yield workers
-        finally:
-            for worker in workers:
-                worker.close()
-
-
-def gpus_per_worker(count: int, device: str, settings: RaySettings) -> float:
-    """Return the share of a GPU that each worker takes."""
-    if settings.gpus_per_worker or not device.startswith("cuda"):
-        return settings.gpus_per_worker
-    gpus = capacity(settings).gpus
-    # Several on one GPU must add up to no more than it: Ray counts in ten thousandths.
-    return 1.0 if count <= gpus else int(1e4 / -(-count // max(gpus, 1))) / 1e4
 
 
 def cause_of(error: Exception) -> str:

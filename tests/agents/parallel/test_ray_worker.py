@@ -22,20 +22,16 @@ from automix.agents.config.settings import AgentSettings, RaySettings, RunSettin
 from automix.agents.learning.training import make_mix_block
 from automix.agents.parallel import ray_session
 from automix.agents.parallel.devices import worker_count
-from automix.agents.parallel.ray_session import Capacity, capacity
-from automix.agents.parallel.ray_workers import RayWorker, cause_of, gpus_per_worker
-from automix.agents.parallel.workers import (
-    InlineWorker,
-    WorkerDied,
-    WorkerError,
-    map_in_order,
-    start_workers,
-)
-from automix.agents.vec_env.vec_env import GroupVecEnv
+from automix.agents.parallel.machine import Capacity
+from automix.agents.parallel.pool import gpus_per_worker, map_in_order, start_workers
+from automix.agents.parallel.ray_session import capacity
+from automix.agents.parallel.ray_worker import RayWorker, cause_of
+from automix.agents.parallel.worker import InlineWorker, WorkerDied, WorkerError
+from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.errors import ConfigError, ResourceError
 from tests import tiny
 from tests.agents.parallel.test_workers import count_up, die, hang, hang_once, refuse_three
-from tests.agents.vec_env.test_vec_env import played_on, trajectory
+from tests.agents.vec_env.test_group_vec_env import played_on, trajectory
 from tests.envs import worlds
 
 ROOT = Path(__file__).parents[2]
@@ -123,9 +119,7 @@ def test_there_are_as_many_workers_as_places_or_blocks(there, ray, device, wante
     ("count", "gpus", "share"), [(1, 1, 1.0), (2, 1, 0.5), (3, 1, 0.3333), (3, 2, 0.5), (2, 4, 1.0)]
 )
 def test_gpus_are_dealt_out_equally_and_never_beyond_one(count, gpus, share, monkeypatch):
-    monkeypatch.setattr(
-        "automix.agents.parallel.ray_workers.capacity", lambda settings: Capacity(8, gpus)
-    )
+    monkeypatch.setattr("automix.agents.parallel.pool.capacity", lambda settings: Capacity(8, gpus))
     assert gpus_per_worker(count, "cuda", RaySettings()) == share
     assert gpus_per_worker(count, "cuda", RaySettings(gpus_per_worker=0.1)) == 0.1
     assert gpus_per_worker(count, "cpu", RaySettings()) == 0

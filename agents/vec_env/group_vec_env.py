@@ -9,7 +9,7 @@ import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
 from automix.agents.parallel.replaying import ReplayingWorker
-from automix.agents.parallel.workers import State, Worker
+from automix.agents.parallel.worker import State, Worker
 from automix.core.errors import DataError
 from automix.core.seeding import derived_seed
 from automix.core.snapshots import from_bytes, to_bytes
