@@ -293,7 +293,7 @@ def test_every_command_line_can_be_typed(page):
 
 
 def options_of(name: str) -> list[Any]:
-    command = importlib.import_module(f"automix.agents.cli.{name}_command").command
+    command = importlib.import_module(f"automix.agents.cli.commands.{name}").command
     return [param for param in command.params if param.param_type_name == "option"]
 
 

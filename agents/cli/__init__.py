@@ -1,1 +1,1 @@
-"""The commands, one file each. A command parses, calls one function, prints."""
+"""The command line: `main` finds the command, `commands` holds one file each."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ class Commands(click.Group):
                 f"{cmd_name!r} is not a command.{did_you_mean(cmd_name, COMMANDS)}",
                 f"known: {', '.join(COMMANDS)}",
             )
-        module = importlib.import_module(f"automix.agents.cli.{cmd_name}_command")
+        module = importlib.import_module(f"automix.agents.cli.commands.{cmd_name}")
         return module.command
 
 
@@ -62,6 +63,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _closed_pipe()
+    except SystemExit as end:  # so click and rich end when a pipe is closed
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        code = _closed_pipe()
     except click.exceptions.Abort:
         code = _interrupted()
     except click.ClickException as error:
@@ -100,6 +108,12 @@ def _misused(error: click.ClickException) -> int:
     command = context.command_path if context else Path(sys.argv[0]).name
     click.echo(f"hint: {command} --help shows what it takes", err=True)
     return error.exit_code
+
+
+def _closed_pipe() -> int:
+    """Drop what is left to print: the reader, such as ``head``, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _interrupted() -> int:

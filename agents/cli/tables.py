@@ -12,12 +12,15 @@ from rich.table import Table
 from automix.agents.contest.stats import FEWEST_PAIRS
 
 WIDTH = 118
-"""Columns where no terminal says; logs and pipes."""
+"""Columns from which a table of results has one for each kind of task."""
+
+ENDLESS = 10_000
+"""Columns of a file or a pipe, which cuts nothing."""
 
 
 def console() -> Console:
-    """Return a console on stdout that does not fold tables in pipes."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    """Return a console on stdout."""
+    return Console() if sys.stdout.isatty() else Console(width=ENDLESS)
 
 
 def print_table(

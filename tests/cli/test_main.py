@@ -15,6 +15,7 @@ import automix
 import automix.agents.jobs.run
 from automix.agents.cli.main import COMMANDS
 from automix.core.errors import AutomixError, ConfigError, DataError, ResourceError
+from automix.mixes import MIXES
 from tests.agents import tiny_run
 from tests.faults.killing import assert_nobody_left
 
@@ -38,9 +39,7 @@ def test_help_lists_every_command(cli):
 
 
 def test_every_command_file_is_listed():
-    files = {
-        path.stem.removesuffix("_command") for path in (ROOT / "agents/cli").glob("*_command.py")
-    }
+    files = {path.stem for path in (ROOT / "agents/cli/commands").glob("[!_]*.py")}
     assert files == set(COMMANDS)
 
 
@@ -179,6 +178,19 @@ def test_the_real_process_ends_with_the_same_codes(tmp_path):
     assert missing.returncode == 3
     assert [line.split(":")[0] for line in missing.stderr.splitlines()] == ["error", "hint"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_given_whole_lines_and_may_be_closed_early():
+    whole = python("run.py", "list", "mixes").stdout
+    assert "…" not in whole
+    assert MIXES.entry("adautomix").summary in whole
+    command = [sys.executable, "run.py", "list", "mixes"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as listing:
+        listing.stdout.close()  # at once, so that nothing can be written
+        assert listing.stderr.read() == ""
+    assert listing.returncode == 0
 
 
 @pytest.mark.fault

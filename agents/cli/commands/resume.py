@@ -21,7 +21,7 @@ def command(path: Path, as_json: bool) -> None:
     failed is run.
     """
     if (path / "sweep.yaml").is_file():
-        from automix.agents.cli.sweep_command import conclude
+        from automix.agents.cli.commands.sweep import conclude
         from automix.agents.sweep import resume_sweep
 
         conclude(resume_sweep(path), as_json)

@@ -1,0 +1,1 @@
+"""The commands, one file each. A command parses, calls one function, prints."""
