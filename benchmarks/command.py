@@ -19,10 +19,10 @@ from typing import Any, TextIO
 
 import torch
 
-import benchmarks
 from automix.agents.runs.rundir import describe_machine
 from automix.core.errors import AutomixError, ConfigError, did_you_mean
 from automix.core.files import write_json, write_text
+from benchmarks import measures
 from benchmarks.harness import Row, Section, Target, cell, waited
 
 ALL_SECONDS = 540.0
@@ -31,14 +31,13 @@ ALL_SECONDS = 540.0
 VERSIONS = ("torch", "torchvision", "timm", "numpy")
 
 
-def main(only: str = "", argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmarks that are asked for and return the exit code.
 
     Args:
-        only: The benchmark to run, where a module runs alone.
         argv: Words of the command line; those of this process if None.
     """
-    options = _parser(only).parse_args(argv)
+    options = _parser().parse_args(argv)
     try:
         return _run(options)
     except AutomixError as error:
@@ -46,15 +45,12 @@ def main(only: str = "", argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
-def _parser(only: str) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks{'.' if only else ''}{only}",
+        prog="python -m benchmarks",
         description="Measure speed and memory on this machine, against limits and peers.",
     )
-    if only:
-        parser.set_defaults(only=only)
-    else:
-        parser.add_argument("--only", default="", metavar="NAME,NAME", help="default: all")
+    parser.add_argument("--only", default="", metavar="NAME,NAME", help="default: all")
     parser.add_argument("--seconds", type=float, help="for all; default: what each asks for")
     parser.add_argument("--json", metavar="FILE", help="everything as JSON; - is standard output")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a Markdown page")
@@ -98,10 +94,10 @@ def _write(options: argparse.Namespace, record: dict[str, Any], text: str) -> No
 
 
 def discover(names: Collection[str] = ()) -> dict[str, ModuleType]:
-    """Return the modules of this folder that are benchmarks, by name; some names or all."""
-    there = [name for _, name, _ in pkgutil.iter_modules(benchmarks.__path__) if name[0] != "_"]
+    """Return the modules of ``measures`` that are benchmarks, by name; some names or all."""
+    there = [name for _, name, _ in pkgutil.iter_modules(measures.__path__)]
     modules = {
-        name: importlib.import_module(f"benchmarks.{name}")
+        name: importlib.import_module(f"benchmarks.measures.{name}")
         for name in sorted(there)
         if name in (names or there)
     }

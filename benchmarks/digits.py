@@ -8,7 +8,6 @@ Every seed is a run of its own, with its own learning; no seed is left out.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -81,11 +80,7 @@ def by_contestant(results: dict[int, dict[str, Any]]) -> str:
 
 def provenance(runs: list[Path]) -> str:
     """Return hardware, versions and commits as the runs themselves recorded them."""
-    return told_of([read_json(path / "env.json") for path in runs])
-
-
-def told_of(machines: Sequence[Mapping[str, Any]]) -> str:
-    """Return the same from records of the machine, the first for all."""
+    machines = [read_json(path / "env.json") for path in runs]
     first = machines[0]
     versions = ", ".join(
         f"{name} {first['versions'][name]}" for name in ("torch", "timm", "stable-baselines3")

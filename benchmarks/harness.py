@@ -1,13 +1,10 @@
 """What a benchmark is made of: a record of what was measured, and a fair clock.
 
-A benchmark is a module of this folder with a docstring, two names and a last line::
+A benchmark is a module of ``benchmarks/measures`` with a docstring and two names::
 
     SECONDS = 40.0   # its part of the ten minutes that all of them may take
 
     def run(seconds: float) -> Section: ...   # measures for about so long
-
-    if __name__ == "__main__":
-        sys.exit(main(only="its_name"))       # of benchmarks.command
 """
 
 from __future__ import annotations

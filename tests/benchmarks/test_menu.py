@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
-from benchmarks import menu
-from benchmarks.menu import SIZES
+from benchmarks.measures import menu
+from benchmarks.measures.menu import SIZES
 
 
 def test_every_form_of_every_image_mix_is_timed():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import startup
+from benchmarks.measures import startup
 
 WALL = {
     "python -c ''": 0.1,
@@ -24,14 +24,11 @@ def test_a_process_is_compared_with_what_it_cannot_be_faster_than():
     assert rows["import automix.training.population, after torch and timm"]["s"] == 0.2
 
 
-@pytest.mark.parametrize(
-    ("help_s", "import_s", "met"),
-    [(0.9, 0.29, [True, True]), (1.1, 0.29, [False, True]), (0.9, 0.31, [True, False])],
-)
-def test_help_is_wanted_in_a_second_and_the_library_in_three_tenths(help_s, import_s, met):
-    told = [{"automix": 0.01, "automix.training.population": import_s}]
-    section = startup.section(WALL | {"run.py --help": help_s}, told)
-    assert [target.met for target in section.targets] == met
+def test_help_is_wanted_in_a_second_and_the_library_in_three_tenths():
+    for help_s, import_s in (0.9, 0.29), (1.1, 0.29), (0.9, 0.31):
+        imports = [{"automix": 0.01, "automix.training.population": import_s}]
+        section = startup.section(WALL | {"run.py --help": help_s}, imports)
+        assert [target.met for target in section.targets] == [help_s < 1, import_s < 0.3]
 
 
 def test_a_process_that_fails_tells_its_last_line():

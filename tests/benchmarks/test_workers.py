@@ -8,8 +8,8 @@ import gymnasium
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks import workers
-from benchmarks.workers import NO_STATES, PIPES, RAY, RAY_ENV, SUBPROC, Case, Took
+from benchmarks.measures import workers
+from benchmarks.measures.workers import NO_STATES, PIPES, RAY, RAY_ENV, SUBPROC, Case, Took
 
 GROUPS = {
     (PIPES, 1): Took(8.0, 6.0),

@@ -1,12 +1,11 @@
 """What checkpoints of a learning run weigh and cost, and what it takes to go on from one.
 
-python -m benchmarks.checkpoints
+python -m benchmarks --only checkpoints
 """
 
 from __future__ import annotations
 
 import functools
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +27,6 @@ from automix.agents.runs import checkpoints as files
 from automix.agents.runs.rundir import RunDirectory
 from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.seeding import derived_seed
-from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target, threads
 
 SECONDS = 90.0
@@ -294,7 +292,3 @@ def apart(part: Part) -> float | None:
     """Return the mean seconds from one checkpoint to the next; None of fewer than two."""
     writes = part.spans[WRITE]
     return (writes[-1][0] - writes[0][0]) / (len(writes) - 1) if len(writes) > 1 else None
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="checkpoints"))

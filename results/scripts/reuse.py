@@ -24,18 +24,18 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from torch import Tensor, nn
 
-from automix.agents.config.compose import load_settings
-from automix.agents.config.settings import RunSettings
-from automix.agents.learning.algorithms import AGENTS
-from automix.agents.learning.recorder import Recorder
-from automix.agents.learning.sb3 import falling
-from automix.agents.learning.training import Learned, learn, make_mix_block
-from automix.agents.parallel.devices import stacked_groups
-from automix.agents.parallel.worker import Worker
-from automix.agents.runs.progress import progress
-from automix.agents.runs.rundir import RunDirectory
-from automix.agents.vec_env.group_vec_env import GroupVecEnv
-from automix.core.seeding import borrowed_global_rng, derived_seed, generator
+from agents.config import load_settings
+from agents.devices import stacked_groups
+from agents.learners import AGENTS
+from agents.progress import progress
+from agents.recorder import Recorder
+from agents.rundir import RunDirectory
+from agents.sb3 import falling
+from agents.settings import RunSettings
+from agents.training import Learned, learn, make_mix_block
+from agents.vec_env import GroupVecEnv
+from agents.workers import Worker
+from automix.seeding import borrowed_global_rng, derived_seed, generator
 from benchmarks.ablations import (
     EXPERIMENT,
     TASKS,
@@ -352,7 +352,7 @@ def pretrained(desk: Desk) -> None:
 def learn_by(
     way: Way, settings: RunSettings, workers: Sequence[Worker], device: str, directory: RunDirectory
 ) -> Learned:
-    """Learn a policy, as ``automix.agents.learning.training.learn`` does, in another way."""
+    """Learn a policy, as ``agents.training.learn`` does, in another way."""
     start = time.monotonic()
     agent, stacked = settings.agent, stacked_groups(settings, device)
     parts = settings.task, settings.trainer, settings.env, device

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from automix.agents.parallel.machine import keep_memory
-from automix.mixing.actions import MixAction
-from automix.training.population import Trainer
+from agents.workers import keep_memory
+from automix.actions import MixAction
+from automix.trainer import Trainer
 from benchmarks.command import main
 from benchmarks.epoch import ENDLESS
 from benchmarks.harness import Section, interleaved, threads

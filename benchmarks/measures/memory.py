@@ -1,6 +1,6 @@
 """Peak memory of populations, against what their members must hold.
 
-python -m benchmarks.memory
+python -m benchmarks --only memory
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from automix.agents.parallel.machine import keep_memory
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
-from benchmarks.command import main
 from benchmarks.harness import Section, Target
-from benchmarks.population import SETTINGS, population
-from benchmarks.startup import ROOT
+from benchmarks.measures.population import SETTINGS, population
+from benchmarks.measures.startup import ROOT
 
 SECONDS = 50.0
 
@@ -88,7 +87,7 @@ def needed() -> int:
 
 
 def _peak(members: int) -> int:
-    words = [sys.executable, "-m", "benchmarks.memory", "--grow", str(members)]
+    words = [sys.executable, "-m", "benchmarks.measures.memory", str(members)]
     done = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return int(json.loads(done.stdout.splitlines()[-1]))
 
@@ -112,8 +111,5 @@ def _high_water() -> int:
     return int(line.split()[1]) * 1024
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--grow"]:
-        print(json.dumps(growth(int(sys.argv[2]))))
-    else:
-        sys.exit(main(only="memory"))
+if __name__ == "__main__":  # of a process of its own
+    print(json.dumps(growth(int(sys.argv[1]))))

@@ -1,12 +1,11 @@
 """How many workers one driver keeps busy, by the length of their steps; the steps are asleep.
 
-python -m benchmarks.scale
+python -m benchmarks --only scale
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.ray_session import ray_session
 from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.agents.vec_env.ray_vec_env import HostedVecEnv
-from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target
-from benchmarks.ray_crowd import crowd
+from benchmarks.measures.ray_crowd import crowd
 
 SECONDS = 100.0
 
@@ -190,7 +188,3 @@ def section(found: Sequence[Driven]) -> Section:
             "of the talk is done by the same cores as the driver's.",
         ],
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="scale"))

@@ -1,11 +1,10 @@
 """Env steps per second by the number of workers, and of Ray against pipes.
 
-python -m benchmarks.workers
+python -m benchmarks --only workers
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -28,7 +27,6 @@ from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.agents.vec_env.ray_vec_env import RayVecEnv
 from automix.envs.mix_env import DIGITS_FAMILY, MixEnv, image_world
 from automix.training.settings import TrainerSettings
-from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target, interleaved, threads
 
 SECONDS = 90.0
@@ -245,7 +243,3 @@ class SingleEnv(MixEnv):
     def core_seconds(self) -> float:
         """Return the seconds of a core that this process has spent."""
         return time.process_time()
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="workers"))

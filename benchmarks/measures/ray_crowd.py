@@ -1,9 +1,9 @@
 """Many workers in few processes: what a driver talks to when it talks to hundreds of machines.
 
-Not a benchmark: ``benchmarks.scale`` uses it. Two hundred actors of their own take some twelve
-gigabytes even without torch, and half a minute of a core to start. To the driver it makes no
-difference how many share a process, so long as all they do is sleep: it sends each its own call and
-fetches each its own answer.
+Not a benchmark: ``scale`` uses it. Two hundred actors of their own take some twelve gigabytes even
+without torch, and half a minute of a core to start. To the driver it makes no difference how many
+share a process, so long as all they do is sleep: it sends each its own call and fetches each its
+own answer.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from automix.agents.parallel.worker import State, answer
 
 
 class Crowd:
-    """What lives in the actor: a state for each seat."""
+    """What lives in the actor: a state for each worker."""
 
     def __init__(self) -> None:
         self._states: dict[int, State] = {}
 
-    def run(self, seat: int, message: Any) -> Any:
-        """Run a function on the state of a seat; other seats go on meanwhile."""
-        return packed(answer(self._states.setdefault(seat, {}), *unpacked(message)))
+    def run(self, worker: int, message: Any) -> Any:
+        """Run a function on the state of a worker; others go on meanwhile."""
+        return packed(answer(self._states.setdefault(worker, {}), *unpacked(message)))
 
 
 class CrowdWorker(RayWorker):
     """A worker whose actor is shared; it never dies alone.
 
     Args:
-        index: Names the worker, and is its seat.
+        index: Names the worker, and its state in the actor.
         actor: A handle of a ``Crowd``.
     """
 
@@ -59,10 +59,10 @@ def crowd(workers: int, processes: int) -> Iterator[Sequence[CrowdWorker]]:
     import ray
 
     make: Any = ray.remote(Crowd)
-    # A thread for each seat: a call that sleeps holds up no other.
-    seats = -(-workers // processes)
+    # A thread for each worker: a call that sleeps holds up no other.
+    threads = -(-workers // processes)
     actors = [
-        make.options(num_cpus=0, max_concurrency=seats, max_restarts=0).remote()
+        make.options(num_cpus=0, max_concurrency=threads, max_restarts=0).remote()
         for _ in range(processes)
     ]
     try:

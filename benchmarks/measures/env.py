@@ -1,11 +1,10 @@
 """What the environment costs beside the training itself.
 
-python -m benchmarks.env
+python -m benchmarks --only env
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,7 +19,6 @@ from automix.nets.create import create_classifier
 from automix.nets.stacking import stack
 from automix.training.ensemble import measured_at_once
 from automix.training.settings import TrainerSettings
-from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads
 
 SECONDS = 30.0
@@ -108,7 +106,3 @@ def _bare(size: int, members: int) -> Callable[[], object]:
                 evaluate(part)
 
     return epoch
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="env"))

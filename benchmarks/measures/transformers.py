@@ -1,12 +1,11 @@
 """Time and memory of a step under what looks into a net or trains it in its own way.
 
-python -m benchmarks.transformers
+python -m benchmarks --only transformers
 """
 
 from __future__ import annotations
 
 import copy
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,6 @@ from automix.mixing.loss import keeps_state, loss_of, new_state
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
 from automix.training.requirements import ABILITIES, requirements
-from benchmarks.command import main
 from benchmarks.harness import Row, Section, interleaved, threads
 
 SECONDS = 55.0
@@ -269,7 +267,3 @@ def rows_of(size: Size, costs: Mapping[MixAction, Cost]) -> list[Row]:
         }
         for action, cost in order
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="transformers"))

@@ -1,11 +1,10 @@
 """What cheaper gradient saliency does to accuracy, in pairs.
 
-python -m benchmarks.saliency --seconds 600
+python -m benchmarks --only saliency --seconds 600
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
 
@@ -18,9 +17,8 @@ from automix.envs.game import ImageWorld
 from automix.envs.mix_env import DIGITS_FAMILY
 from automix.mixing.actions import MixAction
 from automix.training.settings import SaliencySettings, TrainerSettings
-from benchmarks.command import main
-from benchmarks.epoch import CHEAP, GRADIENT
 from benchmarks.harness import Section, Target, threads
+from benchmarks.measures.epoch import CHEAP, GRADIENT
 
 SECONDS = 90.0
 
@@ -111,7 +109,3 @@ def section(scores: dict[str, np.ndarray], passes: dict[str, int]) -> Section:
         ],
         notes=["Kinds: " + ", ".join(f"{size} images, {noise:.0%} noise" for size, noise in KINDS)],
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="saliency"))

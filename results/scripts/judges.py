@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from automix.agents.config.compose import load_settings
-from automix.agents.runs.rundir import describe_machine
-from automix.core.files import write_text
+from agents.config import load_settings
+from agents.rundir import describe_machine
 from automix.data.tasks import TaskSpec
-from automix.envs.codec import ActionCodec
-from automix.envs.game import ImageWorld
-from automix.training.evaluation import test_scores
-from automix.training.metrics import EpochMetrics
+from automix.evaluation import test_scores
+from automix.files import write_text
+from automix.metrics import EpochMetrics
 from benchmarks.digits import told_of
+from envs.codec import ActionCodec
+from envs.game import ImageWorld
 
 EXPERIMENT = "experiment=digits_full"
 SEED = 700_000

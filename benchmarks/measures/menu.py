@@ -1,11 +1,10 @@
 """What each mix on the menu adds to a plain training step, with timm and torchvision beside ours.
 
-python -m benchmarks.menu
+python -m benchmarks --only menu
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +24,8 @@ from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import mix_batch
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
-from benchmarks.command import main
 from benchmarks.harness import Row, Section, interleaved, threads
-from benchmarks.kernels import CLASSES, Cell, data
+from benchmarks.measures.kernels import CLASSES, Cell, data
 
 SECONDS = 60.0
 
@@ -70,7 +68,7 @@ def run(seconds: float) -> Section:
 def forms() -> list[MixAction]:
     """Return every form on the menu: unguided, by the spectrum, by gradients.
 
-    What makes its own steps mixes no batch: ``benchmarks.transformers`` has it.
+    What makes its own steps mixes no batch: ``benchmarks.measures.transformers`` has it.
     """
     return [
         MixAction(entry.name, 0.5, saliency)
@@ -151,7 +149,3 @@ def _passes(mix: str) -> str:
     passes = (0, 0) if saliency == OFF else SALIENCY.entry(saliency).tags["passes"]
     forward, backward = cast(Sequence[int], passes)
     return f"{forward}F + {backward}B" if forward or backward else ""
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="menu"))

@@ -1,6 +1,6 @@
 """Seconds from the start of a process: ``--help``, importing the library, the first env step.
 
-python -m benchmarks.startup
+python -m benchmarks --only startup
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved
 
 SECONDS = 50.0
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 IMPORTS = """
 import json, time
@@ -31,7 +30,7 @@ print(json.dumps({"automix": package, "automix.training.population": time.perf_c
 """Tells what the library costs a user who has imported torch and timm anyway."""
 
 STEP = """
-import gymnasium, envs
+import gymnasium, automix.envs
 env = gymnasium.make("automix/Mix-v0")
 env.reset(seed=0)
 env.step(env.action_space.sample())
@@ -111,7 +110,3 @@ def section(wall: Wall, imports: list[Wall]) -> Section:
             ),
         ],
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="startup"))

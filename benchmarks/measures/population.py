@@ -1,11 +1,10 @@
 """Trainings per second: side by side in stacks, and one at a time.
 
-python -m benchmarks.population
+python -m benchmarks --only population
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from functools import partial
 from statistics import median
@@ -21,7 +20,6 @@ from automix.envs.mix_env import DIGITS_FAMILY
 from automix.mixing.actions import MixAction
 from automix.training.population import Population
 from automix.training.settings import TrainerSettings
-from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads
 
 SECONDS = 110.0
@@ -137,7 +135,3 @@ def _rate(state: State, members: int, seconds: float = 1.0) -> float:
         _epoch(made)
         count += members
     return count / (time.perf_counter() - start)
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="population"))

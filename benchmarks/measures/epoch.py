@@ -1,11 +1,10 @@
 """One epoch of a training against a bare loop of the same net without mixing.
 
-python -m benchmarks.epoch
+python -m benchmarks --only epoch
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,6 @@ from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
 from automix.training.population import Trainer
 from automix.training.settings import SaliencySettings, TrainerSettings
-from benchmarks.command import main
 from benchmarks.harness import Section, Target, interleaved, threads
 from benchmarks.synthetic import noise_task
 
@@ -98,7 +96,7 @@ def _is_free(row: dict[str, object]) -> bool:
 def _cases(size: Size) -> dict[str, Callable[[], object]]:
     """Return what is timed; every training has seen an epoch, so that nothing is set up late."""
     cases: dict[str, Callable[[], object]] = {"no mixing, bare loop": _bare(size)}
-    for method in ("none", "mixup", "cutmix", "rmix"):  # all others: benchmarks.menu
+    for method in ("none", "mixup", "cutmix", "rmix"):  # all others: benchmarks.measures.menu
         cases[method] = _epochs(size, MixAction(method, 0.5 if method != "none" else 0.0))
     for name, form in GRADIENT.items():
         settings = replace(size.settings, saliency=form)
@@ -140,7 +138,3 @@ def _bare(size: Size) -> Callable[[], object]:
         return float(loss), float(right)
 
     return epoch
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="epoch"))

@@ -1,13 +1,12 @@
 """Microseconds to mix a batch, in copies of the batch and against timm, torchvision and kornia.
 
-python -m benchmarks.kernels
+python -m benchmarks --only kernels
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ from torchvision.transforms import v2
 
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
-from benchmarks.command import main
 from benchmarks.harness import Row, Section, Target, interleaved, threads, waited
 
 SECONDS = 140.0
@@ -144,7 +142,7 @@ def data(cell: Cell) -> tuple[Tensor, Tensor]:
 def methods() -> list[tuple[str, Per]]:
     """Return mixup and CutMix per batch, and with R-Mix, unguided, per image.
 
-    One of each kind of mask: a constant, a box, cells. All others: ``benchmarks.menu``.
+    One of each kind of mask: a constant, a box, cells. All others: ``benchmarks.measures.menu``.
     """
     return [*((name, "batch") for name in PEERED), *((name, "image") for name in (*PEERED, "rmix"))]
 
@@ -294,7 +292,3 @@ def figures(
         for row in rows
         if row["per"] == per and row["method"] in names and column in row
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main(only="kernels"))

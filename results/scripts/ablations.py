@@ -15,20 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from automix.agents.config.compose import load_settings
-from automix.agents.config.settings import RunSettings, validation_specs
-from automix.agents.contest import stats
-from automix.agents.contest.compare import Match, env_of, play_matches
-from automix.agents.contest.contestants import contestants_of
-from automix.agents.learning.export import policy_of
-from automix.agents.learning.training import Learned, learn
-from automix.agents.parallel.devices import choose_device, worker_count
-from automix.agents.parallel.pool import start_workers
-from automix.agents.parallel.worker import Worker
-from automix.agents.runs.rundir import RunDirectory
-from automix.core.files import read_json, write_json, write_text
-from automix.envs.codec import ActionCodec
+from agents.compare import Match, env_of, play_matches
+from agents.config import load_settings
+from agents.contestants import contestants_of
+from agents.devices import choose_device, worker_count
+from agents.export import policy_of
+from agents.rundir import RunDirectory
+from agents.settings import RunSettings, validation_specs
+from agents.training import Learned, learn
+from agents.workers import Worker, start_workers
+from automix import stats
+from automix.files import read_json, write_json, write_text
 from benchmarks.digits import provenance
+from envs.codec import ActionCodec
 
 EXPERIMENT = "experiment=digits_full"
 EPISODES = 3_840
@@ -40,7 +39,7 @@ MORE_OBSERVATIONS = {
 """What a row observes beside the rest; an override could only write the whole list anew."""
 
 Learn = Callable[[RunSettings, Sequence[Worker], str, RunDirectory], Learned]
-"""A way of learning, as ``automix.agents.learning.training.learn`` is one."""
+"""A way of learning, as ``agents.training.learn`` is one."""
 
 VARIANTS: dict[str, list[str]] = {
     "as it is": [],
