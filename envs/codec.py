@@ -69,7 +69,7 @@ class ActionSettings:
 def _check_entry(entry: str) -> None:
     where = "env.actions.methods"
     form = _say_where(where, form_of, entry)
-    if MIXES.entry(form.method).tags.get("points"):
+    if MIXES.info(form.method).points:
         raise ConfigError(
             f"{where}: {form.method} mixes point clouds, and environments train on images",
             "call it with mix_batch; cutmix is its form for images",

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from automix.core.errors import ConfigError
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 from automix.envs.codec import ActionCodec
 from automix.mixing.actions import MixAction, index_of
 from automix.training.metrics import EpochMetrics
@@ -50,118 +50,136 @@ class ObservationInputs:
 
 Feature = Callable[[ObservationInputs], float | Sequence[float]]
 
-OBSERVATIONS: Registry[Feature] = Registry("observation")
+
+def _one_number(codec: ActionCodec) -> int:
+    return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationInfo(Info):
+    """What an observation states about itself."""
+
+    low: float
+    """The least value; what is below is clipped to it."""
+    high: float
+    """The largest."""
+    size: Callable[[ActionCodec], int] = _one_number
+    """How many numbers it has."""
+
+
+OBSERVATIONS: Registry[Feature, ObservationInfo] = Registry("observation", ObservationInfo)
 
 LOSS_RANGE = (0.0, 3.0)
 
-
-def _one(low: float, high: float) -> dict[str, object]:
-    return {"low": low, "high": high, "size": lambda codec: 1}
+_LOSS = ObservationInfo(low=LOSS_RANGE[0], high=LOSS_RANGE[1])
 
 
-@OBSERVATIONS.register("progress", **_one(0, 1))
+@OBSERVATIONS.register("progress", ObservationInfo(low=0, high=1))
 def progress(view: ObservationInputs) -> float:
     """Finished epochs / budget."""
     return view.now.epoch / view.budget
 
 
-@OBSERVATIONS.register("train_loss", **_one(*LOSS_RANGE))
+@OBSERVATIONS.register("train_loss", _LOSS)
 def train_loss(view: ObservationInputs) -> float:
     """Loss on the clean probe, in units of log(classes)."""
     return view.nats(view.now.train_loss)
 
 
-@OBSERVATIONS.register("val_loss", **_one(*LOSS_RANGE))
+@OBSERVATIONS.register("val_loss", _LOSS)
 def val_loss(view: ObservationInputs) -> float:
     """Validation loss, in units of log(classes)."""
     return view.nats(view.now.val_loss)
 
 
-@OBSERVATIONS.register("train_accuracy", **_one(0, 1))
+@OBSERVATIONS.register("train_accuracy", ObservationInfo(low=0, high=1))
 def train_accuracy(view: ObservationInputs) -> float:
     """Accuracy on the clean probe, with the labels that training sees."""
     return view.now.train_accuracy
 
 
-@OBSERVATIONS.register("val_accuracy", **_one(0, 1))
+@OBSERVATIONS.register("val_accuracy", ObservationInfo(low=0, high=1))
 def val_accuracy(view: ObservationInputs) -> float:
     """Validation accuracy."""
     return view.now.val_accuracy
 
 
-@OBSERVATIONS.register("accuracy_gap", **_one(-1, 1))
+@OBSERVATIONS.register("accuracy_gap", ObservationInfo(low=-1, high=1))
 def accuracy_gap(view: ObservationInputs) -> float:
     """Train minus validation accuracy: positive when memorising, negative with wrong labels."""
     return view.now.train_accuracy - view.now.val_accuracy
 
 
-@OBSERVATIONS.register("loss_gap", **_one(-LOSS_RANGE[1], LOSS_RANGE[1]))
+@OBSERVATIONS.register("loss_gap", ObservationInfo(low=-LOSS_RANGE[1], high=LOSS_RANGE[1]))
 def loss_gap(view: ObservationInputs) -> float:
     """Validation minus train loss, in units of log(classes)."""
     return view.nats(view.now.val_loss - view.now.train_loss)
 
 
-@OBSERVATIONS.register("train_loss_change", **_one(-1, 1))
+@OBSERVATIONS.register("train_loss_change", ObservationInfo(low=-1, high=1))
 def train_loss_change(view: ObservationInputs) -> float:
     """Train loss minus that of the epoch before, in units of log(classes)."""
     return view.nats(view.now.train_loss - view.before.train_loss)
 
 
-@OBSERVATIONS.register("val_loss_change", **_one(-1, 1))
+@OBSERVATIONS.register("val_loss_change", ObservationInfo(low=-1, high=1))
 def val_loss_change(view: ObservationInputs) -> float:
     """Validation loss minus that of the epoch before, in units of log(classes)."""
     return view.nats(view.now.val_loss - view.before.val_loss)
 
 
-@OBSERVATIONS.register("val_accuracy_change", **_one(-1, 1))
+@OBSERVATIONS.register("val_accuracy_change", ObservationInfo(low=-1, high=1))
 def val_accuracy_change(view: ObservationInputs) -> float:
     """Validation accuracy minus that of the epoch before."""
     return view.now.val_accuracy - view.before.val_accuracy
 
 
-@OBSERVATIONS.register("best_val_accuracy_gap", **_one(0, 1))
+@OBSERVATIONS.register("best_val_accuracy_gap", ObservationInfo(low=0, high=1))
 def best_val_accuracy_gap(view: ObservationInputs) -> float:
     """Best validation accuracy so far minus the present one."""
     return max(m.val_accuracy for m in view.history) - view.now.val_accuracy
 
 
-@OBSERVATIONS.register("val_confidence", **_one(0, 1))
+@OBSERVATIONS.register("val_confidence", ObservationInfo(low=0, high=1))
 def val_confidence(view: ObservationInputs) -> float:
     """Mean largest class probability on the validation split."""
     return view.now.val_confidence
 
 
-@OBSERVATIONS.register("gradient_norm", **_one(0, 1))
+@OBSERVATIONS.register("gradient_norm", ObservationInfo(low=0, high=1))
 def gradient_norm(view: ObservationInputs) -> float:
     """Gradient norm g at the epoch's last batch, as g / (1 + g)."""
     return view.now.gradient_norm / (1 + view.now.gradient_norm)
 
 
-@OBSERVATIONS.register("mixed_loss", **_one(*LOSS_RANGE))
+@OBSERVATIONS.register("mixed_loss", _LOSS)
 def mixed_loss(view: ObservationInputs) -> float:
     """Mean loss of the epoch's mixed batches, in units of log(classes)."""
     return view.nats(view.now.mixed_loss)
 
 
-@OBSERVATIONS.register("log_train_size", **_one(0, 1))
+@OBSERVATIONS.register("log_train_size", ObservationInfo(low=0, high=1))
 def log_train_size(view: ObservationInputs) -> float:
     """log10 of the number of training images, over 7."""
     return math.log10(view.train_size) / 7
 
 
-@OBSERVATIONS.register("partner_share", **_one(0, 1))
+@OBSERVATIONS.register("partner_share", ObservationInfo(low=0, high=1))
 def partner_share(view: ObservationInputs) -> float:
     """Realised partner share of the last epoch."""
     return view.now.partner_share
 
 
-@OBSERVATIONS.register("last_ratio", **_one(0, 0.5))
+@OBSERVATIONS.register("last_ratio", ObservationInfo(low=0, high=0.5))
 def last_ratio(view: ObservationInputs) -> float:
     """Wanted partner share of the last action; 0 before the first."""
     return view.last_action.ratio if view.last_action else 0.0
 
 
-@OBSERVATIONS.register("last_method", low=0, high=1, size=lambda codec: len(codec.settings.methods))
+@OBSERVATIONS.register(
+    "last_method",
+    ObservationInfo(low=0, high=1, size=lambda codec: len(codec.settings.methods)),
+)
 def last_method(view: ObservationInputs) -> list[float]:
     """One-hot of the method played last, in the order of the vocabulary; zeros at the start."""
     methods = view.codec.settings.methods
@@ -170,7 +188,8 @@ def last_method(view: ObservationInputs) -> list[float]:
 
 
 @OBSERVATIONS.register(
-    "last_saliency", low=0, high=1, size=lambda codec: len(codec.settings.saliency)
+    "last_saliency",
+    ObservationInfo(low=0, high=1, size=lambda codec: len(codec.settings.saliency)),
 )
 def last_saliency(view: ObservationInputs) -> list[float]:
     """One-hot of the saliency used last, in the order of the vocabulary; zeros at the start."""
@@ -188,23 +207,23 @@ def _earlier(view: ObservationInputs) -> list[EpochMetrics]:
     return [records[min(back, len(records) - 1)] for back in range(HISTORY)]
 
 
-def _history(low: float, high: float) -> dict[str, object]:
-    return {"low": low, "high": high, "size": lambda codec: HISTORY}
+def _history(low: float, high: float) -> ObservationInfo:
+    return ObservationInfo(low=low, high=high, size=lambda codec: HISTORY)
 
 
-@OBSERVATIONS.register("val_accuracy_history", **_history(0, 1))
+@OBSERVATIONS.register("val_accuracy_history", _history(0, 1))
 def val_accuracy_history(view: ObservationInputs) -> list[float]:
     """Validation accuracy at the four measurements before, latest first."""
     return [record.val_accuracy for record in _earlier(view)]
 
 
-@OBSERVATIONS.register("val_loss_history", **_history(*LOSS_RANGE))
+@OBSERVATIONS.register("val_loss_history", _history(*LOSS_RANGE))
 def val_loss_history(view: ObservationInputs) -> list[float]:
     """Validation loss at the four measurements before, latest first, in units of log(classes)."""
     return [view.nats(record.val_loss) for record in _earlier(view)]
 
 
-@OBSERVATIONS.register("train_loss_history", **_history(*LOSS_RANGE))
+@OBSERVATIONS.register("train_loss_history", _history(*LOSS_RANGE))
 def train_loss_history(view: ObservationInputs) -> list[float]:
     """Loss on the clean probe at the four measurements before, in units of log(classes)."""
     return [view.nats(record.train_loss) for record in _earlier(view)]
@@ -247,11 +266,11 @@ class Observer:
             )
         entries = [OBSERVATIONS.entry(name) for name in names]
         self._features = [entry.value for entry in entries]
-        sizes = [int(e.tags["size"](codec)) for e in entries]  # type: ignore[operator]
+        sizes = [entry.info.size(codec) for entry in entries]
         self.names = tuple(names)
         self.sizes = tuple(sizes)
-        low = np.repeat([float(e.tags["low"]) for e in entries], sizes)  # type: ignore[arg-type]
-        high = np.repeat([float(e.tags["high"]) for e in entries], sizes)  # type: ignore[arg-type]
+        low = np.repeat([float(entry.info.low) for entry in entries], sizes)
+        high = np.repeat([float(entry.info.high) for entry in entries], sizes)
         self.space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     def __call__(self, view: ObservationInputs) -> np.ndarray:

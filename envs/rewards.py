@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from automix.core.errors import ConfigError
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 from automix.mixing.actions import MixAction
 from automix.training.metrics import EpochMetrics
 
 Reward = Callable[[EpochMetrics, EpochMetrics, bool, int], float]
 """(before, after, finished, num_classes) -> reward."""
 
-REWARDS: Registry[Reward] = Registry("reward")
+REWARDS: Registry[Reward, Info] = Registry("reward", Info)
 
 
 @dataclass(frozen=True, kw_only=True)

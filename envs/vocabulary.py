@@ -51,7 +51,7 @@ def every_entry() -> Iterator[str]:
     """Yield ``none``, the other methods for images, and the published names."""
     yield "none"
     for entry in MIXES.entries():
-        if entry.name != "none" and not entry.tags.get("points"):
+        if entry.name != "none" and not entry.info.points:
             yield entry.name
     yield from PRESETS
 
@@ -76,7 +76,7 @@ def _saliency(settings: ActionSettings, check: Check, left_out: dict[str, str]) 
 def _chooses(entry: str) -> bool:
     """Return whether saliency is chosen apart for an entry."""
     form = form_of(entry)
-    return form.saliency is None and bool(MIXES.entry(form.method).tags.get("guided"))
+    return form.saliency is None and MIXES.info(form.method).guided
 
 
 def _methods(

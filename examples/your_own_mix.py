@@ -13,7 +13,7 @@ from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
 
 
-@MIXES.register("stripes", guided=False)
+@MIXES.register("stripes")
 def stripes(draw):
     """Take a share of the rows, anywhere, from the partner."""
     height, width = draw.size

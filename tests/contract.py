@@ -1,8 +1,8 @@
 """What every mix must keep, as functions that fail with an AssertionError.
 
 The property tests run them on what the packages do, and ``test_mutants.py`` on what they would do
-with a mistake in them. No method is an exception by name: what it cannot keep, a tag of its
-registry entry says (``automix.mixes``), and what only one method keeps is tested in
+with a mistake in them. No method is an exception by name: what it cannot keep, its ``MixInfo``
+states (``automix.mixes``), and what only one method keeps is tested in
 ``tests/automix/mixes/test_<name>.py``.
 """
 
@@ -24,7 +24,7 @@ from automix.labels import LABEL_RULES
 from automix.masks.pairing import pair_batches
 from automix.masks.recipes import Layers, as_recipe
 from automix.masks.shapes import Mask
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import Mixed, MixSettings, draw_share, mix_batch
 from tests.references import blending
@@ -43,9 +43,10 @@ class Form:
     def __str__(self) -> str:
         return f"{self.method}{'-guided' * self.guided}"
 
-    def has(self, tag: str) -> bool:
-        """Whether the method's registry entry says so."""
-        return bool(MIXES.entry(self.method).tags.get(tag))
+    @property
+    def info(self) -> MixInfo:
+        """What the method states about itself."""
+        return MIXES.info(self.method)
 
     @property
     def mixes(self) -> bool:
@@ -55,31 +56,28 @@ class Form:
     @property
     def mixes_labels(self) -> bool:
         """Whether labels move with the pixels: not where something is erased or restyled."""
-        return not self.has("keeps_label")
+        return not self.info.keeps_label
 
     @property
     def mixes_two_labels(self) -> bool:
         """Whether a target is the image's label and its partner's, and no other."""
-        return self.mixes_labels and not self.has("layers")
+        return self.mixes_labels and not self.info.layers
 
     @property
     def blends(self) -> bool:
         """Whether pixels are the image's and its partner's as they are, weighed by the mask."""
-        return self.mixes_labels and not self.has("moves") and not self.has("layers")
+        return self.mixes_labels and not self.info.moves and not self.info.layers
 
     @property
     def varies(self) -> bool:
         """Whether masks of one share differ from image to image."""
-        return self.mixes and (self.guided or not self.has("constant"))
+        return self.mixes and (self.guided or not self.info.constant)
 
     @property
     def share_error(self) -> float:
         """How far the mean realised share may be from the wanted one."""
-        tags = MIXES.entry(self.method).tags
-        plain = tags.get("share_error", 0.02)
-        found = tags.get("guided_share_error", plain) if self.guided else plain
-        assert isinstance(found, float)
-        return found
+        guided = self.info.guided_share_error if self.guided else None
+        return self.info.share_error if guided is None else guided
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +111,8 @@ FORMS = [
     Form(entry.name, guided)
     for entry in MIXES.entries()
     # The mask of a point cloud is over points; what makes its own steps has none.
-    if not (entry.tags.get("points") or entry.tags.get("step"))
-    for guided in ([False, True] if entry.tags.get("guided") else [False])
+    if not (entry.info.points or entry.info.step)
+    for guided in ([False, True] if entry.info.guided else [False])
 ]
 
 MIXUP, CUTMIX, RMIX = Form("mixup"), Form("cutmix"), Form("rmix")
@@ -131,7 +129,7 @@ and blends, is tested with these; it sees nothing else of a method."""
 RULES = [
     entry.name
     for entry in LABEL_RULES.entries()
-    if not (entry.tags.get("needs_maps") or entry.tags.get("erasures"))
+    if not (entry.info.needs_maps or entry.info.erasures)
 ]
 """Those that fit every form and give the two labels 1 together; tests/automix/labels has
 the others."""
@@ -225,7 +223,7 @@ def draw_of(
         maps = saliency_maps(case, 1), saliency_maps(case, 2)
     own, partner = maps if case.form.guided else (None, None)
     draw = MixInputs(share.numpy(), case.size, ratio, rng, own, partner)
-    if not case.form.has("looks"):
+    if not case.form.info.looks:
         return draw
     images = noise_images(replace(case, dtype=torch.float32))
     pairs = pair_batches(case.b, case.b, case.pairing, generator(case.seed, "pairs"))
@@ -267,7 +265,7 @@ def no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel(case: Case) -> No
         torch.where(one > one.mean(), one, one * scale)
         for one, scale in ((own, 0), (partner, 1e-38))
     )
-    alone = case.b == 1 and case.form.has("layers")  # with nobody else to be shown
+    alone = case.b == 1 and case.form.info.layers  # with nobody else to be shown
     for whole in (0.0, 1.0)[: 2 - alone]:
         for maps in [(own, partner), (sparse, faint)][: 1 + case.form.guided]:
             mask = masks_of(case, torch.full((case.b,), whole), whole, maps=maps).dense(CPU)
@@ -699,7 +697,7 @@ def laws_of(form: Form) -> list[Law]:
         found += [the_realised_share_follows_the_wanted_one]
     if form.mixes and form.mixes_two_labels:
         found += [the_ratio_is_the_mean_wanted_share]
-    if form.guided and form.mixes_two_labels and not form.has("least"):
+    if form.guided and form.mixes_two_labels and not form.info.least:
         found += [the_partner_shows_more_where_it_is_salient]
     if form.varies:
         found += [masks_vary_from_image_to_image]

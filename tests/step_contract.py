@@ -1,6 +1,6 @@
 """What every training step of a method's own must keep, as functions that fail with AssertionError.
 
-They find the methods by the tag ``step``, and the nets to try them on by what they require: the
+They find the methods that state ``step``, and the nets to try them on by what they require: the
 small convolutional net, and a transformer of two blocks. What a method does beyond this is tested
 in ``tests/automix/mixes/test_<name>.py``. ``tests/contract.py`` does the same for masks.
 """
@@ -28,7 +28,7 @@ from automix.mixing.actions import OFF, MixAction
 from automix.mixing.loss import drawn_step, keeps_state, new_state, step_loss
 from automix.nets.create import create_classifier
 from automix.nets.stacking import GroupedStack, stack
-from automix.training.requirements import ABILITIES, required
+from automix.training.requirements import ABILITIES
 
 CLASSES, PATCH = 5, 2
 
@@ -87,11 +87,12 @@ def cases() -> list[Case]:
     """Return each method with each net that has what it requires, guided too if it can be."""
     found = []
     for entry in MIXES.entries():
-        if not entry.tags.get("step"):
+        if not entry.info.step:
             continue
-        models = [model for model in (CNN, VIT) if plays(model, required(entry))]
-        assert models, f"{entry.name} requires {required(entry)}, which neither net has"
-        forms = (False, True) if entry.tags.get("guided") else (False,)
+        required = entry.info.required(guided=False)
+        models = [model for model in (CNN, VIT) if plays(model, required)]
+        assert models, f"{entry.name} requires what neither net has: {required}"
+        forms = (False, True) if entry.info.guided else (False,)
         found += [Case(method=entry.name, model=m, guided=g) for m in models for g in forms]
     return found
 

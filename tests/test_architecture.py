@@ -216,7 +216,7 @@ import numpy as np
 from automix.mixes import MIXES
 
 
-@MIXES.register("blinds", guided=False)
+@MIXES.register("blinds")
 def blinds(draw):
     """Take as many random columns as the share asks for."""
     height, width = draw.size

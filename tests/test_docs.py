@@ -35,7 +35,7 @@ from automix.envs.rewards import REWARDS
 from automix.labels import LABEL_RULES
 from automix.masks import shapes as masks
 from automix.masks.pairing import PAIRINGS
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
 from automix.mixing.presets import PRESETS
 from automix.policy.policy import MixPolicy, PolicyForm, save_policy
@@ -387,9 +387,9 @@ def test_every_observation_is_explained_with_its_range():
     table = rows(section(read("docs/metrics.md"), "Observations"))
     assert sorted(row[0].strip("`") for row in table) == list(OBSERVATIONS)
     for name, told, meaning in ([cell.strip("`") for cell in row] for row in table):
-        tags = OBSERVATIONS.entry(name).tags
+        info = OBSERVATIONS.info(name)
         between = "or" if told.endswith("each") else "to"
-        assert told.removesuffix(" each") == f"{tags['low']:g} {between} {tags['high']:g}", name
+        assert told.removesuffix(" each") == f"{info.low:g} {between} {info.high:g}", name
         assert ("not in the default set" in meaning) == (name not in DEFAULT_OBSERVATIONS), name
 
 
@@ -404,8 +404,8 @@ def test_everything_registered_is_explained():
     ]
     assert first_column(section(index, "Published names")) == list(PRESETS)
     assert sorted(first_column(section(mixing, "Masks"))) == sorted(RECORDS)
-    tags = {tag for entry in MIXES.entries() for tag in entry.tags}
-    assert tags <= set(first_column(section(mixing, "Your own")))
+    facts = first_column(section(mixing, "Your own"))
+    assert sorted(facts) == sorted(field.name for field in dataclasses.fields(MixInfo))
     assert sorted(first_column(section(mixing, "Saliency"))) == list(SALIENCY)
     assert set(PAIRINGS) <= set(CODE.findall(section(mixing, "Partners")))
     assert set(LABEL_RULES) <= set(CODE.findall(section(mixing, "Label rules")))

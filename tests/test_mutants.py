@@ -339,7 +339,7 @@ EVERY_KIND = [
     *REPRESENTATIVES,
     *(Form(form.method, guided=True) for form in (CUTMIX, RMIX)),
     *(form for form in FORMS if not form.mixes),
-    next(form for form in FORMS if form.has("keeps_label")),
+    next(form for form in FORMS if form.info.keeps_label),
 ]
 """Of mask, made on the host and, guided, where the maps are; no mix at all, and one that keeps the
 label."""

@@ -21,9 +21,9 @@ from automix.mixes import MIXES
 from automix.nets.create import PROTOCOL_NETS, SMALL_NETS, SMALL_TRANSFORMERS
 from automix.policy.shipped import shipped, summary_of
 from automix.saliency import SALIENCY
-from automix.training.requirements import needs, supports
+from automix.training.requirements import supports
 
-REGISTRIES: dict[str, Registry[Any]] = {
+REGISTRIES: dict[str, Registry[Any, Any]] = {
     "mixes": MIXES,
     "saliency": SALIENCY,
     "labels": LABEL_RULES,
@@ -86,12 +86,12 @@ LOOKING = ("mixes", "saliency", "labels")
 """Kinds of thing that not every net and every training can do."""
 
 
-def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
+def _entries(registry: Registry[Any, Any]) -> list[dict[str, Any]]:
     looks = any(registry is REGISTRIES[kind] for kind in LOOKING)
     found = []
     for entry in registry.entries():
-        facts = {k: v for k, v in entry.tags.items() if not callable(v)}
+        facts = entry.info.facts
         if looks:
-            facts |= {"requires": list(needs(entry)), "supports": list(supports(entry))}
+            facts |= {"requires": list(entry.info.needs), "supports": list(supports(entry.info))}
         found.append({"name": entry.name, "summary": entry.summary, "facts": facts})
     return found

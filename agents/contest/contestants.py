@@ -127,4 +127,4 @@ def _contestant(name: str) -> Contestant:
             f"{name!r} is not a contestant.{did_you_mean(name, known)}",
             f"known: {', '.join(known)}, fixed:<method>@<ratio>[+<saliency>]",
         )
-    return Contestant(name, SCHEDULES.entry(name).tags["kind"])  # type: ignore[arg-type]
+    return Contestant(name, SCHEDULES.info(name).kind)

@@ -54,7 +54,7 @@ def _actions(name: str, ratios: Sequence[float], guides: Sequence[str]) -> list[
     found = []
     for ratio in ratios:
         action = MixAction.parse(f"{name}@{ratio:g}")
-        if action.saliency != OFF or not MIXES.entry(action.method).tags.get("guided"):
+        if action.saliency != OFF or not MIXES.info(action.method).guided:
             found.append(action)  # a name that says its saliency, or a method without any
         else:
             plain = f"{name}@{ratio:g}"

@@ -56,7 +56,7 @@ class Scene:
         Raises:
             AutomixError: If the provider cannot be used here.
         """
-        if only_in_training(SALIENCY.entry(provider)):
+        if only_in_training(provider):
             raise ConfigError(
                 f"saliency {provider!r} is part of a training, and these images are mixed without"
             )
@@ -205,6 +205,6 @@ def _shot(scene: Scene, form: GalleryRow, mix: MixSettings) -> Shot:
 
 def _has_one_partner(method: str) -> bool:
     """Return whether one other image shows in each, or lends it its style."""
-    tags = MIXES.entry(method).tags
-    erases = tags.get("keeps_label") and not tags.get("constant")
-    return not (erases or tags.get("layers"))
+    info = MIXES.info(method)
+    erases = info.keeps_label and not info.constant
+    return not (erases or info.layers)

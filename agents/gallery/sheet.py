@@ -280,7 +280,7 @@ def title(shot: Shot) -> list[str]:
     if action.mixes:
         lines.append(f"ratio {action.ratio:g}")
         lines.append("unguided" if action.saliency == OFF else f"guided by {action.saliency}")
-    if MIXES.entry(action.method).tags.get("layers"):
+    if MIXES.info(action.method).layers:
         lines.append("several partners")
     if not shot.form.name.startswith(action.method):
         lines.append(f"is {action.method}")

@@ -10,7 +10,7 @@ from typing import Any
 import automix
 from automix.agents.config.settings import RunSettings
 from automix.agents.learning.algorithms import AGENTS
-from automix.agents.learning.policy_nets import TakeNet, of_plain_observations
+from automix.agents.learning.policy_nets import of_plain_observations
 from automix.agents.learning.training import Learned
 from automix.core.errors import DataError
 from automix.core.files import write_atomically
@@ -39,7 +39,7 @@ def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
         choices=[str(action) for action in codec.choices],
         epochs_per_action=settings.env.epochs_per_action,
     )
-    take: TakeNet = AGENTS.entry(settings.agent.name).tags["net"]  # type: ignore[assignment]
+    take = AGENTS.info(settings.agent.name).net
     cost = {"classifier_epochs": learned.classifier_epochs, "passes": learned.passes}
     net = of_plain_observations(take(learned.agent), learned.agent)
     return MixPolicy(form, net, about(settings) | {"learning": cost})

@@ -123,7 +123,7 @@ def _texts(run: Run, view: ReportedDifferences) -> dict[str, Any]:
     }
 
 
-def _summaries(registry: Registry[Any], names: Iterable[str]) -> list[tuple[str, str]]:
+def _summaries(registry: Registry[Any, Any], names: Iterable[str]) -> list[tuple[str, str]]:
     """Return what the registry says about those of the names that it knows."""
     return [
         (name, registry.entry(name).summary.replace("``", "")) for name in names if name in registry

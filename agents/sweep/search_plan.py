@@ -133,8 +133,7 @@ def refuse_shapes(keys: Sequence[str], agent: str) -> None:
     Raises:
         ConfigError: With those that can.
     """
-    uses: tuple[str, ...] = AGENTS.entry(agent).tags["uses"]  # type: ignore[assignment]
-    known = (f"agent.{name}" for name in (*EVERY_AGENT, *uses))
+    known = (f"agent.{name}" for name in (*EVERY_AGENT, *AGENTS.info(agent).uses))
     free = sorted(key for key in known if may_change(key) and key not in BEFORE_ALL)
     for key in keys:
         if key not in free:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -15,14 +15,53 @@ from automix.core.errors import ConfigError, did_you_mean
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Facts about a registered thing that its users ask for; a registry may add some by a subclass.
+
+    Each fact is documented where its registry is defined, and has a default unless everything in
+    the registry must state it.
+    """
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The facts that can be printed: by name, without functions and what does not apply."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {n: value for n, value in found.items() if value is not None and not callable(value)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetInfo(Info):
+    """Facts about a thing that may look inside the classifier."""
+
+    requires: tuple[str, ...] = ()
+    """What the classifier must offer: names in ``automix.training.requirements.ABILITIES``."""
+
+    def required(self, *, guided: bool) -> tuple[str, ...]:
+        """Return what the classifier must offer to a mix that saliency guides, or does not."""
+        return self.requires
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Everything that it asks of a training run.
+
+        What the classifier must offer; ``saliency`` of the action; ``classifier`` or ``gradient``:
+        answers of a classifier or its gradients; ``teacher`` or ``average``, if that is not the
+        classifier in training; ``state``: what is kept from step to step.
+        """
+        return self.required(guided=False)
+
+
+I = TypeVar("I", bound=Info)  # noqa: E741
+
+
 @dataclass(frozen=True)
-class Entry(Generic[T]):
+class Entry(Generic[T, I]):
     """One registered thing."""
 
     name: str
     value: T
-    tags: Mapping[str, object] = field(default_factory=dict)
-    """Facts about the thing that its users ask for, such as ``guided=True`` of a mix."""
+    info: I
 
     @property
     def summary(self) -> str:
@@ -30,32 +69,40 @@ class Entry(Generic[T]):
         return (inspect.getdoc(self.value) or "").split("\n", 1)[0]
 
 
-class Registry(Generic[T]):
+class Registry(Generic[T, I]):
     """Name -> thing, with closest-match errors.
 
     Args:
         kind: What the things are, in words that fit "... is not a <kind>".
+        info: The record of facts about each thing.
         package: If given, its modules are imported at the first look-up, so that a file
             dropped into that folder registers itself.
     """
 
-    def __init__(self, kind: str, package: str | None = None) -> None:
+    def __init__(self, kind: str, info: type[I], package: str | None = None) -> None:
         self.kind = kind
+        self._info = info
         self._package = package
-        self._entries: dict[str, Entry[T]] = {}
+        self._entries: dict[str, Entry[T, I]] = {}
 
-    def register(self, name: str, **tags: object) -> Callable[[T], T]:
-        """Return a decorator that stores a thing under ``name`` with facts about it."""
+    def register(self, name: str, info: I | None = None) -> Callable[[T], T]:
+        """Return a decorator that stores a thing under ``name`` with facts about it.
+
+        Args:
+            name: What it is called.
+            info: The facts; by default those of a record that states nothing.
+        """
+        facts = self._info() if info is None else info
 
         def store(value: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
-            self._entries[name] = Entry(name, value, tags)
+            self._entries[name] = Entry(name, value, facts)
             return value
 
         return store
 
-    def entry(self, name: str) -> Entry[T]:
+    def entry(self, name: str) -> Entry[T, I]:
         """Return the entry called ``name``.
 
         Raises:
@@ -73,6 +120,10 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         return self.entry(name).value
 
+    def info(self, name: str) -> I:
+        """Return the facts about the thing called ``name``; errors as of ``entry``."""
+        return self.entry(name).info
+
     def __contains__(self, name: object) -> bool:
         self._discover()
         return name in self._entries
@@ -85,7 +136,7 @@ class Registry(Generic[T]):
         self._discover()
         return len(self._entries)
 
-    def entries(self) -> list[Entry[T]]:
+    def entries(self) -> list[Entry[T, I]]:
         """Return all entries, by name."""
         return [self.entry(name) for name in self]
 

@@ -2,8 +2,7 @@
 
 A loader has the signature ``load(source) -> ImageSet`` and is registered under what
 ``task.dataset`` holds before the first slash: ``digits``, ``npz``, ``folder``, ``torch``,
-``hfds``. Its tag ``named`` says that a name must follow the slash (``torch/cifar10``), and
-``resizes`` that it honours ``image_size``.
+``hfds``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from automix.core.errors import ConfigError
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 from automix.data.image_set import ImageSet
 
 
@@ -48,7 +47,18 @@ class DataSource:
 
 Loader = Callable[[DataSource], ImageSet]
 
-DATASETS: Registry[Loader] = Registry("dataset", __name__)
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo(Info):
+    """What a loader states about itself."""
+
+    named: bool = False
+    """A name must follow the slash (``torch/cifar10``)."""
+    resizes: bool = False
+    """It honours ``image_size``."""
+
+
+DATASETS: Registry[Loader, DatasetInfo] = Registry("dataset", DatasetInfo, __name__)
 
 
 def load(source: DataSource) -> ImageSet:
@@ -61,13 +71,13 @@ def load(source: DataSource) -> ImageSet:
     """
     kind, _, name = source.dataset.partition("/")
     entry = DATASETS.entry(kind)
-    if bool(name) != bool(entry.tags.get("named")):
+    if bool(name) != entry.info.named:
         wanted = kind if name else f"{kind}/<name>"
         raise ConfigError(
             f"task.dataset is {source.dataset!r}, wanted {wanted}",
             "list the data sets with: python run.py list datasets",
         )
-    if source.image_size and not entry.tags.get("resizes"):
+    if source.image_size and not entry.info.resizes:
         raise ConfigError(
             f"task.image_size is {source.image_size}, but {kind} images keep their size",
             "leave task.image_size at 0",
@@ -75,4 +85,4 @@ def load(source: DataSource) -> ImageSet:
     return entry.value(source)
 
 
-__all__ = ["DATASETS", "DataSource", "ImageSet", "load"]
+__all__ = ["DATASETS", "DataSource", "DatasetInfo", "ImageSet", "load"]

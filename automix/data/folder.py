@@ -12,7 +12,7 @@ from timm.data.dataset_factory import create_dataset
 from timm.utils.misc import natural_key
 
 from automix.core.errors import ConfigError, DataError
-from automix.data import DATASETS, DataSource
+from automix.data import DATASETS, DatasetInfo, DataSource
 from automix.data.image_set import ImageSet
 from automix.data.pictures import Pictures, image_set
 
@@ -21,7 +21,7 @@ EVALUATION = ("test", "val", "valid", "validation")
 """Names of the evaluation folder, best first."""
 
 
-@DATASETS.register("folder", resizes=True)
+@DATASETS.register("folder", DatasetInfo(resizes=True))
 def folder(source: DataSource) -> ImageSet:
     """Class folders of png and jpg files: ``root/cat/1.png``, or ``root/train/cat/1.png``.
 

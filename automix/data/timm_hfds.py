@@ -14,7 +14,7 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
 from automix.core.errors import DataError, ResourceError
-from automix.data import DATASETS, DataSource
+from automix.data import DATASETS, DatasetInfo, DataSource
 from automix.data.image_set import ImageSet
 from automix.data.pictures import Pictures, image_set
 
@@ -22,7 +22,7 @@ EVALUATION = ("test", "validation")
 """Splits that may be the evaluation part, best first."""
 
 
-@DATASETS.register("hfds", named=True, resizes=True)
+@DATASETS.register("hfds", DatasetInfo(named=True, resizes=True))
 def hfds(source: DataSource) -> ImageSet:
     """Data sets of the Hugging Face hub with the columns ``image`` and ``label``.
 

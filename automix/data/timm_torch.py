@@ -11,14 +11,14 @@ from timm.data.dataset_factory import create_dataset
 from torchvision.datasets import SVHN
 
 from automix.core.errors import ConfigError, DataError, ResourceError, did_you_mean
-from automix.data import DATASETS, DataSource
+from automix.data import DATASETS, DatasetInfo, DataSource
 from automix.data.image_set import ImageSet
 from automix.data.pictures import Pictures, image_set
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "imagenet", "kmnist", "mnist", "svhn")
 
 
-@DATASETS.register("torch", named=True, resizes=True)
+@DATASETS.register("torch", DatasetInfo(named=True, resizes=True))
 def torch_set(source: DataSource) -> ImageSet:
     """CIFAR, MNIST and their kin in torchvision's files: the official test file is the test part.
 

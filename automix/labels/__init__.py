@@ -10,13 +10,7 @@ partner gets the rest. ``Weights`` say more. What a paper leaves open are keywor
 with defaults, which ``trainer.mix.options=["rule.parameter=value"]`` sets.
 
 Whatever a rule weighs by, a mask of zeros must leave the own label whole: it is what a batch that
-is not mixed has. What a rule may state in its tags:
-
-- ``needs_maps``: it weighs by saliency, so the action must name a provider;
-- ``requires``: what the classifier must offer, a tuple of names in
-  ``training.requirements.ABILITIES``;
-- ``erasures``: it has something to say about mixes that erase or restyle and show no other class
-  (tag ``keeps_label`` of the mix). Under any other rule those keep their label whole.
+is not mixed has. What its users ask about a rule it states in its ``LabelInfo``.
 """
 
 from __future__ import annotations
@@ -31,7 +25,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.core.registry import Registry
+from automix.core.registry import NetInfo, Registry
 from automix.masks.pairing import Pairs
 from automix.masks.shapes import Array, Mask
 from automix.mixes import MIXES
@@ -115,7 +109,24 @@ class Weights:
 
 LabelRule = Callable[[MixRecord], Array | Weights]
 
-LABEL_RULES: Registry[LabelRule] = Registry("label rule", __name__)
+
+@dataclass(frozen=True, kw_only=True)
+class LabelInfo(NetInfo):
+    """What a label rule states about itself."""
+
+    needs_maps: bool = False
+    """It weighs by saliency, so the action must name a provider."""
+    erasures: bool = False
+    """It has something to say about mixes that erase or restyle and show no other class
+    (``keeps_label`` of the mix). Under any other rule those keep their label whole."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Everything that the rule asks of a training run."""
+        return super().needs + ("saliency",) * self.needs_maps
+
+
+LABEL_RULES: Registry[LabelRule, LabelInfo] = Registry("label rule", LabelInfo, __name__)
 
 
 def watched_weights(shown: MixRecord, watch: Watch, strength: float = 1.0) -> Weights:
@@ -151,35 +162,35 @@ def check_label_rule(rule: str, action: object, method: str, has_maps: bool) -> 
     Raises:
         ConfigError: If there is no such rule, or it does not fit the method.
     """
-    tags, mix = LABEL_RULES.entry(rule).tags, MIXES.entry(method).tags
-    if mix.get("keeps_label") and not tags.get("erasures") and rule != "area":
+    info, mix = LABEL_RULES.info(rule), MIXES.info(method)
+    if mix.keeps_label and not info.erasures and rule != "area":
         raise ConfigError(
             f"label rule {rule!r} weighs two labels, and {method} shows no other class",
             f"use the rule 'visibility' with it, or this rule with cutmix: {_fitting(rule)}",
         )
-    if tags.get("needs_maps") and mix.get("points"):
+    if info.needs_maps and mix.points:
         raise ConfigError(
             f"label rule {rule!r} weighs labels by saliency, and no provider looks at the point "
             f"clouds that {method} mixes",
             f"use the rule 'area' with it, or this rule with images: {_fitting(rule)}",
         )
-    if tags.get("requires") and mix.get("points"):
+    if info.requires and mix.points:
         raise ConfigError(
             f"label rule {rule!r} looks inside nets of images, and {method} mixes point clouds",
             f"use the rule 'area' with it, or this rule with images: {_fitting(rule)}",
         )
-    if mix.get("step") and rule != "area":
+    if mix.step and rule != "area":
         raise ConfigError(
             f"label rule {rule!r} weighs the labels of mixed images, and {method} makes training "
             "steps of its own, with targets of their own",
             f"use the rule 'area' with it, or this rule with cutmix: {_fitting(rule)}",
         )
-    if tags.get("needs_maps") and not has_maps:
+    if info.needs_maps and not has_maps:
         raise ConfigError(
             f"label rule {rule!r} weighs labels by saliency, and {action} names none",
             f"add a provider, for example {method}@0.5+gradient:{rule}, or use the rule 'area'",
         )
-    if mix.get("layers") and rule != "area":
+    if mix.layers and rule != "area":
         raise ConfigError(
             f"label rule {rule!r} weighs two labels, and {method} shows more images than two",
             f"use the rule 'area' with it, or this rule with two images: {_fitting(rule)}",
@@ -188,5 +199,5 @@ def check_label_rule(rule: str, action: object, method: str, has_maps: bool) -> 
 
 def _fitting(rule: str) -> str:
     """Return an action that a rule fits."""
-    guide = "+gradient" if LABEL_RULES.entry(rule).tags.get("needs_maps") else ""
+    guide = "+gradient" if LABEL_RULES.info(rule).needs_maps else ""
     return f"cutmix@0.5{guide}:{rule}"

@@ -9,11 +9,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, MixRecord, Weights, watched_weights
+from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Weights, watched_weights
 from automix.nets.attention import attended, token_masks
 
 
-@LABEL_RULES.register("attention", requires=("attention",))
+@LABEL_RULES.register("attention", LabelInfo(requires=("attention",)))
 def attention(shown: MixRecord, *, strength: float = 0.5) -> Weights:
     """Move the area label towards the share of attention that falls on each image.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from automix.labels import LABEL_RULES, MixRecord, Weights
+from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Weights
 
 
-@LABEL_RULES.register("cam_mass", needs_maps=True)
+@LABEL_RULES.register("cam_mass", LabelInfo(needs_maps=True))
 def cam_mass(shown: MixRecord) -> Weights:
     """Weigh each label by the saliency that is seen of its image; the two need not sum to 1.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, MixRecord, Seen, Weights, watched_weights
+from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Seen, Weights, watched_weights
 from automix.labels.attention import partner_attended
 from automix.masks.shapes import Array
 from automix.nets.attention import carried
@@ -42,7 +42,7 @@ def perturbed(
     return how.of(Weights(1 - areas, areas), shown) if how.moves else 1 - shown.area
 
 
-@LABEL_RULES.register("perturbed_attention", requires=("attention",))
+@LABEL_RULES.register("perturbed_attention", LabelInfo(requires=("attention",)))
 def perturbed_attention(
     shown: MixRecord,
     *,
@@ -71,7 +71,7 @@ def perturbed_attention(
     return how.of(watched_weights(shown, partner_attended, attention), shown)
 
 
-@LABEL_RULES.register("perturbed_token_aligned", requires=("attention",))
+@LABEL_RULES.register("perturbed_token_aligned", LabelInfo(requires=("attention",)))
 def perturbed_token_aligned(
     shown: MixRecord, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
 ) -> Weights:

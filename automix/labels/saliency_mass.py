@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, MixRecord
+from automix.labels import LABEL_RULES, LabelInfo, MixRecord
 from automix.masks.shapes import Array
 
 
-@LABEL_RULES.register("saliency_mass", needs_maps=True)
+@LABEL_RULES.register("saliency_mass", LabelInfo(needs_maps=True))
 def saliency_mass(shown: MixRecord, *, norm: float = 1.0) -> Array:
     """Weigh the own label by its share of the saliency that is seen of both images.
 

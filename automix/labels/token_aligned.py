@@ -5,11 +5,11 @@ TL-Align (Xiao et al. 2022, arXiv:2210.06455, section 3).
 
 from __future__ import annotations
 
-from automix.labels import LABEL_RULES, MixRecord, Weights, watched_weights
+from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Weights, watched_weights
 from automix.nets.attention import carried
 
 
-@LABEL_RULES.register("token_aligned", requires=("attention",))
+@LABEL_RULES.register("token_aligned", LabelInfo(requires=("attention",)))
 def token_aligned(shown: MixRecord) -> Weights:
     """Weigh each label by what arrives of its image where the net reads its answer.
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from automix.core.errors import ConfigError
-from automix.labels import LABEL_RULES, MixRecord, Weights
+from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Weights
 
 
-@LABEL_RULES.register("visibility", erasures=True)
+@LABEL_RULES.register("visibility", LabelInfo(erasures=True))
 def visibility(shown: MixRecord, *, power: float = 4.0) -> Weights:
     """Soften each label by how much of its image is seen.
 

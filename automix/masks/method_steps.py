@@ -1,19 +1,13 @@
 """Training steps of a method's own: mixes that no mask over the images can say.
 
 Features that are mixed inside the net, a second loss, a search for the worst perturbation, a mask
-that another net draws. A method with the tag ``step`` in ``automix.mixes`` is a function::
+that another net draws. A method that states ``step`` in its ``MixInfo`` is a function::
 
     method(net, step) -> StepLoss
 
 ``net`` is the classifier in training mode, a ``torch.nn.Module`` from images (b, c, h, w) to
 logits (b, k); gradients reach its weights. A pass that is not to leave a trace in its running
 statistics and its dropout goes into ``unseen(net)``. Draws come from ``step.rng`` alone.
-
-Further tags of such a method:
-
-- ``state``: makes what it keeps from step to step, a ``MethodState``; learned mixers have one;
-- ``check``: takes the method's settings by keyword and raises ConfigError for those that cannot
-  be; called before a training begins.
 """
 
 from __future__ import annotations
@@ -94,7 +88,7 @@ class Step:
     maps: Tensor | None = None
     """(b, h, w) saliency maps that sum to 1, if the action names a provider."""
     state: Any = None
-    """The method's own ``MethodState``, if it has the tag ``state``."""
+    """The method's own ``MethodState``, if it keeps one."""
 
     @property
     def partner(self) -> Tensor:

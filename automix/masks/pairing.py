@@ -8,13 +8,23 @@ from functools import lru_cache
 
 import numpy as np
 
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 
 Pairing = Callable[[int, np.random.Generator], np.ndarray]
 
-PAIRINGS: Registry[Pairing] = Registry("pairing")
-"""The tag ``fixed`` says that a pairing draws nothing, ``neighbours`` that each image meets the
-one before it, so that partners can be read where they are and need not be gathered."""
+
+@dataclass(frozen=True, kw_only=True)
+class PairingInfo(Info):
+    """What a pairing states about itself."""
+
+    fixed: bool = False
+    """It draws nothing."""
+    neighbours: bool = False
+    """Each image meets the one before it, so that partners can be read where they are and need not
+    be gathered."""
+
+
+PAIRINGS: Registry[Pairing, PairingInfo] = Registry("pairing", PairingInfo)
 
 
 @PAIRINGS.register("derange")
@@ -32,13 +42,13 @@ def permute(b: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(b)
 
 
-@PAIRINGS.register("flip", fixed=True)
+@PAIRINGS.register("flip", PairingInfo(fixed=True))
 def flip(b: int, rng: np.random.Generator) -> np.ndarray:
     """Pair the batch with itself backwards (timm, TransMix); the middle of an odd one is alone."""
     return np.arange(b)[::-1].copy()
 
 
-@PAIRINGS.register("roll", fixed=True, neighbours=True)
+@PAIRINGS.register("roll", PairingInfo(fixed=True, neighbours=True))
 def roll(b: int, rng: np.random.Generator) -> np.ndarray:
     """Pair each image with the one before it (torchvision): in a shuffled batch, a random cycle."""
     partner = np.arange(-1, b - 1)
@@ -77,11 +87,11 @@ class Pairs:
 def pair_batches(n: int, batch_size: int, pairing: str, rng: np.random.Generator) -> Pairs:
     """Pair within each of the consecutive batches of ``n`` images."""
     entry = PAIRINGS.entry(pairing)
-    if entry.tags.get("fixed"):
+    if entry.info.fixed:
         partner = _paired_alike(n, batch_size, entry.value).copy()
     else:
         partner = _paired(n, batch_size, entry.value, rng)
-    return Pairs(partner, batch_size, bool(entry.tags.get("neighbours")))
+    return Pairs(partner, batch_size, entry.info.neighbours)
 
 
 @lru_cache(maxsize=16)

@@ -55,7 +55,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """K images of a batch that each shows; for methods with the tags ``looks`` and ``layers``."""
+    """K images of a batch that each shows; for methods that state ``looks`` and ``layers``."""
 
     sources: Array
     """(n, K) int64: positions in the batches; the first of each row is the image itself."""

@@ -14,23 +14,7 @@ Whatever the draws, a share and ratio of 0 must give a mask of zeros and of 1 a 
 else a paper leaves open are keyword-only parameters with defaults, which
 ``trainer.mix.options=["method.parameter=value"]`` sets.
 
-What a method states in its tags:
-
-- ``guided``: it has a form guided by saliency;
-- ``least``: which shows the partner where it is least salient;
-- ``looks``: its masks depend on the images, which ``draw`` then brings, one draw an image;
-- ``keeps_label``: it shows no other class, so the label stays, unless the label rule knows better;
-- ``moves``: its ``Recipe`` puts something else in the place of the image or of its partner;
-- ``layers``: it returns ``Layers``;
-- ``step``: it makes training steps of its own (``automix.masks.method_steps``), where no mask says
-  it;
-- ``requires``: what the classifier must offer, a tuple of names in
-  ``training.requirements.ABILITIES``;
-- ``unguided_requires``: the same, of the unguided form alone;
-- ``points``: it mixes point clouds (b, points, coordinates), not images;
-- ``constant``: unguided, one weight for all pixels;
-- ``share_error``, ``guided_share_error``: how far the mean realised share may be from the wanted
-  one, 0.02 if not said.
+What its users ask about a method it states in its ``MixInfo``.
 
 The pages of ``docs/mixes`` are made of the docstrings (``python -m tools.mix_pages``). A module
 begins with ``<Published name>: <what it does>.``; its other paragraphs are the sources, the first
@@ -48,8 +32,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from automix.core.registry import Registry
-from automix.masks.method_steps import StepFunction
+from automix.core.registry import NetInfo, Registry
+from automix.masks.method_steps import MakeState, StepFunction
 from automix.masks.pairing import Pairs
 from automix.masks.recipes import Layers, Recipe
 from automix.masks.shapes import Array, Mask
@@ -72,7 +56,7 @@ class MixInputs:
     partner: Tensor | None = None
     """The same of the partners."""
     images: Tensor | None = None
-    """(u, c, h, w) float: the images themselves, for methods with the tag ``looks``."""
+    """(u, c, h, w) float: the images themselves, for methods that state ``looks``."""
     pairs: Pairs | None = None
     """Who meets whom, and in which batches, for the same."""
 
@@ -82,4 +66,50 @@ MaskFunction = Callable[..., Recipe | Layers | Mask | Array]
 
 MixFunction = MaskFunction | StepFunction
 
-MIXES: Registry[MixFunction] = Registry("mix method", __name__)
+
+@dataclass(frozen=True, kw_only=True)
+class MixInfo(NetInfo):
+    """What a method states about itself."""
+
+    guided: bool = False
+    """It has a form guided by saliency."""
+    least: bool = False
+    """Guided, it shows the partner where that is least salient."""
+    looks: bool = False
+    """Its masks depend on the images, which the ``MixInputs`` then bring, one draw an image."""
+    keeps_label: bool = False
+    """It shows no other class, so the label stays, unless the label rule knows better."""
+    moves: bool = False
+    """Its ``Recipe`` puts something else in the place of the image or of its partner."""
+    layers: bool = False
+    """It returns ``Layers``."""
+    points: bool = False
+    """It mixes point clouds (b, points, coordinates), not images."""
+    constant: bool = False
+    """Unguided, it gives all pixels one weight."""
+    share_error: float = 0.02
+    """How far the mean realised share may be from the wanted one."""
+    guided_share_error: float | None = None
+    """The same of the guided form, if it differs."""
+    unguided_requires: tuple[str, ...] = ()
+    """What the classifier must offer besides, to the unguided form alone."""
+    step: bool = False
+    """It makes training steps of its own (``automix.masks.method_steps``): no mask says it."""
+    state: MakeState | None = None
+    """Of a step: makes what it keeps from step to step; learned mixers keep something."""
+    check: Callable[..., None] | None = None
+    """Of a step: takes the method's settings by keyword and raises ConfigError for those that
+    cannot be used; called before a training run begins."""
+
+    def required(self, *, guided: bool) -> tuple[str, ...]:
+        """Return what the classifier must offer to the guided or to the unguided form."""
+        return self.requires if guided else self.requires + self.unguided_requires
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Everything that the method asks of a training run."""
+        own = ("gradient",) * self.step + ("state",) * (self.state is not None)
+        return super().needs + own
+
+
+MIXES: Registry[MixFunction, MixInfo] = Registry("mix method", MixInfo, __name__)

@@ -17,7 +17,7 @@ from automix.masks.learned.groups import grouped, regrouped
 from automix.masks.learned.learned_state import LearnedState, check_ranges
 from automix.masks.learned.mix_block import CrowdBlock
 from automix.masks.method_steps import Setup, Step, StepLoss, soft_losses
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 
 RANGES = {
     "memory": (1e-6, 1),
@@ -41,7 +41,7 @@ def _begun(setup: Setup) -> LearnedState:
     return LearnedState(setup, CrowdBlock, **kept)
 
 
-@MIXES.register("adautomix", step=True, requires=("features",), state=_begun, check=_check)
+@MIXES.register("adautomix", MixInfo(step=True, requires=("features",), state=_begun, check=_check))
 def adautomix(
     net: nn.Module,
     step: Step,

@@ -15,7 +15,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.masks.shapes import as_tensor
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixes.manifold_mixup import blended
 from automix.nets.feature_maps import as_map
 from automix.nets.stages import stages
@@ -37,7 +37,7 @@ def _check(*, aligned: float = 0.5, eps: float = 0.1) -> None:
         raise ConfigError(f"alignmix.eps is {eps}, wanted a number above 0")
 
 
-@MIXES.register("alignmix", guided=False, step=True, requires=("stages",), check=_check)
+@MIXES.register("alignmix", MixInfo(step=True, requires=("stages",), check=_check))
 def alignmix(net: nn.Module, step: Step, *, aligned: float = 0.5, eps: float = 0.1) -> StepLoss:
     """Blend the last feature maps, one of them rearranged to lie on the other; or the images.
 

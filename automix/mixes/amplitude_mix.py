@@ -16,10 +16,10 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Constant, Rows
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("amplitude_mix", guided=False, keeps_label=True, constant=True)
+@MIXES.register("amplitude_mix", MixInfo(keeps_label=True, constant=True))
 def amplitude_mix(draw: MixInputs, *, window: float = 0.1) -> Recipe:
     """Move the amplitude of low frequencies by ``share`` to the partner's; the label stays.
 

@@ -11,10 +11,10 @@ from automix.core.errors import ConfigError
 from automix.masks.placing import placed_inside, sides_of
 from automix.masks.recipes import Recipe
 from automix.masks.warps import Fitted
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("asymmetric_cutmix", guided=False, moves=True)
+@MIXES.register("asymmetric_cutmix", MixInfo(moves=True))
 def asymmetric_cutmix(draw: MixInputs, *, concentration: float = 2.0) -> Recipe:
     """Resize a random crop of the partner into a random box that covers ``share``.
 

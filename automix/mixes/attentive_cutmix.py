@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from automix.masks.cells import first_cells, grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("attentive_cutmix", guided=True)
+@MIXES.register("attentive_cutmix", MixInfo(guided=True))
 def attentive_cutmix(draw: MixInputs, *, cells: int = 7) -> Cells:
     """Paste the partner's most salient cells, as many as make up ``share``.
 

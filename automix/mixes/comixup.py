@@ -18,7 +18,7 @@ from automix.core.errors import ConfigError
 from automix.masks.grids import Grid, fitted, parts, summed
 from automix.masks.recipes import Layers
 from automix.masks.shapes import as_tensor
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 GRID = 4
 """Cells a side."""
@@ -30,7 +30,7 @@ NEVER = -1e4
 """The worth of what must not be chosen."""
 
 
-@MIXES.register("comixup", guided=True, looks=True, layers=True)
+@MIXES.register("comixup", MixInfo(guided=True, looks=True, layers=True))
 def comixup(
     draw: MixInputs,
     *,

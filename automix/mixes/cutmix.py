@@ -10,10 +10,10 @@ import numpy as np
 
 from automix.masks.placing import peak_of
 from automix.masks.shapes import Boxes, as_tensor
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("cutmix", guided=True, share_error=0.21)
+@MIXES.register("cutmix", MixInfo(guided=True, share_error=0.21))
 def cutmix(draw: MixInputs) -> Boxes:
     """Replace one box in each image by the same box of its partner.
 

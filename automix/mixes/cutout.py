@@ -10,10 +10,10 @@ import numpy as np
 from automix.masks.placing import peak_of, sides_of
 from automix.masks.recipes import Filled, Recipe
 from automix.masks.shapes import Boxes, as_tensor
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("cutout", guided=True, keeps_label=True, share_error=0.2)
+@MIXES.register("cutout", MixInfo(guided=True, keeps_label=True, share_error=0.2))
 def cutout(draw: MixInputs, *, fill: float = 0.0) -> Recipe:
     """Erase a box of ``share`` of the image, before the border clips it; the label stays.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.cells import grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Dense, as_tensor
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 FAINTEST = 1e-4
 """Waves whose amplitude is below this part of the largest are left out: together they move the
@@ -28,7 +28,7 @@ PATCHES = 7
 """Cells per side that guide the noise: finer maps would fray the borders."""
 
 
-@MIXES.register("fmix", guided=True)
+@MIXES.register("fmix", MixInfo(guided=True))
 def fmix(draw: MixInputs, *, decay: float = 3.0, guidance: float = 1.0) -> Dense:
     """Show the partner in the ``share`` of the pixels where smooth random noise is highest.
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.cells import grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, as_tensor, pixels_of_cells
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("grafting", guided=True)
+@MIXES.register("grafting", MixInfo(guided=True))
 def grafting(draw: MixInputs, *, cells: int = 4, temperature: float = 0.2) -> Cells:
     """Graft each of the partner's salient cells with a probability that grows with its saliency.
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from automix.masks.cells import first_cells, grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, as_tensor
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 FAINTEST = 1e-30
 """Saliency that every cell has at least; cells without any come last, in random order."""
 
 
-@MIXES.register("gridmix", guided=True)
+@MIXES.register("gridmix", MixInfo(guided=True))
 def gridmix(draw: MixInputs, *, cells: int = 4) -> Cells:
     """Take random whole cells of a grid from the partner, as many as make up ``share``.
 

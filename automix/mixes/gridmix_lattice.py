@@ -18,7 +18,7 @@ HOLES = (2, 6)
 """Fewest and most holes along the longer side."""
 
 
-@MIXES.register("gridmix_lattice", guided=False)
+@MIXES.register("gridmix_lattice")
 def gridmix_lattice(draw: MixInputs, *, holes: Sequence[int] = HOLES) -> Outer:
     """Show the partner through a lattice of square holes, as large as makes up ``share``.
 

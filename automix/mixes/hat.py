@@ -15,7 +15,7 @@ from torch import Tensor
 
 from automix.core.errors import ConfigError
 from automix.masks.method_steps import Step, StepLoss, soft_losses
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.nets.stacking import frozen_running_statistics
 
 PASSES = 3
@@ -54,7 +54,7 @@ def check(
         )
 
 
-@MIXES.register("hat", guided=False, step=True, keeps_label=True, check=check)
+@MIXES.register("hat", MixInfo(step=True, keeps_label=True, check=check))
 def hat(
     net: nn.Module,
     step: Step,

@@ -10,13 +10,13 @@ import numpy as np
 from automix.core.errors import ConfigError
 from automix.masks.recipes import Filled, Recipe
 from automix.masks.shapes import Dense
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 CELLS = (4, 5, 7, 14)
 """Per side: 56, 44, 32 and 16 pixels on 224."""
 
 
-@MIXES.register("hide_and_seek", guided=False, keeps_label=True)
+@MIXES.register("hide_and_seek", MixInfo(keeps_label=True))
 def hide_and_seek(draw: MixInputs, *, cells: tuple[int, ...] = CELLS, fill: float = 0.0) -> Recipe:
     """Erase random cells that make up ``share`` of the image; the label stays.
 

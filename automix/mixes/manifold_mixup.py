@@ -12,7 +12,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.masks.shapes import as_tensor
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.nets.stages import stages as stages_of
 
 
@@ -24,7 +24,7 @@ def _check(*, stages: tuple[int, ...]) -> None:
         )
 
 
-@MIXES.register("manifold_mixup", guided=False, step=True, requires=("stages",), check=_check)
+@MIXES.register("manifold_mixup", MixInfo(step=True, requires=("stages",), check=_check))
 def manifold_mixup(net: nn.Module, step: Step, *, stages: tuple[int, ...] = (0, 1, 2)) -> StepLoss:
     """Blend features with one weight, at a stage drawn for each batch, and their labels alike.
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Constant, Rows
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 SMALLEST = 1e-6
 """Added to variances, as in the official code, so that a plain image can be scaled."""
 
 
-@MIXES.register("mixstyle", guided=False, keeps_label=True, constant=True)
+@MIXES.register("mixstyle", MixInfo(keeps_label=True, constant=True))
 def mixstyle(draw: MixInputs) -> Recipe:
     """Move each channel's mean and standard deviation by ``share`` to the partner's.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 
 from automix.masks.shapes import Constant, Dense, Mask, as_tensor
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("mixup", guided=True, constant=True, guided_share_error=0.09)
+@MIXES.register("mixup", MixInfo(guided=True, constant=True, guided_share_error=0.09))
 def mixup(draw: MixInputs) -> Mask:
     """Give every pixel the partner weight ``share``; guided, tilt it towards the salient image.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
 from automix.masks.shapes import as_tensor
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.nets.feature_maps import as_map
 from automix.nets.stages import Staged, stages
 
@@ -28,9 +28,7 @@ def _check(*, group: int = 4, tiles: int = 4) -> None:
             raise ConfigError(f"mum.{name} is {value}, wanted a whole number above 1")
 
 
-@MIXES.register(
-    "mum", guided=False, step=True, requires=("stages",), keeps_label=True, check=_check
-)
+@MIXES.register("mum", MixInfo(step=True, requires=("stages",), keeps_label=True, check=_check))
 def mum(net: nn.Module, step: Step, *, group: int = 4, tiles: int = 4) -> StepLoss:
     """Exchange tiles among the images of a group, and put the features of each back together.
 

@@ -6,7 +6,7 @@ from automix.masks.shapes import Constant
 from automix.mixes import MIXES, MixInputs
 
 
-@MIXES.register("none", guided=False)
+@MIXES.register("none")
 def none(draw: MixInputs) -> Constant:
     """Leave every image as it is; its action always has ratio 0.
 

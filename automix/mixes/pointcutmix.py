@@ -13,13 +13,13 @@ from torch import Tensor
 
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Dense, Rows, as_tensor
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 FAINTEST = 1e-30
 """Saliency that every point has at least; points without any come last, in random order."""
 
 
-@MIXES.register("pointcutmix", guided=True, looks=True, points=True, moves=True)
+@MIXES.register("pointcutmix", MixInfo(guided=True, looks=True, points=True, moves=True))
 def pointcutmix(draw: MixInputs, *, nearest: bool = True) -> Recipe:
     """Replace ``share`` of the points of a cloud, in whole points, by their matches.
 

@@ -18,7 +18,7 @@ from automix.masks.grids import Grid, fitted, parts, spread, summed
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Cells, Constant, as_tensor
 from automix.masks.transport import transported
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 GRIDS = (2, 4, 8, 16)
 """Cells per side, one drawn per image; each divides the next."""
@@ -30,7 +30,7 @@ ROUNDS = 8
 """How often the cells answer their neighbours."""
 
 
-@MIXES.register("puzzlemix", guided=True, looks=True, moves=True)
+@MIXES.register("puzzlemix", MixInfo(guided=True, looks=True, moves=True))
 def puzzlemix(
     draw: MixInputs,
     *,

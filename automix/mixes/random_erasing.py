@@ -13,10 +13,10 @@ from automix.core.errors import ConfigError
 from automix.masks.noise import draw_noise
 from automix.masks.placing import placed_inside, sides_of
 from automix.masks.recipes import Recipe
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("random_erasing", guided=False, keeps_label=True)
+@MIXES.register("random_erasing", MixInfo(keeps_label=True))
 def random_erasing(
     draw: MixInputs, *, aspect: float = 0.3, fill: float = 0.0, noise: float = 1.0
 ) -> Recipe:

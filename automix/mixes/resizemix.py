@@ -12,10 +12,10 @@ from automix.masks.placing import placed_inside, sides_of
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Boxes
 from automix.masks.warps import Fitted
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("resizemix", guided=False, moves=True)
+@MIXES.register("resizemix", MixInfo(moves=True))
 def resizemix(draw: MixInputs, *, scope: tuple[float, float] = (0.0, 1.0)) -> Recipe:
     """Shrink the whole partner into a box that covers ``share`` and lies inside the image.
 

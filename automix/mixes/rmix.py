@@ -18,7 +18,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.cells import saliency_of_cells
 from automix.masks.shapes import Cells, Constant, Mask, as_tensor, like
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 GRIDS = (2, 4)
 """Cells per side, one drawn per image: the paper's patches of 16 and 8 pixels on 32. Each divides
@@ -34,7 +34,7 @@ IMAGE_AND_PARTNER = np.array([[0], [1]])
 """Rows of what is drawn for both."""
 
 
-@MIXES.register("rmix", guided=True, share_error=0.03)
+@MIXES.register("rmix", MixInfo(guided=True, share_error=0.03))
 def rmix(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 0 or 1 where one is salient.
 

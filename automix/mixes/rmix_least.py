@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from automix.masks.shapes import Mask
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 from automix.mixes.rmix import GRIDS, at_random_percentiles
 
 
-@MIXES.register("rmix_least", guided=True, least=True, share_error=0.03)
+@MIXES.register("rmix_least", MixInfo(guided=True, least=True, share_error=0.03))
 def rmix_least(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 1 where the image's is salient.
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from automix.masks.cells import first_cells, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, like
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 from automix.mixes.rmix import GRIDS, on_random_grids
 
 
-@MIXES.register("rmix_paste", guided=True)
+@MIXES.register("rmix_paste", MixInfo(guided=True))
 def rmix_paste(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Cells:
     """Paste the partner's most salient cells on R-Mix's random grids, as many as make up ``share``.
 

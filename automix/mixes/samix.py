@@ -14,7 +14,7 @@ from automix.masks.learned.learned_state import LearnedState, check_ranges
 from automix.masks.learned.mix_block import JointBlock
 from automix.masks.learned.pair_step import pair_step
 from automix.masks.method_steps import Setup, Step, StepLoss
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 
 RANGES = {
     "memory": (1e-6, 1),
@@ -36,7 +36,7 @@ def _begun(setup: Setup) -> LearnedState:
     return LearnedState(setup, JointBlock, **kept)
 
 
-@MIXES.register("samix", step=True, requires=("features",), state=_begun, check=_check)
+@MIXES.register("samix", MixInfo(step=True, requires=("features",), state=_begun, check=_check))
 def samix(
     net: nn.Module,
     step: Step,

@@ -21,7 +21,7 @@ from automix.masks.cells import saliency_of_cells
 from automix.masks.grids import Grid
 from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
 from automix.masks.shapes import as_tensor
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixes.tokenmix import token_grid
 from automix.nets.attention import attended, has_attention
 from automix.nets.feature_maps import as_map
@@ -36,11 +36,13 @@ def check(**weights: float) -> None:
 
 @MIXES.register(
     "smmix",
-    step=True,
-    guided=True,
-    requires=("features",),
-    unguided_requires=("attention",),
-    check=check,
+    MixInfo(
+        step=True,
+        guided=True,
+        requires=("features",),
+        unguided_requires=("attention",),
+        check=check,
+    ),
 )
 def smmix(net: nn.Module, step: Step, *, tokens: float = 1.0, consistency: float = 1.0) -> StepLoss:
     """Paste the window that the net attends to most in the partner, where it attends least.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from automix.masks.placing import peak_of
 from automix.masks.shapes import Outer, as_tensor
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 NARROW_AND_WIDE = (24.0, -24.0)
 """Where log2 of ``1 / (2 sigma^2)`` is looked for; sigma in sides, from 1/6000 to 3000."""
@@ -21,7 +21,7 @@ HALVINGS = 26
 """After which the share is met to about a millionth."""
 
 
-@MIXES.register("smoothmix", guided=True)
+@MIXES.register("smoothmix", MixInfo(guided=True))
 def smoothmix(draw: MixInputs) -> Outer:
     """Weigh the partner by a Gaussian bump, as wide as makes its mean over the image ``share``.
 

@@ -14,10 +14,10 @@ from automix.masks.placing import sides_of
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Boxes, Dense
 from automix.masks.warps import Fitted
-from automix.mixes import MIXES, MixInputs
+from automix.mixes import MIXES, MixInfo, MixInputs
 
 
-@MIXES.register("soft_crop", guided=False, keeps_label=True, moves=True)
+@MIXES.register("soft_crop", MixInfo(keeps_label=True, moves=True))
 def soft_crop(draw: MixInputs, *, fill: float = 0.0, spread: float = 1.0) -> Recipe:
     """Shift the image by whole pixels until ``share`` of it is cut off; the label stays.
 

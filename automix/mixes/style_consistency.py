@@ -17,7 +17,7 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.masks.shapes import as_tensor
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixes.amplitude_mix import InAmplitude
 from automix.mixes.mixstyle import InStatistics
 
@@ -38,7 +38,7 @@ def check(*, style: str = STYLES[0], weight: float = 12.0) -> None:
         raise ConfigError(f"weight is {weight}, wanted 0 or more", "12 is that of AugMix")
 
 
-@MIXES.register("style_consistency", guided=False, step=True, keeps_label=True, check=check)
+@MIXES.register("style_consistency", MixInfo(step=True, keeps_label=True, check=check))
 def style_consistency(
     net: nn.Module, step: Step, *, style: str = STYLES[0], weight: float = 12.0
 ) -> StepLoss:

@@ -21,7 +21,7 @@ FEWEST = 4
 """Tokens along the shorter side, where the patch is not set."""
 
 
-@MIXES.register("token_cutmix", guided=False)
+@MIXES.register("token_cutmix")
 def token_cutmix(draw: MixInputs, *, patch: int = 0) -> Boxes:
     """Replace one box in each image by the same box of its partner, along the borders of tokens.
 

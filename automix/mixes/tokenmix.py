@@ -25,7 +25,7 @@ TRIES = 10
 """Blocks in a row that find no room before the rest are single tokens."""
 
 
-@MIXES.register("tokenmix", guided=False)
+@MIXES.register("tokenmix")
 def tokenmix(draw: MixInputs, *, mode: str = "block", patch: int = 0) -> Cells:
     """Paste the partner in several blocks of tokens, the patches that a transformer reads.
 

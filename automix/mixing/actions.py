@@ -79,13 +79,13 @@ class MixAction:
     @property
     def guided(self) -> bool:
         """Whether the method has a form guided by saliency."""
-        return bool(MIXES.entry(self.method).tags.get("guided"))
+        return MIXES.info(self.method).guided
 
     @property
     def _labels_look(self) -> bool:
         """Whether maps are for the labels, whatever they do to the mask."""
         rule = self.label_rule
-        return bool(rule) and bool(LABEL_RULES.entry(rule).tags.get("needs_maps"))
+        return bool(rule) and LABEL_RULES.info(rule).needs_maps
 
     @property
     def mixes(self) -> bool:
@@ -209,7 +209,7 @@ def nearest_action(entry: str, ratio: float, saliency: str) -> MixAction:
         saliency: ``off`` or a provider.
     """
     form = form_of(entry)
-    guided = bool(MIXES.entry(form.method).tags.get("guided"))
+    guided = MIXES.info(form.method).guided
     ratio = 0.0 if form.method == "none" else ratio
     guide = form.saliency or (saliency if guided else OFF)
     return MixAction(form.method, ratio, guide, label_rule=form.label_rule).resolved()

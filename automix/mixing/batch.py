@@ -208,7 +208,7 @@ def label(
         anew once the classifier has seen the images: the last fields of ``Mixed``.
     """
     pairs, device = shown.pairs, labels.device
-    if shown.keeps_label and not LABEL_RULES.entry(rule).tags.get("erasures"):
+    if shown.keeps_label and not LABEL_RULES.info(rule).erasures:
         whole = torch.ones(len(labels), device=device)
         return as_targets(labels, num_classes).clone(), whole, shown, None
     told = configured_rule(rule, tuple(options))(shown)
@@ -231,10 +231,10 @@ def _check(images: Tensor, action: MixAction, settings: MixSettings, out: Tensor
         return
     check_action(action, settings)
     check_mask(action)
-    points = bool(MIXES.entry(action.method).tags.get("points"))
+    points = MIXES.info(action.method).points
     if images.dim() != (3 if points else 4):
         wanted = "point clouds (b, points, coordinates)" if points else "images (b, c, h, w)"
-        fits = [e.name for e in MIXES.entries() if bool(e.tags.get("points")) != points]
+        fits = [e.name for e in MIXES.entries() if e.info.points != points]
         raise ConfigError(
             f"{action.method} mixes {wanted}, got {tuple(images.shape)}",
             f"for that shape: {', '.join(fits)}",
@@ -249,7 +249,7 @@ def check_action(action: MixAction, settings: MixSettings) -> None:
     """
     if action.label_rule or not action.mixes:
         return
-    if not MIXES.entry(action.method).tags.get("keeps_label"):
+    if not MIXES.info(action.method).keeps_label:
         check_label_rule(settings.label_rule, action, action.method, action.saliency != OFF)
 
 
@@ -259,7 +259,7 @@ def check_mask(action: MixAction) -> None:
     Raises:
         ConfigError: If it does; says what to call in its place.
     """
-    if action.mixes and MIXES.entry(action.method).tags.get("step"):
+    if action.mixes and MIXES.info(action.method).step:
         raise ConfigError(
             f"{action.method} is a training step of its own: it needs the net, and mix_batch has "
             "images only",
@@ -284,7 +284,7 @@ def _draw(
         # Maps make one mask for each image, whoever shares the wanted share.
         partner = maps[as_tensor(pairs.partner, maps.device)]
         draw = replace(draw, share=pairs.each(share), own=maps, partner=partner)
-    if MIXES.entry(action.method).tags.get("looks"):
+    if MIXES.info(action.method).looks:
         pixels = images if images.is_floating_point() else images.float()
         draw = replace(draw, share=pairs.each(share), images=pixels, pairs=pairs)
     return draw
@@ -301,7 +301,7 @@ def _shown(
 ) -> MixRecord:
     """Put together what the label rule can know."""
     mask, share = recipe.mask, draw.share
-    keeps_label = bool(MIXES.entry(action.method).tags.get("keeps_label"))
+    keeps_label = MIXES.info(action.method).keeps_label
     if recipe.partner is not None and not keeps_label:
         # An image alone stays as it is, which a partner that is moved first would not leave it.
         meets = pairs.partner != np.arange(len(pairs.partner))
@@ -313,7 +313,7 @@ def _shown(
         mask, share = mask.only(played), share * played
     shown = MixRecord(mask, share, pairs, draw.rng, keeps_label)
     rule = action.label_rule or settings.label_rule
-    if maps is None or not LABEL_RULES.entry(rule).tags.get("needs_maps"):
+    if maps is None or not LABEL_RULES.info(rule).needs_maps:
         return shown
     theirs = maps[as_tensor(pairs.partner, maps.device)]
     mine, theirs = (
@@ -383,7 +383,7 @@ def _saliency_of(
     provider = SALIENCY.entry(action.saliency)
     check_alone(action.saliency)
     if classifier is None:
-        if provider.tags["needs_classifier"]:
+        if provider.info.needs_classifier:
             raise ConfigError(
                 f"saliency {action.saliency!r} needs a classifier and got none",
                 "pass classifier=..., or use 'spectral', which needs the images only",

@@ -13,7 +13,6 @@ from torch import Tensor
 from automix.core.errors import ConfigError
 from automix.core.seeding import derived_seed
 from automix.masks.method_steps import (
-    MakeState,
     MethodState,
     Setup,
     Step,
@@ -33,12 +32,12 @@ from automix.saliency import SALIENCY, check_alone
 
 def makes_steps(action: MixAction) -> bool:
     """Return whether an action's method makes training steps of its own."""
-    return action.mixes and bool(MIXES.entry(action.method).tags.get("step"))
+    return action.mixes and MIXES.info(action.method).step
 
 
 def keeps_state(action: MixAction) -> bool:
     """Return whether an action's method keeps something from step to step."""
-    return makes_steps(action) and "state" in MIXES.entry(action.method).tags
+    return makes_steps(action) and MIXES.info(action.method).state is not None
 
 
 def drawn_step(
@@ -91,14 +90,15 @@ def new_state(
 
     Args:
         net: A copy of the classifier as it is now, which the state may keep.
-        method: One with the tag ``state``.
+        method: One that states ``state``.
         classes: k.
         shape: (c, h, w) of the images.
         steps: Optimizer steps of the whole training.
         seed: Draws what begins at random.
         settings: Whose options may name the method.
     """
-    make = cast(MakeState, MIXES.entry(method).tags["state"])
+    make = MIXES.info(method).state
+    assert make is not None, method
     given = options_of(settings.options).get(method, {})
     device = next(net.parameters()).device
     own = derived_seed(seed, "method", method)
@@ -144,8 +144,8 @@ def loss_of(
     if keeps_state(action) and state is None:
         raise ConfigError(
             f"{action.method} keeps something from step to step, and no state is given",
-            "make one before the first step by mixing.stepping.new_state, pass it as state=..., "
-            "and call its follow(net.state_dict()) after every optimizer step",
+            "make one before the first step by automix.mixing.loss.new_state, pass it as "
+            "state=..., and call its follow(net.state_dict()) after every optimizer step",
         )
     if not makes_steps(action):
         mixed = mix_batch(
@@ -160,11 +160,6 @@ def loss_of(
             return StepLoss(soft_losses(net(mixed.images), mixed.targets), mixed.own_share)
         logits, targets = mixed.revised.asked(net, mixed.images, slice(None))
         return StepLoss(soft_losses(logits, targets), mixed.own_share)
-    if state is None and keeps_state(action):
-        raise ConfigError(
-            f"{action.method} keeps a state from step to step, and none was given",
-            "make one with automix.mixing.loss.new_state, and call its follow after every step",
-        )
     targets = as_targets(labels, num_classes)
     if action.saliency != OFF and saliency is None:
         check_alone(action.saliency)

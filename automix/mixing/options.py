@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,11 +140,11 @@ def check_values(words: Sequence[str]) -> None:
 
 
 def _try(method: str, words: tuple[str, ...]) -> None:
-    tags = MIXES.entry(method).tags
-    if not tags.get("step"):
-        configured(method, words)(_two_draws(bool(tags.get("points"))))
-    elif "check" in tags:
-        cast(Callable[..., None], tags["check"])(**options_of(words)[method])
+    info = MIXES.info(method)
+    if not info.step:
+        configured(method, words)(_two_draws(info.points))
+    elif info.check is not None:
+        info.check(**options_of(words)[method])
 
 
 def _two_draws(points: bool) -> MixInputs:

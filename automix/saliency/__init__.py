@@ -10,29 +10,15 @@ A provider has the signature::
     returns     (b, h, w) float32, non-negative, sums to 1 for each image
 
 A provider that looks at the last feature map or at attention asks for more by
-``staged(classifier)``; nets of timm have the one, transformers the other. The tags:
-
-``passes``
-    How many forward and backward passes over the samples it costs. A backward pass through a net's
-    head alone, one layer of many, is not counted.
-``needs_classifier``
-    Whether it asks a classifier.
-``requires``
-    What the classifier must have, as ``automix.training.requirements`` names it.
-``from_step``
-    Where it can be read off a training step: slopes of the loss at the images, (b, c, h, w), to
-    maps (b, h, w).
-``from_clean_step``
-    The same, where its pass over the clean images also trains: the trainer makes that pass.
-``asks``
-    Whom a trainer gives it for a classifier: ``average`` or ``teacher``; without the tag, the
-    classifier in training.
+``staged(classifier)``; nets of timm have the one, transformers the other. What its
+users ask about a provider it states in its ``SaliencyInfo``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
 
 import torch
 import torch.nn as nn
@@ -40,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.core.registry import Entry, Registry
+from automix.core.registry import NetInfo, Registry
 from automix.nets.attention import Query
 from automix.nets.feature_maps import FeatureNet
 
@@ -48,7 +34,41 @@ Classifier = Callable[[Tensor], Tensor]
 Provider = Callable[[Tensor, Tensor, Classifier], Tensor]
 ReadOff = Callable[[Tensor], Tensor]
 
-SALIENCY: Registry[Provider] = Registry("saliency provider", __name__)
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyInfo(NetInfo):
+    """What a saliency provider states about itself."""
+
+    passes: tuple[int, int]
+    """How many forward and backward passes over the samples it costs. A backward pass through a
+    net's head alone, one layer of many, is not counted."""
+    from_step: ReadOff | None = None
+    """Where it can be read off a training step: makes maps (b, h, w) from gradients of the loss at
+    the images, (b, c, h, w)."""
+    from_clean_step: ReadOff | None = None
+    """The same, where its pass over the clean images also trains: the trainer makes that pass."""
+    asks: Literal["average", "teacher"] | None = None
+    """Which classifier a trainer gives it, if not the one in training."""
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Whether it asks a classifier."""
+        return self.passes[0] > 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Everything that the provider asks of a training run."""
+        answer = "gradient" if self.passes[1] else "classifier"
+        asked = (answer,) * self.needs_classifier
+        return super().needs + asked + ((self.asks,) if self.asks else ())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The facts that can be printed."""
+        return super().facts | {"needs_classifier": self.needs_classifier}
+
+
+SALIENCY: Registry[Provider, SaliencyInfo] = Registry("saliency provider", SaliencyInfo, __name__)
 
 
 class Staged(Protocol):
@@ -95,9 +115,10 @@ def staged(classifier: Classifier) -> Staged:
     )
 
 
-def only_in_training(entry: Entry[Provider]) -> bool:
-    """Return whether a provider needs what a trainer alone has: who is asked, or the step."""
-    return "asks" in entry.tags or "from_clean_step" in entry.tags
+def only_in_training(name: str) -> bool:
+    """Return whether a provider needs what only a trainer has: another classifier, or the step."""
+    info = SALIENCY.info(name)
+    return info.asks is not None or info.from_clean_step is not None
 
 
 def check_alone(name: str) -> None:
@@ -106,7 +127,7 @@ def check_alone(name: str) -> None:
     Raises:
         ConfigError: If it cannot.
     """
-    if only_in_training(SALIENCY.entry(name)):
+    if only_in_training(name):
         raise ConfigError(
             f"saliency {name!r} is part of a training by this project's trainer; "
             "mix_batch alone cannot compute it",

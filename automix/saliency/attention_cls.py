@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier, enlarged, normalised, staged
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo, enlarged, normalised, staged
 
 
-@SALIENCY.register("attention_cls", needs_classifier=True, requires=("attention",), passes=(1, 0))
+@SALIENCY.register("attention_cls", SaliencyInfo(requires=("attention",), passes=(1, 0)))
 def attention_cls(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Class attention: what the class token looks at in the last block, as the mean over heads."""
     maps = staged(classifier).attended(images.detach(), "class")

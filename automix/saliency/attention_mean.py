@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier, enlarged, normalised, staged
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo, enlarged, normalised, staged
 
 
-@SALIENCY.register("attention_mean", needs_classifier=True, requires=("attention",), passes=(1, 0))
+@SALIENCY.register("attention_mean", SaliencyInfo(requires=("attention",), passes=(1, 0)))
 def attention_mean(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Mean attention: what all patches look at in the last block, as the mean over heads."""
     maps = staged(classifier).attended(images.detach(), "mean")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier, enlarged, normalised, staged
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo, enlarged, normalised, staged
 
 
 def activation_maps(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
@@ -21,7 +21,7 @@ def activation_maps(images: Tensor, targets: Tensor, classifier: Classifier) -> 
     return (weights * features.float()).sum(1)
 
 
-@SALIENCY.register("cam", needs_classifier=True, passes=(1, 0))
+@SALIENCY.register("cam", SaliencyInfo(passes=(1, 0)))
 def cam(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Class activation map: last feature map weighed by the class, the least value subtracted."""
     # Before as well: what is flat around the least place is then zero, not what rounding leaves.

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo
 from automix.saliency.teacher import energy
 
 
-@SALIENCY.register("ema", needs_classifier=True, passes=(1, 0), asks="average")
+@SALIENCY.register("ema", SaliencyInfo(passes=(1, 0), asks="average"))
 def ema(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Strength of the last feature map of the classifier's moving average (`trainer.model_ema`)."""
     return energy(images, classifier)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier, enlarged, normalised, staged
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo, enlarged, normalised, staged
 
 
-@SALIENCY.register("getam", needs_classifier=True, requires=("attention",), passes=(1, 1))
+@SALIENCY.register("getam", SaliencyInfo(requires=("attention",), passes=(1, 1)))
 def getam(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """GETAM: attention times its squared slope, where both speak for the class, over all blocks."""
     maps = staged(classifier).spoken_for(images.detach(), targets)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier, enlarged, normalised
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo, enlarged, normalised
 from automix.saliency.cam import activation_maps
 
 
-@SALIENCY.register("gradcam", needs_classifier=True, passes=(1, 0))
+@SALIENCY.register("gradcam", SaliencyInfo(passes=(1, 0)))
 def gradcam(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Grad-CAM: last feature map weighed by the class, what speaks against it set to zero."""
     maps = torch.relu(activation_maps(images, targets, classifier))

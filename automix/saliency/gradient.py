@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier, normalised
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo, normalised
 
 
 def of_slopes(gradients: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def of_slopes(gradients: Tensor) -> Tensor:
     return normalised(gradients.detach().float().square().mean(1).sqrt())
 
 
-@SALIENCY.register("gradient", needs_classifier=True, passes=(1, 1), from_step=of_slopes)
+@SALIENCY.register("gradient", SaliencyInfo(passes=(1, 1), from_step=of_slopes))
 def gradient(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Root mean square over channels of the loss gradient at each pixel of the clean image."""
     images = images.detach().requires_grad_()

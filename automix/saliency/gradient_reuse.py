@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo
 from automix.saliency.gradient import gradient, of_slopes
 
 
-@SALIENCY.register(
-    "gradient_reuse", needs_classifier=True, passes=(1, 1), from_clean_step=of_slopes
-)
+@SALIENCY.register("gradient_reuse", SaliencyInfo(passes=(1, 1), from_clean_step=of_slopes))
 def gradient_reuse(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Map of `gradient`, from a pass whose loss trains too: clean and mixed loss are added."""
     return gradient(images, targets, classifier)

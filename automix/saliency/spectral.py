@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier, normalised
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo, normalised
 
 LARGEST = 128
 """Maps are computed at no more than this many pixels a side."""
 
 
-@SALIENCY.register("spectral", needs_classifier=False, passes=(0, 0))
+@SALIENCY.register("spectral", SaliencyInfo(passes=(0, 0)))
 def spectral(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Back-transform of the log-amplitude residual of the grey image, blurred."""
     grey = images.detach().float().mean(1, keepdim=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from automix.saliency import SALIENCY, Classifier, enlarged, normalised, staged
+from automix.saliency import SALIENCY, Classifier, SaliencyInfo, enlarged, normalised, staged
 
 
 def energy(images: Tensor, classifier: Classifier) -> Tensor:
@@ -20,7 +20,7 @@ def energy(images: Tensor, classifier: Classifier) -> Tensor:
     return normalised(enlarged(maps, (images.shape[2], images.shape[3])))
 
 
-@SALIENCY.register("teacher", needs_classifier=True, passes=(1, 0), asks="teacher")
+@SALIENCY.register("teacher", SaliencyInfo(passes=(1, 0), asks="teacher"))
 def teacher(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Strength of the last feature map of a trained net (`trainer.teacher`)."""
     return energy(images, classifier)

@@ -1,9 +1,8 @@
 """What a net offers to mix methods, label rules and saliency, and who asks for it.
 
-An entry of those registries says with the tag ``requires``, a tuple of names, which of these
-abilities the classifier must have; a mix method with ``unguided_requires`` those that it must have
-besides where no saliency provider guides it. Nothing else says it: what a net cannot do, who can,
-and with what it would work are found by asking tags and nets.
+An entry of those registries states (``NetInfo.required``) which of these abilities the classifier
+must have. Nothing else says it: what a net cannot do, which nets can, and what would work with this
+one are found by asking entries and nets.
 """
 
 from __future__ import annotations
@@ -11,23 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
 import torch.nn as nn
 
 from automix.core.errors import AutomixError, ConfigError
-from automix.core.registry import Entry, Registry
+from automix.core.registry import Entry, NetInfo, Registry
 from automix.labels import LABEL_RULES
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import check_action
 from automix.nets.attention import has_attention
 from automix.nets.create import SMALL_NETS, SMALL_TRANSFORMERS, create_classifier
 from automix.nets.feature_maps import has_features
 from automix.nets.stages import has_stages
-from automix.saliency import SALIENCY, Provider
+from automix.saliency import SALIENCY, Provider, SaliencyInfo
 from automix.training.maps.teacher import teacher_of
 from automix.training.settings import TrainerSettings
 
@@ -59,42 +58,12 @@ def abilities_of(model: str, classes: int, shape: tuple[int, int, int]) -> froze
     return frozenset(name for name, has in ABILITIES.items() if has(net))
 
 
-def required(entry: Entry[Any], guided: bool = False) -> tuple[str, ...]:
-    """Return what an entry of a registry needs of a net, for a mix with saliency or without."""
-    found = entry.tags.get("requires", ())
-    alone = () if guided else entry.tags.get("unguided_requires", ())
-    assert isinstance(found, tuple)
-    assert isinstance(alone, tuple)
-    return found + alone
-
-
-def needs(entry: Entry[Any]) -> tuple[str, ...]:
-    """Return all that an entry asks of a training, by its tags.
-
-    What the net must show; ``saliency`` of the action; ``classifier`` or ``gradient``: answers of
-    a classifier or its slopes; ``teacher`` or ``average``, if it is not the one in training;
-    ``state``: what is kept from step to step.
-    """
-    tags, found = entry.tags, list(required(entry))
-    if tags.get("needs_maps"):
-        found.append("saliency")
-    if tags.get("needs_classifier"):
-        _, backward = cast(tuple[int, int], tags["passes"])
-        found.append("gradient" if backward else "classifier")
-    if "asks" in tags:
-        found.append(str(tags["asks"]))
-    if tags.get("step"):
-        found.append("gradient")
-    if "state" in tags:
-        found.append("state")
-    return tuple(found)
-
-
-def supports(entry: Entry[Any]) -> tuple[str, ...]:
+def supports(info: NetInfo) -> tuple[str, ...]:
     """Return what an entry works with: ``points``, or those of ``cnn`` and ``vit`` that do."""
-    if entry.tags.get("points"):
+    if isinstance(info, MixInfo) and info.points:
         return ("points",)
-    return tuple(kind for kind, has in KINDS.items() if has.issuperset(required(entry)))
+    needed = info.required(guided=False)
+    return tuple(kind for kind, has in KINDS.items() if has.issuperset(needed))
 
 
 def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]]:
@@ -105,18 +74,20 @@ def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]
         label_rule: The trainer's own, for actions that name none.
     """
     for _, entry in _entries(action, label_rule):
-        for ability in required(entry, guided=action.saliency != OFF):
+        for ability in entry.info.required(guided=action.saliency != OFF):
             yield entry.name, ability
 
 
-def _entries(action: MixAction, label_rule: str) -> Iterator[tuple[Registry[Any], Entry[Any]]]:
+def _entries(
+    action: MixAction, label_rule: str
+) -> Iterator[tuple[Registry[Any, Any], Entry[Any, Any]]]:
     """Yield what an action is made of, and where each is registered."""
     if not action.mixes:
         return
     yield MIXES, MIXES.entry(action.method)
     if action.saliency != OFF:
         yield SALIENCY, SALIENCY.entry(action.saliency)
-    if not MIXES.entry(action.method).tags.get("keeps_label"):
+    if not MIXES.info(action.method).keeps_label:
         yield LABEL_RULES, LABEL_RULES.entry(action.label_rule or label_rule)
 
 
@@ -129,7 +100,7 @@ def check_backbone(
         ConfigError: If it does; names what would work.
     """
     for registry, entry in _entries(action, label_rule):
-        needed = set(required(entry, guided=action.saliency != OFF))
+        needed = set(entry.info.required(guided=action.saliency != OFF))
         missing = sorted(needed - abilities_of(model, classes, shape)) if needed else []
         if missing:
             raise ConfigError(
@@ -162,13 +133,16 @@ def nets_with(needed: set[str], classes: int, shape: tuple[int, int, int]) -> It
             continue
 
 
-def _others(registry: Registry[Any], model: str, classes: int, shape: tuple[int, int, int]) -> str:
+def _others(
+    registry: Registry[Any, Any], model: str, classes: int, shape: tuple[int, int, int]
+) -> str:
     """Say what of the same kind the net can play."""
     has = abilities_of(model, classes, shape)
     names = [
         entry.name
         for entry in registry.entries()
-        if has.issuperset(required(entry)) and "points" not in supports(entry)
+        if has.issuperset(entry.info.required(guided=False))
+        and "points" not in supports(entry.info)
     ]
     return f"each {registry.kind} that {model} can play: {', '.join(names)}"
 
@@ -203,21 +177,21 @@ def check_playable(
 
 
 def check_provider(
-    entry: Entry[Provider],
+    entry: Entry[Provider, SaliencyInfo],
     settings: TrainerSettings,
     shape: tuple[int, int, int],
     device: torch.device,
 ) -> None:
     """Refuse a saliency provider that a training cannot ask; as ``check_playable``."""
-    if entry.tags.get("asks") == "teacher":
+    if entry.info.asks == "teacher":
         teacher_of(settings.teacher, shape, device)
-    if entry.tags.get("asks") == "average" and not settings.model_ema:
+    if entry.info.asks == "average" and not settings.model_ema:
         raise ConfigError(
             f"saliency {entry.name!r} asks the moving average of the classifier's weights, "
             "which is not kept",
             "set trainer.model_ema=true, or use 'gradient'",
         )
-    if "from_clean_step" not in entry.tags:
+    if entry.info.from_clean_step is None:
         return
     for setting in ("refresh", "scale"):
         value = getattr(settings.saliency, setting)

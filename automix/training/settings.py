@@ -39,7 +39,7 @@ class SaliencySettings:
     source: Literal["pass", "step"] = "pass"
     """``pass``: a forward and backward pass on the clean batch. ``step``: the slope of the training
     step itself, which costs next to nothing; an image that has no map yet is still asked about by a
-    pass. Providers that cannot be read off a step (tag ``from_step``) always take a pass."""
+    pass. Providers that cannot be read off a step (no ``from_step``) always take a pass."""
 
     def __post_init__(self) -> None:
         for name in ("refresh", "scale"):

@@ -73,8 +73,8 @@ def forms() -> list[MixAction]:
     return [
         MixAction(entry.name, 0.5, saliency)
         for entry in MIXES.entries()
-        if entry.name != "none" and not (entry.tags.get("points") or entry.tags.get("step"))
-        for saliency in ((OFF, "spectral", "gradient") if entry.tags["guided"] else (OFF,))
+        if entry.name != "none" and not (entry.info.points or entry.info.step)
+        for saliency in ((OFF, "spectral", "gradient") if entry.info.guided else (OFF,))
     ]
 
 
@@ -146,6 +146,6 @@ def rows_of(size: Size, seconds: dict[tuple[str, str], float]) -> list[Row]:
 def _passes(mix: str) -> str:
     """Return forward and backward passes that the maps take."""
     saliency = MixAction.parse(mix).saliency
-    passes = (0, 0) if saliency == OFF else SALIENCY.entry(saliency).tags["passes"]
+    passes = (0, 0) if saliency == OFF else SALIENCY.info(saliency).passes
     forward, backward = cast(Sequence[int], passes)
     return f"{forward}F + {backward}B" if forward or backward else ""

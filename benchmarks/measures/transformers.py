@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -104,8 +104,8 @@ def forms(net: nn.Module) -> list[MixAction]:
     Every method that makes its own steps or looks into the net, every label rule, and every
     saliency that looks into the net.
     """
-    mixes = [mix for mix in MIXES.entries() if mix.tags.get("step") or mix.tags.get("requires")]
-    looks = [one for one in SALIENCY.entries() if "requires" in one.tags and "asks" not in one.tags]
+    mixes = [mix for mix in MIXES.entries() if mix.info.step or mix.info.requires]
+    looks = [one for one in SALIENCY.entries() if one.info.requires and one.info.asks is None]
     found = [
         PLAIN,
         *(MixAction(mix.name, 0.5) for mix in mixes),
@@ -116,7 +116,7 @@ def forms(net: nn.Module) -> list[MixAction]:
 
 
 def _maps_for(rule: str) -> str:
-    return "gradient" if LABEL_RULES.entry(rule).tags.get("needs_maps") else OFF
+    return "gradient" if LABEL_RULES.info(rule).needs_maps else OFF
 
 
 def playable(net: nn.Module, action: MixAction) -> bool:
@@ -167,7 +167,7 @@ class Training:
 def _passes_of_maps(action: MixAction) -> tuple[int, int]:
     if action.saliency == OFF:
         return 0, 0
-    return cast(tuple[int, int], SALIENCY.entry(action.saliency).tags["passes"])
+    return SALIENCY.info(action.saliency).passes
 
 
 # Measuring ---------------------------------------------------------------------------------------

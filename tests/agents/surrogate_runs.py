@@ -40,7 +40,7 @@ def settings_of(name: str, *words: str, actions: ActionSettings | None = None) -
 
 def tiny_words(name: str) -> list[str]:
     """Return the words of ``TINY`` that an agent uses, and no wait before it learns."""
-    uses: Any = AGENTS.entry(name).tags["uses"]
+    uses: Any = AGENTS.info(name).uses
     words = [word for word in TINY if "group" in word or word[6:].partition("=")[0] in uses]
     return words + ["agent.learning_starts=4"] * ("learning_starts" in uses)
 

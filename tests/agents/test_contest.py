@@ -17,7 +17,7 @@ from automix.agents.config.draws import cells_of
 from automix.agents.config.settings import HELD_OUT, VALIDATION, RunSettings
 from automix.agents.contest.compare import Match, compare, matches_of, play_group
 from automix.agents.contest.contestants import Contestant, contestants_of
-from automix.agents.contest.controls import CONTROLS, SearchResult
+from automix.agents.contest.controls import CONTROLS, ControlInfo, SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING, Trained
 from automix.agents.contest.search import search
 from automix.agents.contest.summary import score_table, summarise
@@ -25,7 +25,7 @@ from automix.agents.contest.validation import pick_fixed
 from automix.agents.jobs.run import check, run_compare, run_train
 from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError
-from automix.core.registry import Entry
+from automix.core.registry import Entry, Info
 from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec, ActionSettings
 from automix.envs.game import EnvSettings, ImageWorld
@@ -54,7 +54,9 @@ def found_by(monkeypatch) -> Callable[..., dict[str, Any]]:
             return {name: SearchResult(schedule, epochs, 7 * epochs) for name in names}
 
         len(CONTROLS)  # what registers itself does so first
-        monkeypatch.setitem(CONTROLS._entries, "seeker", Entry("seeker", run, {"least": len}))
+        monkeypatch.setitem(
+            CONTROLS._entries, "seeker", Entry("seeker", run, ControlInfo(least=len))
+        )
         monkeypatch.setattr("automix.agents.contest.controls.search.search", run)
         return asked
 
@@ -231,7 +233,7 @@ def test_one_who_trains_by_itself_meets_the_same_task_weights_and_batches(monkey
         return Trained(population, history, ["none"] * world.budget)
 
     len(OWN_TRAINING)
-    monkeypatch.setitem(OWN_TRAINING._entries, "loner", Entry("loner", train, {}))
+    monkeypatch.setitem(OWN_TRAINING._entries, "loner", Entry("loner", train, Info()))
     settings = tiny_run.settings()
     spec = TaskSpec(train_size=50, label_noise=0.2, seed=HELD_OUT + 1)
     contestants = contestants_of(["loner", "none", "random"], MENU)

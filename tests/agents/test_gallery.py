@@ -16,9 +16,9 @@ from automix.agents.gallery.forms import GalleryRow, rows_of
 from automix.agents.gallery.scene import IMAGES, Scene, build_scene, draw_task, play
 from automix.agents.gallery.sheet import HEAD, MARGIN, NAMES, label_words, sheet_png, title
 from automix.core.errors import ConfigError, ResourceError
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
-from automix.saliency import SALIENCY
+from automix.saliency import SALIENCY, SaliencyInfo
 from tests.agents import tiny_run
 
 
@@ -37,7 +37,7 @@ def texts(forms: list[GalleryRow]) -> list[str]:
 
 def test_every_method_has_a_row_for_each_ratio_and_saliency():
     found = texts(rows_of())
-    guided = {entry.name for entry in MIXES.entries() if entry.tags.get("guided")}
+    guided = {entry.name for entry in MIXES.entries() if entry.info.guided}
     for name in set(MIXES) - {"none"}:
         for ratio in ("0.25", "0.5"):
             guides = [f"+{guide}" for guide in SALIENCY] if name in guided else []
@@ -47,7 +47,7 @@ def test_every_method_has_a_row_for_each_ratio_and_saliency():
 
 def test_a_method_that_is_new_has_rows(monkeypatch):
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
-    MIXES.register("new_for_tests", guided=False)(MIXES["mixup"])
+    MIXES.register("new_for_tests")(MIXES["mixup"])
     assert {"new_for_tests@0.25", "new_for_tests@0.5"} <= set(texts(rows_of()))
 
 
@@ -112,7 +112,7 @@ def teacher(monkeypatch):
     """A provider that refuses."""
     monkeypatch.setattr(SALIENCY, "_entries", dict(SALIENCY._entries))
 
-    @SALIENCY.register("teacher_for_tests", needs_classifier=True, passes=(1, 0))
+    @SALIENCY.register("teacher_for_tests", SaliencyInfo(passes=(1, 0)))
     def provider(images, targets, classifier):
         raise ConfigError("there is no teacher")
 
@@ -127,8 +127,8 @@ def test_a_form_that_cannot_be_played_is_left_out_and_named(teacher):
 
 def test_what_the_net_lacks_and_what_has_no_mask_is_left_out_with_the_reason(monkeypatch):
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
-    MIXES.register("step_for_tests", step=True)(MIXES["mixup"])
-    MIXES.register("attending_for_tests", requires=("attention",))(MIXES["mixup"])
+    MIXES.register("step_for_tests", MixInfo(step=True))(MIXES["mixup"])
+    MIXES.register("attending_for_tests", MixInfo(requires=("attention",)))(MIXES["mixup"])
     names = ["mixup", "step_for_tests", "attending_for_tests"]
     shots, skipped = play(scene(), rows_of(names, [0.5], ["off"]))
     assert [str(shot.form.action) for shot in shots] == ["mixup@0.5"]

@@ -12,7 +12,7 @@ def test_every_form_of_every_image_mix_is_timed():
     timed = {
         MixAction.parse(name).method for name, who in menu.cases_of(SIZES[0]) if who == "automix"
     }
-    images = {e.name for e in MIXES.entries() if not (e.tags.get("points") or e.tags.get("step"))}
+    images = {e.name for e in MIXES.entries() if not (e.info.points or e.info.step)}
     assert timed == images - {"none"}
     assert MixAction("rmix", 0.5, "gradient") in menu.forms()
 

@@ -10,7 +10,7 @@ import torch
 
 from automix.labels import LABEL_RULES
 from automix.masks.method_steps import StepLoss, soft_losses
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
 from benchmarks.measures import transformers
@@ -34,8 +34,8 @@ def own_for_tests(net, step) -> StepLoss:
 def registered(monkeypatch):
     MIXES.entry("none")  # finds all others
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
-    MIXES.register("own_for_tests", step=True)(own_for_tests)
-    MIXES.register("looks_for_tests", step=True, requires=("attention",))(own_for_tests)
+    MIXES.register("own_for_tests", MixInfo(step=True))(own_for_tests)
+    MIXES.register("looks_for_tests", MixInfo(step=True, requires=("attention",)))(own_for_tests)
 
 
 # Who is measured ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import yaml
 
 from automix.agents.config.compose import load_settings
 from automix.agents.jobs.run import train_or_resume
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.policy.policy import load_policy
 from tests.agents.tiny_run import WORDS
 
@@ -25,7 +25,7 @@ def few(monkeypatch):
     few = {name: MIXES._entries[name] for name in ("none", "mixup", "cutmix", "rmix")}
     monkeypatch.setattr(MIXES, "_entries", few)
     monkeypatch.setattr("automix.envs.vocabulary.PRESETS", {"lumix": "cutmix:perturbed"})
-    MIXES.register("looking_mix", guided=False, requires=("features",))(MIXES["mixup"])
+    MIXES.register("looking_mix", MixInfo(requires=("features",)))(MIXES["mixup"])
 
 
 @pytest.mark.parametrize("command", ["train", "compare"])

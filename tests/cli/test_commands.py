@@ -18,7 +18,7 @@ from automix.agents.config.compose import groups, keys, load_settings
 from automix.agents.config.schema import build
 from automix.agents.config.settings import RunSettings
 from automix.envs import ENV_IDS
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.policy.policy import load_policy
 from automix.policy.schedule import load_schedule
 from tests.agents.tiny_run import WORDS, lines
@@ -194,8 +194,8 @@ def test_list_names_everything_registered(cli):
 def test_list_tells_what_a_thing_requires_and_supports(cli, monkeypatch):
     list(MIXES)  # discover what there is before the copy
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
-    tags = {"step": True, "requires": ("attention",), "state": object}
-    MIXES.register("attending_for_tests", **tags)(MIXES["cutmix"])
+    info = MixInfo(step=True, requires=("attention",), state=object)
+    MIXES.register("attending_for_tests", info)(MIXES["cutmix"])
     document = {**json.loads(cli("list", "--json").out)}
     facts = {
         kind: {entry["name"]: entry["facts"] for entry in document[kind]}

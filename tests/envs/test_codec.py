@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from automix.core.errors import ConfigError
 from automix.envs import ActionCodec, ActionSettings
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
 
@@ -95,7 +95,7 @@ def test_ratio_0_is_none_whatever_the_method():
 @every_space
 def test_saliency_is_dropped_where_the_method_has_no_guided_form(monkeypatch, space, saliency):
     """And what is then played is on the menu, so that it can be exported and replayed."""
-    unguided = replace(MIXES.entry("mixup"), tags={"guided": False})
+    unguided = replace(MIXES.entry("mixup"), info=MixInfo())
     monkeypatch.setitem(MIXES._entries, "mixup", unguided)
     settings = ActionSettings(methods=("mixup", "cutmix"), ratios=(0.5,), saliency=saliency)
     codec = ActionCodec(replace(settings, space=space))

@@ -12,20 +12,22 @@ from automix.envs import ActionCodec, ActionSettings, MixVectorEnv
 from automix.mixes import MIXES
 from automix.mixing.actions import MixAction, form_of
 from automix.mixing.presets import PRESETS
-from automix.training.requirements import required, supports
+from automix.training.requirements import supports
 from tests.envs import worlds
 from tests.step_contract import CNN, VIT
 
 NETS = {"cnn": CNN, "vit": VIT}
 """A small net of each kind that ``automix.training.requirements.supports`` tells of."""
-POINTS = [entry.name for entry in MIXES.entries() if entry.tags.get("points")]
+POINTS = [entry.name for entry in MIXES.entries() if entry.info.points]
 
 
 @pytest.mark.parametrize("kind", NETS)
 def test_an_episode_plays_every_mix_guided_and_not_and_tells_which(kind):
-    entries = [entry for entry in MIXES.entries() if kind in supports(entry)]
+    entries = [entry for entry in MIXES.entries() if kind in supports(entry.info)]
     if kind == "vit":  # the net is slower, and does no more than the other for these
-        entries = [e for e in entries if required(e) or e.tags.get("step") or e.name == "none"]
+        entries = [
+            e for e in entries if e.info.required(guided=False) or e.info.step or e.name == "none"
+        ]
     names = [entry.name for entry in entries]
     actions = ActionSettings(methods=names, ratios=(0.3,), saliency=("off", "spectral"))
     menu = ActionCodec(actions).choices

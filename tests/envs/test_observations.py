@@ -80,8 +80,8 @@ def test_every_observation_is_in_its_range_before_any_clipping(made, action, tra
         if entry.name in ("train_loss_change", "val_loss_change"):
             continue
         values = np.atleast_1d(entry.value(seen))
-        assert len(values) == entry.tags["size"](CODEC), entry.name
-        low, high = entry.tags["low"] - 1e-9, entry.tags["high"] + 1e-9
+        assert len(values) == entry.info.size(CODEC), entry.name
+        low, high = entry.info.low - 1e-9, entry.info.high + 1e-9
         assert ((values >= low) & (values <= high)).all(), (entry.name, values)
 
 

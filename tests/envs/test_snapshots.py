@@ -42,9 +42,9 @@ EVERYTHING = ("progress", *(name for name in OBSERVATIONS if name != "progress")
 
 EPOCHS = 4
 RULES = [
-    f"cutmix{'+gradient' * bool(entry.tags.get('needs_maps'))}:{entry.name}"
+    f"cutmix{'+gradient' * entry.info.needs_maps}:{entry.name}"
     for entry in LABEL_RULES.entries()
-    if not entry.tags.get("requires")  # which the net has not
+    if not entry.info.requires  # which the net has not
 ]
 
 

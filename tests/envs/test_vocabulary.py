@@ -11,12 +11,12 @@ import pytest
 from automix.core.errors import ConfigError
 from automix.envs import ActionCodec, ActionSettings, EnvSettings, MixEnv, MixVectorEnv
 from automix.envs.vocabulary import every_entry, expanded
-from automix.labels import LABEL_RULES
-from automix.mixes import MIXES
+from automix.labels import LABEL_RULES, LabelInfo
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.mixing.presets import PRESETS
-from automix.saliency import SALIENCY
+from automix.saliency import SALIENCY, SaliencyInfo
 from automix.training.requirements import requirements
 from automix.training.settings import SaliencySettings
 from tests.envs import worlds
@@ -34,11 +34,9 @@ def registered(monkeypatch):
         list(registry)  # discover what there is before the copy
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     needs = {"requires": ("features",)}
-    MIXES.register("looking_mix", guided=True, **needs)(MIXES["cutmix"])
-    LABEL_RULES.register("looking_rule", **needs)(LABEL_RULES["area"])
-    SALIENCY.register("looking_maps", needs_classifier=True, passes=(1, 0), **needs)(
-        SALIENCY["gradient"]
-    )
+    MIXES.register("looking_mix", MixInfo(guided=True, **needs))(MIXES["cutmix"])
+    LABEL_RULES.register("looking_rule", LabelInfo(**needs))(LABEL_RULES["area"])
+    SALIENCY.register("looking_maps", SaliencyInfo(passes=(1, 0), **needs))(SALIENCY["gradient"])
 
 
 def spelled(settings: ActionSettings, **trainer) -> ActionSettings:
@@ -47,7 +45,7 @@ def spelled(settings: ActionSettings, **trainer) -> ActionSettings:
 
 def test_all_methods_are_every_method_for_images_and_every_published_name_that_adds_to_them():
     methods = spelled(EVERY).methods
-    points = {entry.name for entry in MIXES.entries() if entry.tags.get("points")}
+    points = {entry.name for entry in MIXES.entries() if entry.info.points}
     small = spelled(EVERY, model="small_cnn_w8")
     assert small.methods == methods
     assert methods[0] == "none"

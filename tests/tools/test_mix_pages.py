@@ -10,7 +10,7 @@ from PIL import Image
 from automix.core.errors import ConfigError
 from automix.masks.method_steps import StepLoss, soft_losses
 from automix.masks.shapes import Constant
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import form_of
 from automix.mixing.options import options_of, parameters_of
 from automix.mixing.presets import PRESETS
@@ -54,7 +54,7 @@ def register(monkeypatch):
 
 
 def test_a_method_that_is_new_gets_a_page(register):
-    register("new_for_tests", guided=False)(noise)
+    register("new_for_tests")(noise)
     made = dict(texts(lambda form, ratio, side: 0.25))
     page = made["new_for_tests.md"]
     assert "| `decay` | 3.0 | How steep, `d` in the paper: above 0. |" in page
@@ -65,7 +65,7 @@ def test_a_method_that_is_new_gets_a_page(register):
 
 
 def test_what_mixes_point_clouds_gets_a_page_without_picture_and_shares(register):
-    register("points_for_tests", guided=True, points=True)(noise)
+    register("points_for_tests", MixInfo(guided=True, points=True))(noise)
     made = dict(texts(lambda form, ratio, side: 0.25))
     page = made["points_for_tests.md"]
     assert re.findall("^## (.*)$", page, re.MULTILINE) == [
@@ -89,7 +89,7 @@ def test_a_step_of_its_own_gets_a_page_with_what_it_requires_and_costs(register)
         return StepLoss(soft_losses(logits, step.targets), step.own_share, (2, 1))
 
     own_step.__doc__ = noise.__doc__
-    register("step_for_tests", step=True, requires=("features",), state=NoState)(own_step)
+    register("step_for_tests", MixInfo(step=True, requires=("features",), state=NoState))(own_step)
     made = dict(texts(lambda form, ratio, side: 0.25))
     page = made["step_for_tests.md"]
     assert re.findall("^## (.*)$", page, re.MULTILINE) == [
@@ -111,7 +111,7 @@ def test_a_step_of_its_own_gets_a_page_with_what_it_requires_and_costs(register)
 
 
 def test_a_mask_that_no_convolutional_net_can_make_gets_a_page_without_picture(register):
-    register("attending_for_tests", guided=False, requires=("attention",))(noise)
+    register("attending_for_tests", MixInfo(requires=("attention",)))(noise)
     made = dict(texts(lambda form, ratio, side: 0.25))
     assert "The net must show its `attention` (vit)." in made["attending_for_tests.md"]
     assert "## Picture" not in made["attending_for_tests.md"]
@@ -120,7 +120,7 @@ def test_a_mask_that_no_convolutional_net_can_make_gets_a_page_without_picture(r
 
 def test_what_no_net_of_ours_can_play_has_no_measured_cost(register, monkeypatch):
     monkeypatch.setattr("tools.mix_pages.passes.nets_with", lambda *_: iter(()))
-    register("unplayable_for_tests", step=True)(noise)
+    register("unplayable_for_tests", MixInfo(step=True))(noise)
     page = dict(texts(lambda form, ratio, side: 0.25))["unplayable_for_tests.md"]
     assert "Not measured: no net of this project has what it requires." in page
 
@@ -172,7 +172,7 @@ def test_a_mix_tells_its_formula_its_source_and_its_settings(name):
     assert docs.idea
     assert docs.sections["Formula"]
     assert docs.source or name == "none"
-    assert bool(docs.sections.get("Guided")) == bool(MIXES.entry(name).tags.get("guided"))
+    assert bool(docs.sections.get("Guided")) == MIXES.info(name).guided
     assert all(setting.meaning for setting in docs.settings)
 
 
@@ -241,7 +241,7 @@ def test_what_mixes_nothing_has_no_row():
 
 
 def test_what_is_erased_counts_though_its_label_stays_whole(register):
-    @register("grey_for_tests", guided=False, keeps_label=True)
+    @register("grey_for_tests", MixInfo(keeps_label=True))
     def grey(draw):
         return Constant(draw.share)
 
@@ -249,7 +249,7 @@ def test_what_is_erased_counts_though_its_label_stays_whole(register):
 
 
 def test_a_form_that_cannot_mix_digits_has_a_dash(register):
-    @register("colours_for_tests", guided=False)
+    @register("colours_for_tests")
     def colours(draw):
         raise ConfigError("wants three channels")
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 from automix.core.files import write_text
 from automix.core.registry import Entry
-from automix.mixes import MIXES, MixFunction
+from automix.mixes import MIXES, MixFunction, MixInfo
 from automix.mixing.actions import MixAction, form_of
 from automix.mixing.presets import PRESETS
 from automix.saliency import SALIENCY
-from automix.training.requirements import needs, required, supports
+from automix.training.requirements import supports
 from tools.mix_pages.docstrings import MixDocs, Setting, read_docs
 from tools.mix_pages.passes import step_passes
 from tools.mix_pages.shares import RATIOS, SIZES, drawn, realised_share, share_forms
@@ -59,9 +58,9 @@ def texts(share_of: ShareOf = realised_share) -> Iterator[tuple[str, str]]:
 # A page ------------------------------------------------------------------------------------------
 
 
-def _page(entry: Entry[MixFunction], docs: MixDocs, shares: Sequence[str]) -> str:
+def _page(entry: Entry[MixFunction, MixInfo], docs: MixDocs, shares: Sequence[str]) -> str:
     name = entry.name
-    guided, points = (bool(entry.tags.get(tag)) for tag in ("guided", "points"))
+    guided, points = entry.info.guided, entry.info.points
     source = f"automix/mixes/{entry.value.__module__.rpartition('.')[2]}.py"
     parts = {
         "Idea": docs.idea,
@@ -127,18 +126,18 @@ def _use_of_points(name: str) -> str:
     )
 
 
-def _requires(entry: Entry[MixFunction]) -> str:
+def _requires(entry: Entry[MixFunction, MixInfo]) -> str:
     """Return what a method asks of net and training; nothing where it is a mask on any images."""
     lines = []
-    if required(entry):
-        names = " and ".join(f"`{name}`" for name in required(entry))
-        lines.append(f"The net must show its {names} ({', '.join(supports(entry))}).")
-    if entry.tags.get("step"):
+    if entry.info.required(guided=False):
+        names = " and ".join(f"`{name}`" for name in entry.info.required(guided=False))
+        lines.append(f"The net must show its {names} ({', '.join(supports(entry.info))}).")
+    if entry.info.step:
         lines.append(
             "It is a training step of its own: this project's trainer makes it, and\n"
             "`automix.mixing.loss.loss_of` in a loop of yours; `mix_batch` cannot."
         )
-    if "state" in entry.tags:
+    if entry.info.state is not None:
         lines.append(
             "It keeps a state from step to step, which is part of every snapshot; in a loop of\n"
             "yours `automix.mixing.loss.new_state` makes it."
@@ -156,12 +155,12 @@ def _settings(name: str, settings: Sequence[Setting]) -> str:
 
 
 def _cost(name: str, guided: bool) -> str:
-    own = step_passes(name) if MIXES.entry(name).tags.get("step") else (0, 0)
+    own = step_passes(name) if MIXES.info(name).step else (0, 0)
     if own is None:
         return "Not measured: no net of this project has what it requires."
     rows = [f"| unguided | {own[0]} | {own[1]} |"]
     for provider in SALIENCY.entries() if guided else ():
-        forward, backward = cast(tuple[int, int], provider.tags["passes"])
+        forward, backward = provider.info.passes
         rows.append(f"| guided by `{provider.name}` | {own[0] + forward} | {own[1] + backward} |")
     head = "Passes over the samples, besides the one forward and one backward of the training step:"
     return "\n".join([head, "", "| form | forward | backward |", "|---|---|---|", *rows])
@@ -191,11 +190,11 @@ def _share_table(rows: Sequence[str]) -> str:
     )
 
 
-def _index(entries: Sequence[Entry[MixFunction]], shares: Sequence[str]) -> str:
+def _index(entries: Sequence[Entry[MixFunction, MixInfo]], shares: Sequence[str]) -> str:
     rows = [
         f"| [{entry.name}]({entry.name}.md) | {entry.summary.replace('``', '`')} "
-        f"| {'yes' if entry.tags.get('guided') else ''} | {', '.join(needs(entry))} "
-        f"| {', '.join(supports(entry))} |"
+        f"| {'yes' if entry.info.guided else ''} | {', '.join(entry.info.needs)} "
+        f"| {', '.join(supports(entry.info))} |"
         for entry in entries
     ]
     heads = ("name", "what it does", "guided by saliency", "requires", "works with")

@@ -13,7 +13,7 @@ from automix.mixes import MIXES
 from automix.mixing.actions import MixAction
 from automix.mixing.loss import keeps_state, loss_of, new_state
 from automix.nets.create import create_classifier
-from automix.training.requirements import nets_with, required
+from automix.training.requirements import nets_with
 
 IMAGES, CLASSES, SHAPE = 8, 10, (1, 8, 8)
 
@@ -24,7 +24,7 @@ def step_passes(method: str) -> tuple[int, int] | None:
 
     Asked of the first step of a fresh net, the smallest of ours that will do; None if none does.
     """
-    model = next(nets_with(set(required(MIXES.entry(method))), CLASSES, SHAPE), None)
+    model = next(nets_with(set(MIXES.info(method).required(guided=False)), CLASSES, SHAPE), None)
     if model is None:
         return None
     digits, action = load_digits(), MixAction(method, 0.5)

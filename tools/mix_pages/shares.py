@@ -36,16 +36,16 @@ def share_forms(method: str) -> list[str]:
     None if it mixes nothing, or point clouds, which digits are not, or makes a training step of its
     own, whose share may be the net's.
     """
-    tags = MIXES.entry(method).tags
-    if not MixAction.parse(method).mixes or tags.get("points") or tags.get("step"):
+    info = MIXES.info(method)
+    if not MixAction.parse(method).mixes or info.points or info.step:
         return []
-    return [method, f"{method}+{GUIDE}"] if tags.get("guided") else [method]
+    return [method, f"{method}+{GUIDE}"] if info.guided else [method]
 
 
 def drawn(method: str) -> bool:
     """Return whether a method has a picture: a mask or layers, on images, by any net or none."""
     entry = MIXES.entry(method)
-    return not entry.tags.get("step") and "cnn" in supports(entry)
+    return not entry.info.step and "cnn" in supports(entry.info)
 
 
 def realised_share(form: str, ratio: float, side: int, rounds: int = ROUNDS) -> float | None:

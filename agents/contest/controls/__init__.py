@@ -2,8 +2,7 @@
 
 To add one, write a file here. A control has the signature ``control(lab, epochs) -> Found``: it
 plays trainings in the lab, spends at most the classifier epochs that it is given, and judges by
-validation accuracy alone. The tag ``least`` tells how many trainings it needs to say anything, of
-a menu of so many choices.
+validation accuracy alone.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 from automix.agents.contest.controls.evaluator import SearchEvaluator
 from automix.core.errors import ConfigError
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 from automix.mixing.actions import MixAction
 
 
@@ -32,7 +31,16 @@ class SearchResult:
 Control = Callable[[SearchEvaluator, int], SearchResult]
 """(lab, classifier epochs it may spend) -> schedule."""
 
-CONTROLS: Registry[Control] = Registry("control", __name__)
+
+@dataclass(frozen=True, kw_only=True)
+class ControlInfo(Info):
+    """What a control states about itself."""
+
+    least: Callable[[int], int]
+    """How many training runs it needs to say anything, of an action set of so many choices."""
+
+
+CONTROLS: Registry[Control, ControlInfo] = Registry("control", ControlInfo, __name__)
 
 
 def trainings_within(name: str, lab: SearchEvaluator, epochs: int) -> int:
@@ -41,8 +49,7 @@ def trainings_within(name: str, lab: SearchEvaluator, epochs: int) -> int:
     Raises:
         ConfigError: If they are too few for it; the smallest useful number is named.
     """
-    least: Callable[[int], int] = CONTROLS.entry(name).tags["least"]  # type: ignore[assignment]
-    needed = least(len(lab.menu)) * lab.budget
+    needed = CONTROLS.info(name).least(len(lab.menu)) * lab.budget
     if epochs < needed:
         raise ConfigError(
             f"the control {name!r} may spend {epochs} classifier epochs, wanted {needed} or more",

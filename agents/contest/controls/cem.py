@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls import (
+    CONTROLS,
+    ControlInfo,
+    SearchResult,
+    found,
+    trainings_within,
+)
 from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 
@@ -29,7 +35,7 @@ class CrossEntropy:
 SETTINGS = CrossEntropy()
 
 
-@CONTROLS.register("cem", least=lambda choices: SETTINGS.group)
+@CONTROLS.register("cem", ControlInfo(least=lambda choices: SETTINGS.group))
 def cem(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Draw schedules, move each segment's probabilities towards the best; take the most probable.
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls import (
+    CONTROLS,
+    ControlInfo,
+    SearchResult,
+    found,
+    trainings_within,
+)
 from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 
-@CONTROLS.register("grid", least=lambda choices: choices)
+@CONTROLS.register("grid", ControlInfo(least=lambda choices: choices))
 def grid(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Play every choice of the menu throughout, on the same tasks, and take the best mean.
 

@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls import (
+    CONTROLS,
+    ControlInfo,
+    SearchResult,
+    found,
+    trainings_within,
+)
 from automix.agents.contest.controls.evaluator import SearchEvaluator, Start
 from automix.agents.contest.controls.pbt_member import PBTMember
 from automix.agents.parallel.machine import keep_memory, usable_cores
@@ -28,7 +34,7 @@ DECISIONS = 5
 METRIC = "val_accuracy"
 
 
-@CONTROLS.register("pbt", least=lambda choices: TRIALS)
+@CONTROLS.register("pbt", ControlInfo(least=lambda choices: TRIALS))
 def pbt(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Train a population whose weak copy the strong and change action; replay the best's history.
 

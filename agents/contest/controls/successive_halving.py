@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls import (
+    CONTROLS,
+    ControlInfo,
+    SearchResult,
+    found,
+    trainings_within,
+)
 from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 
@@ -13,7 +19,9 @@ def rounds(choices: int) -> int:
     return max(1, (choices - 1).bit_length())
 
 
-@CONTROLS.register("successive_halving", least=lambda choices: choices * rounds(choices))
+@CONTROLS.register(
+    "successive_halving", ControlInfo(least=lambda choices: choices * rounds(choices))
+)
 def successive_halving(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Play fixed choices in rounds of equal cost, and keep the better half after each.
 

@@ -6,14 +6,20 @@ import math
 
 import numpy as np
 
-from automix.agents.contest.controls import CONTROLS, SearchResult, found, trainings_within
+from automix.agents.contest.controls import (
+    CONTROLS,
+    ControlInfo,
+    SearchResult,
+    found,
+    trainings_within,
+)
 from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 TASKS_A_ROUND = 8
 """Tasks that are played before anything is decided anew, to keep all workers busy."""
 
 
-@CONTROLS.register("ucb", least=lambda choices: 2 * choices)
+@CONTROLS.register("ucb", ControlInfo(least=lambda choices: 2 * choices))
 def ucb(lab: SearchEvaluator, epochs: int) -> SearchResult:
     """Play choices by their upper confidence bounds, and take the one with the best estimate.
 

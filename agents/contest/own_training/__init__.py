@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 from automix.data.tasks import TaskSpec
 from automix.envs.game import ImageWorld
 from automix.training.metrics import EpochMetrics
@@ -32,4 +32,6 @@ class Trained:
 TrainOne = Callable[[ImageWorld, TaskSpec, int], Trained]
 """(world, task, seed) -> training; equal arguments give equal trainings."""
 
-OWN_TRAINING: Registry[TrainOne] = Registry("contestant that trains by itself", __name__)
+OWN_TRAINING: Registry[TrainOne, Info] = Registry(
+    "contestant that trains by itself", Info, __name__
+)

@@ -7,23 +7,31 @@ A schedule has the signature::
     progress   finished epochs / budget, in [0, 1)
     menu       the actions that the agent can choose from, each once
     rng        numpy Generator of the trial, for schedules that draw
-
-The tag ``kind`` is ``schedule``, ``random`` or ``fixed``: what reports group it by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 from automix.mixing.actions import PLAIN, MixAction
 
 Schedule = Callable[..., MixAction]
 
-SCHEDULES: Registry[Schedule] = Registry("schedule", __name__)
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleInfo(Info):
+    """What a schedule states about itself."""
+
+    kind: Literal["schedule", "random", "fixed"] = "schedule"
+    """What reports group it by."""
+
+
+SCHEDULES: Registry[Schedule, ScheduleInfo] = Registry("schedule", ScheduleInfo, __name__)
 
 
 def strongest(menu: Sequence[MixAction]) -> MixAction:

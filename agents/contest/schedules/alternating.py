@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.agents.contest.schedules import SCHEDULES, strongest
+from automix.agents.contest.schedules import SCHEDULES, ScheduleInfo, strongest
 from automix.mixing.actions import PLAIN, MixAction
 
 PERIODS = 10
 
 
-@SCHEDULES.register("alternating", kind="schedule")
+@SCHEDULES.register("alternating", ScheduleInfo(kind="schedule"))
 def alternating(
     progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator
 ) -> MixAction:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from automix.agents.contest.schedules import SCHEDULES, strongest
+from automix.agents.contest.schedules import SCHEDULES, ScheduleInfo, strongest
 from automix.mixing.actions import MixAction
 
 
-@SCHEDULES.register("linear_ramp", kind="schedule")
+@SCHEDULES.register("linear_ramp", ScheduleInfo(kind="schedule"))
 def linear_ramp(
     progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator
 ) -> MixAction:

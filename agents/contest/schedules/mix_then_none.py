@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.agents.contest.schedules import SCHEDULES, strongest
+from automix.agents.contest.schedules import SCHEDULES, ScheduleInfo, strongest
 from automix.mixing.actions import PLAIN, MixAction
 
 
-@SCHEDULES.register("mix_then_none", kind="schedule")
+@SCHEDULES.register("mix_then_none", ScheduleInfo(kind="schedule"))
 def mix_then_none(
     progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.7
 ) -> MixAction:

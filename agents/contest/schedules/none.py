@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.agents.contest.schedules import SCHEDULES
+from automix.agents.contest.schedules import SCHEDULES, ScheduleInfo
 from automix.mixing.actions import PLAIN, MixAction
 
 
-@SCHEDULES.register("none", kind="fixed")
+@SCHEDULES.register("none", ScheduleInfo(kind="fixed"))
 def none(progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator) -> MixAction:
     """Never mix."""
     return PLAIN

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.agents.contest.schedules import SCHEDULES, strongest
+from automix.agents.contest.schedules import SCHEDULES, ScheduleInfo, strongest
 from automix.mixing.actions import PLAIN, MixAction
 
 
-@SCHEDULES.register("none_then_mix", kind="schedule")
+@SCHEDULES.register("none_then_mix", ScheduleInfo(kind="schedule"))
 def none_then_mix(
     progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.3
 ) -> MixAction:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.agents.contest.schedules import SCHEDULES
+from automix.agents.contest.schedules import SCHEDULES, ScheduleInfo
 from automix.mixing.actions import MixAction
 
 
-@SCHEDULES.register("random", kind="random")
+@SCHEDULES.register("random", ScheduleInfo(kind="random"))
 def random(progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator) -> MixAction:
     """Draw an action of the agent's menu uniformly, anew each epoch."""
     return menu[int(rng.integers(len(menu)))]

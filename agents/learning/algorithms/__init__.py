@@ -1,11 +1,7 @@
 """Learners from stable-baselines3 and sb3-contrib, one file each.
 
-An entry builds the algorithm from ``AgentSettings``. Its tags are facts that the checks and the
-export ask for::
-
-    spaces   the values of ``env.actions.space`` that it can play
-    uses     the settings that it reads, beside those that every agent reads
-    net      from the algorithm to the net of the exported policy (``learning.policy_nets``)
+An entry builds the algorithm from ``AgentSettings``; what the checks and the export ask about it
+is in its ``AgentInfo``.
 
 Values meant for few, short, costly episodes are in ``configs/agent/<name>.yaml``, with the action
 space and the reward that fit. To add an agent, write one file of each.
@@ -14,19 +10,33 @@ space and the reward that fit. To add an agent, write one file of each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.settings import AgentSettings
+from automix.agents.learning.policy_nets import TakeNet
 from automix.core.errors import ConfigError
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 
 MakeAgent = Callable[[AgentSettings, VecEnv, int, int], BaseAlgorithm]
 """(settings, environments, actions of an episode, seed) -> algorithm."""
 
-AGENTS: Registry[MakeAgent] = Registry("agent", __name__)
+
+@dataclass(frozen=True, kw_only=True)
+class AgentInfo(Info):
+    """What a learner states about itself."""
+
+    spaces: tuple[str, ...]
+    """The values of ``env.actions.space`` that it can play."""
+    uses: tuple[str, ...]
+    """The settings that it reads, beside those that every agent reads."""
+    net: TakeNet
+    """From the algorithm to the net of the exported policy."""
+
+
+AGENTS: Registry[MakeAgent, AgentInfo] = Registry("agent", AgentInfo, __name__)
 
 EVERY_AGENT = (
     *("name", "total_timesteps", "groups", "group_size", "stacked_groups"),
@@ -49,8 +59,8 @@ def check_agent(settings: AgentSettings, space: str) -> None:
         ConfigError: If the name is unknown, the space does not fit, or a setting that this agent
             does not read is not at its default.
     """
-    name, tags = settings.name, AGENTS.entry(settings.name).tags
-    spaces: tuple[str, ...] = tags["spaces"]  # type: ignore[assignment]
+    name, info = settings.name, AGENTS.info(settings.name)
+    spaces = info.spaces
     if space not in spaces:
         wrapper = WRAPPERS.get(spaces[0])
         raise ConfigError(
@@ -62,7 +72,7 @@ def check_agent(settings: AgentSettings, space: str) -> None:
                 else ""
             ),
         )
-    used = {*EVERY_AGENT, *tags["uses"]}  # type: ignore[misc]
+    used = {*EVERY_AGENT, *info.uses}
     for field in fields(settings):
         value = getattr(settings, field.name)
         if field.name not in used and value != field.default:
@@ -102,4 +112,4 @@ def updates_of(settings: AgentSettings, budget: int) -> int:
 
 
 def _waits(name: str) -> bool:
-    return "learning_starts" in AGENTS.entry(name).tags["uses"]  # type: ignore[operator]
+    return "learning_starts" in AGENTS.info(name).uses

@@ -6,13 +6,14 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS
+from automix.agents.learning.algorithms import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import actor_critic
 from automix.agents.learning.sb3 import GRADIENT, gradient
 
 
 @AGENTS.register(
-    "a2c", spaces=("flat", "factored", "box"), uses=(*GRADIENT, "n_steps"), net=actor_critic
+    "a2c",
+    AgentInfo(spaces=("flat", "factored", "box"), uses=(*GRADIENT, "n_steps"), net=actor_critic),
 )
 def a2c(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> A2C:
     """Advantage actor-critic; one step of the optimizer after every ``n_steps`` epochs.

@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS
+from automix.agents.learning.algorithms import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import linear
 from automix.agents.learning.sb3 import DEVICE, falling
 from automix.core.errors import ConfigError
@@ -72,7 +72,7 @@ def _actions(policies: list[Any], observations: np.ndarray) -> np.ndarray:
     return stacked.reshape(-1, *stacked.shape[2:])
 
 
-@AGENTS.register("ars", spaces=("flat", "box"), uses=("delta_std", "n_top"), net=linear)
+@AGENTS.register("ars", AgentInfo(spaces=("flat", "box"), uses=("delta_std", "n_top"), net=linear))
 def ars(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> ARS:
     """Random search over linear policies; the members of a group are its candidates.
 

@@ -9,16 +9,18 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS
+from automix.agents.learning.algorithms import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import squashed
 from automix.agents.learning.sb3 import REPLAY, replay
 
 
 @AGENTS.register(
     "td3",
-    spaces=("box",),
-    uses=(*REPLAY, "action_noise", "policy_delay", "target_policy_noise", "target_noise_clip"),
-    net=squashed,
+    AgentInfo(
+        spaces=("box",),
+        uses=(*REPLAY, "action_noise", "policy_delay", "target_policy_noise", "target_noise_clip"),
+        net=squashed,
+    ),
 )
 def td3(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> TD3:
     """Deterministic policy gradient with two critics, exploring by Gaussian noise."""

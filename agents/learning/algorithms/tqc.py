@@ -6,16 +6,18 @@ from sb3_contrib import TQC
 from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS
+from automix.agents.learning.algorithms import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import squashed_mean
 from automix.agents.learning.sb3 import REPLAY, replay
 
 
 @AGENTS.register(
     "tqc",
-    spaces=("box",),
-    uses=(*REPLAY, "ent_coef", "n_quantiles", "top_quantiles_to_drop_per_net"),
-    net=squashed_mean,
+    AgentInfo(
+        spaces=("box",),
+        uses=(*REPLAY, "ent_coef", "n_quantiles", "top_quantiles_to_drop_per_net"),
+        net=squashed_mean,
+    ),
 )
 def tqc(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> TQC:
     """SAC whose critics tell quantiles of the return, the highest left out."""

@@ -100,7 +100,7 @@ class Assignment:
 
 def needs_classifier(action: MixAction) -> bool:
     """Return whether an action's maps come from the classifier that is being trained."""
-    return action.saliency != OFF and bool(SALIENCY.entry(action.saliency).tags["needs_classifier"])
+    return action.saliency != OFF and SALIENCY.info(action.saliency).needs_classifier
 
 
 def shared_batches_of(seats: Sequence[Member]) -> list[SharedBatches]:

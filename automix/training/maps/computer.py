@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from automix.mixing.loss import makes_steps
 from automix.nets.attention import Query, looked_at, spoken_for
 from automix.nets.feature_maps import FeatureNet, features, scored
 from automix.nets.stacking import Stack, frozen_running_statistics, logits_of, same_draws_afterwards
-from automix.saliency import SALIENCY, Provider, ReadOff, Staged, enlarged, normalised
+from automix.saliency import SALIENCY, Provider, SaliencyInfo, Staged, enlarged, normalised
 from automix.training.batches.augment import augmented_maps, canonical_maps
 from automix.training.batches.members import Assignment, Member
 from automix.training.maps.saliency_bank import SaliencyBank
@@ -113,9 +112,9 @@ class SaliencyComputer:
             entry = SALIENCY.entry(play.action.saliency)
             check_provider(entry, self._trainer, self._shape, self._device)
 
-    def _asked(self, entry: Entry[Provider], slots: Sequence[int]) -> Staged:
+    def _asked(self, entry: Entry[Provider, SaliencyInfo], slots: Sequence[int]) -> Staged:
         """Return whom a provider asks on behalf of some members."""
-        asks = entry.tags.get("asks")
+        asks = entry.info.asks
         if asks == "teacher":
             return FeatureNet(teacher_of(self._trainer.teacher, self._shape, self._device))
         if asks == "average":
@@ -157,12 +156,12 @@ class SaliencyComputer:
             frozen_running_statistics(self._stack.module()),
             same_draws_afterwards(self._device, enabled=self._stack.draws),
         ):
-            if "from_clean_step" in entry.tags:
+            if entry.info.from_clean_step is not None:
                 found = self._learnt(entry, slots, images, targets)
             else:
                 asked = self._asked(entry, slots)
                 found = entry.value(images.flatten(0, 1), targets.flatten(0, 1), asked)
-        log.count(slots, len(images), cast(tuple[int, int], entry.tags["passes"]))
+        log.count(slots, len(images), entry.info.passes)
         if found.shape[1:] != self._size:
             found = normalised(enlarged(found, self._size))
         found = found.unflatten(0, images.shape[:2])
@@ -171,7 +170,11 @@ class SaliencyComputer:
     # Clean steps ---------------------------------------------------------------------------------
 
     def _learnt(
-        self, entry: Entry[Provider], slots: Sequence[int], images: Tensor, targets: Tensor
+        self,
+        entry: Entry[Provider, SaliencyInfo],
+        slots: Sequence[int],
+        images: Tensor,
+        targets: Tensor,
     ) -> Tensor:
         """Read maps off a training pass over clean images; keep its slopes at the weights."""
         images = images.detach().requires_grad_()
@@ -184,8 +187,8 @@ class SaliencyComputer:
         )
         pairs = zip(weights, kept, strict=True)
         self._clean += [(weight, slope) for weight, slope in pairs if slope is not None]
-        read_off = cast(ReadOff, entry.tags["from_clean_step"])
-        return read_off(gradients.flatten(0, 1))
+        assert entry.info.from_clean_step is not None
+        return entry.info.from_clean_step(gradients.flatten(0, 1))
 
     def clean_slopes(self) -> CleanSlopes:
         """Return what clean passes since the last call add to the step."""
@@ -247,9 +250,9 @@ class SaliencyComputer:
 
     def reads_steps(self, play: Assignment) -> bool:
         """Return whether a play's maps are read off the training steps."""
-        tags = SALIENCY.entry(play.action.saliency).tags
+        readable = SALIENCY.info(play.action.saliency).from_step is not None
         own = makes_steps(play.action)  # whose slopes are not those of one mixed image
-        return self._settings.source == "step" and "from_step" in tags and not own
+        return self._settings.source == "step" and readable and not own
 
     def keep(self, gradients: Tensor) -> None:
         """Keep the slopes (b, k, c, h, w) of the loss at the mixed images of the next batch."""
@@ -267,7 +270,8 @@ class SaliencyComputer:
         self._slopes.clear()
         for play in filter(self.reads_steps, plays):
             assert play.mixed is not None  # what was trained on was mixed
-            read_off = cast(ReadOff, SALIENCY.entry(play.action.saliency).tags["from_step"])
+            read_off = SALIENCY.info(play.action.saliency).from_step
+            assert read_off is not None  # by reads_steps
             maps = read_off(gradients[:, play.slots[0]])
             shown = (1 - play.mixed.mask[:, 0]).expand_as(maps)
             self._store(play, everywhere, maps, shown)

@@ -186,7 +186,7 @@ def test_every_search_spends_what_it_may_and_no_more(name, trainings):
 
 @pytest.mark.parametrize("name", list(CONTROLS))
 def test_too_few_epochs_for_a_round_are_refused_with_the_smallest_useful_number(name):
-    least = CONTROLS.entry(name).tags["least"](len(MENU))
+    least = CONTROLS.info(name).least(len(MENU))
     here = lab()
     with pytest.raises(ConfigError, match=f"{name}.* wanted {least * BUDGET} or more"):
         CONTROLS[name](here, least * BUDGET - 1)
@@ -196,7 +196,7 @@ def test_too_few_epochs_for_a_round_are_refused_with_the_smallest_useful_number(
 
 @every_quick
 def test_the_smallest_number_is_useful(name):
-    least = CONTROLS.entry(name).tags["least"](len(MENU))
+    least = CONTROLS.info(name).least(len(MENU))
     result = run(name, least)
     assert set(result.schedule) <= set(MENU)
     assert 0 < result.classifier_epochs <= least * BUDGET

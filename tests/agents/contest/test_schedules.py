@@ -46,7 +46,7 @@ def test_every_schedule_plays_only_what_the_agent_could(name, menu):
 @every_schedule
 def test_every_schedule_has_a_kind_for_the_report_and_a_first_line(name):
     entry = SCHEDULES.entry(name)
-    assert entry.tags["kind"] in ("schedule", "random", "fixed")
+    assert entry.info.kind in ("schedule", "random", "fixed")
     assert entry.summary.endswith(".")
 
 

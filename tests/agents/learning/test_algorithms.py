@@ -28,7 +28,7 @@ from tests.agents import surrogate_runs, tiny_run
 from tests.envs import worlds
 
 every_agent = pytest.mark.parametrize("name", list(AGENTS))
-EVERY_PAIR = [(name, space) for name in AGENTS for space in AGENTS.entry(name).tags["spaces"]]
+EVERY_PAIR = [(name, space) for name in AGENTS for space in AGENTS.info(name).spaces]
 
 
 def test_the_ten_agents_are_there():
@@ -51,13 +51,13 @@ def test_the_word_agent_brings_settings_and_a_space_that_fit(name):
 @every_agent
 def test_what_an_agent_uses_is_a_setting(name):
     known = set(AgentSettings.__dataclass_fields__)
-    assert {*EVERY_AGENT, *AGENTS.entry(name).tags["uses"]} <= known
+    assert {*EVERY_AGENT, *AGENTS.info(name).uses} <= known
 
 
 @pytest.mark.parametrize(("name", "space"), EVERY_PAIR)
 def test_a_setting_that_the_agent_uses_reaches_it(name, space):
     """Each one but those of the rounds changes what is built or what is refused."""
-    uses = AGENTS.entry(name).tags["uses"]
+    uses = AGENTS.info(name).uses
     assert len(set(uses)) == len(uses)
     env = worlds.settings(space)
     settings = surrogate_runs.settings_of(name, *surrogate_runs.tiny_words(name))
@@ -162,7 +162,7 @@ def test_a_tiny_training_is_recorded_round_by_round_and_exported(tmp_path, name)
         assert sum(kind["episodes"] for kind in record["by_kind"].values()) == 4
         assert all(np.isfinite(v) for v in record["agent"].values() if v is not None)
     assert ("entropy" in records[-1]["agent"]) == (
-        "ent_coef" in AGENTS.entry(name).tags["uses"] and name not in ("sac", "tqc")
+        "ent_coef" in AGENTS.info(name).uses and name not in ("sac", "tqc")
     )
     save_policy(tmp_path / "export", policy_of(made, settings))
     policy = load_policy(tmp_path / "export")

@@ -1,24 +1,32 @@
-"""One table type: names, tags, closest matches, and files that register themselves."""
+"""One table type: names, facts, closest matches, and files that register themselves."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
 from automix.core.errors import ConfigError
-from automix.core.registry import Registry
+from automix.core.registry import Info, Registry
 from automix.labels import LABEL_RULES
 from automix.masks.pairing import PAIRINGS
 from automix.mixes import MIXES
 from automix.saliency import SALIENCY
 
 
+@dataclass(frozen=True, kw_only=True)
+class FruitInfo(Info):
+    green: bool = False
+    peel: Callable[[], None] | None = None
+
+
 @pytest.fixture
 def fruits():
-    registry = Registry("fruit")
+    registry = Registry("fruit", FruitInfo)
 
-    @registry.register("pear", green=True)
+    @registry.register("pear", FruitInfo(green=True))
     def pear():
         """A pear.
 
@@ -29,11 +37,13 @@ def fruits():
     return registry
 
 
-def test_a_name_finds_its_thing_its_tags_and_its_first_line(fruits):
+def test_a_name_finds_its_thing_its_facts_and_its_first_line(fruits):
     entry = fruits.entry("pear")
     assert fruits["pear"] is entry.value
-    assert (entry.name, entry.tags, entry.summary) == ("pear", {"green": True}, "A pear.")
-    assert fruits.entry("apple").tags == {}
+    assert (entry.name, entry.info, entry.summary) == ("pear", FruitInfo(green=True), "A pear.")
+    assert fruits.info("apple") == FruitInfo()
+    assert fruits.info("pear").facts == {"green": True}
+    assert FruitInfo(peel=print).facts == {"green": False}, "functions cannot be printed"
     assert fruits.entry("apple").summary == ""
 
 
@@ -71,11 +81,12 @@ def toy_package(tmp_path, monkeypatch):
     folder = tmp_path / "toy_mixes"
     folder.mkdir()
     (folder / "__init__.py").write_text(
-        "from automix.core.registry import Registry\nTOYS = Registry('toy mix', __name__)\n"
+        "from automix.core.registry import Info, Registry\n"
+        "TOYS = Registry('toy mix', Info, __name__)\n"
     )
     (folder / "half.py").write_text(
         "from toy_mixes import TOYS\n"
-        "@TOYS.register('half', guided=False)\n"
+        "@TOYS.register('half')\n"
         "def half(draw):\n"
         "    '''Paste the left half.'''\n"
     )
@@ -91,7 +102,6 @@ def test_a_file_dropped_into_the_folder_registers_itself(toy_package):
     assert "toy_mixes.half" not in sys.modules, "found before anybody asked"
     assert list(toy_mixes.TOYS) == ["half"]
     assert toy_mixes.TOYS.entry("half").summary == "Paste the left half."
-    assert toy_mixes.TOYS.entry("half").tags == {"guided": False}
 
 
 @pytest.mark.parametrize(
@@ -109,11 +119,7 @@ def test_the_packages_own_tables_hold_at_least_the_published_names(registry, nam
     assert all(entry.summary for entry in registry.entries()), "each says what it does"
 
 
-def test_each_mix_and_provider_tells_what_its_users_ask():
-    for entry in MIXES.entries():
-        assert isinstance(entry.tags.get("guided"), bool) or entry.tags.get("step"), entry.name
+def test_each_provider_tells_its_passes():
     for entry in SALIENCY.entries():
-        assert isinstance(entry.tags["needs_classifier"], bool)
-        forward, backward = entry.tags["passes"]
+        forward, backward = entry.info.passes
         assert forward >= backward >= 0
-        assert entry.tags["needs_classifier"] == (forward > 0)

@@ -33,7 +33,7 @@ from tests.strategies import SEEDS
 
 CLASSES, SIZE, PATCH, N = 7, (8, 12), 2, 5
 
-RULES = [e.name for e in LABEL_RULES.entries() if "attention" in e.tags.get("requires", ())]
+RULES = [e.name for e in LABEL_RULES.entries() if "attention" in e.info.requires]
 every_rule = pytest.mark.parametrize("rule", RULES)
 every_base = pytest.mark.parametrize("base", ["attention", "token_aligned"])
 

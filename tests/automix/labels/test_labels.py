@@ -17,7 +17,7 @@ from automix.core.seeding import generator
 from automix.labels import LABEL_RULES, MixRecord, Seen, Weights, check_label_rule
 from automix.masks.pairing import pair_batches
 from automix.masks.shapes import Constant, Mask, as_mask
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import Mixed, MixSettings, label, mix_batch
 from automix.nets.create import create_classifier
@@ -78,7 +78,7 @@ def test_every_rule_weighs_in_float32_between_nothing_and_all(name):
 # Rules that weigh by more than the mask ---------------------------------------------------------
 
 SIZE, CLASSES = (5, 3), 7
-MAPPED = [entry.name for entry in LABEL_RULES.entries() if entry.tags.get("needs_maps")]
+MAPPED = [entry.name for entry in LABEL_RULES.entries() if entry.info.needs_maps]
 
 
 def maps(seed: int, n: int = 4, size: tuple[int, int] = SIZE) -> torch.Tensor:
@@ -350,7 +350,7 @@ def test_an_image_that_is_mixed_with_itself_is_seen_whole():
 
 
 def action_of(rule: str, method: str = "cutmix", ratio: float = 0.5) -> MixAction:
-    guide = "+spectral" if LABEL_RULES.entry(rule).tags.get("needs_maps") else ""
+    guide = "+spectral" if LABEL_RULES.info(rule).needs_maps else ""
     return MixAction.parse(f"{method}@{ratio}{guide}:{rule}")
 
 
@@ -430,10 +430,9 @@ def test_soft_labels_of_the_classes_give_what_the_classes_give(rule):
 
 @every_rule
 def test_erased_images_keep_their_label_but_for_rules_that_know_better(rule, monkeypatch):
-    tags = {"guided": False, "keeps_label": True}
-    erase = Entry("erase", lambda draw: Constant(draw.share), tags)
+    erase = Entry("erase", lambda draw: Constant(draw.share), MixInfo(keeps_label=True))
     monkeypatch.setitem(MIXES._entries, "erase", erase)
-    if LABEL_RULES.entry(rule).tags.get("erasures") or rule == "area":
+    if LABEL_RULES.info(rule).erasures or rule == "area":
         mixed = mix(MixAction("erase", 0.5, label_rule=rule))
     else:
         with pytest.raises(ConfigError, match="erase shows no other class") as error:
@@ -466,19 +465,21 @@ def test_a_rule_that_needs_maps_names_an_action_that_has_them(rule, method):
 
 
 @pytest.mark.parametrize(
-    ("tags", "rule", "message"),
+    ("fact", "rule", "message"),
     [
-        ({"layers": True}, "perturbed", "shows more images than two"),
-        ({"layers": True}, "visibility", "shows more images than two"),
-        ({"points": True}, "cam_mass", "point clouds"),
-        ({"points": True}, "attention", "point clouds"),
-        ({"layers": True}, "token_aligned", "shows more images than two"),
-        ({"step": True}, "attention", "training steps of its own"),
-        ({"step": True}, "requested", "training steps of its own"),
+        ("layers", "perturbed", "shows more images than two"),
+        ("layers", "visibility", "shows more images than two"),
+        ("points", "cam_mass", "point clouds"),
+        ("points", "attention", "point clouds"),
+        ("layers", "token_aligned", "shows more images than two"),
+        ("step", "attention", "training steps of its own"),
+        ("step", "requested", "training steps of its own"),
     ],
 )
-def test_a_rule_that_does_not_fit_names_an_action_that_it_fits(tags, rule, message, monkeypatch):
-    monkeypatch.setitem(MIXES._entries, "odd", Entry("odd", lambda draw: None, tags))
+def test_a_rule_that_does_not_fit_names_an_action_that_it_fits(fact, rule, message, monkeypatch):
+    monkeypatch.setitem(
+        MIXES._entries, "odd", Entry("odd", lambda draw: None, MixInfo(**{fact: True}))
+    )
     saliency = "gradient" if rule in MAPPED else "off"
     with pytest.raises(ConfigError, match=message) as error:
         check_label_rule(rule, "odd@0.5", "odd", saliency != "off")

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
-from automix.labels import LABEL_RULES
+from automix.labels import LABEL_RULES, LabelInfo
 from automix.masks.shapes import Boxes
 from automix.masks.warps import Fitted
 from automix.mixing.actions import MixAction
@@ -110,7 +110,9 @@ def test_rules_that_weigh_by_saliency_see_maps_that_moved_with_the_pixels(monkey
     """Even where one draw serves a batch: all of the partner's mass lies in ResizeMix's box."""
     seen = []
     monkeypatch.setattr(LABEL_RULES, "_entries", dict(LABEL_RULES._entries))
-    LABEL_RULES.register("spy", needs_maps=True)(lambda shown: seen.append(shown) or shown.area)
+    LABEL_RULES.register("spy", LabelInfo(needs_maps=True))(
+        lambda shown: seen.append(shown) or shown.area
+    )
     maps = noise(2, 6, 8, 8).abs()
     maps /= maps.sum((1, 2), keepdim=True)
     for share_per in ("image", "batch"):

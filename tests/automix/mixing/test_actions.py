@@ -124,6 +124,6 @@ def test_three_parts_mean_the_action_that_is_left_without_the_meaningless_ones(
     if method == "none" or ratio == 0:
         wanted = PLAIN
     else:
-        guided = MIXES.entry(method).tags.get("guided")
+        guided = MIXES.info(method).guided
         wanted = MixAction(method, ratio, saliency if guided else OFF)
     assert nearest_action(method, ratio, saliency) == wanted

@@ -209,7 +209,7 @@ def test_a_provider_that_needs_a_classifier_says_so():
         batch(("cutmix", 0.5, "gradient"))
 
 
-ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entry)]
+ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entry.name)]
 
 
 @pytest.mark.parametrize("provider", ALONE)

@@ -11,7 +11,7 @@ import torch
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.masks.method_steps import Step, StepLoss, soft_losses
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.mixing.loss import loss_of, new_state
@@ -46,8 +46,8 @@ class Steps:
 def registered(monkeypatch):
     list(MIXES)  # discover what there is before the copy
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
-    MIXES.register("own_shift", step=True)(own_shift)
-    MIXES.register("own_counting", step=True, state=Steps)(own_counting)
+    MIXES.register("own_shift", MixInfo(step=True))(own_shift)
+    MIXES.register("own_counting", MixInfo(step=True, state=Steps))(own_counting)
 
 
 def net() -> torch.nn.Module:

@@ -9,7 +9,7 @@ import pytest
 from automix.core.errors import ConfigError
 from automix.core.registry import Entry
 from automix.labels import LABEL_RULES
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing import options
 from automix.mixing.batch import MixSettings
 from automix.mixing.options import configured_rule, options_of, parameters_of
@@ -21,7 +21,7 @@ def toy(draw: object, *, decay: float = 3.0, cells: int = 2, soft: bool = False)
 
 @pytest.fixture
 def toys(monkeypatch):
-    monkeypatch.setitem(MIXES._entries, "toy", Entry("toy", toy, {"guided": False}))
+    monkeypatch.setitem(MIXES._entries, "toy", Entry("toy", toy, MixInfo()))
     options.configured.cache_clear()
     yield
     options.configured.cache_clear()
@@ -32,7 +32,7 @@ def test_methods_and_rules_have_names_of_their_own():
 
 
 def test_a_name_of_both_is_a_mistake_of_who_registers_it(monkeypatch):
-    monkeypatch.setitem(MIXES._entries, "area", Entry("area", toy, {}))
+    monkeypatch.setitem(MIXES._entries, "area", Entry("area", toy, MixInfo()))
     with pytest.raises(ValueError, match="'area' is both a mix method and a label rule"):
         parameters_of("area")
 

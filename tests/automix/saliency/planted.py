@@ -14,7 +14,6 @@ from timm.models.vision_transformer import VisionTransformer
 from automix.core.seeding import borrowed_global_rng, generator
 from automix.nets.zoo.pooled import PooledNet
 from automix.saliency import SALIENCY
-from automix.training.requirements import required
 
 CLASSES = 3
 SIZE = (8, 12)
@@ -32,7 +31,7 @@ def pooled(size: int = 2) -> PooledNet:
 
 def models_for(name: str) -> list[str]:
     """Nets of 8 pixels that a provider can ask: one as they are trained, and one that draws."""
-    if "attention" in required(SALIENCY.entry(name)):
+    if "attention" in SALIENCY.info(name).required(guided=False):
         return ["vit_digits", "dropping_vit_for_tests"]
     return ["small_cnn_w8", "dropping_cnn_for_tests"]
 

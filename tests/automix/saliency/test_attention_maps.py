@@ -50,7 +50,7 @@ def test_only_getam_looks_for_the_class():
 def test_passes_are_counted(name):
     """Two blocks have four linear layers each; the head is one more."""
     net, images = vit(class_token=False, global_pool="avg").eval(), noise(0, 3, 1, 8, 8)
-    forward, backward = SALIENCY.entry(name).tags["passes"]
+    forward, backward = SALIENCY.info(name).passes
     with Watch() as watch:
         SALIENCY[name](images, SOFT, net)
     assert len(watch.of("convolution")) == forward == 1

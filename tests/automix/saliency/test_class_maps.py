@@ -74,7 +74,7 @@ def test_the_map_is_that_of_the_image_s_own_class(name):
 
 @class_maps
 def test_one_forward_pass_and_nothing_backward_through_the_trunk(name):
-    assert SALIENCY.entry(name).tags["passes"] == (1, 0)
+    assert SALIENCY.info(name).passes == (1, 0)
     with Watch() as watch:
         SALIENCY[name](noise(0, 3, 2, 5, 7), SOFT, pooled())
     assert len(watch.of("convolution")) == 1

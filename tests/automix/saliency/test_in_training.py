@@ -99,7 +99,7 @@ def test_a_look_leaves_no_trace_and_an_image_is_recorded_once(name, model, membe
 def test_passes_are_those_of_the_tag(name, members, trained):
     population = population_of(members, model=models_for(name)[0], **trained)
     entry = SALIENCY.entry(name)
-    forward, backward = entry.tags["passes"]
+    forward, backward = entry.info.passes
     records = population.run_epoch([guided(name), PLAIN][:members])
     assert records[0].forward_passes == (1 + forward) * TRAINED + MEASURED
     assert records[0].backward_passes == (1 + backward) * TRAINED

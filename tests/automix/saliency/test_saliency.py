@@ -20,7 +20,7 @@ from tests.automix.saliency.planted import models_for, vit
 from tests.references import saliency as reference
 from tests.strategies import SEEDS, SIZES
 
-ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entry)]
+ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entry.name)]
 every_provider = pytest.mark.parametrize("name", list(SALIENCY))
 CLASSES = 3
 

@@ -6,19 +6,18 @@ import pytest
 from timm.models.vision_transformer import VisionTransformer
 
 from automix.core.errors import ConfigError
-from automix.core.registry import Entry
-from automix.labels import LABEL_RULES
-from automix.mixes import MIXES
+from automix.core.registry import NetInfo
+from automix.labels import LABEL_RULES, LabelInfo
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
 from automix.nets.create import SMALL_NETS
-from automix.saliency import SALIENCY
+from automix.saliency import SALIENCY, SaliencyInfo
 from automix.training.requirements import (
     ABILITIES,
     KINDS,
     abilities_of,
     check_backbone,
     nets_with,
-    required,
     requirements,
     supports,
 )
@@ -37,26 +36,21 @@ def registered(monkeypatch):
         list(registry)  # discover what there is before the copy
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     needs = {"requires": ("features",)}
-    MIXES.register("looking_mix", guided=True, **needs)(MIXES["cutmix"])
-    LABEL_RULES.register("looking_rule", **needs)(LABEL_RULES["area"])
-    SALIENCY.register("looking_maps", needs_classifier=True, passes=(1, 0), **needs)(
-        SALIENCY["gradient"]
-    )
+    MIXES.register("looking_mix", MixInfo(guided=True, **needs))(MIXES["cutmix"])
+    LABEL_RULES.register("looking_rule", LabelInfo(**needs))(LABEL_RULES["area"])
+    SALIENCY.register("looking_maps", SaliencyInfo(passes=(1, 0), **needs))(SALIENCY["gradient"])
 
 
 def test_every_requirement_has_a_name_that_is_known():
     for entry in ENTRIES:
-        assert set(required(entry)) <= set(ABILITIES), entry.name
-        assert supports(entry), entry.name
+        assert set(entry.info.required(guided=False)) <= set(ABILITIES), entry.name
+        assert supports(entry.info), entry.name
 
 
 def test_an_entry_supports_the_kinds_of_net_that_have_what_it_requires():
-    def entry(**tags):
-        return Entry("new", None, tags)
-
-    assert supports(entry()) == supports(entry(requires=("stages",))) == ("cnn", "vit")
-    assert supports(entry(requires=("attention", "features"))) == ("vit",)
-    assert supports(entry(points=True)) == ("points",)
+    assert supports(NetInfo()) == supports(MixInfo(requires=("stages",))) == ("cnn", "vit")
+    assert supports(LabelInfo(requires=("attention", "features"))) == ("vit",)
+    assert supports(MixInfo(points=True)) == ("points",)
 
 
 @pytest.mark.parametrize("ability", ABILITIES)
@@ -71,7 +65,7 @@ def test_kinds_say_what_nets_have(ability):
         small = abilities_of("small_cnn_w8", 10, SHAPE)
         assert (ability in KINDS["cnn"]) == (ability in small)
     else:
-        assert not any(ability in required(entry) for entry in ENTRIES)
+        assert not any(ability in entry.info.required(guided=False) for entry in ENTRIES)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +122,7 @@ def test_nets_that_cannot_take_the_images_are_not_named():
 
 def test_where_no_net_of_ours_would_do_timms_are_named(monkeypatch):
     monkeypatch.setattr("automix.training.requirements.nets_with", lambda *_: iter(()))
-    monkeypatch.setattr("automix.training.requirements.required", lambda *_, **__: ("attention",))
+    monkeypatch.setattr(MixInfo, "required", lambda self, *, guided: ("attention",))
     monkeypatch.setattr("automix.training.requirements.abilities_of", lambda *_: frozenset())
     with pytest.raises(ConfigError, match="cutmix needs the attention") as error:
         check_backbone(MixAction("cutmix", 0.5), "area", "small_cnn_w8", 10, SHAPE)

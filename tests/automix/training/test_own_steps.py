@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.masks.method_steps import Step, StepLoss, soft_losses
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
 from automix.mixing.loss import loss_of
@@ -52,8 +52,8 @@ class Counter:
 def registered(monkeypatch):
     MIXES.entry("none")  # finds all others
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
-    MIXES.register("own_plain", step=True)(own_plain)
-    MIXES.register("own_keeping", step=True, state=Counter)(own_keeping)
+    MIXES.register("own_plain", MixInfo(step=True))(own_plain)
+    MIXES.register("own_keeping", MixInfo(step=True, state=Counter))(own_keeping)
 
 
 def population(members: int, **settings) -> Population:

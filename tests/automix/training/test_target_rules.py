@@ -32,13 +32,13 @@ WHO = [(SAME, 0), (OTHER, 1), (SAME, 0), (LONG, 2)]
 
 
 def form_of(rule: str, method: str = "cutmix", guide: str = "gradient") -> MixAction:
-    needs_maps = bool(LABEL_RULES.entry(rule).tags.get("needs_maps"))
+    needs_maps = LABEL_RULES.info(rule).needs_maps
     return MixAction.parse(f"{method}@0.5{f'+{guide}' * needs_maps}:{rule}")
 
 
 def net_of(rule: str) -> dict[str, Any]:
     """The settings that let a rule see what it must."""
-    return {"model": "vit_digits"} if LABEL_RULES.entry(rule).tags.get("requires") else {}
+    return {"model": "vit_digits"} if LABEL_RULES.info(rule).requires else {}
 
 
 RULES = {rule: form_of(rule) for rule in LABEL_RULES}

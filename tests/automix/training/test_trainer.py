@@ -415,7 +415,7 @@ def test_every_epoch_draws_anew(digits_task):
 
 
 @pytest.mark.parametrize(
-    "provider", [entry.name for entry in SALIENCY.entries() if "asks" not in entry.tags]
+    "provider", [entry.name for entry in SALIENCY.entries() if entry.info.asks is None]
 )
 def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, monkeypatch):
     """The maps of an image, of the classifier as it is when the batch is mixed."""

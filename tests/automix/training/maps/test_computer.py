@@ -14,7 +14,7 @@ from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import MixSettings, mix_batch
 from automix.nets.create import create_classifier
 from automix.nets.stacking import frozen_running_statistics
-from automix.saliency import SALIENCY, normalised
+from automix.saliency import SALIENCY, SaliencyInfo, normalised
 from automix.saliency.gradient import gradient
 from automix.training.batches import loader as feeding
 from automix.training.batches.augment import AugmentSettings, canonical_maps, draw_views
@@ -65,9 +65,9 @@ def maps_of(population, member=0, name="gradient"):
 def provider(monkeypatch):
     """Adds a provider for the time of a test."""
 
-    def add(name, value, **tags):
-        tags = {"needs_classifier": True, "passes": (1, 1)} | tags
-        monkeypatch.setitem(SALIENCY._entries, name, Entry(name, value, tags))
+    def add(name, value, **facts):
+        info = SaliencyInfo(**{"passes": (1, 1)} | facts)
+        monkeypatch.setitem(SALIENCY._entries, name, Entry(name, value, info))
         return MixAction("rmix", 0.5, name)
 
     list(SALIENCY)  # else the first look-up would come after

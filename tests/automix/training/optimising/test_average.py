@@ -128,4 +128,4 @@ def test_mixing_alone_has_no_average():
             rng=generator(0),
             classifier=planted.pooled(),
         )
-    assert SALIENCY.entry("ema").tags["asks"] == "average"
+    assert SALIENCY.info("ema").asks == "average"
