@@ -1,4 +1,4 @@
-"""The game: gymnasium environments around the training of an image classifier.
+"""Gymnasium environments around the training of an image classifier.
 
 Importing this package registers ``automix/Mix-v0``, ``automix/Surrogate-v0`` and
 ``automix/RLMix-v0``.
@@ -7,11 +7,13 @@ Importing this package registers ``automix/Mix-v0``, ``automix/Surrogate-v0`` an
 from gymnasium.envs.registration import register, registry
 
 from automix.envs.codec import ActionCodec, ActionSettings
-from automix.envs.game import EnvSettings, EpisodeGroup, ImageWorld
+from automix.envs.groups import EpisodeGroup, StackedGroups
 from automix.envs.mix_env import MixEnv, MixVectorEnv, image_world
 from automix.envs.observations import OBSERVATIONS
 from automix.envs.rewards import REWARDS, RewardSettings
+from automix.envs.settings import EnvSettings
 from automix.envs.surrogate import SurrogateMixEnv, SurrogateVectorEnv, SurrogateWorld
+from automix.envs.worlds import ImageWorld
 from automix.envs.wrappers import BoxActions, FlatActions
 
 ENV_IDS = {
@@ -38,6 +40,7 @@ __all__ = [
     "MixEnv",
     "MixVectorEnv",
     "RewardSettings",
+    "StackedGroups",
     "SurrogateMixEnv",
     "SurrogateVectorEnv",
     "SurrogateWorld",

@@ -88,7 +88,7 @@ class ActionCodec:
     """Maps between an action space and mix actions.
 
     Args:
-        settings: The vocabulary, spelled out.
+        settings: The vocabulary, without ``all``.
 
     Raises:
         ConfigError: If it holds the word ``all``.
@@ -102,9 +102,9 @@ class ActionCodec:
     def __init__(self, settings: ActionSettings) -> None:
         if ALL in (*settings.methods, *settings.saliency):
             raise ConfigError(
-                f"{ALL!r} among the actions is not spelled out: what it stands for depends on "
+                f"{ALL!r} among the actions is not expanded: what it stands for depends on "
                 "images and classifier",
-                "ask automix.envs.vocabulary.spelled_out(actions, world.check) first",
+                "ask automix.envs.vocabulary.expanded(actions, world.check) first",
             )
         self.settings = settings
         every = product(settings.methods, settings.ratios, settings.saliency)

@@ -1,4 +1,4 @@
-"""``automix/Mix-v0``: an episode is one training, a step is one epoch of it."""
+"""``automix/Mix-v0``: an episode is one training run, a step is one epoch of it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,9 @@ from gymnasium.vector.utils import batch_space
 from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.envs.codec import ActionCodec
-from automix.envs.game import (
-    EnvSettings,
-    EpisodeGroup,
-    ImageWorld,
-    StackedGroups,
-    StepResult,
-    World,
-)
-from automix.envs.snapshots import Snapshot, generator_at
+from automix.envs.groups import StackedGroups, StepResult, generator_at
+from automix.envs.settings import EnvSettings
+from automix.envs.worlds import ImageWorld, World
 from automix.training.settings import TrainerSettings
 
 DIGITS_FAMILY = FamilySettings(
@@ -32,7 +26,7 @@ DIGITS_FAMILY = FamilySettings(
     label_noise=(0.0, 0.2, 0.4),
     val_size=300,
 )
-"""The embedded default: small trainings on which the best mix depends on size and noise."""
+"""The embedded default: small training runs on which the best mix depends on size and noise."""
 
 
 def image_world(
@@ -40,7 +34,7 @@ def image_world(
     trainer: TrainerSettings | None = None,
     device: str = "cpu",
 ) -> ImageWorld:
-    """Return real trainings, of the digits family unless told otherwise."""
+    """Return real training runs, by default of the digits family."""
     return ImageWorld(family or DIGITS_FAMILY, trainer or TrainerSettings(), device)
 
 
@@ -63,11 +57,11 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     ## Episode end
     After the last epoch of the budget the episode is *terminated*: the budget is part of the task
-    and progress is observed. A training that diverges ends at once with a penalty and
+    and progress is observed. A training run that diverges ends at once with a penalty and
     ``info["diverged"]``.
 
     Args:
-        world: Where tasks and trainings come from; the digits family if not given.
+        world: Where tasks and training runs come from; the digits family if not given.
         settings: Actions, observations, reward.
     """
 
@@ -80,43 +74,44 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
                 "env.fork is true, and one episode alone has none to share its state with",
                 "use the vectorised form, or env.fork=false",
             )
-        self._game = EpisodeGroup(world or image_world(), settings, members=1)
-        self.action_space = self._game.action_space
-        self.observation_space = self._game.observation_space
+        self._groups = StackedGroups(world or image_world(), settings, members=1)
+        (self._group,) = self._groups.groups
+        self.action_space = self._group.action_space
+        self.observation_space = self._group.observation_space
 
     @property
     def codec(self) -> ActionCodec:
         """What the actions mean."""
-        return self._game.codec
+        return self._group.codec
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Draw a task and fresh weights; return the first observation and the task's kind."""
         super().reset(seed=seed)
-        spec, own_seed = draw_start(self._game.world, self.np_random)
-        return self._game.reset(spec, own_seed)[0], {"task": asdict(spec)}
+        spec, own_seed = draw_start(self._groups.world, self.np_random)
+        return self._groups.reset([spec], [own_seed])[0], {"task": asdict(spec)}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Train for one epoch."""
-        turn = self._game.play([self._game.codec.decode(action)])
-        info = member_info(turn, 0)
-        ended = turn.finished or info["diverged"]
-        return turn.observations[0], float(turn.rewards[0]), ended, False, info
+        (result,) = self._groups.step([self.codec.decode(action)])
+        info = member_info(result, 0)
+        ended = result.finished or info["diverged"]
+        return result.observations[0], float(result.rewards[0]), ended, False, info
 
-    def state_dict(self) -> Snapshot:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the next step depends on, as plain data.
 
-        ``core.snapshots`` writes it to bytes and files. Only what samples ``action_space`` is
-        not in it: that belongs to who chooses the actions.
+        ``core.snapshots`` writes it to bytes and files. The generator that samples from
+        ``action_space`` is not in it: it belongs to whatever chooses the actions.
 
         Raises:
             ConfigError: Before ``reset``.
         """
-        return {**self._game.state_dict(), "draws": self.np_random.bit_generator.state}
+        return {**self._groups.state_dict(), "draws": [self.np_random.bit_generator.state]}
 
-    def load_state_dict(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of an environment of the same world and settings.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the state of an environment of the same world and settings.
 
         On the CPU every later step gives what it would have given there, bit for bit. This one may
         have been built just now or have played something else; it need not be reset.
@@ -124,12 +119,12 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         Raises:
             ConfigError: If it is of another environment; this one is then as it was.
         """
-        self._game.load_state_dict(snapshot)
-        self.np_random = generator_at(snapshot["draws"])
+        self._groups.load_state_dict(state)
+        self.np_random = generator_at(*state["draws"])
 
     def action_masks(self) -> np.ndarray:
         """Return which actions are offered, for maskable agents."""
-        return self._game.codec.masks()
+        return self.codec.masks()
 
 
 class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -143,7 +138,7 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
 
     Args:
         group_size: Episodes side by side.
-        world: Where tasks and trainings come from; the digits family if not given.
+        world: Where tasks and training runs come from; the digits family if not given.
         settings: Actions, observations, reward.
         groups: How many; their classifiers are stacked where they have the same form.
         autoreset_mode: ``SAME_STEP``, or ``DISABLED``: then ``reset`` follows every last step.
@@ -159,14 +154,15 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
     ) -> None:
         self.metadata = {"render_modes": [], "autoreset_mode": autoreset_mode}
         self._resets = autoreset_mode is AutoresetMode.SAME_STEP
-        self._table = StackedGroups(
+        self._groups = StackedGroups(
             world or image_world(), settings or EnvSettings(), group_size, groups
         )
-        game = self._table.games[0]
+        group = self._groups.groups[0]
+        self._codec = group.codec
         self.group_size, self.num_envs = group_size, groups * group_size
         self._rngs: list[np.random.Generator] = []
-        self.single_action_space = game.action_space
-        self.single_observation_space = game.observation_space
+        self.single_action_space = group.action_space
+        self.single_observation_space = group.observation_space
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
@@ -188,20 +184,19 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         return observations, {"task": _columns([asdict(spec) for spec in self._specs])}
 
     def _start(self) -> np.ndarray:
-        drawn = [draw_start(self._table.world, rng) for rng in self._rngs]
-        return self._table.reset(*zip(*drawn, strict=True))
+        drawn = [draw_start(self._groups.world, rng) for rng in self._rngs]
+        return self._groups.reset(*zip(*drawn, strict=True))
 
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Train every member for one epoch."""
-        codec = self._table.games[0].codec
-        turns = self._table.play([codec.decode(action) for action in actions])
-        infos = _columns([member_info(t, m) for t in turns for m in range(self.group_size)])
-        last = np.concatenate([turn.observations for turn in turns])
-        observations = np.concatenate([turn.next_observations for turn in turns])
-        truncated = np.concatenate([turn.truncated for turn in turns])
-        finished = turns[0].finished
+        results = self._groups.step([self._codec.decode(action) for action in actions])
+        infos = _columns([member_info(r, m) for r in results for m in range(self.group_size)])
+        last = np.concatenate([result.observations for result in results])
+        observations = np.concatenate([result.next_observations for result in results])
+        truncated = np.concatenate([result.truncated for result in results])
+        finished = results[0].finished
         if truncated.any():
             infos["final_obs"], infos["_final_obs"] = last, truncated
         if finished and self._resets:
@@ -209,31 +204,31 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
             infos["_final_obs"] = np.ones(self.num_envs, dtype=bool)
             observations = self._start()
         ended = np.full(self.num_envs, finished)
-        rewards = np.concatenate([turn.rewards for turn in turns])
+        rewards = np.concatenate([result.rewards for result in results])
         return observations, rewards, ended, truncated, infos
 
-    def state_dict(self) -> Snapshot:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the next step depends on, as ``MixEnv.state_dict``.
 
         Raises:
             ConfigError: Before ``reset``.
         """
         draws = [rng.bit_generator.state for rng in self._rngs]
-        return {**self._table.state_dict(), "draws": draws}
+        return {**self._groups.state_dict(), "draws": draws}
 
-    def load_state_dict(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of an environment like this one, as ``MixEnv.load_state_dict``.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the state of an environment like this one, as ``MixEnv.load_state_dict``.
 
         Raises:
             ConfigError: If it is of another environment; this one is then as it was.
         """
-        self._table.load_state_dict(snapshot)
-        self._rngs = [generator_at(state) for state in snapshot["draws"]]
+        self._groups.load_state_dict(state)
+        self._rngs = [generator_at(draws) for draws in state["draws"]]
 
     @property
     def _specs(self) -> list[TaskSpec]:
         """The task of each environment; none before ``reset``."""
-        specs = [game.spec for game in self._table.games for _ in range(self.group_size)]
+        specs = [group.spec for group in self._groups.groups for _ in range(self.group_size)]
         return [spec for spec in specs if spec is not None]
 
     @property
@@ -246,25 +241,25 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
 
         What an episode will cost is about proportional to it, so that work can be dealt out.
         """
-        world, rngs = self._table.world, [np_random(s)[0] for s in seeds[:: self.group_size]]
+        world, rngs = self._groups.world, [np_random(s)[0] for s in seeds[:: self.group_size]]
         return sum(world.train_size(draw_start(world, rng)[0]) for rng in rngs)
 
     def action_masks(self) -> np.ndarray:
         """Return which actions are offered to each member, (k, entries)."""
-        return np.tile(self._table.games[0].codec.masks(), (self.num_envs, 1))
+        return np.tile(self._codec.masks(), (self.num_envs, 1))
 
 
 def draw_start(world: World, rng: np.random.Generator) -> tuple[TaskSpec, int]:
-    """Draw a task and the seed of its trainings."""
+    """Draw a task and the seed of its training runs."""
     spec = world.draw(rng)
     return spec, int(rng.integers(2**31))
 
 
-def member_info(turn: StepResult, member: int) -> dict[str, Any]:
+def member_info(result: StepResult, member: int) -> dict[str, Any]:
     """Return what was really played and what it showed."""
-    metrics = turn.metrics[member]
+    metrics = result.metrics[member]
     return {
-        "mix": str(turn.played[member]),
+        "mix": str(result.played[member]),
         "diverged": metrics.diverged,
         "metrics": dict(vars(metrics)),  # a flat record: ``asdict`` would copy it number by number
     }

@@ -1,6 +1,8 @@
-"""``automix/Surrogate-v0``: the same game in closed form, with a known optimum, in microseconds.
+"""``automix/Surrogate-v0``: decisions of the same kind, in closed form and with a known optimum.
 
-A training's validation accuracy rises by a fixed step each epoch, less what the action misses:
+An episode takes microseconds.
+
+A training run's validation accuracy rises by a fixed step each epoch, less what the action misses:
 
     gain(action) = (1 - miss(action)) * RISE / budget
     miss = 0.8 * |ratio - wanted| / 0.5  +  0.2 * [method is not the wanted one]
@@ -22,8 +24,8 @@ from gymnasium.vector import AutoresetMode
 
 from automix.core.errors import ConfigError
 from automix.data.tasks import TaskSpec
-from automix.envs.game import EnvSettings
 from automix.envs.mix_env import MixEnv, MixVectorEnv
+from automix.envs.settings import EnvSettings
 from automix.mixing.actions import PLAIN, MixAction
 from automix.training.metrics import EpochMetrics
 
@@ -33,7 +35,7 @@ RISE = 0.8
 
 
 class SurrogateTraining:
-    """k closed-form trainings.
+    """k closed-form training runs.
 
     Args:
         specs: The task of each; only its label noise matters.
@@ -70,19 +72,19 @@ class SurrogateTraining:
         """Return a copy of epoch and accuracies, which is all there is."""
         return {"epoch": self._epoch, "accuracy": self._accuracy.copy()}
 
-    def load_state_dict(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a copy of a snapshot.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a copy of a state.
 
         Raises:
-            ConfigError: If it is of other trainings, or of other than so many.
+            ConfigError: If it is of other training runs, or of another number of them.
         """
-        found = len(snapshot.get("accuracy", ()))
+        found = len(state.get("accuracy", ()))
         if found != len(self._noise):
             raise ConfigError(
-                f"the snapshot is of {found} closed-form trainings, these are {len(self._noise)}",
-                "restore it in trainings of the kind and number that it was taken of",
+                f"the state is of {found} closed-form training runs, these are {len(self._noise)}",
+                "load it where there are as many of the same kind",
             )
-        self._epoch, self._accuracy = snapshot["epoch"], np.array(snapshot["accuracy"])
+        self._epoch, self._accuracy = state["epoch"], np.array(state["accuracy"])
 
     def _record(self, action: MixAction, accuracy: float, noise: float) -> EpochMetrics:
         loss = math.log(CLASSES) * (1 - accuracy)
@@ -120,7 +122,7 @@ def wanted_ratio(label_noise: float, progress: float) -> float:
 
 
 class SurrogateWorld:
-    """Closed-form trainings of tasks that differ in label noise."""
+    """Closed-form training runs of tasks that differ in label noise."""
 
     num_classes = CLASSES
 
@@ -133,14 +135,14 @@ class SurrogateWorld:
         return TaskSpec(train_size=200, label_noise=noise, seed=int(rng.integers(2**31)))
 
     def train_size(self, spec: TaskSpec) -> int:
-        """Return a number that tells nothing."""
+        """Return a size that means nothing here."""
         return spec.train_size
 
     def check(self, actions: Sequence[MixAction]) -> None:
         """Refuse nothing: every action has its value."""
 
     def start(self, specs: Sequence[TaskSpec]) -> SurrogateTraining:
-        """Set up a closed-form training of each task."""
+        """Set up a closed-form training run of each task."""
         return SurrogateTraining(specs, self.budget)
 
     def value(self, action: MixAction) -> float:
@@ -157,7 +159,7 @@ class SurrogateWorld:
 
 
 class SurrogateMixEnv(MixEnv):
-    """``MixEnv`` on closed-form trainings: same spaces, same rewards, known optimum.
+    """``MixEnv`` on closed-form training runs: same spaces, same rewards, known optimum.
 
     Args:
         budget: Epochs of an episode.
@@ -169,7 +171,7 @@ class SurrogateMixEnv(MixEnv):
 
 
 class SurrogateVectorEnv(MixVectorEnv):
-    """The vectorised form on closed-form trainings."""
+    """The vectorised form on closed-form training runs."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.contest.compare import matches_of
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.jobs.cost import classifier_epochs
-from automix.agents.jobs.run import given_policy, seconds_per_epoch, with_menu
+from automix.agents.jobs.run import given_policy, seconds_per_epoch
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.parallel.devices import worker_count
 from automix.agents.runs.rundir import plain
@@ -23,7 +23,6 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
     """Print what would be done and what it costs in classifier epochs and minutes."""
     budget, agent = settings.trainer.epochs, settings.agent
     policy = None if learns else given_policy(settings)
-    settings = settings if learns else with_menu(settings, policy)
     menu = ActionCodec(settings.env.actions).choices
     contestants = contestants_of(settings.compare.contestants, menu)
     matches = matches_of(settings)

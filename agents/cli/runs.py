@@ -9,7 +9,7 @@ from automix.agents.cli.options import print_json
 from automix.agents.cli.plan import print_plan
 from automix.agents.cli.tables import print_result
 from automix.agents.config.settings import RunSettings
-from automix.agents.jobs.run import check, expanded, run_compare, run_train
+from automix.agents.jobs.run import check, run_compare, run_train
 from automix.agents.runs.rundir import announce, default_path
 
 
@@ -34,8 +34,7 @@ def carry_out(
     """
     path = run_dir or default_path(settings, "train" if learns else "compare")
     if dry_run:
-        settings = expanded(settings)
-        device = check(settings, learns)
+        settings, device = check(settings, learns)
         print_plan(settings, path, device, as_json, learns)
         return
     result = (run_train if learns else run_compare)(settings, path, overwrite)

@@ -11,7 +11,7 @@ from automix.agents.config.draws import check_range, drawn_specs
 from automix.agents.config.published import check_name
 from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskSpec
-from automix.envs.game import EnvSettings
+from automix.envs.settings import EnvSettings
 from automix.training.settings import TrainerSettings
 
 Backend = Literal["local", "ray"]

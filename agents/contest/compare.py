@@ -26,9 +26,11 @@ from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import derived_seed
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.envs.codec import ActionCodec, ActionSettings
-from automix.envs.game import EnvSettings, ImageWorld, StackedGroups
+from automix.envs.groups import StackedGroups
 from automix.envs.observations import Observer
 from automix.envs.rewards import RewardSettings
+from automix.envs.settings import EnvSettings
+from automix.envs.worlds import ImageWorld
 from automix.mixing.actions import MixAction
 from automix.policy.policy import MixPolicy
 from automix.training.evaluation import TestScores, test_scores
@@ -180,14 +182,14 @@ def _play_together(
     shown, saver = _begun(table, players, match, seeds, halfway), halfway.saver()
     for epoch in range(len(shown) - 1, world.budget):
         actions = _asked(players, shown[-1], epoch % env.epochs_per_action == 0)
-        turns = table.play(actions, epochs=1)
+        turns = table.step(actions, epochs=1)
         shown.append(np.concatenate([turn.observations for turn in turns]))
         if saver.due():
             saver.save({"table": table.state_dict(), "shown": shown})
     decisions = np.stack(shown[:-1])[:: env.epochs_per_action]
     scores = _scores(table.training, match)
-    histories = [history for game in table.games for history in game.histories]
-    plays = [mixes for game in table.games for mixes in game.plays]
+    histories = [history for group in table.groups for history in group.histories]
+    plays = [mixes for group in table.groups for mixes in group.mixes]
     for m, (contestant, training) in enumerate(who):
         yield _Ended(contestant, training, scores[m], histories[m], plays[m], [*decisions[:, m]])
 
@@ -206,7 +208,7 @@ def _begun(
     table.load_state_dict(state["table"])
     shown: list[np.ndarray] = state["shown"]
     # Players remember what they were shown.
-    every = table.games[0].settings.epochs_per_action
+    every = table.settings.epochs_per_action
     for epoch, observations in enumerate(shown[:-1]):
         _asked(players, observations, epoch % every == 0)
     return shown

@@ -13,7 +13,7 @@ from automix.agents.contest.summary import Picked
 from automix.agents.parallel.worker import Worker
 from automix.agents.runs.result_cache import ResultCache
 from automix.envs.codec import ActionCodec
-from automix.envs.game import EnvSettings
+from automix.envs.settings import EnvSettings
 
 
 def pick_fixed(

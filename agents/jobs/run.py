@@ -39,7 +39,9 @@ from automix.agents.runs.stopping import Stopping, stop, stopping
 from automix.core.errors import ConfigError, ResourceError
 from automix.core.files import read_json, remove_unfinished, write_atomically, write_json
 from automix.envs.codec import ALL, ActionCodec
-from automix.envs.game import EpisodeGroup, ImageWorld, playable
+from automix.envs.groups import EpisodeGroup
+from automix.envs.vocabulary import expanded as expanded_actions
+from automix.envs.worlds import ImageWorld
 from automix.policy.policy import MixPolicy, load_policy, save_policy
 from automix.policy.schedule import save_schedule
 from automix.policy.shipped import policy_folder
@@ -57,8 +59,7 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
     Returns:
         The content of ``result.json``.
     """
-    settings = located(expanded(settings))
-    device = check(settings, learns=True)
+    settings, device = check(located(settings), learns=True)
     return _done(RunDirectory.create(path, settings, overwrite, "train"), settings, device)
 
 
@@ -69,8 +70,7 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
         The content of ``result.json``.
     """
     policy = given_policy(settings)
-    settings = located(with_menu(expanded(settings), policy))
-    device = check(settings, learns=False)
+    settings, device = check(located(settings), learns=False)
     directory = RunDirectory.create(path, settings, overwrite, "compare")
     if policy:
         # The run needs nothing but its directory to go on.
@@ -95,7 +95,7 @@ def resume(path: Path) -> dict[str, Any]:
         return dict(read_json(directory.path / RESULT))
     if (directory.path / POLICY / "policy.json").is_file():  # the last of its files
         settings = replace(settings, policy=str(directory.path / POLICY))
-    return _done(directory, settings, check(settings, directory.job == "train"))
+    return _done(directory, *check(settings, directory.job == "train"))
 
 
 def train_or_resume(settings: RunSettings, path: Path) -> dict[str, Any]:
@@ -138,7 +138,8 @@ def expanded(settings: RunSettings) -> RunSettings:
         return settings
     # What can be played does not depend on the device, which may be that of another machine.
     world = ImageWorld(settings.task, settings.trainer)
-    return replace(settings, env=playable(settings.env, world))
+    actions = expanded_actions(settings.env.actions, world.check)
+    return replace(settings, env=replace(settings.env, actions=actions))
 
 
 def _done(directory: RunDirectory, settings: RunSettings, device: str) -> dict[str, Any]:
@@ -230,12 +231,15 @@ def _contest(
     return trials, result
 
 
-def check(settings: RunSettings, learns: bool) -> str:
-    """Check what can be known before anything is written; return the device.
+def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
+    """Check what can be known before anything is written.
 
     Args:
         settings: Of the run.
         learns: Whether the agent learns in it, or plays with a policy that is given.
+
+    Returns:
+        The settings with the actions that are really played, each by its name, and the device.
 
     Raises:
         AutomixError: If the images, the splits, the names or the device cannot be used.
@@ -264,7 +268,7 @@ def check(settings: RunSettings, learns: bool) -> str:
         world.family.task(spec)
     # Two untrained classifiers tell of a model, optimizer or scheduler that does not fit.
     world.start([specs[0]] * 2).reset([0, 0])
-    return device
+    return settings, device
 
 
 def seconds_per_epoch(settings: RunSettings, device: str) -> float:
@@ -398,10 +402,8 @@ def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, A
         policy: An export folder, the name of a policy that comes along, or empty.
     """
     compared = replace(settings.compare, contestants=(contestant,), validation_draws=0)
-    settings = expanded(replace(settings, compare=compared, policy=policy))
+    settings, device = check(replace(settings, compare=compared, policy=policy), learns=False)
     learned = given_policy(settings)
-    settings = with_menu(settings, learned)
-    device = check(settings, learns=False)
     count = worker_count(settings, device)
     with start_workers(count, settings.threads, device) as workers:
         return _contest(settings, workers, device, learned)[1]

@@ -37,8 +37,9 @@ from automix.core.seeding import (
     set_global_rng_state,
 )
 from automix.data.tasks import FamilySettings
-from automix.envs.game import EnvSettings, ImageWorld
 from automix.envs.mix_env import MixVectorEnv
+from automix.envs.settings import EnvSettings
+from automix.envs.worlds import ImageWorld
 from automix.training.settings import TrainerSettings
 
 log = logging.getLogger("automix")

@@ -15,8 +15,8 @@ from automix.agents.parallel.machine import keep_memory
 from automix.agents.parallel.process_worker import ProcessWorker
 from automix.agents.parallel.worker import State
 from automix.data.tasks import TaskSpec
-from automix.envs.game import ImageWorld
 from automix.envs.mix_env import DIGITS_FAMILY
+from automix.envs.worlds import ImageWorld
 from automix.mixing.actions import MixAction
 from automix.training.population import Population
 from automix.training.settings import TrainerSettings

@@ -13,8 +13,8 @@ import numpy as np
 from automix.agents.contest import stats
 from automix.agents.parallel.machine import keep_memory
 from automix.data.tasks import TaskSpec
-from automix.envs.game import ImageWorld
 from automix.envs.mix_env import DIGITS_FAMILY
+from automix.envs.worlds import ImageWorld
 from automix.mixing.actions import MixAction
 from automix.training.settings import SaliencySettings, TrainerSettings
 from benchmarks.harness import Section, Target, threads

@@ -15,9 +15,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.envs.game import ImageWorld
 from automix.envs.mix_env import draw_start, image_world
 from automix.envs.rlmix.training import GRID, RATIO, BatchSaliency, BatchTraining
+from automix.envs.worlds import ImageWorld
 from automix.mixes.rmix import PERCENTILES
 from automix.mixing.actions import MixAction
 from automix.saliency import normalised

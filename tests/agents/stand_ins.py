@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from automix.data.tasks import TaskSpec
-from automix.envs.snapshots import generator_at
+from automix.envs.groups import generator_at
 from automix.envs.surrogate import SurrogateTraining, SurrogateWorld, gain
 from automix.mixing.actions import MixAction
 from automix.training.metrics import EpochMetrics

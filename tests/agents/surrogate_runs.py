@@ -20,8 +20,8 @@ from automix.core.seeding import borrowed_global_rng
 from automix.data.tasks import TaskSpec
 from automix.envs import (
     ActionSettings,
-    EpisodeGroup,
     RewardSettings,
+    StackedGroups,
     SurrogateVectorEnv,
     SurrogateWorld,
 )
@@ -72,20 +72,20 @@ def value_of(agent: BaseAlgorithm, settings: RunSettings, budget: int) -> float:
     world = SurrogateWorld(budget)
     env = replace(settings.env, reward=RewardSettings(scale=1.0))
     gained = [
-        _episode(agent, EpisodeGroup(world, env, 1), noise, budget) for noise in world.label_noise
+        _episode(agent, StackedGroups(world, env, 1), noise, budget) for noise in world.label_noise
     ]
     return float(np.mean([sum(episode) for episode in gained]))
 
 
 def _episode(
-    agent: BaseAlgorithm, game: EpisodeGroup, noise: float, budget: int
+    agent: BaseAlgorithm, groups: StackedGroups, noise: float, budget: int
 ) -> Sequence[float]:
-    observations = game.reset(TaskSpec(train_size=200, label_noise=noise, seed=0), 0)
+    observations = groups.reset([TaskSpec(train_size=200, label_noise=noise, seed=0)], [0])
     state, rewards = None, []
     for epoch in range(budget):
         start = np.array([epoch == 0])
         action, state = agent.predict(observations, state, start, deterministic=True)
-        turn = game.play([game.codec.decode(action[0])])
+        (turn,) = groups.step([groups.groups[0].codec.decode(action[0])])
         observations = turn.observations
         rewards.append(float(turn.rewards[0]))
     return rewards

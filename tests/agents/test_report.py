@@ -26,7 +26,7 @@ from automix.core.errors import DataError
 from automix.core.files import write_json
 from automix.data.tasks import FamilySettings
 from automix.envs.codec import ActionCodec, ActionSettings
-from automix.envs.game import EnvSettings
+from automix.envs.settings import EnvSettings
 from automix.training.population import TrainerSettings
 
 HELD_OUT = 2**31

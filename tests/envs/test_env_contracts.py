@@ -147,7 +147,7 @@ def test_masks_offer_every_entry_of_the_space(space):
 def test_info_names_what_was_really_played(env_id, space):
     env = make(env_id, worlds.settings(space))
     env.reset(seed=0)
-    codec = env.unwrapped._game.codec
+    codec = env.unwrapped._group.codec
     for mix in ("cutmix@0.25+spectral", "none"):
         chosen = next(action for action in codec.choices if str(action) == mix)
         assert env.step(codec.encode(chosen))[4]["mix"] == mix

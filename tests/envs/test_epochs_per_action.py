@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from automix.core.errors import ConfigError
 from automix.envs import EnvSettings, MixEnv, SurrogateMixEnv
-from automix.envs.game import EpisodeGroup
+from automix.envs.groups import StackedGroups
 from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
 from tests.envs.worlds import ScriptedWorld
@@ -18,32 +18,33 @@ from tests.envs.worlds import ScriptedWorld
 CUTMIX = MixAction("cutmix", 0.5)
 
 
-def game_of(curves, epochs_per_action):
-    game = EpisodeGroup(ScriptedWorld(curves), EnvSettings(epochs_per_action=epochs_per_action), 1)
-    game.reset(game.world.draw(np.random.default_rng(0)), 0)
-    return game
+def groups_of(curves, epochs_per_action):
+    settings = EnvSettings(epochs_per_action=epochs_per_action)
+    groups = StackedGroups(ScriptedWorld(curves), settings, 1)
+    groups.reset([groups.world.draw(np.random.default_rng(0))], [0])
+    return groups
 
 
 @pytest.mark.parametrize(("every", "steps"), [(1, 7), (2, 4), (3, 3), (7, 1), (9, 1)])
 def test_an_episode_takes_as_many_actions_as_fit_into_its_budget(every, steps):
     env = SurrogateMixEnv(7, EnvSettings(epochs_per_action=every))
-    assert env._game.settings.steps(7) == steps
+    assert env._groups.settings.steps(7) == steps
     env.reset(seed=0)
     ends = [env.step(env.action_space.sample())[2] for _ in range(steps)]
     assert ends == [False] * (steps - 1) + [True]
 
 
 def test_what_was_played_is_told_epoch_by_epoch():
-    game = game_of([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], 2)
+    groups = groups_of([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], 2)
     for action in (CUTMIX, PLAIN, CUTMIX):
-        turn = game.play([action])
-    assert turn.finished
-    assert game.plays == [["cutmix@0.5"] * 2 + ["none"] * 2 + ["cutmix@0.5"]]
+        (result,) = groups.step([action])
+    assert result.finished
+    assert groups.groups[0].mixes == [["cutmix@0.5"] * 2 + ["none"] * 2 + ["cutmix@0.5"]]
 
 
 def test_gains_are_those_since_the_last_action():
-    game = game_of([[0.1, 0.9, 0.3, 0.9, 0.7]], 2)
-    rewards = [game.play([PLAIN]).rewards[0] for _ in range(2)]
+    groups = groups_of([[0.1, 0.9, 0.3, 0.9, 0.7]], 2)
+    rewards = [groups.step([PLAIN])[0].rewards[0] for _ in range(2)]
     assert_allclose(rewards, [2.0, 4.0])
 
 
@@ -52,14 +53,13 @@ def test_who_plays_epoch_by_epoch_is_shown_the_same_when_an_action_is_due():
     names = ("progress", "val_accuracy", "val_accuracy_change", "val_accuracy_history")
     settings = EnvSettings(observations=names, epochs_per_action=2)
     curves = [[0.1, 0.3, 0.2, 0.6, 0.5, 0.9, 0.8]]
-    slow, quick = (EpisodeGroup(ScriptedWorld(curves), settings, 1) for _ in range(2))
+    slow, quick = (StackedGroups(ScriptedWorld(curves), settings, 1) for _ in range(2))
     spec = slow.world.draw(np.random.default_rng(0))
-    assert_array_equal(slow.reset(spec, 0), quick.reset(spec, 0))
+    assert_array_equal(slow.reset([spec], [0]), quick.reset([spec], [0]))
     for _ in range(3):
-        quick.play([CUTMIX], epochs=1)
-        assert_array_equal(
-            slow.play([CUTMIX]).observations, quick.play([CUTMIX], epochs=1).observations
-        )
+        quick.step([CUTMIX], epochs=1)
+        shown = [one[0].observations for one in (slow.step([CUTMIX]), quick.step([CUTMIX], 1))]
+        assert_array_equal(*shown)
 
 
 def test_real_trainings_end_the_same_measured_often_or_once():

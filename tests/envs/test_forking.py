@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from automix.core.errors import ConfigError
 from automix.envs import EnvSettings, MixEnv, MixVectorEnv, SurrogateVectorEnv
-from automix.envs.forking import draw_fork
+from automix.envs.groups import Fork
 from tests.envs import worlds
 
 FORKING = EnvSettings(fork=True)
@@ -62,16 +62,16 @@ def test_what_a_member_has_played_is_then_what_its_donor_has():
     env = MixVectorEnv(2, worlds.image_world(), replace(worlds.settings(), fork=True))
     env.reset(seed=1)
     *_, truncated, _ = env.step(np.stack([CUTMIX, NONE]))
-    game = env._table.games[0]
+    game = env._groups.groups[0]
     (donor,) = np.flatnonzero(~truncated)
-    assert game.plays == [[["cutmix@0.5"], ["none"]][donor]] * 2
+    assert game.mixes == [[["cutmix@0.5"], ["none"]][donor]] * 2
     assert game.histories[0] == game.histories[1]
 
 
 def test_a_fork_comes_before_an_action_and_never_at_an_end():
-    found = {draw_fork(seed, 10, 4, 2).epoch for seed in range(50)}
+    found = {Fork.draw(seed, 10, 4, 2).epoch for seed in range(50)}
     assert found == {4, 8}
-    assert draw_fork(0, 4, 4, 2) is None
+    assert Fork.draw(0, 4, 4, 2) is None
 
 
 def test_one_episode_alone_cannot_fork():

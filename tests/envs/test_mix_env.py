@@ -66,8 +66,8 @@ def test_a_single_environment_is_member_0_of_a_group(space):
     settings = worlds.settings(space, name="loss_gain")
     env = MixEnv(worlds.image_world(), settings)
     group = MixVectorEnv(3, worlds.image_world(), settings)
-    encode = env._game.codec.encode
-    actions = [encode(a) for a in env._game.codec.choices[3:6]]
+    encode = env._group.codec.encode
+    actions = [encode(a) for a in env._group.codec.choices[3:6]]
     one, task = env.reset(seed=8)
     several, group_task = group.reset(seed=8)
     assert task["task"] == {name: group_task["task"][name][0] for name in task["task"]}

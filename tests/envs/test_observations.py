@@ -224,8 +224,8 @@ def test_every_observation_of_a_real_training_is_in_its_space():
     observation, _ = env.reset(seed=1)
     assert env.observation_space.contains(observation)
     for action in ("cutmix@0.5", "rmix@0.25+spectral"):
-        observation, *_ = env.step(env._game.codec.encode(MixAction.parse(action)))
+        observation, *_ = env.step(env._group.codec.encode(MixAction.parse(action)))
         assert env.observation_space.contains(observation)
     kind = TaskSpec(train_size=60, label_noise=0.0, seed=0)
-    assert env._game.observer.sizes == tuple(np.size(WANTED[name]) for name in EVERY)
+    assert env._group.observer.sizes == tuple(np.size(WANTED[name]) for name in EVERY)
     assert kind.kind == "60 images, 0% noise"

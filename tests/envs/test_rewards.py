@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from automix.core.errors import ConfigError
-from automix.envs import REWARDS, EpisodeGroup, MixEnv, MixVectorEnv, RewardSettings
-from automix.envs.game import EnvSettings
+from automix.envs import REWARDS, MixEnv, MixVectorEnv, RewardSettings, StackedGroups
+from automix.envs.settings import EnvSettings
 from automix.training.metrics import EpochMetrics
 from tests.envs import worlds
 from tests.envs.worlds import ScriptedWorld
@@ -33,12 +33,14 @@ TOTALS = {
 def play(curves: list[list[float]], members: int | None = None, **reward: object) -> np.ndarray:
     """Play scripted trainings to their end; return the rewards, (budget, members)."""
     world = ScriptedWorld(curves)
-    game = EpisodeGroup(world, EnvSettings(reward=RewardSettings(**reward)), members or len(curves))
+    settings = EnvSettings(reward=RewardSettings(**reward))
+    groups = StackedGroups(world, settings, members or len(curves))
+    (group,) = groups.groups
     rng = np.random.default_rng(0)
-    game.reset(world.draw(rng), 0)
+    groups.reset([world.draw(rng)], [0])
     played = []
     for epoch in range(world.budget):
-        turn = game.play([game.codec.choices[0]] * game.members)
+        (turn,) = groups.step([group.codec.choices[0]] * group.members)
         assert turn.finished is (epoch == world.budget - 1)
         assert np.isfinite(turn.observations).all()
         played.append(turn.rewards)
@@ -106,7 +108,7 @@ def test_who_plays_the_reference_earns_exactly_nothing(reference):
     env = MixEnv(worlds.image_world(), settings)
     for seed in (1, 2):
         env.reset(seed=seed)
-        codec = env._game.codec
+        codec = env._group.codec
         action = next(a for a in codec.choices if str(a) == reference)
         assert [env.step(codec.encode(action))[1] for _ in range(worlds.BUDGET)] == [0.0, 0.0]
 

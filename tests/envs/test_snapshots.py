@@ -25,10 +25,9 @@ from automix.envs import (
     SurrogateMixEnv,
     SurrogateVectorEnv,
 )
-from automix.envs.game import EpisodeGroup, StackedGroups
+from automix.envs.groups import StackedGroups, generator_at
 from automix.envs.observations import OBSERVATIONS
 from automix.envs.rewards import REWARDS
-from automix.envs.snapshots import generator_at
 from automix.envs.surrogate import SurrogateWorld
 from automix.labels import LABEL_RULES
 from automix.mixing.actions import MixAction
@@ -219,6 +218,16 @@ def test_groups_in_closed_form_go_on(before, mode, every):
     assert_same(play(fresh, 13), play(env, 13))
 
 
+def test_one_alone_and_a_group_of_one_go_on_from_each_other():
+    alone, group = SurrogateMixEnv(EPOCHS), SurrogateVectorEnv(1, EPOCHS)
+    alone.reset(seed=3)
+    told = alone.step(np.array([1, 1, 0]))
+    group.load_state_dict(passed_on(alone))
+    assert_same(group.step(np.array([[2, 0, 0]]))[0][0], alone.step(np.array([2, 0, 0]))[0])
+    assert to_bytes(group.state_dict()) == to_bytes(alone.state_dict())
+    assert told[0].any()
+
+
 def test_an_end_that_waits_for_its_reset_still_waits():
     case = Case(mode=AutoresetMode.DISABLED)
     env, fresh = case.make(), case.make()
@@ -297,14 +306,15 @@ def test_an_environment_that_has_played_something_else_goes_on_as_well():
 @pytest.mark.parametrize("world", [world_of(), SurrogateWorld(EPOCHS)])
 def test_a_game_remembers_what_was_played(world):
     settings = settings_of(baseline="reference")
-    game, other = EpisodeGroup(world, settings, 2), EpisodeGroup(world, settings, 2)
-    game.reset(world.draw(np.random.default_rng(0)), 7)
-    game.play([MixAction("cutmix", 1 / 3), MixAction("mixup", 0.1)])
-    other.load_state_dict(from_bytes(to_bytes(game.state_dict())))
-    assert other._last == game._last, "the text of an action would have rounded its ratio"
-    for one in (game, other):
-        one.play(one.codec.choices[5:7])
-    assert (other.plays, other.histories, other.spec) == (game.plays, game.histories, game.spec)
+    groups, other = StackedGroups(world, settings, 2), StackedGroups(world, settings, 2)
+    (was,), (own,) = groups.groups, other.groups
+    groups.reset([world.draw(np.random.default_rng(0))], [7])
+    groups.step([MixAction("cutmix", 1 / 3), MixAction("mixup", 0.1)])
+    other.load_state_dict(from_bytes(to_bytes(groups.state_dict())))
+    assert own._last == was._last, "the text of an action would have rounded its ratio"
+    for one in (groups, other):
+        one.step(was.codec.choices[5:7])
+    assert (own.mixes, own.histories, own.spec) == (was.mixes, was.histories, was.spec)
 
 
 @pytest.mark.parametrize(
@@ -312,12 +322,11 @@ def test_a_game_remembers_what_was_played(world):
     [
         lambda: SurrogateMixEnv(3),
         lambda: SurrogateVectorEnv(2, 3),
-        lambda: EpisodeGroup(SurrogateWorld(3), EnvSettings(), 2),
         lambda: StackedGroups(SurrogateWorld(3), EnvSettings(), 2, 1),
     ],
 )
 def test_there_is_no_snapshot_before_the_first_reset(make):
-    with pytest.raises(ConfigError, match="snapshot was called before reset") as caught:
+    with pytest.raises(ConfigError, match="before reset") as caught:
         make().state_dict()
     assert caught.value.hint == "call env.reset() first"
 
@@ -341,17 +350,16 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "hidden": (closed(reward=REFERENCE), closed(), "with trainings 3, this one has 2"),
     "pace": (closed(epochs_per_action=2), closed(), "with epochs_per_action 2, this one has 1"),
     "fork": (closed(fork=True), closed(), "with fork True, this one has False"),
-    "alone": (
-        lambda: SurrogateMixEnv(3),
-        closed(1),
-        "with form 'one group', this one has 'groups'",
-    ),
     "closed form": (
         closed(budget=EPOCHS),
         images(),
         "the snapshot is of 0 members, this population has 2",
     ),
-    "classifiers": (images(), closed(budget=EPOCHS), "is of 0 closed-form trainings, these are 2"),
+    "classifiers": (
+        images(),
+        closed(budget=EPOCHS),
+        "is of 0 closed-form training runs, these are 2",
+    ),
     "net": (
         images(),
         images(model="dropout_cnn_for_tests"),
@@ -387,7 +395,7 @@ def test_a_snapshot_of_another_environment_is_refused_by_one_line(taken, given, 
 @pytest.mark.parametrize("content", [{}, {"setup": None}, {"members": []}])
 def test_what_is_no_snapshot_of_an_environment_is_refused(content: dict[str, Any]):
     for env in (SurrogateMixEnv(3), SurrogateVectorEnv(2, 3)):
-        with pytest.raises(ConfigError, match="this is not a snapshot of an environment"):
+        with pytest.raises(ConfigError, match="this is not the state of an environment"):
             env.load_state_dict(content)
 
 
@@ -403,7 +411,7 @@ def test_a_snapshot_holds_no_reference_to_the_trainings_memory():
     """What a training changes in place is not what a snapshot of it holds."""
     env = begun(Case().make(), 1)
     snapshot = env.state_dict()
-    (cohort, _), *_ = env._table.training._places
+    (cohort, _), *_ = env._groups.training._places
     with torch.no_grad():
         for weight in cohort._net.parameters():
             weight.zero_()

@@ -10,8 +10,8 @@ from automix.envs import (
     ActionCodec,
     ActionSettings,
     EnvSettings,
-    EpisodeGroup,
     MixEnv,
+    StackedGroups,
     SurrogateMixEnv,
 )
 from automix.envs.rewards import RewardSettings
@@ -27,9 +27,9 @@ CUTMIX = MixAction("cutmix", 0.5)
 
 def played_out(choose, noise: float) -> float:
     """Play one episode of a noise level; ``choose(progress)`` decides."""
-    game = EpisodeGroup(WORLD, SETTINGS, 1)
-    game.reset(TaskSpec(train_size=200, label_noise=noise, seed=0), 0)
-    turns = [game.play([choose(epoch / WORLD.budget)]) for epoch in range(WORLD.budget)]
+    groups = StackedGroups(WORLD, SETTINGS, 1)
+    groups.reset([TaskSpec(train_size=200, label_noise=noise, seed=0)], [0])
+    turns = [groups.step([choose(epoch / WORLD.budget)])[0] for epoch in range(WORLD.budget)]
     assert [turn.finished for turn in turns] == [False] * 19 + [True]
     return float(sum(turn.rewards[0] for turn in turns))
 
@@ -100,10 +100,12 @@ def test_the_noise_of_the_task_can_be_seen_in_the_gap():
     """So that a policy must look at the training, not only at progress."""
     gaps = {}
     for noise in WORLD.label_noise:
-        game = EpisodeGroup(WORLD, SETTINGS, 1)
-        game.reset(TaskSpec(train_size=200, label_noise=noise, seed=0), 0)
-        turn = game.play([PLAIN])
-        gaps[noise] = float(turn.observations[0, game.observer.names.index("accuracy_gap")])
+        groups = StackedGroups(WORLD, SETTINGS, 1)
+        groups.reset([TaskSpec(train_size=200, label_noise=noise, seed=0)], [0])
+        (turn,) = groups.step([PLAIN])
+        gaps[noise] = float(
+            turn.observations[0, groups.groups[0].observer.names.index("accuracy_gap")]
+        )
     assert len(set(gaps.values())) == 3
 
 

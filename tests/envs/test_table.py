@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from automix.core.errors import ConfigError
 from automix.data.tasks import TaskSpec
 from automix.envs import MixVectorEnv, SurrogateVectorEnv
-from automix.envs.game import EpisodeGroup, StackedGroups
+from automix.envs.groups import StackedGroups
 from automix.envs.surrogate import SurrogateWorld
 from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
@@ -35,7 +35,7 @@ def at_one_table(world, settings, plays=PLAYS):
     table = StackedGroups(world, settings, 2, 3)
     told = [table.reset(SPECS, SEEDS).reshape(3, 2, -1)]
     for actions in plays:
-        turns = table.play(actions)
+        turns = table.step(actions)
         told += [np.stack([turn.observations for turn in turns])]
         told += [np.stack([turn.rewards for turn in turns])]
         assert [turn.played for turn in turns] == [actions[:2], actions[2:4], actions[4:]]
@@ -46,13 +46,13 @@ def at_one_table(world, settings, plays=PLAYS):
 def alone(world, settings, plays=PLAYS):
     told, games = [], []
     for g, (spec, seed) in enumerate(zip(SPECS, SEEDS, strict=True)):
-        game = EpisodeGroup(world, settings, 2)
-        own = [game.reset(spec, seed)]
+        group = StackedGroups(world, settings, 2)
+        own = [group.reset([spec], [seed])]
         for actions in plays:
-            turn = game.play(actions[2 * g : 2 * g + 2])
+            (turn,) = group.step(actions[2 * g : 2 * g + 2])
             own += [turn.observations, turn.rewards]
         told.append(own)
-        games.append(game)
+        games.append(group.groups[0])
     return [np.stack(parts) for parts in zip(*told, strict=True)], games
 
 
@@ -64,8 +64,8 @@ def test_games_in_closed_form_are_exactly_those_alone(baseline):
     apart, games = alone(SurrogateWorld(3), settings, plays)
     for one, other in zip(together, apart, strict=True):
         assert_array_equal(one, other)
-    for one, other in zip(table.games, games, strict=True):
-        assert one.plays == other.plays
+    for one, other in zip(table.groups, games, strict=True):
+        assert one.mixes == other.mixes
         assert one.histories == other.histories
         assert one.spec == other.spec
 
@@ -79,7 +79,7 @@ def test_real_games_are_those_alone(baseline):
     for one, other in zip(together, apart, strict=True):
         assert_allclose(one, other, rtol=2e-3, atol=2e-3)
     assert table._training.members == 3 * (3 if baseline == "reference" else 2)
-    for one, other in zip(table.games, games, strict=True):
+    for one, other in zip(table.groups, games, strict=True):
         for own, wanted in zip(one.histories, other.histories, strict=True):
             for got, record in zip(own, wanted, strict=True):
                 assert got.forward_passes == record.forward_passes
@@ -109,8 +109,8 @@ def test_games_on_one_task_share_stacks_and_not_their_numbers():
 
 
 def test_playing_comes_after_a_reset():
-    with pytest.raises(ConfigError, match="step was called before reset"):
-        StackedGroups(SurrogateWorld(2), worlds.settings(), 2, 2).play([PLAIN] * 4)
+    with pytest.raises(ConfigError, match="before reset"):
+        StackedGroups(SurrogateWorld(2), worlds.settings(), 2, 2).step([PLAIN] * 4)
 
 
 # Groups of one environment ----------------------------------------------------------------------
@@ -149,10 +149,10 @@ def test_groups_of_an_environment_are_a_table_of_what_it_draws():
     assert info["task"]["seed"].tolist() == [spec.seed for spec in specs for _ in range(2)]
     table = StackedGroups(world, worlds.settings(), 2, 3)
     assert_array_equal(observations, table.reset(specs, seeds))
-    codec = table.games[0].codec
+    codec = table.groups[0].codec
     actions = np.stack([codec.encode(action) for action in codec.choices[2:8]])
     observations, rewards, ended, truncated, infos = env.step(actions)
-    turns = table.play(codec.choices[2:8])
+    turns = table.step(codec.choices[2:8])
     assert_array_equal(observations, np.concatenate([turn.observations for turn in turns]))
     assert_array_equal(rewards, np.concatenate([turn.rewards for turn in turns]))
     assert list(infos["mix"]) == [str(action) for action in codec.choices[2:8]]

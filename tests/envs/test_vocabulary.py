@@ -162,4 +162,4 @@ def test_an_episode_plays_what_all_stands_for(monkeypatch):
     _, _, _, _, infos = group.step(group.action_space.sample() * 0 + [[1, 0, 0], [3, 0, 0]])
     assert list(infos["mix"]) == ["cutmix@0.5", "cutmix@0.5:perturbed"]
     played = [MixAction.parse(text) for text in infos["mix"]]
-    assert set(played) < set(group._table.games[0].codec.choices)
+    assert set(played) < set(group._groups.groups[0].codec.choices)

@@ -19,9 +19,9 @@ from automix.agents.parallel.worker import State, Worker
 from automix.agents.runs.result_cache import ResultCache
 from automix.agents.runs.task_checkpoint import TaskCheckpoint
 from automix.data.tasks import TaskSpec
-from automix.envs.game import World
 from automix.envs.mix_env import draw_start
 from automix.envs.rewards import REWARDS
+from automix.envs.worlds import World
 from automix.mixing.actions import MixAction
 from automix.policy.schedule import MixSchedule
 from automix.training.metrics import EpochMetrics
@@ -41,7 +41,7 @@ class WorldMaker:
     """How to build a world; small, so that it travels to workers, and the world stays there."""
 
     make: Callable[..., World]
-    """Importable by name, such as ``automix.envs.game.ImageWorld``."""
+    """Importable by name, such as ``automix.envs.worlds.ImageWorld``."""
     arguments: tuple[Any, ...]
     """Hashable, as frozen settings are."""
 

@@ -14,7 +14,7 @@ from automix.agents.runs.progress import progress
 from automix.agents.runs.result_cache import ResultCache
 from automix.core.seeding import derived_seed
 from automix.envs.codec import ActionCodec
-from automix.envs.game import ImageWorld
+from automix.envs.worlds import ImageWorld
 from automix.mixing.actions import MixAction
 
 log = logging.getLogger("automix")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from automix.core.registry import Info, Registry
 from automix.data.tasks import TaskSpec
-from automix.envs.game import ImageWorld
+from automix.envs.worlds import ImageWorld
 from automix.training.metrics import EpochMetrics
 from automix.training.population import Population
 

@@ -19,9 +19,9 @@ from automix.agents.contest.own_training import OWN_TRAINING, Trained
 from automix.agents.contest.own_training.rlmix_policy import ImageFeatures, ImagePolicy
 from automix.core.seeding import borrowed_global_rng, derived_seed
 from automix.data.tasks import TaskSpec
-from automix.envs.game import ImageWorld
 from automix.envs.rlmix.env import Observation, RLMixEnv
 from automix.envs.rlmix.training import BatchTraining
+from automix.envs.worlds import ImageWorld
 
 EPOCHS_PER_UPDATE = 2
 """Published: 1 000 steps of 500 an epoch."""

@@ -19,7 +19,7 @@ from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError, DataError
 from automix.data.tasks import TaskSpec
 from automix.envs import ActionCodec, ActionSettings, EnvSettings
-from automix.envs.game import StackedGroups
+from automix.envs.groups import StackedGroups
 from automix.mixing.actions import MixAction
 from automix.policy.policy import MixPolicy, PolicyForm
 from automix.training.population import TrainerSettings

@@ -1,0 +1,394 @@
+"""The rules: groups of episodes that train together, an action each per epoch.
+
+An ``EpisodeGroup`` turns what its members' training runs showed into observations and rewards.
+``StackedGroups`` hold the training runs of one group or more, and saves and loads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from automix.core.errors import ConfigError
+from automix.core.seeding import generator
+from automix.data.tasks import TaskSpec
+from automix.envs.codec import ActionCodec
+from automix.envs.observations import ObservationInputs, Observer
+from automix.envs.rewards import REWARDS
+from automix.envs.settings import EnvSettings
+from automix.envs.vocabulary import expanded
+from automix.envs.worlds import Training, World
+from automix.mixing.actions import MixAction
+from automix.training.metrics import EpochMetrics
+
+SETUP = "setup"
+"""Where a state says what it is of."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What the k members of a group are told after an epoch."""
+
+    observations: np.ndarray
+    """(k, d) float32."""
+    rewards: np.ndarray
+    """(k,) float64, scaled and relative to the baseline."""
+    finished: bool
+    """Whether the budget is spent."""
+    played: list[MixAction]
+    metrics: list[EpochMetrics]
+    truncated: np.ndarray
+    """(k,) bool: episodes that ended here because their group forked."""
+    next_observations: np.ndarray
+    """(k, d) float32: what the next actions answer; after a fork, of the donor's training run."""
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where one group forks in one episode: all members go on from the state of the donor.
+
+    Until there each has had a path of its own; from there on they differ by their later actions
+    only, so that their returns compare actions taken from one state. The episodes of all but the
+    donor end at the fork, truncated, and new ones begin.
+    """
+
+    epoch: int
+    """After how many epochs."""
+    donor: int
+    """The member that all go on from."""
+
+    @classmethod
+    def draw(cls, seed: int, budget: int, epochs_per_action: int, members: int) -> Fork | None:
+        """Draw an action to fork before, and the donor; None if an episode has one action only.
+
+        Args:
+            seed: Of the group's training runs.
+            budget: Epochs of one of them.
+            epochs_per_action: How long an action is played.
+            members: Episodes of the group.
+        """
+        places = range(epochs_per_action, budget, epochs_per_action)
+        if not places:
+            return None
+        rng = generator(seed, "fork")
+        return cls(int(rng.choice(places)), int(rng.integers(members)))
+
+
+class EpisodeGroup:
+    """The episodes of one group, which share task, initial weights, batch order and mixing draws.
+
+    Args:
+        world: Where the training runs come from.
+        settings: Actions (without ``all``), observations, reward.
+        members: Episodes in the group; a reference baseline adds one behind the scenes.
+
+    A training run that diverges earns the penalty once and rests: its further rewards are 0.
+
+    Raises:
+        ConfigError: If the baseline needs more members, or the world's training runs cannot play
+            one of the actions.
+    """
+
+    def __init__(self, world: World, settings: EnvSettings, members: int) -> None:
+        if settings.reward.baseline == "group" and members < 2:
+            raise ConfigError(
+                "env.reward.baseline is 'group', which needs 2 episodes side by side, got 1",
+                "use the vectorised form with group_size of 2 or more, or another baseline",
+            )
+        self.world, self.settings, self.members = world, settings, members
+        self.codec = ActionCodec(settings.actions)
+        self.observer = Observer(settings.observations, self.codec)
+        self._reward = REWARDS[settings.reward.name]
+        hidden = settings.reward.baseline == "reference"
+        self._hidden = [MixAction.parse(settings.reward.reference)] if hidden else []
+        world.check([*self.codec.choices, *self._hidden])
+        self.spec: TaskSpec | None = None
+
+    @property
+    def histories(self) -> list[list[EpochMetrics]]:
+        """What each member's epochs showed, from epoch 0 on."""
+        return self._history[: self.members]
+
+    @property
+    def action_space(self) -> spaces.Space[np.ndarray]:
+        """Of one member."""
+        return self.codec.space  # type: ignore[return-value]
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Of one member."""
+        return self.observer.space
+
+    @property
+    def trainings(self) -> int:
+        """How many training runs the group needs, the hidden one included."""
+        return self.members + len(self._hidden)
+
+    @property
+    def due(self) -> int:
+        """How many epochs the next action is played for."""
+        left = self.world.budget - self._history[0][-1].epoch
+        return min(self.settings.epochs_per_action, left)
+
+    def reset(self, spec: TaskSpec, metrics: Sequence[EpochMetrics]) -> np.ndarray:
+        """Begin a task with the records of untrained classifiers.
+
+        Returns:
+            The first observations, (k, d).
+        """
+        self.spec, self._train_size = spec, self.world.train_size(spec)
+        self._history = [[record] for record in metrics]
+        self.mixes: list[list[str]] = [[] for _ in range(self.members)]
+        self._last: list[MixAction | None] = [None] * self.members
+        return self._observe()
+
+    def with_reference(self, actions: Sequence[MixAction]) -> list[MixAction]:
+        """Return the action of each training run, the hidden one included."""
+        return [*actions, *self._hidden]
+
+    def step(self, actions: Sequence[MixAction], metrics: Sequence[EpochMetrics]) -> StepResult:
+        """Take the records of what was trained under these actions."""
+        played = [action.resolved() for action in actions]
+        resting = np.array([h[-1].diverged for h in self._history])
+        epochs = metrics[0].epoch - self._history[0][-1].epoch
+        for history, record in zip(self._history, metrics, strict=True):
+            history.append(record)
+        self._last = list(played)
+        for mixes, action in zip(self.mixes, played, strict=True):
+            mixes += [str(action)] * epochs
+        finished = metrics[0].epoch >= self.world.budget
+        observations = self._observe()
+        return StepResult(
+            observations=observations,
+            truncated=np.zeros(self.members, dtype=bool),
+            next_observations=observations,
+            rewards=self._rewards(finished, resting),
+            finished=finished,
+            played=played,
+            metrics=list(metrics[: self.members]),
+        )
+
+    def fork(self, result: StepResult, donor: int) -> StepResult:
+        """Let all members go on as the donor does; return the step with what it then shows."""
+        self._history[: self.members] = [list(self._history[donor]) for _ in range(self.members)]
+        self.mixes = [list(self.mixes[donor]) for _ in range(self.members)]
+        self._last = [self._last[donor]] * self.members
+        others = np.arange(self.members) != donor
+        return replace(result, truncated=others, next_observations=self._observe())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of what the group remembers, without its training runs."""
+        assert self.spec is not None
+        return {
+            "spec": asdict(self.spec),
+            "histories": [[dict(vars(record)) for record in h] for h in self._history],
+            "plays": [list(mixes) for mixes in self.mixes],
+            # Part by part: the text of an action rounds its ratio.
+            "last": [None if action is None else dict(vars(action)) for action in self._last],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember what a group of the same settings did."""
+        self.spec = TaskSpec(**state["spec"])
+        self._train_size = self.world.train_size(self.spec)
+        self._history = [[EpochMetrics(**record) for record in h] for h in state["histories"]]
+        self.mixes = [list(mixes) for mixes in state["plays"]]
+        self._last = [None if parts is None else MixAction(**parts) for parts in state["last"]]
+
+    def _rewards(self, finished: bool, resting: np.ndarray) -> np.ndarray:
+        settings = self.settings.reward
+        raw = np.array(
+            [self._reward(h[-2], h[-1], finished, self.world.num_classes) for h in self._history]
+        )
+        diverged = np.array([h[-1].diverged for h in self._history])
+        sound = ~diverged
+        baseline = 0.0
+        if settings.baseline == "group" and sound.any():
+            # A diverged member would move the baseline of all others: it is left out.
+            baseline = float(raw[sound].mean())
+        elif settings.baseline == "reference" and sound[-1]:
+            baseline = float(raw[-1])
+        rewards = np.where(diverged, -settings.divergence_penalty, raw - baseline)
+        return (settings.scale * np.where(resting, 0.0, rewards))[: self.members]
+
+    def _observe(self) -> np.ndarray:
+        return self.observer.all(
+            [
+                ObservationInputs(
+                    history=self._seen(history),
+                    last_action=last,
+                    budget=self.world.budget,
+                    train_size=self._train_size,
+                    num_classes=self.world.num_classes,
+                    codec=self.codec,
+                )
+                for history, last in zip(self.histories, self._last, strict=True)
+            ]
+        )
+
+    def _seen(self, history: Sequence[EpochMetrics]) -> Sequence[EpochMetrics]:
+        """Leave out what lies between two actions: a policy asked every epoch sees no more."""
+        every = self.settings.epochs_per_action
+        if every == 1:
+            return history
+        return [record for record in history[:-1] if record.epoch % every == 0] + [history[-1]]
+
+
+class StackedGroups:
+    """Groups that train together, so that their classifiers can share stacks.
+
+    Args:
+        world: Where the training runs come from.
+        settings: Actions, observations, reward; ``all`` among the actions is expanded here.
+        members: Episodes of each group.
+        groups: How many.
+
+    Raises:
+        ConfigError: As ``EpisodeGroup``.
+    """
+
+    def __init__(self, world: World, settings: EnvSettings, members: int, groups: int = 1) -> None:
+        settings = replace(settings, actions=expanded(settings.actions, world.check))
+        self.world, self.settings = world, settings
+        self.groups = [EpisodeGroup(world, settings, members) for _ in range(groups)]
+        self._training: Training | None = None
+        self._forks: list[Fork | None] = []
+
+    @property
+    def training(self) -> Training:
+        """The training runs of all groups.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        if self._training is None:
+            raise ConfigError("the environment was asked before reset", "call env.reset() first")
+        return self._training
+
+    def reset(self, specs: Sequence[TaskSpec], seeds: Sequence[int]) -> np.ndarray:
+        """Start a task in each group; return the first observations, (groups * k, d)."""
+        size = self.groups[0].trainings
+        self._training = self.world.start([spec for spec in specs for _ in range(size)])
+        records = self._by_group(self._training.reset([s for s in seeds for _ in range(size)]))
+        self._forks = [self._draw_fork(seed) for seed in seeds]
+        begun = zip(self.groups, specs, records, strict=True)
+        return np.concatenate([group.reset(spec, own) for group, spec, own in begun])
+
+    def step(self, actions: Sequence[MixAction], epochs: int | None = None) -> list[StepResult]:
+        """Train every member of every group under its action.
+
+        Args:
+            actions: One for each member, group after group.
+            epochs: For how long; default as long as an action is played.
+
+        Returns:
+            One result for each group.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        training, k = self.training, self.groups[0].members
+        chosen = [actions[start : start + k] for start in range(0, len(actions), k)]
+        pairs = list(zip(self.groups, chosen, strict=True))
+        every = [action for group, own in pairs for action in group.with_reference(own)]
+        records = self._by_group(training.run_epoch(every, epochs or self.groups[0].due))
+        return self._forked([g.step(a, r) for (g, a), r in zip(pairs, records, strict=True)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything that the next steps depend on, the training runs included.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        training = self.training.state_dict()
+        return {
+            SETUP: self._setup,
+            "games": [group.state_dict() for group in self.groups],
+            "forks": [None if fork is None else asdict(fork) for fork in self._forks],
+            "training": training,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same world and settings, begun here or not.
+
+        Raises:
+            ConfigError: If it is of others; these groups are then as they were.
+        """
+        check_setup(state, self._setup)
+        groups, size = state["games"], self.groups[0].trainings
+        specs = [TaskSpec(**own["spec"]) for own in groups]
+        training = self.world.start([spec for spec in specs for _ in range(size)])
+        training.load_state_dict(state["training"])
+        self._training = training
+        self._forks = [None if fork is None else Fork(**fork) for fork in state["forks"]]
+        for group, own in zip(self.groups, groups, strict=True):
+            group.load_state_dict(own)
+
+    @property
+    def _setup(self) -> dict[str, str | int]:
+        """What groups must have in common to go on from each other's state, by name."""
+        first = self.groups[0]
+        return {
+            "form": "groups",
+            "members": first.members,
+            "trainings": first.trainings,
+            "budget": self.world.budget,
+            "epochs_per_action": self.settings.epochs_per_action,
+            "groups": len(self.groups),
+            "fork": self.settings.fork,
+        }
+
+    def _draw_fork(self, seed: int) -> Fork | None:
+        settings, members = self.settings, self.groups[0].members
+        if not settings.fork:
+            return None
+        return Fork.draw(seed, self.world.budget, settings.epochs_per_action, members)
+
+    def _forked(self, results: list[StepResult]) -> list[StepResult]:
+        """Fork the groups whose time it is; one whose donor has diverged goes on as it was."""
+        size = self.groups[0].trainings
+        donors = list(range(size * len(results)))
+        for g, (group, fork) in enumerate(zip(self.groups, self._forks, strict=True)):
+            metrics, first = results[g].metrics, g * size
+            if fork and metrics[0].epoch == fork.epoch and not metrics[fork.donor].diverged:
+                donors[first : first + group.members] = [first + fork.donor] * group.members
+                results[g] = group.fork(results[g], fork.donor)
+        if donors != list(range(len(donors))):
+            self.training.fork(donors)
+        return results
+
+    def _by_group(self, records: Sequence[EpochMetrics]) -> list[Sequence[EpochMetrics]]:
+        size = self.groups[0].trainings
+        return [records[start : start + size] for start in range(0, len(records), size)]
+
+
+def check_setup(state: dict[str, Any], setup: dict[str, str | int]) -> None:
+    """Refuse what is not the state of such groups.
+
+    Raises:
+        ConfigError: If it is of others, or of none.
+    """
+    found = state.get(SETUP)
+    if not isinstance(found, dict):
+        raise ConfigError(
+            "this is not the state of an environment",
+            "load what state_dict() of an environment returned",
+        )
+    for name, own in setup.items():
+        if found.get(name) != own:
+            raise ConfigError(
+                f"the state is of an environment with {name} {found.get(name)!r}, "
+                f"this one has {own!r}",
+                "load it in an environment of the settings that it was taken with",
+            )
+
+
+def generator_at(state: Any) -> np.random.Generator:
+    """Return a generator that goes on from ``bit_generator.state`` of one of gymnasium's."""
+    bits = np.random.PCG64(0)
+    bits.state = state
+    return np.random.Generator(bits)
