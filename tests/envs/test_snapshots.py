@@ -358,7 +358,7 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "classifiers": (
         images(),
         closed(budget=EPOCHS),
-        "is of 0 closed-form training runs, these are 2",
+        "of 0 closed-form training runs, these are 2",
     ),
     "net": (
         images(),

@@ -103,9 +103,8 @@ def test_the_noise_of_the_task_can_be_seen_in_the_gap():
         groups = StackedGroups(WORLD, SETTINGS, 1)
         groups.reset([TaskSpec(train_size=200, label_noise=noise, seed=0)], [0])
         (turn,) = groups.step([PLAIN])
-        gaps[noise] = float(
-            turn.observations[0, groups.groups[0].observer.names.index("accuracy_gap")]
-        )
+        place = groups.groups[0].observer.names.index("accuracy_gap")
+        gaps[noise] = float(turn.observations[0, place])
     assert len(set(gaps.values())) == 3
 
 

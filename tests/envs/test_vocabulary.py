@@ -147,7 +147,7 @@ def test_what_is_named_and_cannot_be_played_is_an_error(actions, told):
 
 
 def test_a_codec_wants_names():
-    with pytest.raises(ConfigError, match="'all' among the actions is not spelled out"):
+    with pytest.raises(ConfigError, match="'all' among the actions is not expanded"):
         ActionCodec(EVERY)
     with pytest.raises(ConfigError, match="names something twice"):
         ActionSettings(methods=("all", "all"))
