@@ -1,10 +1,11 @@
-"""From command-line words to checked settings: Hydra composes, nothing is instantiated by name."""
+"""From command-line overrides to checked settings: Hydra composes, nothing is instantiated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
@@ -17,6 +18,14 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from automix.agents.config.agent import (
+    AGENTS,
+    DEFAULT_AGENT,
+    all_names,
+    names_of,
+    refuse_unused,
+    settings_class,
+)
 from automix.agents.config.schema import build, schema_of
 from automix.agents.config.settings import RunSettings
 from automix.core.errors import ConfigError, DataError, did_you_mean
@@ -24,66 +33,70 @@ from automix.core.errors import ConfigError, DataError, did_you_mean
 T = TypeVar("T")
 
 CONFIGS = Path(__file__).parent / "configs"
+AGENT = "agent"
+"""The section whose keys depend on its ``name``."""
+HINT = "python run.py config shows every key"
 
 
-def load_settings(words: Sequence[str]) -> RunSettings:
+def load_settings(overrides: Sequence[str]) -> RunSettings:
     """Compose the configuration with overrides and check it.
 
     Args:
-        words: ``group=option`` or ``key=value``, as on the command line.
+        overrides: ``group=option`` or ``key=value``, as on the command line.
 
     Raises:
         ConfigError: If a group, option, key or value cannot be used.
     """
-    for override, word in zip(_parsed(words), words, strict=True):
-        _check_override(override, word)
-    return build(RunSettings, composed(words))
+    for override, text in zip(_parsed(overrides), overrides, strict=True):
+        _check_override(override, text)
+    return build(RunSettings, composed(overrides))
 
 
-def sets(words: Sequence[str], key: str) -> bool:
-    """Return whether the words themselves set a key, rather than a file that they choose."""
-    return any(override.key_or_group == key for override in _parsed(words))
+def sets(overrides: Sequence[str], key: str) -> bool:
+    """Return whether the overrides themselves set a key, rather than a file that they choose."""
+    return any(override.key_or_group == key for override in _parsed(overrides))
 
 
 class Choices(NamedTuple):
-    """What one word of a sweep offers."""
+    """What one override of a sweep offers."""
 
     key: str
     words: list[str]
-    """``key=value``, one word for each value."""
+    """``key=value``, one override for each value."""
     several: bool
-    """Whether the word was written to offer several."""
+    """Whether it was written to offer several."""
 
 
-def choices_of(words: Sequence[str]) -> list[Choices]:
-    """Split words such as ``agent=ppo,a2c`` and ``seed=range(0,5)`` into words of one value each.
+def choices_of(overrides: Sequence[str]) -> list[Choices]:
+    """Split overrides such as ``agent=ppo,a2c`` and ``seed=range(0,5)`` into those of one value.
 
     The grammar is Hydra's: values with commas between them, ``choice(...)``, ``range(...)`` and,
     for groups, ``glob(...)``.
 
     Raises:
-        ConfigError: If a word cannot be read, offers no value or endlessly many.
+        ConfigError: If one cannot be read, offers no value or endlessly many.
     """
-    return [_choices(override, word) for override, word in zip(_parsed(words), words, strict=True)]
+    parsed = zip(_parsed(overrides), overrides, strict=True)
+    return [_choices(override, text) for override, text in parsed]
 
 
-def read_section(settings: type[T], section: str, words: Sequence[str]) -> T:
-    """Build settings that are no part of a run's from words that begin with ``<section>.``.
+def read_section(settings: type[T], section: str, overrides: Sequence[str]) -> T:
+    """Build settings that are no part of a run's from overrides that begin with ``<section>.``.
 
     Raises:
         ConfigError: If a key is unknown, or a value cannot be used.
     """
     values: dict[str, Any] = {}
     known = [field.name for field in fields(settings)]  # type: ignore[arg-type]
-    for override, word in zip(_parsed(words), words, strict=True):
+    for override, text in zip(_parsed(overrides), overrides, strict=True):
         key = override.key_or_group.removeprefix(f"{section}.")
         if key not in known:
             raise ConfigError(
-                f"{word!r}: there is no key {override.key_or_group!r}.{did_you_mean(key, known)}",
+                f"{text!r}: there is no key {override.key_or_group!r}.{did_you_mean(key, known)}",
                 f"{section}: {', '.join(known)}",
             )
         if override.is_sweep_override():
-            raise ConfigError(f"{word!r} gives several values, wanted one")
+            raise ConfigError(f"{text!r} gives several values, wanted one")
         values[key] = override.value()
     try:
         merged = OmegaConf.merge(schema_of(cast(type, settings)), values)
@@ -95,21 +108,31 @@ def read_section(settings: type[T], section: str, words: Sequence[str]) -> T:
     return build(settings, found)  # type: ignore[arg-type]
 
 
-def composed(words: Sequence[str]) -> dict[str, Any]:
-    """Return the composed configuration as plain values."""
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the composed configuration as plain values.
+
+    Raises:
+        ConfigError: If a key or value cannot be used.
+    """
+    # Which keys an agent has is known once it is chosen, so Hydra takes any and they are checked
+    # afterwards.
+    own = f"{AGENT}."
+    texts = [f"++{text}" if text.startswith(own) else text for text in overrides]
     with _hydra():
         try:
-            config = compose("config", overrides=list(words))
+            config = compose("config", overrides=texts)
             values = OmegaConf.to_container(config, resolve=False, throw_on_missing=True)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_reason(error), "python run.py config shows every key") from None
+            raise ConfigError(_reason(error), HINT) from None
     assert isinstance(values, dict)
-    _refuse_interpolation(values, "")
-    return values  # type: ignore[return-value]
+    refuse_unused(values[AGENT])
+    return _checked(values, "", HINT)  # type: ignore[arg-type]
 
 
 def settings_of(values: Any, where: str) -> RunSettings:
     """Check the content of a ``config.yaml`` and build the settings.
+
+    Settings of other agents are left out: runs once wrote those of all.
 
     Raises:
         ConfigError: If a value cannot be used, ``where`` named.
@@ -117,16 +140,31 @@ def settings_of(values: Any, where: str) -> RunSettings:
     """
     if not isinstance(values, Mapping):
         raise DataError(f"{where} does not hold settings", "start a run of its own")
+    agent = values.get(AGENT)
+    if isinstance(agent, Mapping):
+        own, known = names_of(_agent_class(values)), all_names()
+        kept = {key: agent[key] for key in agent if key in own or key not in known}
+        values = {**values, AGENT: kept}
+    hint = "it was changed, or is of another version of automix"
+    return build(RunSettings, _checked(values, f"{where}: ", hint))
+
+
+def _checked(values: Mapping[str, Any], prefix: str, hint: str) -> dict[str, Any]:
+    """Return values with defaults for those that are missing, types checked."""
     _refuse_interpolation(values, "")
     try:
-        schema = OmegaConf.structured(schema_of(RunSettings))
+        schema = OmegaConf.structured(schema_of(RunSettings, _agent_class(values)))
         checked = OmegaConf.to_container(OmegaConf.merge(schema, values), resolve=False)
     except OmegaConfBaseException as error:
-        raise ConfigError(
-            f"{where}: {_reason(error)}", "it was changed, or is of another version of automix"
-        ) from None
+        raise ConfigError(f"{prefix}{_reason(error)}", hint) from None
     assert isinstance(checked, dict)
-    return build(RunSettings, checked)  # type: ignore[arg-type]
+    return checked  # type: ignore[return-value]
+
+
+def _agent_class(values: Mapping[str, Any]) -> type:
+    agent = values.get(AGENT)
+    name = agent.get("name", DEFAULT_AGENT) if isinstance(agent, Mapping) else DEFAULT_AGENT
+    return settings_class(str(name))
 
 
 def groups() -> dict[str, list[str]]:
@@ -138,17 +176,19 @@ def groups() -> dict[str, list[str]]:
     }
 
 
-def keys(settings: type = RunSettings, prefix: str = "") -> dict[str, Any]:
-    """Return every key, dotted, with its default; sections map to None."""
+@cache
+def keys(settings: type = RunSettings, prefix: str = "") -> Mapping[str, Any]:
+    """Return every key, dotted, with its default; sections map to None, agents share one."""
     found: dict[str, Any] = {}
     hints = get_type_hints(settings)
     for field in fields(settings):
-        name = prefix + field.name
-        if is_dataclass(hints[field.name]):
-            found[name] = None
-            found |= keys(hints[field.name], name + ".")
-        else:
-            found[name] = field.default
+        name, hint = prefix + field.name, hints[field.name]
+        found[name] = None if is_dataclass(hint) else field.default
+        if field.metadata.get("chosen"):
+            for agent in AGENTS:
+                found |= keys(cast(type, settings_class(agent)), name + ".")
+        elif is_dataclass(hint):
+            found |= keys(cast(type, hint), name + ".")
     return found
 
 
@@ -162,60 +202,60 @@ def _hydra() -> Iterator[None]:
     GlobalHydra.instance().clear()
 
 
-def _parsed(words: Sequence[str]) -> list[Override]:
+def _parsed(overrides: Sequence[str]) -> list[Override]:
     parser = OverridesParser.create()
     found = []
-    for word in words:
+    for text in overrides:
         try:
-            found += parser.parse_overrides([word])
+            found += parser.parse_overrides([text])
         except HydraException:
             hint = "for example agent.learning_rate=1e-3 or task=digits"
-            if word.count("=") > 1:
+            if text.count("=") > 1:
                 hint = "text with '=' wants quotes: 'trainer.mix.options=[\"fmix.decay=2\"]'"
             raise ConfigError(
-                f"{word!r} is not an override, wanted key=value or group=option", hint
+                f"{text!r} is not an override, wanted key=value or group=option", hint
             ) from None
     return found
 
 
-def _choices(override: Override, word: str) -> Choices:
+def _choices(override: Override, text: str) -> Choices:
     key = override.key_or_group
     if not override.is_sweep_override():
-        return Choices(key, [word], several=False)
+        return Choices(key, [text], several=False)
     if not override.is_discrete_sweep():
         raise ConfigError(
-            f"{word!r} offers endlessly many values, wanted a list of them",
+            f"{text!r} offers endlessly many values, wanted a list of them",
             f"for example {key}=1e-4,3e-4 or {key}=range(1,5)",
         )
     value = override.value()
     if getattr(value, "shuffle", False):
-        raise ConfigError(f"{word!r}: shuffle is not offered", "the order of trials has no effect")
+        raise ConfigError(f"{text!r}: shuffle is not offered", "the order of trials has no effect")
     if isinstance(value, Glob):
         # A group's options are files; for anything else there is nothing to choose from.
         found = value.filter(groups().get(key, []))
     else:
         found = list(override.sweep_string_iterator())
     if not found:
-        raise ConfigError(f"{word!r} offers no value, wanted one or more")
-    return Choices(key, [f"{key}={text}" for text in found], several=True)
+        raise ConfigError(f"{text!r} offers no value, wanted one or more")
+    return Choices(key, [f"{key}={value}" for value in found], several=True)
 
 
-def _check_override(override: Override, word: str) -> None:
+def _check_override(override: Override, text: str) -> None:
     key = override.key_or_group
     if override.is_add() or override.is_delete() or override.is_force_add():
         raise ConfigError(
-            f"{word!r}: keys can neither be added nor removed", f"write {key}=value to set one"
+            f"{text!r}: keys can neither be added nor removed", f"write {key}=value to set one"
         )
     if override.is_sweep_override():
         raise ConfigError(
-            f"{word!r} gives several values, wanted one", "put a list in brackets: key=[1,2]"
+            f"{text!r} gives several values, wanted one", "put a list in brackets: key=[1,2]"
         )
     options = groups()
     value = override.value()
     if key in options:
         if value not in options[key]:  # nor is null one: a group is left out by not naming it
             raise ConfigError(
-                f"{word!r}: there is no {key} {str(value)!r}."
+                f"{text!r}: there is no {key} {str(value)!r}."
                 f"{did_you_mean(str(value), options[key])}",
                 f"{key}: {', '.join(options[key])}",
             )
@@ -223,13 +263,13 @@ def _check_override(override: Override, word: str) -> None:
     known = keys()
     if key not in known:
         raise ConfigError(
-            f"{word!r}: there is no key {key!r}.{_guess(key)}",
-            "python run.py config shows every key",
+            f"{text!r}: there is no key {key!r}.{_guess(key)}",
+            HINT,
         )
     if known[key] is None:
         first = next(name for name in known if name.startswith(f"{key}."))
         raise ConfigError(
-            f"{word!r}: {key!r} is a section, wanted one of its keys", f"for example {first}=value"
+            f"{text!r}: {key!r} is a section, wanted one of its keys", f"for example {first}=value"
         )
 
 

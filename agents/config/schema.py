@@ -18,25 +18,27 @@ T = TypeVar("T")
 
 
 @cache
-def schema_of(settings: type) -> type:
-    """Return the dataclass that OmegaConf can check for a frozen settings dataclass."""
+def schema_of(settings: type, chosen: type | None = None) -> type:
+    """Return the dataclass that OmegaConf can check for a frozen settings dataclass.
+
+    Args:
+        settings: The dataclass.
+        chosen: What a section is whose class depends on its name; it is left open without.
+    """
     made: list[tuple[str, Any, Any]] = []
     hints = get_type_hints(settings)
     for field in dataclasses.fields(settings):
         hint = hints[field.name]
-        default = _default(field)
+        if field.metadata.get("chosen"):
+            hint = chosen or Any
         if dataclasses.is_dataclass(hint):
             nested = schema_of(typing.cast(type, hint))
             made.append((field.name, nested, dataclasses.field(default_factory=nested)))
-        elif isinstance(default, Sequence) and not isinstance(default, str):
-            items = list(default)
-            made.append(
-                (
-                    field.name,
-                    _list_of(get_args(hint)[0]),
-                    dataclasses.field(default_factory=items.copy),
-                )
-            )
+            continue
+        default = None if hint is Any else _default(field)
+        if isinstance(default, Sequence) and not isinstance(default, str):
+            items = dataclasses.field(default_factory=list(default).copy)
+            made.append((field.name, _list_of(get_args(hint)[0]), items))
         else:
             made.append((field.name, _plain(hint), dataclasses.field(default=default)))
     return dataclasses.make_dataclass(settings.__name__, made)
@@ -46,12 +48,16 @@ def build(settings: type[T], values: Mapping[str, Any]) -> T:
     """Build the settings from plain values; their own checks run."""
     hints = get_type_hints(settings)
     arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        hint = hints[name]
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        if field.name not in values:
+            continue
+        value, hint = values[field.name], hints[field.name]
         if dataclasses.is_dataclass(hint):
-            arguments[name] = build(typing.cast(type, hint), value)
+            choose = field.metadata.get("chosen")
+            kind = choose(value["name"]) if choose else typing.cast(type, hint)
+            arguments[field.name] = build(kind, value)
         else:
-            arguments[name] = tuple(value) if isinstance(value, list) else value
+            arguments[field.name] = tuple(value) if isinstance(value, list) else value
     return settings(**arguments)
 
 

@@ -34,10 +34,11 @@ from automix.agents.parallel.pool import start_workers
 from automix.agents.parallel.worker import Worker
 from automix.agents.report import write_report
 from automix.agents.runs.result_cache import ResultCache
-from automix.agents.runs.rundir import STATUS, RunDirectory, announce, deciding, plain
+from automix.agents.runs.rundir import STATUS, RunDirectory, announce, plain
 from automix.agents.runs.stopping import Stopping, stop, stopping
 from automix.core.errors import ConfigError, ResourceError
 from automix.core.files import read_json, remove_unfinished, write_atomically, write_json
+from automix.core.settings import differences
 from automix.envs.codec import ALL, ActionCodec
 from automix.envs.groups import EpisodeGroup
 from automix.envs.vocabulary import expanded as expanded_actions
@@ -111,7 +112,7 @@ def train_or_resume(settings: RunSettings, path: Path) -> dict[str, Any]:
         return run_train(settings, path)
     _, begun, _ = RunDirectory.open(path)
     now = located(expanded(settings))
-    changed = deciding(plain(asdict(begun)), plain(asdict(now)))
+    changed = differences(now, plain(asdict(begun)), plain(asdict(now)))
     if changed:
         raise ConfigError(
             f"{path} holds a run with other settings: {', '.join(changed)}",

@@ -1,29 +1,71 @@
-"""What all algorithms hand to stable-baselines3 in the same way."""
+"""What families of algorithms share: their settings, and how stable-baselines3 is told them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch.nn as nn
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
+from automix.agents.config.agent import AgentSettings, NetSettings
+from automix.core.settings import setting
 
 DEVICE = "cpu"
 """The nets are tiny: a GPU would wait for the classifiers' results."""
 
-GRADIENT = ("gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm", "net_arch")
-PROXIMAL = (*GRADIENT, "batch_size", "n_epochs", "clip_range")
-REPLAY = (
-    *("buffer_size", "learning_starts", "train_freq", "gradient_steps", "batch_size", "net_arch"),
-    *("gamma", "n_steps", "tau"),
-)
-EXPLORING = (
-    *(*REPLAY, "target_update_interval", "max_grad_norm"),
-    *("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"),
-)
-"""Settings that the functions below read."""
+
+@dataclass(frozen=True, kw_only=True)
+class GradientSettings(NetSettings):
+    """Actor-critics that learn from what they have just tried."""
+
+    gae_lambda: float = setting(1.0, least=0.0, most=1.0)
+    ent_coef: float = setting(0.003, least=0)
+    vf_coef: float = setting(0.5, least=0)
+    max_grad_norm: float = setting(0.5, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProximalSettings(GradientSettings):
+    """PPO and its kin."""
+
+    batch_size: int = setting(320, least=1)
+    n_epochs: int = setting(8, least=1)
+    clip_range: float = setting(0.2, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings(NetSettings):
+    """Agents that learn from all that they have ever tried."""
+
+    batch_size: int = setting(320, least=1)
+    n_steps: int = setting(1, affects="shape", least=1)
+    """Epochs whose rewards are summed before the rest of the return is estimated."""
+    buffer_size: int = setting(200_000, affects="shape", least=1)
+    """Steps that are kept and learned from."""
+    learning_starts: int = setting(1280, least=0)
+    """Steps that are taken at random first."""
+    train_freq: int = setting(1, least=1)
+    """Epochs, of all training runs side by side, between two bouts of learning."""
+    gradient_steps: int = setting(8, least=1)
+    """Steps of the optimizer in a bout."""
+    tau: float = setting(0.02, least=0.0, most=1.0)
+    """How far the target net follows at each of its updates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploringSettings(ReplaySettings):
+    """DQN and its kin."""
+
+    target_update_interval: int = setting(1, least=1)
+    """Steps between updates of the target net, rounded to whole epochs of all training runs, at
+    least one."""
+    exploration_fraction: float = setting(0.6, least=0.0, most=1.0)
+    """Share of learning over which random actions fall to their final share."""
+    exploration_initial_eps: float = setting(1.0, least=0.0, most=1.0)
+    exploration_final_eps: float = setting(0.05, least=0.0, most=1.0)
+    max_grad_norm: float = setting(0.5, above=0)
 
 
 def falling(start: float, end: float) -> Callable[[float], float]:
@@ -37,8 +79,8 @@ def shared(settings: AgentSettings, seed: int) -> dict[str, Any]:
     return {"learning_rate": rate, "seed": seed, "device": DEVICE}
 
 
-def gradient(settings: AgentSettings, seed: int) -> dict[str, Any]:
-    """Return the arguments of actor-critics that learn from what they have just played."""
+def gradient(settings: GradientSettings, seed: int) -> dict[str, Any]:
+    """Return the arguments of actor-critics that learn from what they have just tried."""
     return shared(settings, seed) | {
         "gamma": settings.gamma,
         "gae_lambda": settings.gae_lambda,
@@ -49,7 +91,7 @@ def gradient(settings: AgentSettings, seed: int) -> dict[str, Any]:
     }
 
 
-def proximal(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> dict[str, Any]:
+def proximal(settings: ProximalSettings, env: VecEnv, budget: int, seed: int) -> dict[str, Any]:
     """Return the arguments of PPO and its kin: an update after every round of whole episodes.
 
     SB3's default of 2 048 steps per update and environment would never update here. All episodes
@@ -63,8 +105,8 @@ def proximal(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> di
     }
 
 
-def replay(settings: AgentSettings, seed: int) -> dict[str, Any]:
-    """Return the arguments of algorithms that learn from all that they have ever played."""
+def replay(settings: ReplaySettings, seed: int) -> dict[str, Any]:
+    """Return the arguments of algorithms that learn from a replay buffer."""
     return shared(settings, seed) | {
         "buffer_size": settings.buffer_size,
         "learning_starts": settings.learning_starts,
@@ -78,8 +120,8 @@ def replay(settings: AgentSettings, seed: int) -> dict[str, Any]:
     }
 
 
-def exploring(settings: AgentSettings, env: VecEnv, seed: int) -> dict[str, Any]:
-    """Return the arguments of DQN and its kin, which at times play at random."""
+def exploring(settings: ExploringSettings, env: VecEnv, seed: int) -> dict[str, Any]:
+    """Return the arguments of DQN and its kin, which at times act at random."""
     return replay(settings, seed) | {
         # Every step of all environments is the most often that SB3 can.
         "target_update_interval": max(settings.target_update_interval, env.num_envs),

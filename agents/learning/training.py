@@ -36,6 +36,7 @@ from automix.core.seeding import (
     global_rng_state,
     set_global_rng_state,
 )
+from automix.core.settings import affects
 from automix.data.tasks import FamilySettings
 from automix.envs.mix_env import MixVectorEnv
 from automix.envs.settings import EnvSettings
@@ -262,7 +263,8 @@ class Learning:
         checkpoint = checkpoints.newest()
         if checkpoint is None or "records" not in checkpoint.states:
             raise DataError(f"{folder} has no whole checkpoint with records")
-        refuse_other_settings(checkpoint, self._shaping, may_change)
+        own = partial(may_change, self._settings.agent)
+        refuse_other_settings(checkpoint, self._shaping, own)
         self._recorder.rewrite(checkpoint.states["records"])
         self._take_up(checkpoint)
 
@@ -358,17 +360,15 @@ class _Watch(BaseCallback):
         return True
 
 
-_SHAPES = (
-    *("name", "groups", "group_size", "stacked_groups", "normalise", "net_arch"),
-    *("lstm_hidden_size", "n_steps", "buffer_size", "n_quantiles"),
-)
-"""The agent's settings on which the form of its state depends."""
+def may_change(agent: object, name: str) -> bool:
+    """Return whether an agent that is taken over may differ in a setting: in how it learns.
 
-
-def may_change(name: str) -> bool:
-    """Return whether an agent that is taken over may differ in a setting."""
+    Args:
+        agent: Its settings, or their class.
+        name: Dotted.
+    """
     section, _, own = name.partition(".")
-    return name == "seed" or (section == "agent" and own not in _SHAPES)
+    return name == "seed" or (section == "agent" and affects(agent, own) != "shape")
 
 
 def shaping_settings(settings: RunSettings) -> dict[str, Any]:

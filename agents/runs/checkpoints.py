@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import automix
-from automix.agents.config.differences import differences
-from automix.agents.config.settings import CheckpointSettings
+from automix.agents.config.settings import CheckpointSettings, RunSettings
 from automix.agents.runs.throttle import SaveThrottle
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.core.files import read_json, short, write_text
+from automix.core.settings import differences
 from automix.core.snapshots import from_bytes, to_bytes
 
 log = logging.getLogger("automix")
@@ -181,26 +181,24 @@ class Checkpoints:
 
 
 def refuse_other_settings(
-    checkpoint: Checkpoint, settings: Mapping[str, Any], free: Callable[[str], bool] | None = None
+    checkpoint: Checkpoint,
+    settings: Mapping[str, Any],
+    may_change: Callable[[str], bool] | None = None,
 ) -> None:
     """Make sure that a checkpoint belongs to a run's settings.
 
     Args:
         checkpoint: What was read.
         settings: Of the run, in the form in which the checkpoint names them.
-        free: Says of a dotted name whether its value may differ; none may without it.
+        may_change: Says of a dotted name whether its value may differ; none may without it.
 
     Raises:
         ConfigError: If any other value differs; the message lists all of them.
     """
-    differing = [
-        told
-        for name, told in differences(checkpoint.settings, settings).items()
-        if not (free and free(name))
-    ]
+    differing = differences(RunSettings, checkpoint.settings, settings, may_change)
     if differing:
         raise ConfigError(
-            f"{checkpoint.path} belongs to other settings: {'; '.join(differing)}",
+            f"{checkpoint.path} belongs to other settings: {'; '.join(differing.values())}",
             "go on with the settings it was written with, or start another run",
         )
 

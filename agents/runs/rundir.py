@@ -20,7 +20,6 @@ from typing import Any
 
 import automix
 from automix.agents.config.compose import settings_of
-from automix.agents.config.differences import differences
 from automix.agents.config.settings import RunSettings
 from automix.agents.parallel.machine import usable_cores
 from automix.core.errors import ConfigError, DataError, ResourceError
@@ -33,6 +32,7 @@ from automix.core.files import (
     write_text,
     write_yaml,
 )
+from automix.core.settings import differences
 
 PACKAGES = (
     "torch",
@@ -52,9 +52,6 @@ NEEDED_BYTES = 64 * 2**20
 CONFIG, STATUS, BEGUN = "config.yaml", "status.json", "checkpoints/begun.json"
 FIRST_FILES = {"checkpoints", BEGUN, CONFIG, "command.txt", "env.json"}
 """What is written before the status, which makes a folder a run directory."""
-
-FREE = {"backend", "checkpoint", "max_restarts", "name", "ray", "step_timeout_s", "workers"}
-"""Settings that may change before a run is resumed: they change no result."""
 
 log = logging.getLogger("automix")
 
@@ -133,8 +130,9 @@ class RunDirectory:
                 f"{path / STATUS} does not tell job and state",
                 "it is damaged or of another version: start again with --overwrite",
             )
-        settings = settings_of(read_yaml(path / CONFIG), str(path / CONFIG))
-        _refuse_changes(path, plain(asdict(settings)))
+        written = read_yaml(path / CONFIG)
+        settings = settings_of(written, str(path / CONFIG))
+        _refuse_changes(path, settings, written)
         return cls(path, job, spent if isinstance(spent, float) else 0.0), settings, state
 
     @contextmanager
@@ -259,15 +257,17 @@ def _half_made(path: Path) -> bool:
     return whole <= {"checkpoints"} or (BEGUN in whole and whole <= FIRST_FILES)
 
 
-def deciding(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """Return the differences of two plain settings that results depend on, by dotted name."""
-    found = differences(before, after)
-    return {name: told for name, told in found.items() if name.partition(".")[0] not in FREE}
+def _refuse_changes(path: Path, settings: RunSettings, written: Mapping[str, Any]) -> None:
+    """Refuse settings that are not those that the run began with.
 
-
-def _refuse_changes(path: Path, now: Mapping[str, Any]) -> None:
-    """Refuse settings that are not those that the run began with."""
-    changes = deciding(read_json(path / BEGUN), now)
+    Args:
+        path: Of the run.
+        settings: As ``written`` makes them.
+        written: What ``config.yaml`` holds, where settings of other agents count too.
+    """
+    now = plain(asdict(settings))
+    now["agent"] = dict(written.get("agent", {})) | now["agent"]
+    changes = differences(settings, read_json(path / BEGUN), now)
     if changes:
         raise ConfigError(
             f"{path / CONFIG} was changed since the run began: {'; '.join(changes.values())}",

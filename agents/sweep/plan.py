@@ -16,9 +16,10 @@ from automix.agents.config.settings import RaySettings, RunSettings
 from automix.agents.jobs.run import check
 from automix.agents.parallel import machine
 from automix.agents.runs.progress import progress
-from automix.agents.runs.rundir import FREE, plain
+from automix.agents.runs.rundir import plain
 from automix.agents.sweep.settings import SweepSettings
 from automix.core.errors import AutomixError, ConfigError, ResourceError
+from automix.core.settings import values_that_decide
 
 SEED = "seed"
 """The swept key that is no parameter to win by."""
@@ -123,10 +124,7 @@ def check_trials(plan: SweepPlan) -> None:
 
 def hash_of(settings: RunSettings) -> str:
     """Return twelve hex digits that stand for everything a trial's numbers depend on."""
-    values = plain(asdict(settings))
-    for name in FREE:
-        values.pop(name)
-    text = json.dumps(values, sort_keys=True)
+    text = json.dumps(plain(values_that_decide(settings)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -12,15 +12,14 @@ from automix.agents.runs.rundir import announce
 from automix.agents.sweep.folder import SweepDirectory, open_sweep, read_sweep
 from automix.agents.sweep.plan import check_trials, described
 from automix.agents.sweep.search_plan import SearchPlan
+from automix.agents.sweep.search_settings import SearchSettings
 from automix.core.errors import ConfigError
 from automix.core.files import read_json
+from automix.core.settings import names_that_affect
 
 log = logging.getLogger("automix")
 
 RESULT, SUMMARY, SCHEDULE, BEST_WORDS = "result.json", "summary.csv", "schedule.jsonl", "best.yaml"
-
-DECIDING = ("search", "interval", "grace", "reduction_factor", "quantile")
-"""Settings of a search that change what comes out, beside its trials."""
 
 
 @contextmanager
@@ -58,7 +57,9 @@ def refuse_another(path: Path, plan: SearchPlan) -> None:
     there, here = read_sweep(path), described(plan)
     known = there.get("sweep")
     same = isinstance(known, dict) and all(
-        known.get(name) == here["sweep"][name] for name in DECIDING
+        known.get(name) == here["sweep"][name]
+        for name in names_that_affect(SearchSettings, "result")
+        if name != "trials"  # they are compared themselves
     )
     if there["trials"] != here["trials"] or not same:
         raise ConfigError(

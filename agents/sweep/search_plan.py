@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from automix.agents.config.agent import names_of, settings_class
 from automix.agents.config.compose import load_settings, read_section
 from automix.agents.config.settings import RaySettings, RunSettings
 from automix.agents.jobs.run import expanded
-from automix.agents.learning.algorithms import AGENTS, EVERY_AGENT, updates_of
+from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.training import may_change
 from automix.agents.sweep.plan import (
     NOT_OF_A_TRIAL,
@@ -133,8 +134,9 @@ def refuse_shapes(keys: Sequence[str], agent: str) -> None:
     Raises:
         ConfigError: With those that can.
     """
-    known = (f"agent.{name}" for name in (*EVERY_AGENT, *AGENTS.info(agent).uses))
-    free = sorted(key for key in known if may_change(key) and key not in BEFORE_ALL)
+    own = settings_class(agent)
+    known = (f"agent.{name}" for name in names_of(own))
+    free = sorted(key for key in known if may_change(own, key) and key not in BEFORE_ALL)
     for key in keys:
         if key not in free:
             raise ConfigError(

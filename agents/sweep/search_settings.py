@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from automix.agents.sweep.settings import SweepSettings
 from automix.core.errors import ConfigError
+from automix.core.settings import setting
 
 MOST_TRIALS = 16
 """Trials where nothing says how many."""
@@ -18,14 +19,14 @@ SLICES = 10
 class SearchSettings(SweepSettings):
     """One search over hyper-parameters."""
 
-    trials: int = 0
+    trials: int = setting(0, least=0)
     """Trials; 0 takes every combination of the choices, at most 16."""
-    interval: int = 0
+    interval: int = setting(0, least=0)
     """Updates between two judgements; 0 is a tenth of all. Trials are judged by the mean validation
     accuracy of the rounds since the last one, while they learn."""
-    grace: int = 0
+    grace: int = setting(0, least=0)
     """asha: no trial is stopped before so many updates; 0 is one interval."""
-    reduction_factor: float = 3.0
+    reduction_factor: float = setting(3.0, above=1)
     """asha: one in so many goes on, at ``grace`` and again each time that so many times the updates
     have passed."""
     quantile: float = 0.25
@@ -35,13 +36,6 @@ class SearchSettings(SweepSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("trials", "interval", "grace"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"sweep.{name} is {getattr(self, name)}, wanted 0 or more")
-        if not 1 < self.reduction_factor < float("inf"):
-            raise ConfigError(
-                f"sweep.reduction_factor is {self.reduction_factor}, wanted a number above 1"
-            )
         if not 0 < self.quantile <= 0.5:
             raise ConfigError(f"sweep.quantile is {self.quantile}, wanted above 0, at most 0.5")
         if bool(self.replay) != (self.search == "replay"):

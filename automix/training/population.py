@@ -12,6 +12,7 @@ from torch import Tensor
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import derived_seed
+from automix.core.settings import names_that_affect
 from automix.data.image_set import Split
 from automix.data.memory import free_memory
 from automix.data.tasks import Task
@@ -33,9 +34,6 @@ like to go on from it."""
 
 UNTOLD = frozenset({"kron", "kronc", "kronw"})
 """timm optimizers with a generator of their own, which no snapshot holds."""
-
-FORM = ("model", "opt", "model_ema", "batch_size", "epochs")
-"""Settings without which a member's state means nothing."""
 
 SHARE = 0.5
 """Of the free memory, what one stack may take."""
@@ -252,7 +250,8 @@ class Population:
 
     def _form(self, member: int) -> dict[str, Any]:
         """Return what a state must have in common with a training that goes on from it."""
-        settings = {f"trainer.{name}": getattr(self.settings, name) for name in FORM}
+        shape = names_that_affect(TrainerSettings, "shape")
+        settings = {f"trainer.{name}": getattr(self.settings, name) for name in shape}
         data = self._data[member]
         return {
             **settings,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from automix.core.errors import ConfigError
+from automix.core.settings import setting
 from automix.mixing.batch import MixSettings
 from automix.training.batches.augment import AugmentSettings
 
@@ -160,12 +161,12 @@ class SelfAdaptiveSettings:
 class TrainerSettings:
     """How a classifier is trained; timm's names."""
 
-    model: str = "small_cnn_w8"
+    model: str = setting("small_cnn_w8", affects="shape")
     """A timm model."""
-    epochs: int = 20
+    epochs: int = setting(20, affects="shape")
     """The budget: epochs of one training."""
-    batch_size: int = 50
-    opt: str = "nesterov"
+    batch_size: int = setting(50, affects="shape")
+    opt: str = setting("nesterov", affects="shape")
     """A timm optimizer."""
     lr: float = 0.1
     weight_decay: float = 1e-4
@@ -193,7 +194,7 @@ class TrainerSettings:
     mix: MixSettings = field(default_factory=MixSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     saliency: SaliencySettings = field(default_factory=SaliencySettings)
-    model_ema: bool = False
+    model_ema: bool = setting(False, affects="shape")
     """Whether a moving average of the weights is kept, for saliency ``ema``; what is measured is
     the classifier itself."""
     model_ema_decay: float = 0.99

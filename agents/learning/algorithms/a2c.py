@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import actor_critic
-from automix.agents.learning.sb3 import GRADIENT, gradient
+from automix.agents.learning.sb3 import GradientSettings, gradient
+from automix.core.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class A2CSettings(GradientSettings):
+    """What A2C is told."""
+
+    name: str = setting("a2c", affects="shape")
+    n_steps: int = setting(1, affects="shape", least=1)
+    """Epochs between two updates."""
 
 
 @AGENTS.register(
-    "a2c",
-    AgentInfo(spaces=("flat", "factored", "box"), uses=(*GRADIENT, "n_steps"), net=actor_critic),
+    "a2c", AgentInfo(settings=A2CSettings, spaces=("flat", "factored", "box"), net=actor_critic)
 )
-def a2c(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> A2C:
+def a2c(settings: A2CSettings, env: VecEnv, budget: int, seed: int) -> A2C:
     """Advantage actor-critic; one step of the optimizer after every ``n_steps`` epochs.
 
     Adam takes the place of RMSprop, which starts slowly where there are a few hundred steps in all.

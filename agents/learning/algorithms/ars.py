@@ -8,6 +8,7 @@ differs between their returns is what they chose, and a population costs one rou
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from sb3_contrib import ARS
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo, AgentSettings
 from automix.agents.learning.policy_nets import linear
 from automix.agents.learning.sb3 import DEVICE, falling
 from automix.core.errors import ConfigError
+from automix.core.settings import setting
 
 
 class GroupARS(ARS):
@@ -72,8 +73,19 @@ def _actions(policies: list[Any], observations: np.ndarray) -> np.ndarray:
     return stacked.reshape(-1, *stacked.shape[2:])
 
 
-@AGENTS.register("ars", AgentInfo(spaces=("flat", "box"), uses=("delta_std", "n_top"), net=linear))
-def ars(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> ARS:
+@dataclass(frozen=True, kw_only=True)
+class ARSSettings(AgentSettings):
+    """What ARS is told."""
+
+    name: str = setting("ars", affects="shape")
+    delta_std: float = setting(0.1, above=0)
+    """Standard deviation of the candidates' parameters around the policy's."""
+    n_top: int = setting(8, least=1)
+    """Pairs of candidates that count, the best ones; at most all."""
+
+
+@AGENTS.register("ars", AgentInfo(settings=ARSSettings, spaces=("flat", "box"), net=linear))
+def ars(settings: ARSSettings, env: VecEnv, budget: int, seed: int) -> ARS:
     """Random search over linear policies; the members of a group are its candidates.
 
     Raises:

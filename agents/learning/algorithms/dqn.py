@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import action_values
-from automix.agents.learning.sb3 import EXPLORING, exploring
+from automix.agents.learning.sb3 import ExploringSettings, exploring
+from automix.core.settings import setting
 
 
-@AGENTS.register("dqn", AgentInfo(spaces=("flat",), uses=EXPLORING, net=action_values))
-def dqn(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> DQN:
+@dataclass(frozen=True, kw_only=True)
+class DQNSettings(ExploringSettings):
+    """What DQN is told."""
+
+    name: str = setting("dqn", affects="shape")
+
+
+@AGENTS.register("dqn", AgentInfo(settings=DQNSettings, spaces=("flat",), net=action_values))
+def dqn(settings: DQNSettings, env: VecEnv, budget: int, seed: int) -> DQN:
     """Deep Q-learning from a replay buffer."""
     return DQN("MlpPolicy", env, **exploring(settings, env, seed))

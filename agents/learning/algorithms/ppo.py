@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import actor_critic
-from automix.agents.learning.sb3 import PROXIMAL, proximal
+from automix.agents.learning.sb3 import ProximalSettings, proximal
+from automix.core.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOSettings(ProximalSettings):
+    """What PPO is told."""
+
+    name: str = setting("ppo", affects="shape")
 
 
 @AGENTS.register(
-    "ppo", AgentInfo(spaces=("flat", "factored", "box"), uses=PROXIMAL, net=actor_critic)
+    "ppo", AgentInfo(settings=PPOSettings, spaces=("flat", "factored", "box"), net=actor_critic)
 )
-def ppo(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> PPO:
+def ppo(settings: PPOSettings, env: VecEnv, budget: int, seed: int) -> PPO:
     """Proximal policy optimisation; an update after every round of whole episodes."""
     return PPO("MlpPolicy", env, **proximal(settings, env, budget, seed))

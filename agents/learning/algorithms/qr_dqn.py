@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sb3_contrib import QRDQN
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import mean_quantiles
-from automix.agents.learning.sb3 import EXPLORING, exploring
+from automix.agents.learning.sb3 import ExploringSettings, exploring
+from automix.core.settings import setting
 
 
-@AGENTS.register(
-    "qr_dqn", AgentInfo(spaces=("flat",), uses=(*EXPLORING, "n_quantiles"), net=mean_quantiles)
-)
-def qr_dqn(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> QRDQN:
+@dataclass(frozen=True, kw_only=True)
+class QRDQNSettings(ExploringSettings):
+    """What QR-DQN is told."""
+
+    name: str = setting("qr_dqn", affects="shape")
+    n_quantiles: int = setting(25, affects="shape", least=1)
+    """Of the return."""
+
+
+@AGENTS.register("qr_dqn", AgentInfo(settings=QRDQNSettings, spaces=("flat",), net=mean_quantiles))
+def qr_dqn(settings: QRDQNSettings, env: VecEnv, budget: int, seed: int) -> QRDQN:
     """Q-learning of quantiles of the return; plays the best mean."""
     arguments = exploring(settings, env, seed)
     arguments["policy_kwargs"]["n_quantiles"] = settings.n_quantiles

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import actor_critic
-from automix.agents.learning.sb3 import PROXIMAL, proximal
+from automix.agents.learning.sb3 import ProximalSettings, proximal
+from automix.core.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentPPOSettings(ProximalSettings):
+    """What RecurrentPPO is told."""
+
+    name: str = setting("recurrent_ppo", affects="shape")
+    lstm_hidden_size: int = setting(32, affects="shape", least=1)
+    """Width of the memory."""
 
 
 @AGENTS.register(
     "recurrent_ppo",
-    AgentInfo(
-        spaces=("flat", "factored", "box"), uses=(*PROXIMAL, "lstm_hidden_size"), net=actor_critic
-    ),
+    AgentInfo(settings=RecurrentPPOSettings, spaces=("flat", "factored", "box"), net=actor_critic),
 )
-def recurrent_ppo(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> RecurrentPPO:
+def recurrent_ppo(
+    settings: RecurrentPPOSettings, env: VecEnv, budget: int, seed: int
+) -> RecurrentPPO:
     """PPO that remembers the episode in an LSTM; policy and critic have one each."""
     arguments = proximal(settings, env, budget, seed)
     arguments["policy_kwargs"]["lstm_hidden_size"] = settings.lstm_hidden_size

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import squashed_mean
-from automix.agents.learning.sb3 import REPLAY, replay
+from automix.agents.learning.sb3 import ReplaySettings, replay
+from automix.core.settings import setting
 
 
-@AGENTS.register("sac", AgentInfo(spaces=("box",), uses=(*REPLAY, "ent_coef"), net=squashed_mean))
-def sac(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> SAC:
+@dataclass(frozen=True, kw_only=True)
+class SACSettings(ReplaySettings):
+    """What SAC is told."""
+
+    name: str = setting("sac", affects="shape")
+    ent_coef: float = setting(0.003, least=0)
+
+
+@AGENTS.register("sac", AgentInfo(settings=SACSettings, spaces=("box",), net=squashed_mean))
+def sac(settings: SACSettings, env: VecEnv, budget: int, seed: int) -> SAC:
     """Soft actor-critic from a replay buffer."""
     return SAC("MlpPolicy", env, ent_coef=settings.ent_coef, **replay(settings, seed))

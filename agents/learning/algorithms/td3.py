@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import TD3
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import squashed
-from automix.agents.learning.sb3 import REPLAY, replay
+from automix.agents.learning.sb3 import ReplaySettings, replay
+from automix.core.settings import setting
 
 
-@AGENTS.register(
-    "td3",
-    AgentInfo(
-        spaces=("box",),
-        uses=(*REPLAY, "action_noise", "policy_delay", "target_policy_noise", "target_noise_clip"),
-        net=squashed,
-    ),
-)
-def td3(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> TD3:
+@dataclass(frozen=True, kw_only=True)
+class TD3Settings(ReplaySettings):
+    """What TD3 is told."""
+
+    name: str = setting("td3", affects="shape")
+    action_noise: float = setting(0.3, least=0)
+    """Standard deviation of what is added to its numbers in [-1, 1] to explore."""
+    policy_delay: int = setting(2, least=1)
+    """Updates of the critics between those of the actor."""
+    target_policy_noise: float = setting(0.2, least=0)
+    target_noise_clip: float = setting(0.5, least=0)
+
+
+@AGENTS.register("td3", AgentInfo(settings=TD3Settings, spaces=("box",), net=squashed))
+def td3(settings: TD3Settings, env: VecEnv, budget: int, seed: int) -> TD3:
     """Deterministic policy gradient with two critics, exploring by Gaussian noise."""
     size = spaces.flatdim(env.action_space)
     noise = NormalActionNoise(np.zeros(size), np.full(size, settings.action_noise))

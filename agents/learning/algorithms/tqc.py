@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sb3_contrib import TQC
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.settings import AgentSettings
-from automix.agents.learning.algorithms import AGENTS, AgentInfo
+from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import squashed_mean
-from automix.agents.learning.sb3 import REPLAY, replay
+from automix.agents.learning.sb3 import ReplaySettings, replay
+from automix.core.settings import setting
 
 
-@AGENTS.register(
-    "tqc",
-    AgentInfo(
-        spaces=("box",),
-        uses=(*REPLAY, "ent_coef", "n_quantiles", "top_quantiles_to_drop_per_net"),
-        net=squashed_mean,
-    ),
-)
-def tqc(settings: AgentSettings, env: VecEnv, budget: int, seed: int) -> TQC:
+@dataclass(frozen=True, kw_only=True)
+class TQCSettings(ReplaySettings):
+    """What TQC is told."""
+
+    name: str = setting("tqc", affects="shape")
+    ent_coef: float = setting(0.003, least=0)
+    n_quantiles: int = setting(25, affects="shape", least=1)
+    """Of the return."""
+    top_quantiles_to_drop_per_net: int = setting(2, least=0)
+    """Guards against hoping too much."""
+
+
+@AGENTS.register("tqc", AgentInfo(settings=TQCSettings, spaces=("box",), net=squashed_mean))
+def tqc(settings: TQCSettings, env: VecEnv, budget: int, seed: int) -> TQC:
     """SAC whose critics tell quantiles of the return, the highest left out."""
     arguments = replay(settings, seed)
     arguments["policy_kwargs"]["n_quantiles"] = settings.n_quantiles
