@@ -115,7 +115,7 @@ def refuse_unused(values: dict[str, Any]) -> None:
     Raises:
         ConfigError: If there is one.
     """
-    name = values.get("name", DEFAULT_AGENT)
+    name = str(values.get("name", DEFAULT_AGENT))
     own, known = names_of(settings_class(name)), all_names()
     for key, value in values.items():
         if key in known and key not in own:

@@ -1,37 +1,48 @@
-"""From words to settings: what is understood, and what a mistake is told."""
+"""From overrides to settings: what is understood, and what a mistake is told."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, fields, is_dataclass
-from typing import get_type_hints
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from automix.agents.config.compose import CONFIGS, composed, groups, keys, load_settings, sets
+from automix.agents.config.agent import AGENTS, AgentSettings, names_of, settings_class
+from automix.agents.config.compose import (
+    CONFIGS,
+    composed,
+    groups,
+    keys,
+    load_settings,
+    sets,
+    settings_of,
+)
 from automix.agents.config.schema import build, schema_of
 from automix.agents.config.settings import RunSettings
 from automix.agents.runs.rundir import plain
 from automix.core.errors import ConfigError
 
-EVERY_OPTION = [(group, option) for group, options in groups().items() for option in options]
-
 NEEDS = {"npz": ["task.root=some.npz"], "folder": ["task.root=some"]}
-"""Words that an option asks its user for."""
+"""Overrides that an option asks its user for."""
 
 
-@pytest.mark.parametrize(("group", "option"), EVERY_OPTION)
-def test_every_options_file_composes_and_builds(group, option):
-    settings = load_settings([f"{group}={option}", *NEEDS.get(option, [])])
-    written = yaml.safe_load((CONFIGS / group / f"{option}.yaml").read_text(encoding="utf-8"))
-    built = plain(asdict(settings))
-    written.pop("defaults", None)  # files that it stands on
-    # Each value of the file has arrived; a later group may have the last word on none of them.
-    for section, values in written.items():
-        assert holds(built[section], values), section
+def test_every_options_file_composes_builds_and_opens_with_what_it_is_for():
+    for group, options in groups().items():
+        for option in options:
+            settings = load_settings([f"{group}={option}", *NEEDS.get(option, [])])
+            path = CONFIGS / group / f"{option}.yaml"
+            written = yaml.safe_load(path.read_text(encoding="utf-8"))
+            built = plain(asdict(settings))
+            written.pop("defaults", None)  # files that it stands on
+            # Each value has arrived; a later group may have the last word on none of them.
+            for section, values in written.items():
+                assert holds(built[section], values), (path, section)
+            assert opens_with_a_comment(path), path
+    assert opens_with_a_comment(CONFIGS / "config.yaml")
 
 
 def holds(got, wanted) -> bool:
@@ -41,7 +52,12 @@ def holds(got, wanted) -> bool:
     return got == (float(wanted) if isinstance(got, float) else wanted)
 
 
-def test_an_experiment_stands_on_its_task_and_words_have_the_last_word():
+def opens_with_a_comment(path: Path) -> bool:
+    head = path.read_text(encoding="utf-8").split("\n")[:2]
+    return any(line.startswith("# ") and "@package" not in line for line in head)
+
+
+def test_an_experiment_stands_on_its_task_and_overrides_have_the_last_word():
     assert load_settings([]).published == ""
     settings = load_settings(["trainer.epochs=2", "experiment=tiny_imagenet_rmix"])
     assert settings.task.image_size == 64
@@ -49,47 +65,40 @@ def test_an_experiment_stands_on_its_task_and_words_have_the_last_word():
     assert load_settings(["experiment=cifar100_rmix", "task=npz"]).task.dataset == "npz"
 
 
-def test_it_is_known_which_keys_the_words_themselves_set():
-    words = ["experiment=cifar100_rmix", "compare.contestants=[none]"]
-    assert sets(words, "compare.contestants")
-    assert not sets(words[:1], "compare.contestants")
-    assert not sets(words, "compare.seeds")
-
-
-def test_every_yaml_file_opens_with_what_it_is_for():
-    for path in CONFIGS.rglob("*.yaml"):
-        head = path.read_text(encoding="utf-8").split("\n")
-        comments = [line for line in head[:2] if line.startswith("# ") and "@package" not in line]
-        assert comments, path
+def test_it_is_known_which_keys_the_overrides_themselves_set():
+    overrides = ["experiment=cifar100_rmix", "compare.contestants=[none]"]
+    assert sets(overrides, "compare.contestants")
+    assert not sets(overrides[:1], "compare.contestants")
+    assert not sets(overrides, "compare.seeds")
 
 
 def test_the_schema_has_the_fields_and_defaults_of_the_settings():
     """Composed from nothing, it is the settings themselves."""
-    made = OmegaConf.to_container(OmegaConf.structured(schema_of(RunSettings)))
+    schema = schema_of(RunSettings, settings_class("ppo"))
+    made: Any = OmegaConf.to_container(OmegaConf.structured(schema))
     assert build(RunSettings, made) == RunSettings()
     assert made == plain(asdict(RunSettings()))
 
 
 def test_every_key_is_found_dotted_and_its_sections_too():
-    def walk(settings, prefix=""):
-        hints = get_type_hints(settings)
-        for field in fields(settings):
-            yield prefix + field.name
-            if is_dataclass(hints[field.name]):
-                yield from walk(hints[field.name], f"{prefix}{field.name}.")
+    def walk(values, prefix=""):
+        for name, value in values.items():
+            yield prefix + name
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
 
-    assert set(keys()) == set(walk(RunSettings))
-    assert {"seed", "trainer", "trainer.mix.pairing", "env.actions.methods"} <= set(keys())
+    wanted = set(walk(asdict(RunSettings())))
+    for agent in AGENTS:
+        wanted |= {f"agent.{name}" for name in names_of(settings_class(agent))}
+    assert set(keys()) == wanted
+    assert {"seed", "trainer", "trainer.mix.pairing", "env.actions.methods"} <= wanted
 
 
-def test_nothing_said_is_the_digits_family_and_ppo():
+def test_overrides_have_the_last_word_and_the_rest_is_the_digits_family_and_ppo():
     settings = load_settings([])
     assert settings.task.dataset == "digits"
     assert settings.agent.name == "ppo"
     assert settings.env.reward.baseline == "group"
-
-
-def test_words_have_the_last_word():
     settings = load_settings(
         [
             "task=npz",
@@ -97,6 +106,8 @@ def test_words_have_the_last_word():
             "seed=3",
             "agent.learning_rate=1e-3",
             "agent.net_arch=[32]",
+            "agent.gamma=1",
+            "agent.ent_coef=0",
             "env.actions.methods=[none,cutmix]",
             "env.actions.ratios=[0,0.5]",
             "trainer.mix.share_per=batch",
@@ -107,8 +118,9 @@ def test_words_have_the_last_word():
     assert settings.task.dataset == "npz"
     assert settings.task.root == "my images.npz"
     assert settings.seed == 3
-    assert settings.agent.learning_rate == 1e-3
-    assert settings.agent.net_arch == (32,)
+    agent = asdict(settings.agent)
+    assert (agent["learning_rate"], agent["net_arch"]) == (1e-3, (32,))
+    assert (agent["gamma"], agent["ent_coef"]) == (1.0, 0.0)
     assert settings.env.actions.methods == ("none", "cutmix")
     assert settings.env.actions.ratios == (0.0, 0.5)
     assert [type(ratio) for ratio in settings.env.actions.ratios] == [float, float]
@@ -125,6 +137,45 @@ def test_hydras_global_state_is_left_alone():
     assert not GlobalHydra.instance().is_initialized()
 
 
+# Agents -----------------------------------------------------------------------------------------
+
+
+def test_an_agent_has_its_own_settings_only_and_is_chosen_by_group_or_by_name():
+    for name in AGENTS:
+        assert settings_class(name)().name == name
+        assert set(names_of(AgentSettings)) < set(names_of(settings_class(name)))
+    settings = load_settings(["agent=sac"])
+    assert type(settings.agent) is settings_class("sac")
+    assert "clip_range" not in asdict(settings.agent)
+    assert load_settings(["agent.name=td3"]).agent == settings_class("td3")()
+
+
+def test_a_setting_of_another_agent_is_refused_wherever_it_comes_from():
+    for overrides, told, hint in (
+        (["agent=dqn", "agent.clip_range=0.3"], "clip_range is 0.3, but agent dqn", "buffer_size"),
+        (["agent.tau=0.5"], "agent.tau is 0.5, but agent ppo does not use it", "leave it out"),
+        (["agent=sac", "agent.name=ppo"], "agent.gradient_steps is 4, but agent ppo", "clip_range"),
+        (
+            ["agent=ars", "experiment=digits_full"],
+            "agent.batch_size is 160, but agent ars",
+            "n_top",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=told) as error:
+            load_settings(overrides)
+        assert hint in error.value.hint
+
+
+def test_a_config_of_a_run_that_wrote_the_settings_of_all_agents_is_read():
+    values = plain(asdict(load_settings(["agent=sac"])))
+    old = {**values, "agent": {"clip_range": 0.2, "n_top": 8, **values["agent"]}}
+    assert settings_of(old, "config.yaml") == load_settings(["agent=sac"])
+    with pytest.raises(ConfigError, match=r"^config\.yaml: agent\.clip_rage: "):
+        settings_of({**values, "agent": {"clip_rage": 0.2, **values["agent"]}}, "config.yaml")
+
+
+# Refused ----------------------------------------------------------------------------------------
+
 REFUSED = {
     "trainr.epochs=3": "no key 'trainr.epochs'.* 'trainer.epochs'",
     "epochs=3": "no key 'epochs'.* 'trainer.epochs'",
@@ -132,6 +183,9 @@ REFUSED = {
     "agent.learning_rat=1": "no key 'agent.learning_rat'.* 'agent.learning_rate'",
     "sed=1": "no key 'sed'.* 'seed'",
     "task=cifr10": "there is no task 'cifr10'.* 'cifar10'",
+    "agent.name=ppoo": "'ppoo' is not a.* agent.* 'ppo'",
+    "agent.name=null": "'None' is not a",
+    "agent.name=[a]": "is not a|agent.name",
     "agent=pppo": "there is no agent 'pppo'.* 'ppo'",
     "tsk=digits": "no key 'tsk'.* 'task'",
     "task=[digits,npz]": "there is no task",
@@ -220,22 +274,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("word", "told"), REFUSED.items(), ids=list(REFUSED))
-def test_a_word_that_cannot_be_used_is_named_with_what_was_wanted(word, told):
-    with pytest.raises(ConfigError, match=told) as error:
-        load_settings([word])
-    assert "\n" not in error.value.message
-    assert "\n" not in error.value.hint
-
-
-@pytest.mark.parametrize("word", ["+seed=1", "~seed", "seed=1,2", "seed=abc", "sed=1", "task=x"])
-def test_the_hint_says_what_to_write_instead(word):
-    with pytest.raises(ConfigError) as error:
-        load_settings([word])
-    assert error.value.hint
-
-
-def test_numbers_that_are_fine_are_not_refused():
-    settings = load_settings(["agent.gamma=1", "agent.ent_coef=0", "trainer.warmup_epochs=0"])
-    assert settings.agent.gamma == 1.0
-    assert math.isfinite(settings.agent.ent_coef)
+def test_an_override_that_cannot_be_used_is_named_with_what_was_wanted():
+    for override, told in REFUSED.items():
+        with pytest.raises(ConfigError, match=told) as error:
+            load_settings([override])
+        assert "\n" not in error.value.message + error.value.hint, override
+    for override in ("+seed=1", "~seed", "seed=1,2", "seed=abc", "sed=1", "task=x"):
+        with pytest.raises(ConfigError) as error:
+            load_settings([override])
+        assert error.value.hint, override

@@ -13,10 +13,10 @@ from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 from automix.agents.config.compose import load_settings
-from automix.agents.config.settings import AgentSettings
 from automix.agents.jobs.run import check
-from automix.agents.learning.algorithms import AGENTS, EVERY_AGENT, check_agent, updates_of
+from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
 from automix.agents.learning.algorithms.ars import GroupARS
+from automix.agents.learning.algorithms.dqn import DQNSettings
 from automix.agents.learning.export import policy_of
 from automix.agents.learning.training import Learned, learn
 from automix.agents.parallel.worker import InlineWorker
@@ -46,12 +46,6 @@ def test_the_word_agent_brings_settings_and_a_space_that_fit(name):
     assert settings.agent.name == name
     check_agent(settings.agent, settings.env.actions.space)
     assert updates_of(settings.agent, settings.trainer.epochs) >= 20
-
-
-@every_agent
-def test_what_an_agent_uses_is_a_setting(name):
-    known = set(AgentSettings.__dataclass_fields__)
-    assert {*EVERY_AGENT, *AGENTS.info(name).uses} <= known
 
 
 @pytest.mark.parametrize(("name", "space"), EVERY_PAIR)
@@ -100,16 +94,6 @@ def test_a_setting_that_the_agent_uses_reaches_it(name, space):
             "env.actions.space=flat",
         ),
         (
-            ["agent=dqn", "agent.clip_range=0.3"],
-            r"agent.clip_range is 0.3, but agent dqn does not use it",
-            "dqn uses .*buffer_size",
-        ),
-        (
-            ["agent.tau=0.5"],
-            r"agent.tau is 0.5, but agent ppo does not use it",
-            "leave it out",
-        ),
-        (
             ["agent=dqn", "agent.total_timesteps=2560", "agent.learning_starts=3000"],
             "agent.total_timesteps is 2560, but learning starts after 3000 .*8 groups x 8",
             "total_timesteps=3840",
@@ -129,7 +113,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(words, told, hi
 
 
 def test_the_smallest_useful_number_is_enough():
-    settings = AgentSettings(name="dqn", total_timesteps=3840, learning_starts=3000)
+    settings = DQNSettings(total_timesteps=3840, learning_starts=3000)
     assert updates_of(settings, 20) == 3
     assert updates_of(replace(settings, total_timesteps=1280, learning_starts=1279), 20) == 1
 

@@ -8,21 +8,27 @@ import re
 import shutil
 from collections import namedtuple
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
 import yaml
 
 import automix
+from automix.agents.config.agent import names_of
+from automix.agents.config.compose import keys
 from automix.agents.config.schema import build
 from automix.agents.config.settings import AgentSettings, RunSettings
 from automix.agents.runs import rundir
 from automix.agents.runs.rundir import RunDirectory, command_line, default_path, describe_machine
 from automix.core import files
 from automix.core.errors import ConfigError, DataError, ResourceError
+from automix.core.settings import affects
 from automix.data.tasks import FamilySettings
 
 SETTINGS = RunSettings(seed=3)
+OWN = {f"agent.{name}" for name in names_of(type(SETTINGS.agent))}
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -167,19 +173,61 @@ def changed(path: Path, before: str, after: str) -> None:
     path.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def test_a_setting_that_results_depend_on_may_not_change(tmp_path):
+SPEED = {
+    *("backend", "checkpoint.keep", "checkpoint.share", "max_restarts", "name", "ray.address"),
+    *("ray.cpus_per_worker", "ray.gpus_per_worker", "step_timeout_s", "workers"),
+}
+SHAPE = {
+    *("agent.name", "agent.groups", "agent.group_size", "agent.stacked_groups", "agent.normalise"),
+    *("agent.net_arch", "trainer.model", "trainer.epochs", "trainer.batch_size", "trainer.opt"),
+    "trainer.model_ema",
+}
+
+
+def test_what_results_depend_on_may_not_change_and_how_the_work_is_spread_may(tmp_path):
+    """Every field of every settings class: those of speed, then all others, each of them named."""
     path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    whole = (path / "checkpoints/begun.json").read_text(encoding="utf-8")
+    names = [name for name, default in keys().items() if default is not None]
+    names = [name for name in names if not name.startswith("agent.") or name in OWN]
+    for changed_ones, refused in ((SPEED, set()), (set(names) - SPEED, set(names) - SPEED)):
+        begun = json.loads(whole)
+        for name in changed_ones:
+            *sections, last = name.split(".")
+            reduce(getitem, sections, begun)[last] = ["another"]
+        (path / "checkpoints/begun.json").write_text(json.dumps(begun), encoding="utf-8")
+        if not refused:
+            assert RunDirectory.open(path)[1] == SETTINGS
+            continue
+        with pytest.raises(ConfigError, match="since the run began") as error:
+            RunDirectory.open(path)
+        told = error.value.message.partition("since the run began: ")[2].split("; ")
+        assert {one.partition(" was ")[0] for one in told} == refused
+    assert set(names) >= SPEED | SHAPE
+    assert {name for name in names if affects(SETTINGS, name) == "shape"} == SHAPE
+
+
+def test_a_config_that_was_changed_says_from_what_to_what(tmp_path):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    changed(path / "config.yaml", "workers: 0", "workers: 5")
+    changed(path / "config.yaml", "backend: local", "backend: ray")
+    assert RunDirectory.open(path)[1] == replace(SETTINGS, workers=5, backend="ray")
     changed(path / "config.yaml", "learning_rate: 0.003\n", "learning_rate: 0.01\n")
     with pytest.raises(ConfigError, match=r"agent\.learning_rate was 0\.003, is 0\.01") as error:
         RunDirectory.open(path)
     assert error.value.exit_code == 2
 
 
-def test_how_the_work_is_spread_may_change(tmp_path):
+def test_a_run_that_wrote_the_settings_of_all_agents_goes_on_unless_one_is_changed(tmp_path):
     path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
-    changed(path / "config.yaml", "workers: 0", "workers: 5")
-    changed(path / "config.yaml", "backend: local", "backend: ray")
-    assert RunDirectory.open(path)[1] == replace(SETTINGS, workers=5, backend="ray")
+    begun = json.loads((path / "checkpoints/begun.json").read_text(encoding="utf-8"))
+    begun["agent"]["tau"] = 0.02
+    (path / "checkpoints/begun.json").write_text(json.dumps(begun), encoding="utf-8")
+    changed(path / "config.yaml", "agent:\n", "agent:\n  tau: 0.02\n")
+    assert RunDirectory.open(path)[1] == SETTINGS
+    changed(path / "config.yaml", "tau: 0.02", "tau: 0.5")
+    with pytest.raises(ConfigError, match=r"agent\.tau was 0\.02, is 0\.5"):
+        RunDirectory.open(path)
 
 
 @pytest.mark.parametrize(
