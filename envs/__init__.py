@@ -4,6 +4,10 @@ Importing this package registers ``automix/Mix-v0``, ``automix/Surrogate-v0`` an
 ``automix/RLMix-v0``.
 """
 
+from automix.core.extras import require
+
+require("gymnasium")
+
 from gymnasium.envs.registration import register, registry
 
 from automix.envs.codec import ActionCodec, ActionSettings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from automix.agents.runs.rundir import describe_machine
+from automix.core.extras import EXTRAS, MissingExtraError, require
 from automix.envs.mix_env import MixEnv, image_world
 from automix.training.settings import TrainerSettings
 
@@ -28,10 +28,18 @@ def examine() -> dict[str, str]:
         "gpus": ", ".join(torch.cuda.get_device_name(i) for i in range(gpus)) or "none",
         "free disk here": f"{free:.1f} GB",
         **machine["versions"],
-        "ray": "found" if importlib.util.find_spec("ray") else "missing: pip install 'ray[tune]'",
+        **{f"extra {extra}": _extra(extra) for extra in EXTRAS},
         "data": _data(),
         "one tiny episode": _episode(),
     }
+
+
+def _extra(name: str) -> str:
+    try:
+        require(name)
+    except MissingExtraError as error:
+        return str(error)
+    return "installed"
 
 
 def _data() -> str:

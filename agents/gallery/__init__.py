@@ -13,6 +13,7 @@ from pathlib import Path
 from automix.agents.config.settings import RunSettings
 from automix.agents.gallery.forms import RATIOS, rows_of
 from automix.core.errors import ConfigError, ResourceError
+from automix.core.extras import require
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def write_gallery(
         DataError: If the images cannot be used.
         ResourceError: If ``out`` cannot be written.
     """
+    require("matplotlib")
     # Here, not above: matplotlib takes a second to import, which no other command should wait for.
     from automix.agents.gallery.scene import EPOCHS, build_scene, draw_task, play
     from automix.agents.gallery.sheet import sheet_png, write_png

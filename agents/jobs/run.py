@@ -37,6 +37,7 @@ from automix.agents.runs.result_cache import ResultCache
 from automix.agents.runs.rundir import STATUS, RunDirectory, announce, plain
 from automix.agents.runs.stopping import Stopping, stop, stopping
 from automix.core.errors import ConfigError, ResourceError
+from automix.core.extras import require
 from automix.core.files import read_json, remove_unfinished, write_atomically, write_json
 from automix.core.settings import differences
 from automix.envs.codec import ALL, ActionCodec
@@ -245,6 +246,9 @@ def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
     Raises:
         AutomixError: If the images, the splits, the names or the device cannot be used.
     """
+    require("report")  # now, and not after hours of learning
+    if settings.backend == "ray":
+        require("ray", hint="or use backend=local")
     settings = expanded(settings)
     if not learns:
         policy = given_policy(settings)

@@ -19,6 +19,7 @@ from typing import Any
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.machine import Capacity, usable_cores
 from automix.core.errors import ResourceError
+from automix.core.extras import require
 
 CONNECT_S = 5.0
 """Seconds that a cluster has to answer."""
@@ -89,12 +90,11 @@ def capacity(settings: RaySettings) -> Capacity:
 
 
 def _imported() -> Any:
+    require("ray", hint="or use backend=local")
     try:
         import ray
     except ImportError as error:
-        raise ResourceError(
-            f"Ray cannot be imported: {error}", "use backend=local, or: pip install 'ray[tune]'"
-        ) from None
+        raise ResourceError(f"Ray cannot be imported: {error}", "use backend=local") from None
     return ray
 
 

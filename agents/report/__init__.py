@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automix.core.extras import require
 from automix.core.files import write_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def write_report(run_dir: Path) -> Path:
         DataError: If a file is missing or damaged.
         ResourceError: If the report cannot be written.
     """
+    require("report")
     # Here, not above: matplotlib takes a second to import, which no other command should wait for.
     from automix.agents.report.page import render
     from automix.agents.report.run_files import read_run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from automix.core.extras import require
 from automix.data import DATASETS, DataSource
 from automix.data.image_set import ImageSet, InMemory
 
@@ -12,6 +13,7 @@ from automix.data.image_set import ImageSet, InMemory
 @DATASETS.register("digits")
 def digits(source: DataSource) -> ImageSet:
     """Hand-written digits, 8x8 grey, no download (Alpaydin and Kaynak 1998, UCI)."""
+    require("sklearn")
     from sklearn.datasets import load_digits  # late: half a second that other sets need not pay
 
     bunch = load_digits()

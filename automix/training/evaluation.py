@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-)
 
+from automix.core.extras import require
 from automix.training.population import Population
 
 CALIBRATION_BINS = 15
@@ -47,6 +44,12 @@ def test_scores(population: Population) -> list[TestScores]:
 
 
 def _scores(logits: torch.Tensor, labels: torch.Tensor) -> TestScores:
+    require("torchmetrics")
+    from torchmetrics.functional.classification import (
+        multiclass_accuracy,
+        multiclass_calibration_error,
+    )
+
     classes = logits.shape[1]
     if not torch.isfinite(logits).all():
         return TestScores(0.0, 1.0, 0.0 if classes > TOP else None)

@@ -283,7 +283,9 @@ def test_doctor_tells_what_a_bug_report_should_hold(cli):
     outcome = cli("doctor", "--json")
     assert outcome.code == 0
     found = json.loads(outcome.out)
-    assert {"automix", "python", "torch", "ray", "gpus", "data", "one tiny episode"} <= set(found)
+    assert {"automix", "python", "torch", "extra ray", "gpus", "data", "one tiny episode"} <= set(
+        found
+    )
     assert found["one tiny episode"].startswith("ok, last reward ")
     assert "1797 images of 10 classes" in found["data"]
     assert everything_below(Path.cwd()) == []

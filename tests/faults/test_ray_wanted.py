@@ -45,7 +45,7 @@ def test_a_ray_that_is_not_installed_is_asked_for(tmp_path):
     words = ("backend=ray", "workers=1", "--run-dir", "run")
     outcome = run(tmp_path, "train", *WORDS, *words, fault=ray_is_not_installed)
     assert outcome.code == 4
-    assert outcome.error.startswith("error: Ray cannot be imported: ")
+    assert outcome.error == 'error: ray is not installed: pip install "automix[ray]"'
     assert "backend=local" in outcome.hint
 
 

@@ -29,7 +29,9 @@ def command(
         _print_plan(overrides, run_dir, as_json)
         return
     from automix.agents.sweep import run_sweep
+    from automix.core.extras import require
 
+    require("ray", "report")
     conclude(run_sweep(overrides, run_dir, overwrite), as_json)
 
 

@@ -65,7 +65,7 @@ def test_ray_deals_gpus_out_by_itself():
 def test_without_ray_there_is_a_hint(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(ResourceError, match="Ray cannot be imported") as missing,
+        pytest.raises(ResourceError, match=r'pip install "automix\[ray\]"') as missing,
         start_workers(1, backend="ray"),
     ):
         pass
