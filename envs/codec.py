@@ -30,8 +30,8 @@ class ActionSettings:
 
     methods: Sequence[str] = ("none", "mixup", "cutmix", "rmix")
     """Each ``method``, ``method+saliency``, ``method+saliency:label_rule``, or a published name
-    (``mixing.presets``). Saliency that an entry brings is not chosen by ``saliency``. ``all``
-    stands for every method and published name that images and classifier can play."""
+    (``mixing.actions.PRESETS``). Saliency that an entry brings is not chosen by ``saliency``.
+    ``all`` stands for every method and published name that images and classifier can play."""
     ratios: Sequence[float] = (0.1, 0.25, 0.5)
     """Wanted partner shares, each in [0, 0.5]."""
     saliency: Sequence[str] = (OFF,)
@@ -143,7 +143,6 @@ class ActionCodec:
         Raises:
             ConfigError: If the action is not on the menu.
         """
-        action = action.resolved()
         if isinstance(self.space, spaces.Box):
             settings = self.settings
             return to_numbers(action, settings.methods, settings.ratios, settings.saliency)

@@ -152,13 +152,12 @@ class EpisodeGroup:
 
     def step(self, actions: Sequence[MixAction], metrics: Sequence[EpochMetrics]) -> StepResult:
         """Take the records of what was trained under these actions."""
-        played = [action.resolved() for action in actions]
         resting = np.array([h[-1].diverged for h in self._history])
         epochs = metrics[0].epoch - self._history[0][-1].epoch
         for history, record in zip(self._history, metrics, strict=True):
             history.append(record)
-        self._last = list(played)
-        for mixes, action in zip(self.mixes, played, strict=True):
+        self._last = list(actions)
+        for mixes, action in zip(self.mixes, actions, strict=True):
             mixes += [str(action)] * epochs
         finished = metrics[0].epoch >= self.world.budget
         observations = self._observe()
@@ -168,7 +167,7 @@ class EpisodeGroup:
             next_observations=observations,
             rewards=self._rewards(finished, resting),
             finished=finished,
-            played=played,
+            played=list(actions),
             metrics=list(metrics[: self.members]),
         )
 

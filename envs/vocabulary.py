@@ -15,8 +15,7 @@ from dataclasses import replace
 from automix.core.errors import AutomixError
 from automix.envs.codec import ALL, ActionSettings
 from automix.mixes import MIXES
-from automix.mixing.actions import MAX_RATIO, OFF, MixAction, form_of, nearest_action
-from automix.mixing.presets import PRESETS
+from automix.mixing.actions import MAX_RATIO, OFF, PRESETS, MixAction, form_of, nearest_action
 from automix.saliency import SALIENCY
 
 log = logging.getLogger("automix")

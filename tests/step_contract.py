@@ -317,18 +317,20 @@ def a_state_goes_on_from_its_copy(case: Case) -> None:
     assert state is not None
     assert other is not None
     one_step(case, net, state)
-    kept = state.state()
+    kept = state.state_dict()
     frozen = copy.deepcopy(kept)
     check_plain(kept, "state")
     then = copy.deepcopy(net)
     wanted = one_step(case, net, state)
-    check_equal(kept, frozen, "what state() returned has moved with the training")
+    check_equal(kept, frozen, "what state_dict() returned has moved with the training")
     other.load_state_dict(kept)
-    check_equal(other.state(), frozen, "what was restored is not what was kept")
+    check_equal(other.state_dict(), frozen, "what was restored is not what was kept")
     got = one_step(case, then, other)
     assert torch.equal(got, wanted), "the step after restoring is another"
-    check_equal(other.state(), state.state(), "the state after restoring goes another way")
-    check_equal(kept, frozen, "restore() keeps what it is given")
+    check_equal(
+        other.state_dict(), state.state_dict(), "the state after restoring goes another way"
+    )
+    check_equal(kept, frozen, "load_state_dict() keeps what it is given")
 
 
 def one_step(case: Case, net: nn.Module, state: MethodState) -> Tensor:

@@ -36,8 +36,7 @@ from automix.labels import LABEL_RULES
 from automix.masks import shapes as masks
 from automix.masks.pairing import PAIRINGS
 from automix.mixes import MIXES, MixInfo
-from automix.mixing.actions import MixAction
-from automix.mixing.presets import PRESETS
+from automix.mixing.actions import PRESETS, MixAction
 from automix.policy.policy import MixPolicy, PolicyForm, save_policy
 from automix.policy.schedule import MixSchedule, save_schedule
 from automix.saliency import SALIENCY

@@ -131,13 +131,6 @@ CORE = [
         contract.partners_come_from_the_same_batch,
     ),
     Mutant(
-        "an action that mixes nothing mixes the labels",
-        MIXING,
-        "action = action.resolved()",
-        "action = action",
-        contract.the_label_tells_what_the_pixels_show,
-    ),
-    Mutant(
         "shares are drawn from a seed of their own",
         MIXING,
         "rng.beta(",

@@ -39,12 +39,12 @@ class MethodState(Protocol):
         """
         ...
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything, in tensors, numbers, dicts and lists of them."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` returned."""
+        """Take over what ``state_dict`` returned."""
         ...
 
 
@@ -63,7 +63,7 @@ class Setup:
     """Optimizer steps of the whole training."""
     device: torch.device
     settings: Mapping[str, Any]
-    """Those of the method that differ from its defaults, by name."""
+    """The method's, by name."""
 
 
 MakeState = Callable[[Setup], MethodState]

@@ -5,43 +5,29 @@ Paper: Qin et al. 2024, arXiv:2312.11954, section 3.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.core.registry import keyword_defaults
 from automix.masks.learned.groups import grouped, regrouped
 from automix.masks.learned.learned_state import LearnedState, check_ranges
 from automix.masks.learned.mix_block import CrowdBlock
-from automix.masks.method_steps import Setup, Step, StepLoss, soft_losses
+from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES, MixInfo
 
-RANGES = {
-    "memory": (1e-6, 1),
-    "lr": (0, 1),
-    "area": (0, 1e6),
-    "margin": (0, 0.5),
-    "every": (1, float("inf")),
-    "hardness": (0, 1e6),
-    "clean": (0, 1e6),
-    "plain": (0, 1e6),
-}
 
-
-def _check(**settings: Any) -> None:
-    check_ranges(settings, RANGES)
-
-
-def _begun(setup: Setup) -> LearnedState:
-    chosen = keyword_defaults(adautomix) | dict(setup.settings)
-    kept = {name: chosen[name] for name in ("stage", "memory", "lr", "told")}
-    return LearnedState(setup, CrowdBlock, **kept)
-
-
-@MIXES.register("adautomix", MixInfo(step=True, requires=("features",), state=_begun, check=_check))
+@MIXES.register(
+    "adautomix",
+    MixInfo(
+        step=True,
+        requires=("features",),
+        state=partial(LearnedState, block=CrowdBlock),
+        check=check_ranges,
+    ),
+)
 def adautomix(
     net: nn.Module,
     step: Step,

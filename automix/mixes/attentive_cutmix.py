@@ -5,7 +5,7 @@ Paper: Walawalkar et al. 2020, arXiv:2003.13048, section 3.
 
 from __future__ import annotations
 
-from automix.masks.cells import first_cells, grid_of, saliency_of_cells
+from automix.masks.grids import first_cells, grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float
 from automix.mixes import MIXES, MixInfo, MixInputs
 

@@ -5,37 +5,26 @@ Paper: Liu et al. 2022, arXiv:2103.13027, section 3.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import torch.nn as nn
 
-from automix.core.registry import keyword_defaults
 from automix.masks.learned.learned_state import LearnedState, check_ranges
 from automix.masks.learned.mix_block import PairBlock
 from automix.masks.learned.pair_step import pair_step
-from automix.masks.method_steps import Setup, Step, StepLoss
+from automix.masks.method_steps import Step, StepLoss
 from automix.mixes import MIXES, MixInfo
 
-RANGES = {
-    "memory": (1e-6, 1),
-    "lr": (0, 1),
-    "area": (0, 1e6),
-    "margin": (0, 0.5),
-    "clean": (0, 1e6),
-}
 
-
-def _check(**settings: Any) -> None:
-    check_ranges(settings, RANGES)
-
-
-def _begun(setup: Setup) -> LearnedState:
-    chosen = keyword_defaults(automix) | dict(setup.settings)
-    kept = {name: chosen[name] for name in ("stage", "memory", "lr", "told")}
-    return LearnedState(setup, PairBlock, **kept)
-
-
-@MIXES.register("automix", MixInfo(step=True, requires=("features",), state=_begun, check=_check))
+@MIXES.register(
+    "automix",
+    MixInfo(
+        step=True,
+        requires=("features",),
+        state=partial(LearnedState, block=PairBlock),
+        check=check_ranges,
+    ),
+)
 def automix(
     net: nn.Module,
     step: Step,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.masks.cells import grid_of, saliency_of_cells
+from automix.masks.grids import grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Dense, as_tensor
 from automix.mixes import MIXES, MixInfo, MixInputs
 

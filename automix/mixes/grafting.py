@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.masks.cells import grid_of, saliency_of_cells
+from automix.masks.grids import grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, as_tensor, pixels_of_cells
 from automix.mixes import MIXES, MixInfo, MixInputs
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.masks.cells import first_cells, grid_of, saliency_of_cells
+from automix.masks.grids import first_cells, grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, as_tensor
 from automix.mixes import MIXES, MixInfo, MixInputs
 

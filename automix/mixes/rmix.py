@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.masks.cells import saliency_of_cells
+from automix.masks.grids import saliency_of_cells
 from automix.masks.shapes import Cells, Constant, Mask, as_tensor, like
 from automix.mixes import MIXES, MixInfo, MixInputs
 

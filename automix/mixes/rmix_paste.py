@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.masks.cells import first_cells, saliency_of_cells
+from automix.masks.grids import first_cells, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, like
 from automix.mixes import MIXES, MixInfo, MixInputs
 from automix.mixes.rmix import GRIDS, on_random_grids

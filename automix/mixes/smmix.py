@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.core.errors import ConfigError
-from automix.masks.cells import saliency_of_cells
-from automix.masks.grids import Grid
+from automix.masks.grids import Grid, saliency_of_cells
 from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
 from automix.masks.shapes import as_tensor
 from automix.mixes import MIXES, MixInfo

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from automix.core.errors import ConfigError, did_you_mean
 from automix.labels import LABEL_RULES, check_label_rule
 from automix.mixes import MIXES
-from automix.mixing.presets import PRESETS
 from automix.saliency import SALIENCY
 
 OFF = "off"
@@ -18,6 +17,24 @@ OFF = "off"
 
 MAX_RATIO = 0.5
 """Beyond it the partner would be the main content: a smaller ratio with the names swapped."""
+
+PRESETS: Mapping[str, str] = {
+    "guidedmixup": "mixup+spectral",
+    "guidedmixup_ap": "mixup+gradient",
+    "lumix": "cutmix:perturbed",
+    "saliency_grafting": "grafting+gradient:saliency_mass",
+    "saliencymix": "cutmix+spectral",
+    "snapmix": "asymmetric_cutmix+cam:cam_mass",
+    "soft_augmentation": "soft_crop:visibility",
+    "tlalign": "token_cutmix:token_aligned",
+    "tokenmix_ema": "tokenmix+ema:cam_mass",
+    "tokenmix_teacher": "tokenmix+teacher:cam_mass",
+    "transmix": "cutmix:attention",
+}
+"""Published names: what a paper's method is made of here, ``method[+saliency][:label rule]``.
+
+A name stands for its form wherever a method can be named: in ``MixAction.parse``, in the vocabulary
+of an environment, as a contestant. Kept in the order of the letters."""
 
 _FORM = re.compile(
     r"(?P<method>[a-z0-9_]+)"
@@ -30,6 +47,9 @@ _FORM = re.compile(
 @dataclass(frozen=True)
 class MixAction:
     """One epoch's mix.
+
+    What mixes nothing, by a ratio of 0 or the method ``none``, is one action, ``PLAIN``, whatever
+    else was asked for.
 
     Attributes:
         method: A name in ``automix.mixes.MIXES``.
@@ -75,6 +95,9 @@ class MixAction:
                 )
         if self.label_rule:
             check_label_rule(self.label_rule, self, self.method, self.saliency != OFF)
+        if not self.mixes:
+            nothing = {"method": "none", "ratio": 0.0, "saliency": OFF}
+            vars(self).update(nothing, mix_probability=1.0, label_rule="")
 
     @property
     def guided(self) -> bool:
@@ -92,13 +115,6 @@ class MixAction:
         """Whether any image is changed."""
         return self.ratio > 0.0 and self.method != "none"
 
-    def resolved(self) -> MixAction:
-        """Return the simplest action that trains in the same way.
-
-        A ratio of 0, or the method ``none``, mixes nothing whatever else is asked.
-        """
-        return self if self.mixes else PLAIN
-
     def __str__(self) -> str:
         """Return ``none`` or ``method@ratio[p<mix probability>][+saliency][:label rule]``."""
         if not self.mixes:
@@ -112,7 +128,7 @@ class MixAction:
     def parse(cls, text: str) -> MixAction:
         """Read the form that ``str`` writes; a mix without ``@ratio`` gets the papers' 0.5.
 
-        A published name (``automix.mixing.presets``) may stand for the method.
+        A published name (``PRESETS``) may stand for the method.
 
         Raises:
             ConfigError: If the text has another form, or names something unknown.
@@ -131,7 +147,7 @@ class MixAction:
         probability = _number(text, "mix probability", applied) if applied else 1.0
         saliency = found["saliency"] or form.saliency or OFF
         rule = found["label_rule"] or form.label_rule
-        return cls(form.method, ratio, saliency, probability, rule).resolved()
+        return cls(form.method, ratio, saliency, probability, rule)
 
 
 @dataclass(frozen=True)
@@ -212,8 +228,8 @@ def nearest_action(entry: str, ratio: float, saliency: str) -> MixAction:
     guided = MIXES.info(form.method).guided
     ratio = 0.0 if form.method == "none" else ratio
     guide = form.saliency or (saliency if guided else OFF)
-    return MixAction(form.method, ratio, guide, label_rule=form.label_rule).resolved()
+    return MixAction(form.method, ratio, guide, label_rule=form.label_rule)
 
 
-PLAIN = MixAction("none", 0.0, OFF)
+PLAIN = MixAction("none", 0.0)
 """No mixing."""

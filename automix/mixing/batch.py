@@ -172,7 +172,6 @@ def mix_batch(
             classifier and none is given, or another one, or a trainer, the label rule does not fit,
             or ``out`` is not like the images.
     """
-    action = action.resolved()
     _check(images, action, settings, out)
     if action.saliency != OFF and saliency is None:
         saliency = _saliency_of(action, images, as_targets(labels, num_classes), classifier)

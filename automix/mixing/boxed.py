@@ -49,7 +49,6 @@ def to_numbers(
     Raises:
         ConfigError: If no numbers play it.
     """
-    action = action.resolved()
     method = index_of(action, methods) or 0
     guide = action.saliency if action.saliency in saliency else saliency[0]
     numbers = np.full(numbers_of(methods, saliency), -1.0, dtype=np.float32)

@@ -25,7 +25,7 @@ from automix.masks.pairing import pair_batches
 from automix.mixes import MIXES
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import DEFAULTS, MixSettings, draw_share, mix_batch
-from automix.mixing.options import configured, options_of
+from automix.mixing.options import configured, options_of, parameters_of
 from automix.mixing.targets import as_targets
 from automix.saliency import SALIENCY, check_alone
 
@@ -99,7 +99,7 @@ def new_state(
     """
     make = MIXES.info(method).state
     assert make is not None, method
-    given = options_of(settings.options).get(method, {})
+    given = {**parameters_of(method), **options_of(settings.options).get(method, {})}
     device = next(net.parameters()).device
     own = derived_seed(seed, "method", method)
     return make(Setup(net, shape, classes, own, steps, device, given))
@@ -140,7 +140,6 @@ def loss_of(
     Raises:
         ConfigError: As ``mix_batch``; or if the method keeps a state, and none is given.
     """
-    action = action.resolved()
     if keeps_state(action) and state is None:
         raise ConfigError(
             f"{action.method} keeps something from step to step, and no state is given",

@@ -109,7 +109,7 @@ class ScheduleMixer:
         self, schedule: MixSchedule, num_classes: int, seed: int, settings: MixSettings
     ) -> None:
         self._schedule, self._num_classes, self._settings = schedule, num_classes, settings
-        for action in map(MixAction.resolved, schedule.actions):
+        for action in schedule.actions:
             check_action(action, settings)
             _check_mask(action)
             if action.saliency != OFF:

@@ -453,7 +453,7 @@ class StackedEnsemble:
             ],
             "saliency": {name: bank.state() for name, bank in seat.banks.items()},
             "memory": seat.memory.state() if seat.memory else {},
-            "methods": {name: state.state() for name, state in seat.states.items()},
+            "methods": {name: state.state_dict() for name, state in seat.states.items()},
             "average": {
                 name: value[rows].clone() for name, (value, rows) in self._averages(slot).items()
             },

@@ -179,7 +179,7 @@ class Population:
             )
         records: dict[int, EpochMetrics] = {}
         for cohort, seats in self._cohorts():
-            played = [actions[member].resolved() for member in seats]
+            played = [actions[member] for member in seats]
             records.update(zip(seats, cohort.run_epochs(played, epochs), strict=True))
         return [records[member] for member in range(self.members)]
 

@@ -10,8 +10,7 @@ import pytest
 from automix.core.errors import ConfigError
 from automix.envs import ActionCodec, ActionSettings, MixVectorEnv
 from automix.mixes import MIXES
-from automix.mixing.actions import MixAction, form_of
-from automix.mixing.presets import PRESETS
+from automix.mixing.actions import PRESETS, MixAction, form_of
 from automix.training.requirements import supports
 from tests.envs import worlds
 from tests.step_contract import CNN, VIT

@@ -13,9 +13,8 @@ from automix.envs import ActionCodec, ActionSettings, EnvSettings, MixEnv, MixVe
 from automix.envs.vocabulary import every_entry, expanded
 from automix.labels import LABEL_RULES, LabelInfo
 from automix.mixes import MIXES, MixInfo
-from automix.mixing.actions import MixAction
+from automix.mixing.actions import PRESETS, MixAction
 from automix.mixing.batch import MixSettings
-from automix.mixing.presets import PRESETS
 from automix.saliency import SALIENCY, SaliencyInfo
 from automix.training.requirements import requirements
 from automix.training.settings import SaliencySettings

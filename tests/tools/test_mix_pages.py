@@ -11,9 +11,8 @@ from automix.core.errors import ConfigError
 from automix.masks.method_steps import StepLoss, soft_losses
 from automix.masks.shapes import Constant
 from automix.mixes import MIXES, MixInfo
-from automix.mixing.actions import form_of
+from automix.mixing.actions import PRESETS, form_of
 from automix.mixing.options import options_of, parameters_of
-from automix.mixing.presets import PRESETS
 from tools.mix_pages import FOLDER, INDEX, share_table, texts
 from tools.mix_pages.docstrings import Setting, markdown, read_docs
 from tools.mix_pages.pictures import pictured, pictures

@@ -13,8 +13,7 @@ from pathlib import Path
 from automix.core.files import write_text
 from automix.core.registry import Entry
 from automix.mixes import MIXES, MixFunction, MixInfo
-from automix.mixing.actions import MixAction, form_of
-from automix.mixing.presets import PRESETS
+from automix.mixing.actions import PRESETS, MixAction, form_of
 from automix.saliency import SALIENCY
 from automix.training.requirements import supports
 from tools.mix_pages.docstrings import MixDocs, Setting, read_docs

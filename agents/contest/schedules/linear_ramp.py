@@ -22,4 +22,4 @@ def linear_ramp(
     full = strongest(menu)
     steps = sorted({0.0} | {action.ratio for action in menu if action.method == full.method})
     nearest = min(steps, key=lambda ratio: abs(ratio - full.ratio * progress))
-    return replace(full, ratio=nearest).resolved()
+    return replace(full, ratio=nearest)

@@ -28,6 +28,24 @@ FADED = 1000
 STEADY = 0.1
 """Part of the training after which its memory begins to grow."""
 
+SETTINGS = ("stage", "memory", "lr", "told")
+"""Settings of every learned mixer: which of the slow copy's feature maps the block is given, as
+Python counts (the last one where the net cannot be cut into stages); how much of the training run
+the slow copy remembers; the learning rate of the block, by Adam; whether it is told the weights."""
+
+RANGES = {
+    "memory": (1e-6, 1),
+    "lr": (0, 1),
+    "area": (0, 1e6),
+    "contrast": (0, 1e6),
+    "margin": (0, 0.5),
+    "every": (1, float("inf")),
+    "hardness": (0, 1e6),
+    "clean": (0, 1e6),
+    "plain": (0, 1e6),
+}
+"""Least and largest value of the settings that any learned mixer has; others may be any number."""
+
 Maps = Tensor
 """(b, c, h', w')."""
 
@@ -38,28 +56,15 @@ class LearnedState:
     It is in evaluation mode: its look at an image depends on no other image, and draws nothing.
 
     Args:
-        setup: The training; its net becomes the slow copy.
+        setup: The training run, with the ``SETTINGS``; its net becomes the slow copy.
         block: Makes a Mix Block of the number of channels, and whether it is told the weights.
-        stage: Which of the slow copy's feature maps the block is given, as Python counts. The last
-            map where the net cannot be cut into stages.
-        memory: How much of the training the slow copy remembers.
-        lr: Learning rate of the block, by Adam.
-        told: Whether the block is told the weights.
 
     Raises:
-        ConfigError: If the net has no such stage.
+        ConfigError: If the net has no stage of the number that the settings name.
     """
 
-    def __init__(
-        self,
-        setup: Setup,
-        block: Callable[[int, bool], MixBlock],
-        *,
-        stage: int,
-        memory: float,
-        lr: float,
-        told: bool,
-    ) -> None:
+    def __init__(self, setup: Setup, block: Callable[[int, bool], MixBlock]) -> None:
+        stage, memory, lr, told = (setup.settings[name] for name in SETTINGS)
         self.net = setup.net.eval().requires_grad_(False)
         self._followers = dict(self.net.named_parameters()) | dict(self.net.named_buffers())
         self._stage = _counted(self.net, stage)
@@ -104,7 +109,7 @@ class LearnedState:
             self._followers[name].copy_(weights[name])
         self.followed += 1
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything."""
         return {
             "net": {name: value.detach().clone() for name, value in self._followers.items()},
@@ -116,7 +121,7 @@ class LearnedState:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` returned."""
+        """Take over what ``state_dict`` returned."""
         for name, own in self._followers.items():
             own.copy_(state["net"][name])
         self.block.load_state_dict(state["block"])
@@ -160,14 +165,14 @@ def _counted(net: nn.Module, stage: int) -> int | None:
     return found
 
 
-def check_ranges(given: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse settings outside their range.
+def check_ranges(**settings: Any) -> None:
+    """Refuse settings of a learned mixer that are outside their range.
 
     Raises:
         ConfigError: If one is below the first or above the second number.
     """
-    for name, value in given.items():
-        least, most = ranges.get(name, (value, value))
+    for name, value in settings.items():
+        least, most = RANGES.get(name, (value, value))
         if not least <= value <= most:
             upto = f" to {most:g}" if most < float("inf") else " up"
             raise ConfigError(f"{name} is {value}, wanted a number from {least:g}{upto}")

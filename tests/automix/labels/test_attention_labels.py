@@ -19,10 +19,9 @@ from automix.labels import LABEL_RULES, MixRecord, Seen, Weights
 from automix.masks.method_steps import soft_losses
 from automix.masks.pairing import pair_batches
 from automix.masks.shapes import as_mask
-from automix.mixing.actions import MixAction
+from automix.mixing.actions import PRESETS, MixAction
 from automix.mixing.batch import Mixed, MixSettings, mix_batch
 from automix.mixing.loss import loss_of
-from automix.mixing.presets import PRESETS
 from automix.mixing.targets import as_targets
 from automix.nets.create import SMALL_TRANSFORMERS, create_classifier
 from automix.training.requirements import check_playable

@@ -87,7 +87,7 @@ class Average:
         for name, value in self.net.named_parameters():
             value.lerp_(weights[name], 0.5)
 
-    def state(self):
+    def state_dict(self):
         return {
             "net": {name: value.clone() for name, value in self.net.state_dict().items()},
             "seen": self.seen,
@@ -277,13 +277,13 @@ class Forgetful(Average):
 
 
 class Shared(Average):
-    def state(self):
-        return {**super().state(), "net": self.net.state_dict()}
+    def state_dict(self):
+        return {**super().state_dict(), "net": self.net.state_dict()}
 
 
 class Strange(Average):
-    def state(self):
-        return {**super().state(), "noise": np.zeros(3)}
+    def state_dict(self):
+        return {**super().state_dict(), "noise": np.zeros(3)}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Counter:
         self.seen += 1
         self.total = float(sum(value.double().sum() for value in weights.values()))
 
-    def state(self):
+    def state_dict(self):
         return {"steps": self.steps, "seen": self.seen, "total": self.total}
 
     def load_state_dict(self, state):

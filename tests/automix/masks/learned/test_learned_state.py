@@ -43,8 +43,9 @@ def population(*seeds: int, **settings) -> Population:
 
 
 def state_of(net, shape=SHAPE, stage=-2, seed=0) -> LearnedState:
-    setup = Setup(copy.deepcopy(net), shape, 6, seed, 100, torch.device("cpu"), {})
-    return LearnedState(setup, PairBlock, stage=stage, memory=0.005, lr=0.01, told=True)
+    settings = {"stage": stage, "memory": 0.005, "lr": 0.01, "told": True}
+    setup = Setup(copy.deepcopy(net), shape, 6, seed, 100, torch.device("cpu"), settings)
+    return LearnedState(setup, PairBlock)
 
 
 # The law ------------------------------------------------------------------------------------------
@@ -243,13 +244,13 @@ def test_a_state_that_was_taken_does_not_move(method):
     trainings = population(1)
     played(trainings, f"{method}@0.5")
     state = seat_of(trainings).states[method]
-    taken = state.state()
+    taken = state.state_dict()
     beside = copy.deepcopy(taken)
     state.load_state_dict(taken)
     played(trainings, f"{method}@0.5")
     assert_equal(taken, beside)
-    assert not torch.equal(state.state()["net"]["fc.weight"], taken["net"]["fc.weight"])
-    assert float(state.state()["optimizer"][0]["step"]) == 8
+    assert not torch.equal(state.state_dict()["net"]["fc.weight"], taken["net"]["fc.weight"])
+    assert float(state.state_dict()["optimizer"][0]["step"]) == 8
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
-from automix.masks.cells import first_cells, grid_of, saliency_of_cells
+from automix.masks.grids import first_cells, grid_of, saliency_of_cells
 from automix.masks.shapes import Cells
 from tests.references import cells as reference
 from tests.strategies import SEEDS, SIZES
