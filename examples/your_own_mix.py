@@ -14,11 +14,11 @@ from automix.mixing.batch import mix_batch
 
 
 @MIXES.register("stripes")
-def stripes(draw):
+def stripes(inputs):
     """Take a share of the rows, anywhere, from the partner."""
-    height, width = draw.size
-    order = draw.rng.random((len(draw.share), height)).argsort(1)
-    taken = order < (draw.share * height).round()[:, None]
+    height, width = inputs.size
+    order = inputs.rng.random((len(inputs.share), height)).argsort(1)
+    taken = order < (inputs.share * height).round()[:, None]
     return taken[:, None, :, None].repeat(width, 3).astype(np.float32)
 
 

@@ -105,15 +105,15 @@ CORE = [
     Mutant(
         "lam is taken before batches are left out",
         MIXING,
-        "told = configured_rule(rule, tuple(options))(shown)",
-        "told = 1 - shown.share",
+        "told = configured_rule(rule, tuple(options))(record)",
+        "told = 1 - record.share",
         contract.lam_is_the_mean_of_the_mask,
     ),
     Mutant(
         "what is erased takes its share of the label",
         MIXING,
-        "if shown.keeps_label and not",
-        "if shown.keeps_label and False and not",
+        "if record.keeps_label and not",
+        "if record.keeps_label and False and not",
         contract.the_label_is_kept,
     ),
     Mutant(
@@ -147,9 +147,9 @@ CORE = [
     Mutant(
         "lam follows the precision of the images",
         MIXING,
-        "*label(labels, num_classes, shown, rule, settings.options))",
-        "label(labels, num_classes, shown, rule)[0].to(images.dtype).float(), "
-        "*label(labels, num_classes, shown, rule)[1:])",
+        "*label(labels, num_classes, record, rule, settings.options))",
+        "label(labels, num_classes, record, rule)[0].to(images.dtype).float(), "
+        "*label(labels, num_classes, record, rule)[1:])",
         contract.bfloat16_gives_the_same_labels,
     ),
     Mutant(
@@ -177,36 +177,36 @@ CORE = [
     Mutant(
         "clipped boxes are labelled as they were asked for",
         "automix.labels.area",
-        "1 - shown.area",
-        "1 - shown.share",
+        "1 - record.area",
+        "1 - record.share",
         contract.the_label_tells_what_the_pixels_show,
     ),
     Mutant(
         "the area is the partner's",
         "automix.labels.area",
-        "1 - shown.area",
-        "shown.area",
+        "1 - record.area",
+        "record.area",
         contract.a_white_partner_shows_as_much_as_its_label_says,
     ),
     Mutant(
         "the area counts twice",
         "automix.labels.area",
-        "shown.area",
-        "2 * shown.area",
+        "record.area",
+        "2 * record.area",
         contract.targets_are_probabilities,
     ),
     Mutant(
         "the area is taken in half precision",
         "automix.labels.area",
-        "1 - shown.area",
-        "(1 - shown.area).astype('float16').astype('float32')",
+        "1 - record.area",
+        "(1 - record.area).astype('float16').astype('float32')",
         contract.lam_is_the_mean_of_the_mask,
     ),
     Mutant(
         "requested is the partner's share",
         "automix.labels.requested",
-        "1 - shown.share",
-        "shown.share",
+        "1 - record.share",
+        "record.share",
         contract.ratio_0_is_the_identity,
     ),
     Mutant(

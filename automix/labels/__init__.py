@@ -2,9 +2,9 @@
 
 A rule has the signature::
 
-    rule(shown) -> Array or Weights
+    rule(record) -> Array or Weights
 
-``shown`` is a ``MixRecord``: what was drawn and what the mixed image shows. An array is lam,
+``record`` is a ``MixRecord``: what was drawn and what the mixed image shows. An array is lam,
 float32 in [0, 1], one for each draw (u,) or each image (n,): the weight of the own label, the
 partner gets the rest. ``Weights`` say more. What a paper leaves open are keyword-only parameters
 with defaults, which ``trainer.mix.options=["rule.parameter=value"]`` sets.
@@ -129,16 +129,16 @@ class LabelInfo(NetInfo):
 LABEL_RULES: Registry[LabelRule, LabelInfo] = Registry("label rule", LabelInfo, __name__)
 
 
-def watched_weights(shown: MixRecord, watch: Watch, strength: float = 1.0) -> Weights:
+def watched_weights(record: MixRecord, watch: Watch, strength: float = 1.0) -> Weights:
     """Return weights of which the classifier has a say by what is watched inside it.
 
     Args:
-        shown: What the images show.
+        record: What the images show.
         watch: Sees the partner's share.
         strength: How much it has to say, in [0, 1]; the area has the rest, and says it alone where
             nobody watches, and where the image shows only one of the two.
     """
-    areas = shown.areas
+    areas = record.areas
 
     def revision(seen: Seen, rows: slice) -> Tensor:
         area = areas[rows].to(seen.own.device, non_blocking=True)

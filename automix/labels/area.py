@@ -7,6 +7,6 @@ from automix.masks.shapes import Array
 
 
 @LABEL_RULES.register("area")
-def area(shown: MixRecord) -> Array:
+def area(record: MixRecord) -> Array:
     """Weigh the own label by the mean weight of its pixels, after rounding and clipping."""
-    return 1 - shown.area
+    return 1 - record.area

@@ -14,7 +14,7 @@ from automix.nets.attention import attended, token_masks
 
 
 @LABEL_RULES.register("attention", LabelInfo(requires=("attention",)))
-def attention(shown: MixRecord, *, strength: float = 0.5) -> Weights:
+def attention(record: MixRecord, *, strength: float = 0.5) -> Weights:
     """Move the area label towards the share of attention that falls on each image.
 
     ``(1 - strength) * area + strength * attended``, where the class token of the last block looks,
@@ -25,12 +25,12 @@ def attention(shown: MixRecord, *, strength: float = 0.5) -> Weights:
     that shows only one of the two keeps its label.
 
     Args:
-        shown: What the images show.
+        record: What the images show.
         strength: How much attention has to say, in [0, 1]; a half as in the paper's code.
     """
     if not 0 <= strength <= 1:
         raise ConfigError(f"attention.strength is {strength}, wanted a number from 0 to 1")
-    return watched_weights(shown, partner_attended, strength)
+    return watched_weights(record, partner_attended, strength)
 
 
 def partner_attended(net: nn.Module, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

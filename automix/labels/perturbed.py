@@ -21,7 +21,7 @@ from automix.nets.attention import carried
 
 @LABEL_RULES.register("perturbed")
 def perturbed(
-    shown: MixRecord, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
+    record: MixRecord, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
 ) -> Array | Weights:
     """Move the area label towards what the classifier sees, and towards a random number.
 
@@ -31,20 +31,20 @@ def perturbed(
     label. With both settings at 0 this is the rule "area".
 
     Args:
-        shown: What the images show.
+        record: What the images show.
         strength: How much the classifier has to say, in [0, 1]. Of 0.4 to 0.5 that the paper is
             remembered to use, the smaller: a young classifier knows little.
         noise: How much chance has to say, in [0, 1 - strength].
         alpha: r is drawn from Beta(alpha, alpha); 1 is uniform, the law of the papers' shares.
     """
     how = Perturbation("perturbed", strength, noise, alpha)
-    areas = shown.areas
-    return how.of(Weights(1 - areas, areas), shown) if how.moves else 1 - shown.area
+    areas = record.areas
+    return how.of(Weights(1 - areas, areas), record) if how.moves else 1 - record.area
 
 
 @LABEL_RULES.register("perturbed_attention", LabelInfo(requires=("attention",)))
 def perturbed_attention(
-    shown: MixRecord,
+    record: MixRecord,
     *,
     strength: float = 0.4,
     noise: float = 0.1,
@@ -57,7 +57,7 @@ def perturbed_attention(
     "perturbed".
 
     Args:
-        shown: What the images show.
+        record: What the images show.
         strength: How much the classifier's answer has to say, in [0, 1].
         noise: How much chance has to say, in [0, 1 - strength].
         alpha: Chance is drawn from Beta(alpha, alpha).
@@ -68,25 +68,25 @@ def perturbed_attention(
         raise ConfigError(
             f"perturbed_attention.attention is {attention}, wanted a number from 0 to 1"
         )
-    return how.of(watched_weights(shown, partner_attended, attention), shown)
+    return how.of(watched_weights(record, partner_attended, attention), record)
 
 
 @LABEL_RULES.register("perturbed_token_aligned", LabelInfo(requires=("attention",)))
 def perturbed_token_aligned(
-    shown: MixRecord, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
+    record: MixRecord, *, strength: float = 0.4, noise: float = 0.1, alpha: float = 1.0
 ) -> Weights:
     """Move the label of the rule "token_aligned" as ``perturbed`` moves that of the area.
 
     With ``strength`` and ``noise`` at 0 this is the rule "token_aligned".
 
     Args:
-        shown: What the images show.
+        record: What the images show.
         strength: How much the classifier's answer has to say, in [0, 1].
         noise: How much chance has to say, in [0, 1 - strength].
         alpha: Chance is drawn from Beta(alpha, alpha).
     """
     how = Perturbation("perturbed_token_aligned", strength, noise, alpha)
-    return how.of(watched_weights(shown, carried), shown)
+    return how.of(watched_weights(record, carried), record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,13 @@ class Perturbation:
         """Whether anything moves."""
         return self.strength > 0 or self.noise > 0
 
-    def of(self, base: Weights, shown: MixRecord) -> Weights:
+    def of(self, base: Weights, record: MixRecord) -> Weights:
         """Return weights (n,) moved away from those of a base rule, which sum to 1."""
         if not self.moves:
             return base
-        areas, lam = shown.areas, base.own
-        drawn = shown.rng.beta(self.alpha, self.alpha, len(shown.mask)).astype(np.float32)
-        chance = torch.from_numpy(shown.pairs.each(drawn)).to(areas.device, non_blocking=True)
+        areas, lam = record.areas, base.own
+        drawn = record.rng.beta(self.alpha, self.alpha, len(record.mask)).astype(np.float32)
+        chance = torch.from_numpy(record.pairs.each(drawn)).to(areas.device, non_blocking=True)
         both = (areas > 0) & (areas < 1)
 
         def moved(lam: Tensor, seen: Tensor, rows: slice) -> Tensor:

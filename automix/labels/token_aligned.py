@@ -10,7 +10,7 @@ from automix.nets.attention import carried
 
 
 @LABEL_RULES.register("token_aligned", LabelInfo(requires=("attention",)))
-def token_aligned(shown: MixRecord) -> Weights:
+def token_aligned(record: MixRecord) -> Weights:
     """Weigh each label by what arrives of its image where the net reads its answer.
 
     Each token begins with the label of the image that it shows, the class token with that of the
@@ -25,4 +25,4 @@ def token_aligned(shown: MixRecord) -> Weights:
     A token that shows both images begins with a mix of both labels; under ``token_cutmix`` none
     does, as in the paper. An image that shows only one of the two keeps its label.
     """
-    return watched_weights(shown, carried)
+    return watched_weights(record, carried)

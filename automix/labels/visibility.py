@@ -14,7 +14,7 @@ from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Weights
 
 
 @LABEL_RULES.register("visibility", LabelInfo(erasures=True))
-def visibility(shown: MixRecord, *, power: float = 4.0) -> Weights:
+def visibility(record: MixRecord, *, power: float = 4.0) -> Weights:
     """Soften each label by how much of its image is seen.
 
     A label of which the fraction v is seen has the probability ``1 - (1 - 1/K) (1 - v)^power`` of K
@@ -24,16 +24,16 @@ def visibility(shown: MixRecord, *, power: float = 4.0) -> Weights:
     it shows; where something is erased or restyled there is one.
 
     Args:
-        shown: What the images show.
+        record: What the images show.
         power: How much may be hidden before it matters, above 0; 4 as in the paper's code.
     """
     if not 0 < power < float("inf"):
         raise ConfigError(f"visibility.power is {power}, wanted a number above 0")
-    hidden = shown.areas
+    hidden = record.areas
     partner = torch.zeros_like(hidden)
-    if not shown.keeps_label:
+    if not record.keeps_label:
         # An image that is mixed with itself is seen whole.
-        apart = torch.from_numpy(shown.pairs.partner != np.arange(len(hidden)))
+        apart = torch.from_numpy(record.pairs.partner != np.arange(len(hidden)))
         partner = hidden = hidden * apart.to(hidden.device, non_blocking=True)
     own = 1 - partner
     blur = own * hidden**power, partner * (1 - hidden) ** power

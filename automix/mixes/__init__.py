@@ -2,9 +2,9 @@
 
 A mask function has the signature::
 
-    method(draw) -> Mask, Tensor, ndarray, Recipe or Layers
+    method(inputs) -> Mask, Tensor, ndarray, Recipe or Layers
 
-``draw`` is a ``MixInputs``: what was wanted, and what to draw from. The mask is the partner's
+``inputs`` is a ``MixInputs``: what was wanted, and what to draw from. The mask is the partner's
 weight per pixel in [0, 1]: (u, 1, h, w) float32 for u draws, or what decides it (``masks.shapes``:
 one ``Constant`` weight, ``Boxes``, ``Cells``), from which pixels are made only where they are
 blended. A method that moves images before they are blended returns a ``Recipe``, one that blends

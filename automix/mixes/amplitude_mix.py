@@ -20,7 +20,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("amplitude_mix", MixInfo(keeps_label=True, constant=True))
-def amplitude_mix(draw: MixInputs, *, window: float = 0.1) -> Recipe:
+def amplitude_mix(inputs: MixInputs, *, window: float = 0.1) -> Recipe:
     """Move the amplitude of low frequencies by ``share`` to the partner's; the label stays.
 
     Low-frequency amplitude is mostly light and tone, phase is where things are, so that what the
@@ -35,7 +35,7 @@ def amplitude_mix(draw: MixInputs, *, window: float = 0.1) -> Recipe:
         r = max(1, floor(window min(h, w))) cycles per side
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         window: Up to which frequency, in cycles per pixel of the shorter side, from 0 to 0.5; at
             least one cycle per side. 0.1 is that of FDA's code, 0.5 takes all.
 
@@ -49,7 +49,7 @@ def amplitude_mix(draw: MixInputs, *, window: float = 0.1) -> Recipe:
             f"window is {window}, wanted a frequency from 0 to 0.5 cycles per pixel",
             "0.1 is that of FDA, 0.5 takes all frequencies",
         )
-    return Recipe(Constant(draw.share), partner=InAmplitude(len(draw.share), window))
+    return Recipe(Constant(inputs.share), partner=InAmplitude(len(inputs.share), window))
 
 
 @dataclass(frozen=True, slots=True)

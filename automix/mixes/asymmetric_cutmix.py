@@ -15,7 +15,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("asymmetric_cutmix", MixInfo(moves=True))
-def asymmetric_cutmix(draw: MixInputs, *, concentration: float = 2.0) -> Recipe:
+def asymmetric_cutmix(inputs: MixInputs, *, concentration: float = 2.0) -> Recipe:
     """Resize a random crop of the partner into a random box that covers ``share``.
 
     The pixels of SnapMix. Both boxes have the image's shape, but for rounding, and their sizes are
@@ -29,7 +29,7 @@ def asymmetric_cutmix(draw: MixInputs, *, concentration: float = 2.0) -> Recipe:
         r: ratio; c: concentration
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         concentration: c of the crop's law, above 0; 2 is the published code's Beta(1, 1) at ratio
             0.5, 10 the Beta(5, 5) of its best results.
 
@@ -41,14 +41,14 @@ def asymmetric_cutmix(draw: MixInputs, *, concentration: float = 2.0) -> Recipe:
     """
     if not 0 < concentration < float("inf"):
         raise ConfigError(f"concentration is {concentration}, wanted a number above 0")
-    cropped = draw.share
-    if 0 < draw.ratio < 1:
-        law = concentration * draw.ratio, concentration * (1 - draw.ratio)
-        cropped = draw.rng.beta(*law, len(draw.share)).astype(np.float32)
+    cropped = inputs.share
+    if 0 < inputs.ratio < 1:
+        law = concentration * inputs.ratio, concentration * (1 - inputs.ratio)
+        cropped = inputs.rng.beta(*law, len(inputs.share)).astype(np.float32)
     target, source = (
-        sides_of(share, np.sqrt(share) * np.float32(draw.size[0]), draw.size)
-        for share in (draw.share, cropped)
+        sides_of(share, np.sqrt(share) * np.float32(inputs.size[0]), inputs.size)
+        for share in (inputs.share, cropped)
     )
-    box = placed_inside(target, draw.size, draw.rng)
-    crop = placed_inside(np.maximum(source, 1), draw.size, draw.rng)
+    box = placed_inside(target, inputs.size, inputs.rng)
+    crop = placed_inside(np.maximum(source, 1), inputs.size, inputs.rng)
     return Recipe(box, partner=Fitted(crop, box, smooth=True))

@@ -11,7 +11,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("attentive_cutmix", MixInfo(guided=True))
-def attentive_cutmix(draw: MixInputs, *, cells: int = 7) -> Cells:
+def attentive_cutmix(inputs: MixInputs, *, cells: int = 7) -> Cells:
     """Paste the partner's most salient cells, as many as make up ``share``.
 
     What is pasted names the partner's class, and need not be in one piece. The number of cells is
@@ -24,7 +24,7 @@ def attentive_cutmix(draw: MixInputs, *, cells: int = 7) -> Cells:
                       is the chance to be taken
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         cells: Cells per side, 7 as in the paper; an image of fewer pixels has one cell a pixel.
 
     Guided:
@@ -35,11 +35,11 @@ def attentive_cutmix(draw: MixInputs, *, cells: int = 7) -> Cells:
           of its last features. Here any saliency provider does.
         - The paper always pastes 6 of the 49 cells. Here the wanted share decides how many.
     """
-    grid = grid_of(draw.size, cells)
+    grid = grid_of(inputs.size, cells)
     keys: Array
-    if draw.partner is None:
-        keys = draw.rng.random((len(draw.share), grid[0] * grid[1]))
+    if inputs.partner is None:
+        keys = inputs.rng.random((len(inputs.share), grid[0] * grid[1]))
     else:
-        keys = -saliency_of_cells(draw.partner, grid)
-    taken = first_cells(keys, draw.share, draw.size, grid, draw.rng)
-    return Cells(as_float(taken).reshape(-1, *grid), draw.size)
+        keys = -saliency_of_cells(inputs.partner, grid)
+    taken = first_cells(keys, inputs.share, inputs.size, grid, inputs.rng)
+    return Cells(as_float(taken).reshape(-1, *grid), inputs.size)

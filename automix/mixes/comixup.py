@@ -32,7 +32,7 @@ NEVER = -1e4
 
 @MIXES.register("comixup", MixInfo(guided=True, looks=True, layers=True))
 def comixup(
-    draw: MixInputs,
+    inputs: MixInputs,
     *,
     beta: float = 0.32,
     gamma: float = 1.0,
@@ -61,7 +61,7 @@ def comixup(
         A = (1 - omega) I + omega D; D: distances of saliency peaks, rows summing to 1 in the mean
 
     Args:
-        draw: What was wanted.
+        inputs: What was wanted.
         beta: What borders between two images cost, 0 or more.
         gamma: What showing an image that others show already costs, 0 or more.
         eta: What the prior weighs, random popularities of the images, 0 or more.
@@ -88,18 +88,18 @@ def comixup(
     """
     weights = {"beta": beta, "gamma": gamma, "eta": eta, "omega": omega, "threshold": threshold}
     _check(weights, {"niter": (niter, 0), "part": (part, 2), "shown": (shown, 2)})
-    n, grid = len(draw.share), fitted(GRID, draw.size)
-    members, there = parted(n, n if draw.pairs is None else draw.pairs.batch_size, part)
+    n, grid = len(inputs.share), fitted(GRID, inputs.size)
+    members, there = parted(n, n if inputs.pairs is None else inputs.pairs.batch_size, part)
     if members.shape[1] == 1:  # nobody to be mixed with
-        return Layers(members, np.ones((n, 1, 1, 1), np.float32), draw.size)
-    popularity = np.where(there, draw.rng.standard_gamma(ALPHA, there.shape), 0)
+        return Layers(members, np.ones((n, 1, 1, 1), np.float32), inputs.size)
+    popularity = np.where(there, inputs.rng.standard_gamma(ALPHA, there.shape), 0)
     popularity /= popularity.sum(1, keepdims=True)
     prior = (eta * np.log(popularity + 1e-8)).astype(np.float32)
     # An image alone stays as it is.
-    own = np.where(there.sum(1, keepdims=True) > 1, 1 - draw.share[members], np.float32(1))
-    maps = _cells(draw, grid)
+    own = np.where(there.sum(1, keepdims=True) > 1, 1 - inputs.share[members], np.float32(1))
+    maps = _cells(inputs, grid)
     device = maps.device
-    saliency, area = maps[as_tensor(members, device)], as_tensor(parts(draw.size, grid), device)
+    saliency, area = maps[as_tensor(members, device)], as_tensor(parts(inputs.size, grid), device)
     puzzle = Puzzle(
         worth=saliency + as_tensor(prior, device)[:, :, None, None] * area,
         alike=_alike(saliency, as_tensor(there, device), omega),
@@ -111,7 +111,7 @@ def comixup(
         threshold=threshold,
     )
     weights_of, others = solve(puzzle, niter, min(shown, members.shape[1]) - 1)
-    return _layers(weights_of, others, members, there, draw.size)
+    return _layers(weights_of, others, members, there, inputs.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,12 +300,12 @@ def _alike(saliency: Tensor, there: Tensor, omega: float) -> Tensor:
     return (1 - omega) * same + omega * apart * scale[:, None, None]
 
 
-def _cells(draw: MixInputs, grid: Grid) -> Tensor:
+def _cells(inputs: MixInputs, grid: Grid) -> Tensor:
     """Return the saliency of each image in each cell, (n, rows, columns), or random numbers."""
-    if draw.own is not None:
-        return summed(draw.own, grid)
-    drawn = draw.rng.random((len(draw.share), *grid), dtype=np.float32)
-    device = torch.device("cpu") if draw.images is None else draw.images.device
+    if inputs.own is not None:
+        return summed(inputs.own, grid)
+    drawn = inputs.rng.random((len(inputs.share), *grid), dtype=np.float32)
+    device = torch.device("cpu") if inputs.images is None else inputs.images.device
     return as_tensor(drawn / drawn.sum((1, 2), keepdims=True), device)
 
 

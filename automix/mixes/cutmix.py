@@ -14,7 +14,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("cutmix", MixInfo(guided=True, share_error=0.21))
-def cutmix(draw: MixInputs) -> Boxes:
+def cutmix(inputs: MixInputs) -> Boxes:
     """Replace one box in each image by the same box of its partner.
 
     Each pixel belongs to one image, and no part of the picture is blurred or empty. The box covers
@@ -38,14 +38,14 @@ def cutmix(draw: MixInputs) -> Boxes:
           we kept what the paper says.
         - Guided, the map comes from any saliency provider; the paper's comes from OpenCV.
     """
-    share, size = draw.share[:, None], np.array(draw.size)
+    share, size = inputs.share[:, None], np.array(inputs.size)
     # An odd edge loses a pixel, as in the official code. A share of 1 takes the whole image, which
     # a box with a random centre would not: it reaches beyond the border from wherever it is.
     half = (np.sqrt(share) * size).astype(np.int64) >> 1
-    half[draw.share >= 1.0] = max(draw.size)
-    if draw.partner is None:
-        centre = (draw.rng.random((len(share), 2)) * size).astype(np.int64)
-        return Boxes(centre - half, centre + half, draw.size)
-    at = peak_of(draw.partner)
+    half[inputs.share >= 1.0] = max(inputs.size)
+    if inputs.partner is None:
+        centre = (inputs.rng.random((len(share), 2)) * size).astype(np.int64)
+        return Boxes(centre - half, centre + half, inputs.size)
+    at = peak_of(inputs.partner)
     reach = as_tensor(half, at.device)
-    return Boxes(at - reach, at + reach, draw.size)
+    return Boxes(at - reach, at + reach, inputs.size)

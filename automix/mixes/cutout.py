@@ -14,7 +14,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("cutout", MixInfo(guided=True, keeps_label=True, share_error=0.2))
-def cutout(draw: MixInputs, *, fill: float = 0.0) -> Recipe:
+def cutout(inputs: MixInputs, *, fill: float = 0.0) -> Recipe:
     """Erase a box of ``share`` of the image, before the border clips it; the label stays.
 
     The classifier must do with what is left. The box may reach over the border, as the paper found
@@ -26,7 +26,7 @@ def cutout(draw: MixInputs, *, fill: float = 0.0) -> Recipe:
         centre ~ uniform over the pixels; guided, where the own saliency is largest
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         fill: What is left there, in the units of the images; 0 is the mean of normalised ones.
 
     Guided:
@@ -38,13 +38,13 @@ def cutout(draw: MixInputs, *, fill: float = 0.0) -> Recipe:
           the image's shape; a share of 1 erases all.
         - The guided form is ours.
     """
-    size = np.array(draw.size)
-    sides = sides_of(draw.share, np.sqrt(draw.share) * np.float32(draw.size[0]), draw.size)
-    sides[draw.share >= 1.0] = 2 * max(draw.size)  # reaches all pixels from wherever it is
+    size = np.array(inputs.size)
+    sides = sides_of(inputs.share, np.sqrt(inputs.share) * np.float32(inputs.size[0]), inputs.size)
+    sides[inputs.share >= 1.0] = 2 * max(inputs.size)  # reaches all pixels from wherever it is
     partner = Filled(np.full((len(sides), 1), fill, np.float32))
-    if draw.own is None:
-        first = (draw.rng.random(sides.shape) * size).astype(np.int64) - sides // 2
-        return Recipe(Boxes(first, first + sides, draw.size), partner=partner)
-    at = peak_of(draw.own)
+    if inputs.own is None:
+        first = (inputs.rng.random(sides.shape) * size).astype(np.int64) - sides // 2
+        return Recipe(Boxes(first, first + sides, inputs.size), partner=partner)
+    at = peak_of(inputs.own)
     before, after = (as_tensor(part, at.device) for part in (sides // 2, sides - sides // 2))
-    return Recipe(Boxes(at - before, at + after, draw.size), partner=partner)
+    return Recipe(Boxes(at - before, at + after, inputs.size), partner=partner)

@@ -29,7 +29,7 @@ PATCHES = 7
 
 
 @MIXES.register("fmix", MixInfo(guided=True))
-def fmix(draw: MixInputs, *, decay: float = 3.0, guidance: float = 1.0) -> Dense:
+def fmix(inputs: MixInputs, *, decay: float = 3.0, guidance: float = 1.0) -> Dense:
     """Show the partner in the ``share`` of the pixels where smooth random noise is highest.
 
     Low-frequency noise has few, round hills, so that the masks are blobs of any outline, each pixel
@@ -44,7 +44,7 @@ def fmix(draw: MixInputs, *, decay: float = 3.0, guidance: float = 1.0) -> Dense
         f: frequency; d: decay; g: guidance; S: the partner's saliency in standard deviations
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         decay: Power d of the law ``amplitude ~ frequency^-d``, 0 or more; larger is smoother.
         guidance: Weight of the saliency beside the noise, 0 or more.
 
@@ -62,18 +62,18 @@ def fmix(draw: MixInputs, *, decay: float = 3.0, guidance: float = 1.0) -> Dense
     for name, value in (("decay", decay), ("guidance", guidance)):
         if not 0 <= value < float("inf"):
             raise ConfigError(f"{name} is {value}, wanted a number of 0 or more")
-    u, (height, width) = len(draw.share), draw.size
-    waves = noise(u, draw.size, decay, draw.rng).reshape(u, -1)
+    u, (height, width) = len(inputs.share), inputs.size
+    waves = noise(u, inputs.size, decay, inputs.rng).reshape(u, -1)
     # In float32 as the shares are: a tenth of 100 pixels is 10, not a little more.
-    wanted = draw.share * np.float32(height * width)
-    up = draw.rng.random(u) < 0.5
+    wanted = inputs.share * np.float32(height * width)
+    up = inputs.rng.random(u) < 0.5
     count = np.where(up, np.ceil(wanted), np.floor(wanted)).astype(np.int64)
-    if draw.partner is None:
+    if inputs.partner is None:
         mask: Array = highest(waves, count)
     else:
         # In units of the noise's spread, which leaves the noise itself as it is.
-        weight = as_tensor(guidance * waves.std(1, keepdims=True), draw.partner.device)
-        raised = as_tensor(waves, draw.partner.device) + weight * _smoothed(draw.partner)
+        weight = as_tensor(guidance * waves.std(1, keepdims=True), inputs.partner.device)
+        raised = as_tensor(waves, inputs.partner.device) + weight * _smoothed(inputs.partner)
         # Choosing is several times as fast in numpy; on another device nothing may wait for it.
         mask = highest(raised.numpy(), count) if raised.is_cpu else highest_there(raised, count)
     return Dense(mask.reshape(u, 1, height, width))

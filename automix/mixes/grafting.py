@@ -16,7 +16,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("grafting", MixInfo(guided=True))
-def grafting(draw: MixInputs, *, cells: int = 4, temperature: float = 0.2) -> Cells:
+def grafting(inputs: MixInputs, *, cells: int = 4, temperature: float = 0.2) -> Cells:
     """Graft each of the partner's salient cells with a probability that grows with its saliency.
 
     Salient cells come in often, but not always the same ones. Cells are drawn independently, so
@@ -31,7 +31,7 @@ def grafting(draw: MixInputs, *, cells: int = 4, temperature: float = 0.2) -> Ce
         S: the partner's saliency in the cell; T: temperature
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         cells: Cells per side; an image of fewer pixels has one cell a pixel.
         temperature: Of the softmax, above 0: small ones graft the peak nearly always, large ones
             all kept cells alike.
@@ -51,20 +51,20 @@ def grafting(draw: MixInputs, *, cells: int = 4, temperature: float = 0.2) -> Ce
     """
     if not 0 < temperature < float("inf"):
         raise ConfigError(f"temperature is {temperature}, wanted a number above 0", "such as 0.2")
-    grid = grid_of(draw.size, cells)
-    chance = draw.rng.random((len(draw.share), grid[0] * grid[1]), dtype=np.float32)
+    grid = grid_of(inputs.size, cells)
+    chance = inputs.rng.random((len(inputs.share), grid[0] * grid[1]), dtype=np.float32)
     taken: Array
-    if draw.partner is None:
-        taken = chance < draw.share[:, None]
+    if inputs.partner is None:
+        taken = chance < inputs.share[:, None]
     else:
-        pixels = pixels_of_cells(draw.size, *grid).astype(np.float32)
-        part = as_tensor(pixels, draw.partner.device) / (draw.size[0] * draw.size[1])
-        share = as_tensor(draw.share, draw.partner.device)[:, None]
-        saliency = saliency_of_cells(draw.partner, grid)
+        pixels = pixels_of_cells(inputs.size, *grid).astype(np.float32)
+        part = as_tensor(pixels, inputs.partner.device) / (inputs.size[0] * inputs.size[1])
+        share = as_tensor(inputs.share, inputs.partner.device)[:, None]
+        saliency = saliency_of_cells(inputs.partner, grid)
         taken = as_tensor(chance, saliency.device) < probabilities(
             saliency, share, part, temperature
         )
-    return Cells(as_float(taken).reshape(-1, *grid), draw.size)
+    return Cells(as_float(taken).reshape(-1, *grid), inputs.size)
 
 
 def probabilities(saliency: Tensor, share: Tensor, part: Tensor, temperature: float) -> Tensor:

@@ -17,7 +17,7 @@ FAINTEST = 1e-30
 
 
 @MIXES.register("gridmix", MixInfo(guided=True))
-def gridmix(draw: MixInputs, *, cells: int = 4) -> Cells:
+def gridmix(inputs: MixInputs, *, cells: int = 4) -> Cells:
     """Take random whole cells of a grid from the partner, as many as make up ``share``.
 
     Each pixel belongs to one image, and both are seen all over the picture. The number of cells is
@@ -29,7 +29,7 @@ def gridmix(draw: MixInputs, *, cells: int = 4) -> Cells:
                       wanted is the chance to be taken
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         cells: Cells per side; an image of fewer pixels has one cell a pixel.
 
     Guided:
@@ -45,15 +45,15 @@ def gridmix(draw: MixInputs, *, cells: int = 4) -> Cells:
           its chance, as we remember the paper's, it would scatter around it.
         - The guided form is ours; the paper has none.
     """
-    grid = grid_of(draw.size, cells)
+    grid = grid_of(inputs.size, cells)
     # Whoever is first in a race of exponential times, divided by saliency, is drawn in proportion
     # to it, and so is the next among the rest.
-    times = draw.rng.standard_exponential((len(draw.share), grid[0] * grid[1]), np.float32)
+    times = inputs.rng.standard_exponential((len(inputs.share), grid[0] * grid[1]), np.float32)
     keys: Array = times
-    if draw.partner is not None:
-        saliency = saliency_of_cells(draw.partner, grid).clamp(min=FAINTEST)
+    if inputs.partner is not None:
+        saliency = saliency_of_cells(inputs.partner, grid).clamp(min=FAINTEST)
         # In logarithms: a quotient of the two may be too large for a float.
         late = np.log(np.maximum(times, np.float32(FAINTEST)))
         keys = as_tensor(late, saliency.device) - saliency.log()
-    taken = first_cells(keys, draw.share, draw.size, grid, draw.rng)
-    return Cells(as_float(taken).reshape(-1, *grid), draw.size)
+    taken = first_cells(keys, inputs.share, inputs.size, grid, inputs.rng)
+    return Cells(as_float(taken).reshape(-1, *grid), inputs.size)

@@ -19,7 +19,7 @@ HOLES = (2, 6)
 
 
 @MIXES.register("gridmix_lattice")
-def gridmix_lattice(draw: MixInputs, *, holes: Sequence[int] = HOLES) -> Outer:
+def gridmix_lattice(inputs: MixInputs, *, holes: Sequence[int] = HOLES) -> Outer:
     """Show the partner through a lattice of square holes, as large as makes up ``share``.
 
     A hole's side is ``sqrt(share)`` of the way to the next, but for a pixel: how many rows and
@@ -33,7 +33,7 @@ def gridmix_lattice(draw: MixInputs, *, holes: Sequence[int] = HOLES) -> Outer:
         n ~ uniform over the whole numbers from the fewest to the most
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         holes: Fewest and most holes along the longer side, one number drawn per image; no more than
             every other pixel.
 
@@ -49,14 +49,14 @@ def gridmix_lattice(draw: MixInputs, *, holes: Sequence[int] = HOLES) -> Outer:
             f"holes are {list(holes)}, wanted two whole numbers, the fewest and the most",
             f"such as {list(HOLES)}",
         )
-    (height, width), u = draw.size, len(draw.share)
+    (height, width), u = inputs.size, len(inputs.share)
     side = max(height, width)
-    number = np.minimum(draw.rng.integers(holes[0], holes[1] + 1, u), max(1, side // 2))
-    place = draw.rng.random((2, u, 1), dtype=np.float32)
+    number = np.minimum(inputs.rng.integers(holes[0], holes[1] + 1, u), max(1, side // 2))
+    place = inputs.rng.random((2, u, 1), dtype=np.float32)
     # At least one row, so that a small share may still have a column.
-    rows = np.maximum(np.ceil(np.sqrt(draw.share) * np.float32(height)), 1)
-    columns = draw.share * np.float32(height * width) / rows
-    columns = np.floor(columns + draw.rng.random(u, dtype=np.float32))
+    rows = np.maximum(np.ceil(np.sqrt(inputs.share) * np.float32(height)), 1)
+    columns = inputs.share * np.float32(height * width) / rows
+    columns = np.floor(columns + inputs.rng.random(u, dtype=np.float32))
     step = (side / number)[:, None]
     return Outer(_open(height, rows, step, place[0]), _open(width, columns, step, place[1]))
 

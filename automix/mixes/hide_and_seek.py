@@ -17,7 +17,9 @@ CELLS = (4, 5, 7, 14)
 
 
 @MIXES.register("hide_and_seek", MixInfo(keeps_label=True))
-def hide_and_seek(draw: MixInputs, *, cells: tuple[int, ...] = CELLS, fill: float = 0.0) -> Recipe:
+def hide_and_seek(
+    inputs: MixInputs, *, cells: tuple[int, ...] = CELLS, fill: float = 0.0
+) -> Recipe:
     """Erase random cells that make up ``share`` of the image; the label stays.
 
     Where the most telling part is hidden, others must do. The number of cells is rounded up or down
@@ -30,7 +32,7 @@ def hide_and_seek(draw: MixInputs, *, cells: tuple[int, ...] = CELLS, fill: floa
         cells a side: drawn per image from the setting
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         cells: Cells per side, one number drawn per image; where an image has fewer pixels, one cell
             a pixel.
         fill: What is left there, in the units of the images; 0 is the mean of normalised ones, so
@@ -48,11 +50,11 @@ def hide_and_seek(draw: MixInputs, *, cells: tuple[int, ...] = CELLS, fill: floa
             f"cells are {list(cells)}, wanted whole numbers of 1 or more, one at least",
             f"such as {list(CELLS)}: one is drawn for each image",
         )
-    u = len(draw.share)
-    grid = draw.rng.choice(cells, u)[:, None]
-    row, column = (np.arange(side) * np.minimum(grid, side) // side for side in draw.size)
-    rows, columns = (min(max(cells), side) for side in draw.size)
-    hidden = _hidden(_lines(row, rows), _lines(column, columns), draw)
+    u = len(inputs.share)
+    grid = inputs.rng.choice(cells, u)[:, None]
+    row, column = (np.arange(side) * np.minimum(grid, side) // side for side in inputs.size)
+    rows, columns = (min(max(cells), side) for side in inputs.size)
+    hidden = _hidden(_lines(row, rows), _lines(column, columns), inputs)
     mask = hidden[np.arange(u)[:, None, None], row[:, :, None], column[:, None, :]]
     filled = Filled(np.full((u, 1), fill, np.float32))
     return Recipe(Dense(mask[:, None].astype(np.float32)), partner=filled)
@@ -63,14 +65,14 @@ def _lines(cell: np.ndarray, most: int) -> np.ndarray:
     return (cell[:, :, None] == np.arange(most)).sum(1)
 
 
-def _hidden(high: np.ndarray, wide: np.ndarray, draw: MixInputs) -> np.ndarray:
+def _hidden(high: np.ndarray, wide: np.ndarray, inputs: MixInputs) -> np.ndarray:
     """Draw which cells are hidden, (u, rows, columns) bool, from their heights and widths."""
     pixels = (high[:, :, None] * wide[:, None, :]).reshape(len(high), -1)
-    order = draw.rng.random(pixels.shape, dtype=np.float32).argsort(1)
+    order = inputs.rng.random(pixels.shape, dtype=np.float32).argsort(1)
     each = np.take_along_axis(pixels, order, 1)
-    left = draw.share[:, None] * (draw.size[0] * draw.size[1]) - (each.cumsum(1) - each)
+    left = inputs.share[:, None] * (inputs.size[0] * inputs.size[1]) - (each.cumsum(1) - each)
     # The last cell, of which only a part is wanted, is hidden with that part as its chance.
-    taken = draw.rng.random((len(high), 1), dtype=np.float32) * each < left
+    taken = inputs.rng.random((len(high), 1), dtype=np.float32) * each < left
     hidden = np.empty(pixels.shape, bool)
     np.put_along_axis(hidden, order, taken, 1)
     return hidden.reshape(len(high), high.shape[1], wide.shape[1])

@@ -20,7 +20,7 @@ SMALLEST = 1e-6
 
 
 @MIXES.register("mixstyle", MixInfo(keeps_label=True, constant=True))
-def mixstyle(draw: MixInputs) -> Recipe:
+def mixstyle(inputs: MixInputs) -> Recipe:
     """Move each channel's mean and standard deviation by ``share`` to the partner's.
 
     These statistics are light and colours, not what is seen, so the label stays. Mixing both
@@ -40,7 +40,7 @@ def mixstyle(draw: MixInputs) -> Recipe:
           loss between differently styled views of an image. That loss could not be checked, and is
           left out.
     """
-    return Recipe(Constant(draw.share), partner=InStatistics(len(draw.share)))
+    return Recipe(Constant(inputs.share), partner=InStatistics(len(inputs.share)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("mixup", MixInfo(guided=True, constant=True, guided_share_error=0.09))
-def mixup(draw: MixInputs) -> Mask:
+def mixup(inputs: MixInputs) -> Mask:
     """Give every pixel the partner weight ``share``; guided, tilt it towards the salient image.
 
     Both images are seen everywhere, one through the other, so that a classifier is asked to be
@@ -32,10 +32,10 @@ def mixup(draw: MixInputs) -> Mask:
         - Guided, partners are paired as everywhere, not by the paper's greedy search for
           dissimilar maps: who meets whom is a setting of all methods.
     """
-    if draw.own is None or draw.partner is None:
-        return Constant(draw.share)
-    weight = as_tensor(draw.share, draw.own.device)[:, None, None, None]
-    theirs, ours = weight * draw.partner[:, None], (1 - weight) * draw.own[:, None]
+    if inputs.own is None or inputs.partner is None:
+        return Constant(inputs.share)
+    weight = as_tensor(inputs.share, inputs.own.device)[:, None, None, None]
+    theirs, ours = weight * inputs.partner[:, None], (1 - weight) * inputs.own[:, None]
     total = theirs + ours
     # Where neither image is salient there is nothing to tilt by: plain mixup.
     return Dense(torch.where(total > 0, theirs / total, weight))

@@ -7,11 +7,11 @@ from automix.mixes import MIXES, MixInputs
 
 
 @MIXES.register("none")
-def none(draw: MixInputs) -> Constant:
+def none(inputs: MixInputs) -> Constant:
     """Leave every image as it is; its action always has ratio 0.
 
     Formula:
         M = 0
     """
     # Only ratio 0 can be asked of it, so the shares are all zeros and serve as the mask.
-    return Constant(draw.share)
+    return Constant(inputs.share)

@@ -20,7 +20,7 @@ FAINTEST = 1e-30
 
 
 @MIXES.register("pointcutmix", MixInfo(guided=True, looks=True, points=True, moves=True))
-def pointcutmix(draw: MixInputs, *, nearest: bool = True) -> Recipe:
+def pointcutmix(inputs: MixInputs, *, nearest: bool = True) -> Recipe:
     """Replace ``share`` of the points of a cloud, in whole points, by their matches.
 
     Points are matched one to one so that the sum of their distances is smallest (the earth mover's
@@ -34,7 +34,7 @@ def pointcutmix(draw: MixInputs, *, nearest: bool = True) -> Recipe:
         matches = the permutation of the partner's points with the smallest sum of distances
 
     Args:
-        draw: What was wanted, and what to draw from; ``images`` are clouds (u, points,
+        inputs: What was wanted, and what to draw from; ``images`` are clouds (u, points,
             coordinates), and maps are (u, points, 1).
         nearest: Whether the points nearest to a random one are replaced (the paper's K), or random
             ones (R).
@@ -50,21 +50,21 @@ def pointcutmix(draw: MixInputs, *, nearest: bool = True) -> Recipe:
           also replaces one point at least, whatever the share.
         - The guided forms are ours: the paper has some of its own, its code has none.
     """
-    if draw.images is None or draw.pairs is None:
+    if inputs.images is None or inputs.pairs is None:
         raise ValueError("pointcutmix looks at the clouds: draw.images and draw.pairs are wanted")
-    clouds = draw.images.detach().float()
-    matched = _matched(clouds, clouds[as_tensor(draw.pairs.partner, clouds.device)])
+    clouds = inputs.images.detach().float()
+    matched = _matched(clouds, clouds[as_tensor(inputs.pairs.partner, clouds.device)])
     order = as_tensor(matched.order, clouds.device)
     # Who is first in a race of exponential times, divided by saliency, is drawn in proportion to
     # it, and so is the next among the rest.
-    times = draw.rng.standard_exponential(matched.order.shape).astype(np.float32)
+    times = inputs.rng.standard_exponential(matched.order.shape).astype(np.float32)
     race = as_tensor(np.maximum(times, FAINTEST), clouds.device)
-    if draw.partner is not None:
-        race = race.log() - draw.partner[:, :, 0].gather(1, order).clamp(min=FAINTEST).log()
+    if inputs.partner is not None:
+        race = race.log() - inputs.partner[:, :, 0].gather(1, order).clamp(min=FAINTEST).log()
     if nearest:
         centre = race.argmin(1)[:, None, None].expand(-1, 1, clouds.shape[2])
         race = (clouds - clouds.gather(1, centre)).square().sum(2)
-    count = as_tensor(np.rint(draw.share * draw.size[0]), clouds.device)
+    count = as_tensor(np.rint(inputs.share * inputs.size[0]), clouds.device)
     taken = race.argsort(dim=1, stable=True).argsort(1) < count[:, None]
     return Recipe(Dense(taken[:, None, :, None].float()), partner=matched)
 

@@ -32,7 +32,7 @@ ROUNDS = 8
 
 @MIXES.register("puzzlemix", MixInfo(guided=True, looks=True, moves=True))
 def puzzlemix(
-    draw: MixInputs,
+    inputs: MixInputs,
     *,
     eta: float = 0.2,
     beta: float = 1.2,
@@ -56,7 +56,7 @@ def puzzlemix(
         blocks: swaps lower  sum t_eps (distance moved)^2 - (how much shows) (saliency of the block)
 
     Args:
-        draw: What was wanted.
+        inputs: What was wanted.
         eta: What the prior weighs, 0 or more; as the share is met, more means more blended cells.
         beta: What borders of the mask cost, 0 or more.
         gamma: What a border costs beside that where the pixels on its two sides differ.
@@ -79,28 +79,28 @@ def puzzlemix(
         - The unguided form is ours.
     """
     _check({"eta": eta, "beta": beta, "gamma": gamma, "t_eps": t_eps}, t_size)
-    if draw.ratio in (0.0, 1.0):
-        return Constant(draw.share)
-    grid_of = draw.rng.integers(len(GRIDS), size=len(draw.share))
-    own, partner = _maps(draw, grid_of)
-    share = as_tensor(draw.share, own.device)
-    finest = fitted(GRIDS[-1], draw.size)
+    if inputs.ratio in (0.0, 1.0):
+        return Constant(inputs.share)
+    grid_of = inputs.rng.integers(len(GRIDS), size=len(inputs.share))
+    own, partner = _maps(inputs, grid_of)
+    share = as_tensor(inputs.share, own.device)
+    finest = fitted(GRIDS[-1], inputs.size)
     labels = own.new_empty(len(share), *finest)
     for number, cells in enumerate(GRIDS):
         chosen = np.flatnonzero(grid_of == number)
         if len(chosen) == 0:
             continue
-        grid, rows = fitted(cells, draw.size), as_tensor(chosen, own.device)
+        grid, rows = fitted(cells, inputs.size), as_tensor(chosen, own.device)
         energy = energy_of(own[rows], partner[rows], share[rows], grid, eta=eta, beta=beta)
-        start = filled(energy.of_each(), share[rows], draw.size)
-        if draw.images is not None and draw.pairs is not None:
-            theirs = as_tensor(draw.pairs.partner[chosen], own.device)
-            energy = with_pixels(energy, draw.images[rows], draw.images[theirs], beta * gamma)
-        labels[rows] = spread(solve(energy, start, share[rows], draw.size), finest)
-    mask = Cells(labels, draw.size)
+        start = filled(energy.of_each(), share[rows], inputs.size)
+        if inputs.images is not None and inputs.pairs is not None:
+            theirs = as_tensor(inputs.pairs.partner[chosen], own.device)
+            energy = with_pixels(energy, inputs.images[rows], inputs.images[theirs], beta * gamma)
+        labels[rows] = spread(solve(energy, start, share[rows], inputs.size), finest)
+    mask = Cells(labels, inputs.size)
     if not transport:
         return Recipe(mask)
-    shown = spread(labels, draw.size)
+    shown = spread(labels, inputs.size)
     return Recipe(
         mask,
         own=transported(1 - shown, own, eps=t_eps, side=t_size, of_partner=False),
@@ -287,18 +287,18 @@ def solve(energy: Energy, start: Tensor, share: Tensor, size: tuple[int, int]) -
     return best
 
 
-def _maps(draw: MixInputs, grid_of: np.ndarray) -> tuple[Tensor, Tensor]:
+def _maps(inputs: MixInputs, grid_of: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return the saliency of the images and of their partners, or maps random on their grids."""
-    if draw.own is not None and draw.partner is not None:
-        return draw.own, draw.partner
-    device = torch.device("cpu") if draw.images is None else draw.images.device
-    finest = fitted(GRIDS[-1], draw.size)
+    if inputs.own is not None and inputs.partner is not None:
+        return inputs.own, inputs.partner
+    device = torch.device("cpu") if inputs.images is None else inputs.images.device
+    finest = fitted(GRIDS[-1], inputs.size)
     cells = torch.empty(2, len(grid_of), *finest)
     for number, side in enumerate(GRIDS):
         chosen = np.flatnonzero(grid_of == number)
-        drawn = draw.rng.random((2 * len(chosen), *fitted(side, draw.size)), dtype=np.float32)
+        drawn = inputs.rng.random((2 * len(chosen), *fitted(side, inputs.size)), dtype=np.float32)
         cells[:, chosen] = spread(torch.from_numpy(drawn), finest).unflatten(0, (2, -1))
-    maps = spread(cells.flatten(0, 1).to(device), draw.size)
+    maps = spread(cells.flatten(0, 1).to(device), inputs.size)
     own, partner = (maps / maps.sum((1, 2), keepdim=True)).chunk(2)
     return own, partner
 

@@ -18,7 +18,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 @MIXES.register("random_erasing", MixInfo(keeps_label=True))
 def random_erasing(
-    draw: MixInputs, *, aspect: float = 0.3, fill: float = 0.0, noise: float = 1.0
+    inputs: MixInputs, *, aspect: float = 0.3, fill: float = 0.0, noise: float = 1.0
 ) -> Recipe:
     """Erase a box that covers ``share``, of random shape and inside the image; the label stays.
 
@@ -32,7 +32,7 @@ def random_erasing(
         inside: Normal(fill, noise) at each pixel of each channel
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         aspect: Smallest height over width, above 0 and at most 1; 1 erases squares.
         fill: Mean of the noise in the units of the images; 0 is the mean of normalised ones.
         noise: Its standard deviation; 0 leaves a plain colour.
@@ -48,7 +48,7 @@ def random_erasing(
         raise ConfigError(f"aspect is {aspect}, wanted a number above 0, at most 1")
     if not 0 <= noise < float("inf"):
         raise ConfigError(f"noise is {noise}, wanted a standard deviation of 0 or more")
-    shape = aspect ** draw.rng.uniform(-1, 1, len(draw.share))
-    height = np.sqrt(draw.share * math.prod(draw.size) * shape).astype(np.float32)
-    box = placed_inside(sides_of(draw.share, height, draw.size), draw.size, draw.rng)
-    return Recipe(box, partner=draw_noise(len(height), draw.rng, fill, noise))
+    shape = aspect ** inputs.rng.uniform(-1, 1, len(inputs.share))
+    height = np.sqrt(inputs.share * math.prod(inputs.size) * shape).astype(np.float32)
+    box = placed_inside(sides_of(inputs.share, height, inputs.size), inputs.size, inputs.rng)
+    return Recipe(box, partner=draw_noise(len(height), inputs.rng, fill, noise))

@@ -16,7 +16,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("resizemix", MixInfo(moves=True))
-def resizemix(draw: MixInputs, *, scope: tuple[float, float] = (0.0, 1.0)) -> Recipe:
+def resizemix(inputs: MixInputs, *, scope: tuple[float, float] = (0.0, 1.0)) -> Recipe:
     """Shrink the whole partner into a box that covers ``share`` and lies inside the image.
 
     Unlike a crop, the box always holds what the label names. It has the image's shape but for
@@ -29,7 +29,7 @@ def resizemix(draw: MixInputs, *, scope: tuple[float, float] = (0.0, 1.0)) -> Re
         a = sqrt(s), brought into scope
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         scope: Smallest and largest side of the box, in sides of the image; the paper's is (0.1,
             0.8). A share of 0 or 1 is none or all whatever the scope.
 
@@ -44,11 +44,13 @@ def resizemix(draw: MixInputs, *, scope: tuple[float, float] = (0.0, 1.0)) -> Re
             f"scope is {list(scope)}, wanted the smallest and the largest side, from 0 to 1",
             "the paper's is [0.1, 0.8]",
         )
-    side = np.sqrt(draw.share)
-    between = (draw.share > 0) & (draw.share < 1)
+    side = np.sqrt(inputs.share)
+    between = (inputs.share > 0) & (inputs.share < 1)
     side = np.where(between, np.clip(side, *scope), side).astype(np.float32)
-    box = placed_inside(sides_of(side**2, side * draw.size[0], draw.size), draw.size, draw.rng)
-    return Recipe(box, partner=Fitted(whole(len(side), draw.size), box))
+    box = placed_inside(
+        sides_of(side**2, side * inputs.size[0], inputs.size), inputs.size, inputs.rng
+    )
+    return Recipe(box, partner=Fitted(whole(len(side), inputs.size), box))
 
 
 def whole(u: int, size: tuple[int, int]) -> Boxes:

@@ -35,7 +35,7 @@ IMAGE_AND_PARTNER = np.array([[0], [1]])
 
 
 @MIXES.register("rmix", MixInfo(guided=True, share_error=0.03))
-def rmix(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
+def rmix(inputs: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 0 or 1 where one is salient.
 
     Of both images a random part of the cells is chosen, on a grid of 2x2 or 4x4. Where only one
@@ -48,7 +48,7 @@ def rmix(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
         M = s where both or neither have chosen, 1 where only the partner, 0 where only the image
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         grids: Cells per side, one drawn per image; each divides the last.
 
     Guided:
@@ -62,42 +62,44 @@ def rmix(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
         - Grids of 2 and 4 cells a side stand for its patches of 16 and 8 pixels on 32, so that
           images of any size will do.
     """
-    return at_random_percentiles(draw, grids)
+    return at_random_percentiles(inputs, grids)
 
 
-def at_random_percentiles(draw: MixInputs, grids: Sequence[int]) -> Mask:
+def at_random_percentiles(inputs: MixInputs, grids: Sequence[int]) -> Mask:
     """Draw the percentiles of R-Mix's masks and build them."""
-    if draw.ratio in (0.0, 1.0):  # one of the two keeps every cell, the other none
-        return Constant(draw.share)
-    percentile = draw.rng.integers(len(PERCENTILES), size=(2, len(draw.share)))
-    return at_percentiles(draw, percentile, grids)
+    if inputs.ratio in (0.0, 1.0):  # one of the two keeps every cell, the other none
+        return Constant(inputs.share)
+    percentile = inputs.rng.integers(len(PERCENTILES), size=(2, len(inputs.share)))
+    return at_percentiles(inputs, percentile, grids)
 
 
-def at_percentiles(draw: MixInputs, percentile: np.ndarray, grids: Sequence[int] = GRIDS) -> Cells:
+def at_percentiles(
+    inputs: MixInputs, percentile: np.ndarray, grids: Sequence[int] = GRIDS
+) -> Cells:
     """Build R-Mix's masks for percentiles that somebody chose (RL-Mix), or drew.
 
     Args:
-        draw: As ``rmix`` gets it, with a ratio above 0 and below 1.
+        inputs: As ``rmix`` gets it, with a ratio above 0 and below 1.
         percentile: (2, u) int: which of ``PERCENTILES`` for each image, and for its partner.
         grids: Cells per side, one drawn per image; each divides the last.
     """
-    share = draw.share if draw.own is None else as_tensor(draw.share, draw.own.device)
+    share = inputs.share if inputs.own is None else as_tensor(inputs.share, inputs.own.device)
 
     def weigh(chosen: np.ndarray, grid: int) -> Any:
         rows = like(chosen, share)
         drawn = IMAGE_AND_PARTNER, percentile[:, chosen]
-        if draw.own is None or draw.partner is None:
-            mine, theirs = _random_cells(_dropped(draw.ratio, grid)[drawn], grid, draw.rng)
+        if inputs.own is None or inputs.partner is None:
+            mine, theirs = _random_cells(_dropped(inputs.ratio, grid)[drawn], grid, inputs.rng)
         else:
-            q = _quantiles(draw.ratio)[drawn]
-            mine = _salient_cells(draw.own[rows], q[0], grid)
-            theirs = _salient_cells(draw.partner[rows], q[1], grid)
+            q = _quantiles(inputs.ratio)[drawn]
+            mine = _salient_cells(inputs.own[rows], q[0], grid)
+            theirs = _salient_cells(inputs.partner[rows], q[1], grid)
         return (mine == theirs) * share[rows][:, None] + (theirs & ~mine)
 
-    return on_random_grids(draw, grids, weigh)
+    return on_random_grids(inputs, grids, weigh)
 
 
-def on_random_grids(draw: MixInputs, grids: Sequence[int], weigh: Weigh) -> Cells:
+def on_random_grids(inputs: MixInputs, grids: Sequence[int], weigh: Weigh) -> Cells:
     """Draw a grid for each image, and put what ``weigh`` makes of it on the finest one.
 
     Raises:
@@ -109,15 +111,15 @@ def on_random_grids(draw: MixInputs, grids: Sequence[int], weigh: Weigh) -> Cell
             f"grids are {list(grids)}, wanted whole numbers above 0 that divide the last",
             f"such as {list(GRIDS)}: cells per side, of which each image draws one",
         )
-    u, finest = len(draw.share), grids[-1]
-    grid_of = draw.rng.integers(len(grids), size=u)
-    decides = draw.share if draw.partner is None else draw.partner
+    u, finest = len(inputs.share), grids[-1]
+    grid_of = inputs.rng.integers(len(grids), size=u)
+    decides = inputs.share if inputs.partner is None else inputs.partner
     cells = like(np.empty((u, finest * finest), np.float32), decides)
     for number, grid in enumerate(grids):
         chosen = np.flatnonzero(grid_of == number)
         if len(chosen):
             cells[like(chosen, decides)] = weigh(chosen, grid)[:, _coarse(grid, finest)]
-    return Cells(cells.reshape(u, finest, finest), draw.size)
+    return Cells(cells.reshape(u, finest, finest), inputs.size)
 
 
 def _random_cells(dropped: np.ndarray, grid: int, rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,7 @@ from automix.mixes.rmix import GRIDS, at_random_percentiles
 
 
 @MIXES.register("rmix_least", MixInfo(guided=True, least=True, share_error=0.03))
-def rmix_least(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
+def rmix_least(inputs: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 1 where the image's is salient.
 
     A hard task: what tells the class is covered. All else is as in R-Mix, and unguided it is
@@ -27,7 +27,7 @@ def rmix_least(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
         M = s where both or neither have chosen, 1 where only the image, 0 where only the partner
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         grids: Cells per side, one drawn per image; each divides the last.
 
     Guided:
@@ -39,5 +39,5 @@ def rmix_least(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
         - Draws, ratio and grids differ as those of R-Mix do.
     """
     # The partner shows where the image is salient and the partner is not: R-Mix with maps swapped.
-    swapped = replace(draw, own=draw.partner, partner=draw.own)
+    swapped = replace(inputs, own=inputs.partner, partner=inputs.own)
     return at_random_percentiles(swapped, grids)

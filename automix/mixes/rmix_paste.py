@@ -17,7 +17,7 @@ from automix.mixes.rmix import GRIDS, on_random_grids
 
 
 @MIXES.register("rmix_paste", MixInfo(guided=True))
-def rmix_paste(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Cells:
+def rmix_paste(inputs: MixInputs, *, grids: Sequence[int] = GRIDS) -> Cells:
     """Paste the partner's most salient cells on R-Mix's random grids, as many as make up ``share``.
 
     The share is the part above the percentile: at ratio 0.5 the percentile is uniform, as in R-Mix.
@@ -30,7 +30,7 @@ def rmix_paste(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Cells:
                       one, the part that is wanted is the chance to be taken
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         grids: Cells per side, one drawn per image; each divides the last.
 
     Guided:
@@ -46,11 +46,13 @@ def rmix_paste(draw: MixInputs, *, grids: Sequence[int] = GRIDS) -> Cells:
 
     def weigh(chosen: np.ndarray, grid: int) -> Array:
         keys: Array
-        if draw.partner is None:
-            keys = draw.rng.random((len(chosen), grid * grid))
+        if inputs.partner is None:
+            keys = inputs.rng.random((len(chosen), grid * grid))
         else:
-            rows = like(chosen, draw.partner)
-            keys = -saliency_of_cells(draw.partner[rows], (grid, grid))
-        return as_float(first_cells(keys, draw.share[chosen], draw.size, (grid, grid), draw.rng))
+            rows = like(chosen, inputs.partner)
+            keys = -saliency_of_cells(inputs.partner[rows], (grid, grid))
+        return as_float(
+            first_cells(keys, inputs.share[chosen], inputs.size, (grid, grid), inputs.rng)
+        )
 
-    return on_random_grids(draw, grids, weigh)
+    return on_random_grids(inputs, grids, weigh)

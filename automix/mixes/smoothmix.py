@@ -22,7 +22,7 @@ HALVINGS = 26
 
 
 @MIXES.register("smoothmix", MixInfo(guided=True))
-def smoothmix(draw: MixInputs) -> Outer:
+def smoothmix(inputs: MixInputs) -> Outer:
     """Weigh the partner by a Gaussian bump, as wide as makes its mean over the image ``share``.
 
     There is no edge that would tell a classifier where the partner begins. The centre is uniform
@@ -42,13 +42,13 @@ def smoothmix(draw: MixInputs) -> Outer:
         - On images that are not square the bump is as much longer as they are.
         - The guided form is ours; the paper has none.
     """
-    if draw.partner is None:
-        centre = torch.from_numpy(draw.rng.random((len(draw.share), 2), dtype=np.float32))
-        rows, columns = _bump(torch.from_numpy(draw.share), centre, draw.size)
+    if inputs.partner is None:
+        centre = torch.from_numpy(inputs.rng.random((len(inputs.share), 2), dtype=np.float32))
+        rows, columns = _bump(torch.from_numpy(inputs.share), centre, inputs.size)
         return Outer(rows.numpy(), columns.numpy())
-    sides = zip(peak_of(draw.partner).unbind(1), draw.size, strict=True)
+    sides = zip(peak_of(inputs.partner).unbind(1), inputs.size, strict=True)
     centre = torch.stack([(at + 0.5) / side for at, side in sides], 1)
-    return Outer(*_bump(as_tensor(draw.share, centre.device), centre, draw.size))
+    return Outer(*_bump(as_tensor(inputs.share, centre.device), centre, inputs.size))
 
 
 def _bump(share: Tensor, centre: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from automix.mixes import MIXES, MixInfo, MixInputs
 
 
 @MIXES.register("soft_crop", MixInfo(keeps_label=True, moves=True))
-def soft_crop(draw: MixInputs, *, fill: float = 0.0, spread: float = 1.0) -> Recipe:
+def soft_crop(inputs: MixInputs, *, fill: float = 0.0, spread: float = 1.0) -> Recipe:
     """Shift the image by whole pixels until ``share`` of it is cut off; the label stays.
 
     The image's own content, seen in part. It is drawn which side cuts off how much; the columns
@@ -31,7 +31,7 @@ def soft_crop(draw: MixInputs, *, fill: float = 0.0, spread: float = 1.0) -> Rec
         where M is 1: one colour per image, Normal(fill, spread) in each channel
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         fill: Mean of the colour that comes in, in the units of the images; one is drawn per image.
         spread: Its standard deviation in each channel; 0 fills with ``fill``.
 
@@ -43,15 +43,15 @@ def soft_crop(draw: MixInputs, *, fill: float = 0.0, spread: float = 1.0) -> Rec
     """
     if not 0 <= spread < float("inf"):
         raise ConfigError(f"spread is {spread}, wanted a standard deviation of 0 or more")
-    u, size = len(draw.share), np.array(draw.size)
-    seen = 1 - draw.share
-    rows = seen ** draw.rng.random(u, dtype=np.float32) * np.float32(size[0])
-    sides = sides_of(seen, rows, draw.size)
+    u, size = len(inputs.share), np.array(inputs.size)
+    seen = 1 - inputs.share
+    rows = seen ** inputs.rng.random(u, dtype=np.float32) * np.float32(size[0])
+    sides = sides_of(seen, rows, inputs.size)
     # What stays is at one end of each side before the shift, at the other end after it.
-    end = draw.rng.integers(0, 2, (u, 2))
+    end = inputs.rng.integers(0, 2, (u, 2))
     kept = np.maximum(sides, 1)  # a source is never empty, even if all of it is cut off
     before, after = (size - kept) * end, (size - sides) * (1 - end)
-    visible = Boxes(after, after + sides, draw.size)
+    visible = Boxes(after, after + sides, inputs.size)
     mask = Dense((1 - visible.dense(torch.device("cpu"))).numpy())
-    shifted = Fitted(Boxes(before, before + kept, draw.size), visible, moves_own=True)
-    return Recipe(mask, own=shifted, partner=draw_noise(u, draw.rng, fill, spread, plain=True))
+    shifted = Fitted(Boxes(before, before + kept, inputs.size), visible, moves_own=True)
+    return Recipe(mask, own=shifted, partner=draw_noise(u, inputs.rng, fill, spread, plain=True))

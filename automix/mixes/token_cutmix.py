@@ -22,7 +22,7 @@ FEWEST = 4
 
 
 @MIXES.register("token_cutmix")
-def token_cutmix(draw: MixInputs, *, patch: int = 0) -> Boxes:
+def token_cutmix(inputs: MixInputs, *, patch: int = 0) -> Boxes:
     """Replace one box in each image by the same box of its partner, along the borders of tokens.
 
     A transformer cuts an image into patches and makes one token of each. A box of CutMix splits
@@ -37,7 +37,7 @@ def token_cutmix(draw: MixInputs, *, patch: int = 0) -> Boxes:
         box ~ uniform over the places inside the image
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         patch: Pixels along a token of the net, or a multiple; where the net merges its tokens on
             the way, along one of the last. 0 goes by the image: the first of 16, 4 and 2 that
             divides both sides and leaves 4 tokens or more (16 at 224 pixels, 4 at 32 and 28, 2 at
@@ -50,11 +50,11 @@ def token_cutmix(draw: MixInputs, *, patch: int = 0) -> Boxes:
         - The paper draws one box a batch; here ``trainer.mix.share_per`` says whether images have
           their own.
     """
-    patch = _patch_of(draw.size, patch)
-    tokens = -(-draw.size[0] // patch), -(-draw.size[1] // patch)
-    box = placed_inside(_sides(draw.share, tokens, draw.rng), tokens, draw.rng)
+    patch = _patch_of(inputs.size, patch)
+    tokens = -(-inputs.size[0] // patch), -(-inputs.size[1] // patch)
+    box = placed_inside(_sides(inputs.share, tokens, inputs.rng), tokens, inputs.rng)
     # Where the patch does not divide the image, the last tokens reach beyond it and are cut off.
-    return Boxes(box.first * patch, box.end * patch, draw.size)
+    return Boxes(box.first * patch, box.end * patch, inputs.size)
 
 
 def _patch_of(size: tuple[int, int], patch: int) -> int:

@@ -26,7 +26,7 @@ TRIES = 10
 
 
 @MIXES.register("tokenmix")
-def tokenmix(draw: MixInputs, *, mode: str = "block", patch: int = 0) -> Cells:
+def tokenmix(inputs: MixInputs, *, mode: str = "block", patch: int = 0) -> Cells:
     """Paste the partner in several blocks of tokens, the patches that a transformer reads.
 
     CutMix shows each image in one piece, and a transformer, whose tokens all see each other, needs
@@ -43,7 +43,7 @@ def tokenmix(draw: MixInputs, *, mode: str = "block", patch: int = 0) -> Cells:
         random: n tokens, all alike
 
     Args:
-        draw: What was wanted, and what to draw from.
+        inputs: What was wanted, and what to draw from.
         mode: "block", or "random" tokens, which the paper finds as good for transformers and bad
             for convolutional nets.
         patch: Pixels along a token. 0 takes 8 to 14 tokens along the longer side, of the fewest
@@ -69,15 +69,15 @@ def tokenmix(draw: MixInputs, *, mode: str = "block", patch: int = 0) -> Cells:
             f"tokenmix.patch is {patch}, wanted pixels along a token",
             "such as 4, or 0 for one that fits the image",
         )
-    grid = token_grid(draw.size, patch)
+    grid = token_grid(inputs.size, patch)
     # In float64, so that all tokens and what rounds them stay below one more.
-    wanted = draw.share.astype(np.float64) * (grid[0] * grid[1])
-    count = np.floor(wanted + draw.rng.random(len(wanted), dtype=np.float32)).astype(np.int64)
+    wanted = inputs.share.astype(np.float64) * (grid[0] * grid[1])
+    count = np.floor(wanted + inputs.rng.random(len(wanted), dtype=np.float32)).astype(np.int64)
     taken = np.zeros((len(count), *grid), bool)
     if mode == "block":
-        _add_blocks(taken, count, draw.rng)
-    _add_tokens(taken, count, draw.rng)
-    return Cells(taken.astype(np.float32), draw.size)
+        _add_blocks(taken, count, inputs.rng)
+    _add_tokens(taken, count, inputs.rng)
+    return Cells(taken.astype(np.float32), inputs.size)
 
 
 def token_grid(size: tuple[int, int], patch: int = 0) -> Grid:

@@ -85,7 +85,7 @@ class Mixed:
     """(b, k) class probabilities."""
     lam: Tensor
     """(b,) float32: weight of the own label."""
-    shown: MixRecord
+    record: MixRecord
     """What was drawn and what it shows."""
     revised: Revised | None = None
     """Makes the targets to train on, once the classifier has seen the mixed images, where the
@@ -94,22 +94,22 @@ class Mixed:
     @property
     def masks(self) -> Mask:
         """What was drawn: one mask for each image, or one for each batch."""
-        return self.shown.mask
+        return self.record.mask
 
     @property
     def pairs(self) -> Pairs:
         """Who was mixed with whom; of more than two images, who stood next."""
-        return self.shown.pairs
+        return self.record.pairs
 
     @property
     def own_share(self) -> Tensor:
         """(b,) float32: share of the image's own content; lam, under the label rule "area"."""
-        return _for_each(1 - self.shown.area, self.pairs, self.lam.device)
+        return _for_each(1 - self.record.area, self.pairs, self.lam.device)
 
     @property
     def mask(self) -> Tensor:
         """(b, 1, h, w) or (b, 1, 1, 1) float32: the partner's weight per pixel; made anew."""
-        return self.shown.masks.dense(self.images.device)
+        return self.record.masks.dense(self.images.device)
 
     @property
     def partner(self) -> Tensor:
@@ -177,46 +177,48 @@ def mix_batch(
         saliency = _saliency_of(action, images, as_targets(labels, num_classes), classifier)
     maps = saliency.detach() if saliency is not None and action.saliency != OFF else None
     pairs = pair_batches(len(images), batch_size or len(images), settings.pairing, rng)
-    draw = _draw(action, images, pairs, rng, settings, maps)
-    found = configured(action.method, tuple(settings.options))(draw)
+    inputs = _inputs_of(action, images, pairs, rng, settings, maps)
+    found = configured(action.method, tuple(settings.options))(inputs)
     assert not isinstance(found, StepLoss)  # refused above
-    played = _played(len(draw.share), pairs, rng, settings.mix_probability * action.mix_probability)
+    played = _played(
+        len(inputs.share), pairs, rng, settings.mix_probability * action.mix_probability
+    )
     if isinstance(found, Layers):
-        return _layered(images, labels, num_classes, found, draw, pairs, played, out)
+        return _layered(images, labels, num_classes, found, inputs, pairs, played, out)
     recipe = as_recipe(found)
-    shown = _shown(recipe, draw, pairs, action, settings, maps, played)
-    mixed = _blended(images, action, recipe, shown, out)
+    record = _record_of(recipe, inputs, pairs, action, settings, maps, played)
+    mixed = _blended(images, action, recipe, record, out)
     rule = action.label_rule or settings.label_rule
-    return Mixed(mixed, *label(labels, num_classes, shown, rule, settings.options))
+    return Mixed(mixed, *label(labels, num_classes, record, rule, settings.options))
 
 
 def label(
-    labels: Tensor, num_classes: int, shown: MixRecord, rule: str, options: Sequence[str] = ()
+    labels: Tensor, num_classes: int, record: MixRecord, rule: str, options: Sequence[str] = ()
 ) -> tuple[Tensor, Tensor, MixRecord, Revised | None]:
     """Make the targets of a mixed batch.
 
     Args:
         labels: (b,) int classes or (b, k) class probabilities.
         num_classes: k.
-        shown: What the images show.
+        record: What the images show.
         rule: A name in ``automix.labels.LABEL_RULES``.
         options: Its settings, as ``MixSettings.options``.
 
     Returns:
-        Targets (b, k), weights of the own labels (b,), what was shown, and what makes the targets
+        Targets (b, k), weights of the own labels (b,), the record, and what makes the targets
         anew once the classifier has seen the images: the last fields of ``Mixed``.
     """
-    pairs, device = shown.pairs, labels.device
-    if shown.keeps_label and not LABEL_RULES.info(rule).erasures:
+    pairs, device = record.pairs, labels.device
+    if record.keeps_label and not LABEL_RULES.info(rule).erasures:
         whole = torch.ones(len(labels), device=device)
-        return as_targets(labels, num_classes).clone(), whole, shown, None
-    told = configured_rule(rule, tuple(options))(shown)
+        return as_targets(labels, num_classes).clone(), whole, record, None
+    told = configured_rule(rule, tuple(options))(record)
     if not isinstance(told, Weights):
         lam = _for_each(told, pairs, device)
-        return mix_targets(labels, num_classes, pairs, lam), lam, shown, None
+        return mix_targets(labels, num_classes, pairs, lam), lam, record, None
     targets = weighed_targets(labels, num_classes, pairs, told)
-    revised = revise(told, shown.masks, labels, num_classes, pairs) if told.revision else None
-    return targets, told.own.to(device), shown, revised
+    revised = revise(told, record.masks, labels, num_classes, pairs) if told.revision else None
+    return targets, told.own.to(device), record, revised
 
 
 def _check(images: Tensor, action: MixAction, settings: MixSettings, out: Tensor | None) -> None:
@@ -266,7 +268,7 @@ def check_mask(action: MixAction) -> None:
         )
 
 
-def _draw(
+def _inputs_of(
     action: MixAction,
     images: Tensor,
     pairs: Pairs,
@@ -278,20 +280,20 @@ def _draw(
     u = pairs.batches if settings.share_per == "batch" else len(images)
     share = draw_share(action.ratio, u, rng, settings.concentration)
     size = (images.shape[1], 1) if images.dim() == 3 else (images.shape[2], images.shape[3])
-    draw = MixInputs(share, size, action.ratio, rng)
+    inputs = MixInputs(share, size, action.ratio, rng)
     if maps is not None and action.guided:
         # Maps make one mask for each image, whoever shares the wanted share.
         partner = maps[as_tensor(pairs.partner, maps.device)]
-        draw = replace(draw, share=pairs.each(share), own=maps, partner=partner)
+        inputs = replace(inputs, share=pairs.each(share), own=maps, partner=partner)
     if MIXES.info(action.method).looks:
         pixels = images if images.is_floating_point() else images.float()
-        draw = replace(draw, share=pairs.each(share), images=pixels, pairs=pairs)
-    return draw
+        inputs = replace(inputs, share=pairs.each(share), images=pixels, pairs=pairs)
+    return inputs
 
 
-def _shown(
+def _record_of(
     recipe: Recipe,
-    draw: MixInputs,
+    inputs: MixInputs,
     pairs: Pairs,
     action: MixAction,
     settings: MixSettings,
@@ -299,7 +301,7 @@ def _shown(
     played: np.ndarray | None,
 ) -> MixRecord:
     """Put together what the label rule can know."""
-    mask, share = recipe.mask, draw.share
+    mask, share = recipe.mask, inputs.share
     keeps_label = MIXES.info(action.method).keeps_label
     if recipe.partner is not None and not keeps_label:
         # An image alone stays as it is, which a partner that is moved first would not leave it.
@@ -310,31 +312,31 @@ def _shown(
             played = meets if played is None else pairs.each(played) & meets
     if played is not None:
         mask, share = mask.only(played), share * played
-    shown = MixRecord(mask, share, pairs, draw.rng, keeps_label)
+    record = MixRecord(mask, share, pairs, inputs.rng, keeps_label)
     rule = action.label_rule or settings.label_rule
     if maps is None or not LABEL_RULES.info(rule).needs_maps:
-        return shown
+        return record
     theirs = maps[as_tensor(pairs.partner, maps.device)]
     mine, theirs = (
         each if moved is None else for_each(moved, pairs).maps(maps, theirs)
         for each, moved in ((maps, recipe.own), (theirs, recipe.partner))
     )
-    return replace(shown, own=mine, partner=theirs)
+    return replace(record, own=mine, partner=theirs)
 
 
 def _blended(
-    images: Tensor, action: MixAction, recipe: Recipe, shown: MixRecord, out: Tensor | None
+    images: Tensor, action: MixAction, recipe: Recipe, record: MixRecord, out: Tensor | None
 ) -> Tensor:
     if not action.mixes:
         return images if out is None else out.copy_(images)
     if images.dim() == 3:  # points as rows of one column, coordinates as channels
         flat = images.mT[..., None]
         place = None if out is None else out.mT[..., None]
-        mixed = blend_moved(flat, shown.pairs, replace(recipe, mask=shown.mask), place)
+        mixed = blend_moved(flat, record.pairs, replace(recipe, mask=record.mask), place)
         return mixed[..., 0].mT.contiguous() if out is None else out
     if recipe.own is None and recipe.partner is None:
-        return blend(images, shown.pairs, shown.mask, out)
-    return blend_moved(images, shown.pairs, replace(recipe, mask=shown.mask), out)
+        return blend(images, record.pairs, record.mask, out)
+    return blend_moved(images, record.pairs, replace(recipe, mask=record.mask), out)
 
 
 def _layered(
@@ -342,17 +344,17 @@ def _layered(
     labels: Tensor,
     num_classes: int,
     layers: Layers,
-    draw: MixInputs,
+    inputs: MixInputs,
     pairs: Pairs,
     played: np.ndarray | None,
     out: Tensor | None,
 ) -> Mixed:
     """Blend more than two images, each labelled by what it shows."""
     layers = layers if played is None else layers.only(played)
-    shown = MixRecord(layers.masks(), draw.share, pairs, draw.rng)
-    lam = _for_each(1 - shown.area, pairs, images.device)
+    record = MixRecord(layers.masks(), inputs.share, pairs, inputs.rng)
+    lam = _for_each(1 - record.area, pairs, images.device)
     targets = layered_targets(labels, num_classes, layers)
-    return Mixed(blend_layers(images, layers, out), targets, lam, shown)
+    return Mixed(blend_layers(images, layers, out), targets, lam, record)
 
 
 def _played(

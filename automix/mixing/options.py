@@ -132,7 +132,7 @@ def check_values(words: Sequence[str]) -> None:
             if name in MIXES:
                 _try(name, tuple(words))
             else:
-                configured_rule(name, tuple(words))(_two_shown())
+                configured_rule(name, tuple(words))(_two_images())
         except ConfigError as error:
             # Some name whose setting it is, some do not.
             told = error.message.removeprefix(f"{name}.")
@@ -142,12 +142,12 @@ def check_values(words: Sequence[str]) -> None:
 def _try(method: str, words: tuple[str, ...]) -> None:
     info = MIXES.info(method)
     if not info.step:
-        configured(method, words)(_two_draws(info.points))
+        configured(method, words)(_two_inputs(info.points))
     elif info.check is not None:
         info.check(**options_of(words)[method])
 
 
-def _two_draws(points: bool) -> MixInputs:
+def _two_inputs(points: bool) -> MixInputs:
     """Return draws that any method can make masks from."""
     size = (SIDE, 1) if points else (SIDE, SIDE)
     images = torch.zeros((2, SIDE, 3) if points else (2, 3, *size))
@@ -155,7 +155,7 @@ def _two_draws(points: bool) -> MixInputs:
     return MixInputs(share, size, 0.5, rng, images=images, pairs=pair_batches(2, 2, "roll", rng))
 
 
-def _two_shown() -> MixRecord:
+def _two_images() -> MixRecord:
     """Return what any rule can weigh."""
     rng, share = np.random.default_rng(0), np.full(2, 0.5, np.float32)
     maps = torch.full((2, SIDE, SIDE), 1 / SIDE**2)

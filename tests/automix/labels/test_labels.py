@@ -370,7 +370,7 @@ def test_targets_are_what_the_rule_tells_about_each_image(rule, method, share_pe
     action, settings = action_of(rule, method), MixSettings(share_per=share_per)
     mixed = mix(action, settings=settings, batch_size=3)
     draws = rule.startswith("perturbed")  # what cannot be drawn once more
-    told = None if draws else LABEL_RULES[rule](mixed.shown)
+    told = None if draws else LABEL_RULES[rule](mixed.record)
     rows = mixed.targets
     assert rows.shape == (6, CLASSES)
     assert rows.dtype == torch.float32
@@ -379,7 +379,7 @@ def test_targets_are_what_the_rule_tells_about_each_image(rule, method, share_pe
         assert_close(rows.sum(1), torch.ones(6))
     if told is None or (isinstance(told, Weights) and told.blur):
         return
-    own, partner = weigh(rule, mixed.shown)
+    own, partner = weigh(rule, mixed.record)
     if len(own) != 6:
         own, partner = own.repeat_interleave(3), partner.repeat_interleave(3)
     for i, j in enumerate(mixed.partner.tolist()):
@@ -449,7 +449,7 @@ def test_an_action_names_rule_and_provider():
     mixed = mix(action, classifier=net)
     plain = mix(MixAction.parse("cutmix@0.5+gradient"), classifier=net)
     assert torch.equal(mixed.images, plain.images)
-    assert_close(mixed.lam, LABEL_RULES["saliency_mass"](mixed.shown))
+    assert_close(mixed.lam, LABEL_RULES["saliency_mass"](mixed.record))
     assert float((mixed.lam - plain.lam).abs().max()) > 0.01
 
 

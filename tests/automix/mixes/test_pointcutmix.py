@@ -59,7 +59,7 @@ def test_a_share_of_the_points_is_replaced_by_their_matches(options):
     for i, j in enumerate(result.partner.tolist()):
         replaced = result.mask[i, 0, :, 0].bool()
         count = int(replaced.sum())
-        assert count == round(40 * float(result.shown.share[i]))
+        assert count == round(40 * float(result.record.share[i]))
         assert torch.equal(result.images[i][~replaced], clouds[i][~replaced])
         theirs = result.images[i][replaced]
         assert len(theirs.unique(dim=0)) == count
