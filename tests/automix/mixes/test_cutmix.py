@@ -60,8 +60,8 @@ MUTANTS = [
     Mutant(
         "the guided box is where the own image is salient",
         HERE,
-        "peak_of(draw.partner)",
-        "peak_of(draw.own)",
+        "peak_of(inputs.partner)",
+        "peak_of(inputs.own)",
         test_each_mask_is_a_box_of_the_slow_twin,
     ),
     Mutant(
@@ -102,15 +102,15 @@ MUTANTS = [
     Mutant(
         "a share of 1 is a clipped box too",
         HERE,
-        "draw.share >= 1.0",
-        "draw.share > 1.0",
+        "inputs.share >= 1.0",
+        "inputs.share > 1.0",
         contract.no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
     ),
     Mutant(
         "all boxes of a batch are in one row",
         HERE,
-        "draw.rng.random((len(share), 2))",
-        "draw.rng.random((len(share), 2)) ** [0, 1]",
+        "inputs.rng.random((len(share), 2))",
+        "inputs.rng.random((len(share), 2)) ** [0, 1]",
         contract.masks_vary_from_image_to_image,
     ),
 ]

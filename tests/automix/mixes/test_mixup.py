@@ -45,15 +45,15 @@ MUTANTS = [
     Mutant(
         "guided mixup ignores the share",
         HERE,
-        "theirs, ours = weight * draw.partner[:, None], (1 - weight) * draw.own[:, None]",
-        "theirs, ours = draw.partner[:, None] + 0 * weight, draw.own[:, None]",
+        "theirs, ours = weight * inputs.partner[:, None], (1 - weight) * inputs.own[:, None]",
+        "theirs, ours = inputs.partner[:, None] + 0 * weight, inputs.own[:, None]",
         contract.no_share_keeps_every_pixel_and_all_of_it_takes_every_pixel,
     ),
     Mutant(
         "guided mixup weighs the dull image",
         HERE,
-        "theirs, ours = weight * draw.partner[:, None], (1 - weight) * draw.own[:, None]",
-        "theirs, ours = weight * draw.own[:, None], (1 - weight) * draw.partner[:, None]",
+        "theirs, ours = weight * inputs.partner[:, None], (1 - weight) * inputs.own[:, None]",
+        "theirs, ours = weight * inputs.own[:, None], (1 - weight) * inputs.partner[:, None]",
         test_each_mask_is_that_of_the_slow_twin,
     ),
     Mutant(
@@ -66,8 +66,8 @@ MUTANTS = [
     Mutant(
         "mixup gives every image the batch's mean share",
         HERE,
-        "Constant(draw.share)",
-        "Constant(draw.share * 0 + draw.share.mean())",
+        "Constant(inputs.share)",
+        "Constant(inputs.share * 0 + inputs.share.mean())",
         test_the_weight_is_the_wanted_share,
     ),
 ]
