@@ -1,4 +1,4 @@
-"""Trainings in lockstep: one stack of nets, equally many batches, equally many epochs done."""
+"""Training runs in lockstep: one stack of nets, equally many batches and epochs done."""
 
 from __future__ import annotations
 
@@ -34,11 +34,10 @@ from automix.nets.stacking import (
 )
 from automix.training.batches.loader import Batch, BatchLoader, OwnStep
 from automix.training.batches.members import Member, SharedBatches
-from automix.training.maps.saliency_bank import SaliencyBank
 from automix.training.metrics import LOSS_CAP, EpochLog, EpochMetrics, calibrated_loss, graded
 from automix.training.optimising.average import Average
 from automix.training.optimising.learning_rate import scheduler_of
-from automix.training.optimising.losses import losses_and_slopes, training_losses
+from automix.training.optimising.losses import losses_and_gradients, training_losses
 from automix.training.optimising.precision import autocast
 from automix.training.optimising.target_memory import TargetMemory, probabilities
 from automix.training.settings import TrainerSettings
@@ -57,14 +56,14 @@ PIXELS_AT_ONCE = 2**15
 
 MemberState = dict[str, Any]
 """Tensors, numbers, and dicts and lists of them: everything that a member's next epoch depends on,
-whoever it is stacked with."""
+whatever it is stacked with."""
 
 
 class StackedEnsemble:
     """Members whose nets run as one stack, from reset to reset.
 
     Args:
-        seats: Task and seed of each member; equal ones are neighbours.
+        members: Task and seed of each member; equal ones are neighbours.
         nets: Their initial nets, of one architecture.
         settings: How to train.
         device: Where.
@@ -72,12 +71,12 @@ class StackedEnsemble:
 
     def __init__(
         self,
-        seats: Sequence[Member],
+        members: Sequence[Member],
         nets: Sequence[nn.Module],
         settings: TrainerSettings,
         device: torch.device,
     ) -> None:
-        self._seats, self._settings, self._device = list(seats), settings, device
+        self._members, self._settings, self._device = list(members), settings, device
         self._stack = stack(nets)
         # Channels last is up to twice as fast for narrow grouped convolutions, on CPU and GPU.
         self._net = self._stack.module().to(device)
@@ -89,7 +88,7 @@ class StackedEnsemble:
         if settings.compile:
             self._stack.compile("reduce-overhead" if device.type == "cuda" else "default")
         average = self._average.stack if self._average else None
-        self._feeder = BatchLoader(seats, self._stack, settings, device, average)
+        self._loader = BatchLoader(members, self._stack, settings, device, average)
         self.epoch = self._updates = 0
         self._build_optimizer()
 
@@ -110,14 +109,14 @@ class StackedEnsemble:
         if isinstance(self._optimizer, Lookahead):
             # It keeps everything in the one that it wraps, and says that there is nothing.
             self._optimizer.state = self._optimizer._base_optimizer.state
-        self._updates_per_epoch = -(-self._seats[0].data.trained // settings.batch_size)
+        self._updates_per_epoch = -(-self._members[0].data.trained // settings.batch_size)
         self._scheduler = scheduler_of(self._optimizer, settings, self._updates_per_epoch)
 
     # Training ------------------------------------------------------------------------------------
 
     def run_epochs(self, actions: Sequence[MixAction], epochs: int) -> list[EpochMetrics]:
         """Train every member for some epochs under its action; measure after the last."""
-        log = EpochLog(len(self._seats), self._device)
+        log = EpochLog(len(self._members), self._device)
         for _ in range(epochs):
             self._run_epoch(actions, log)
         return self._close(log)
@@ -125,7 +124,7 @@ class StackedEnsemble:
     def _run_epoch(self, actions: Sequence[MixAction], log: EpochLog) -> None:
         with self._private_draws():
             self._net.train()
-            for batch in self._feeder.batches(actions, self.epoch, self._updates, log):
+            for batch in self._loader.batches(actions, self.epoch, self._updates, log):
                 self._step(batch, log)
         self._count_epoch(log)
 
@@ -135,7 +134,7 @@ class StackedEnsemble:
         return self._close(log)
 
     def _count_epoch(self, log: EpochLog) -> None:
-        log.count(slice(None), self._seats[0].data.trained, (1, 1))
+        log.count(slice(None), self._members[0].data.trained, (1, 1))
         self.epoch += 1
         start = self._settings.self_adaptive.start_epoch
         if 0 < start <= self.epoch < self._settings.epochs:  # after the last nobody would look
@@ -145,13 +144,13 @@ class StackedEnsemble:
     def _adapt_targets(self, log: EpochLog) -> None:
         """Move each member's targets towards what it says of its training images, unmixed."""
         momentum = self._settings.self_adaptive.momentum
-        data = [seat.data for seat in self._seats]
+        data = [member.data for member in self._members]
         said = probabilities(self._stack, data, self._settings.precision, self._images_at_once())
-        for slot, seat in enumerate(self._seats):
-            memory = seat.memory or TargetMemory(seat.data.targets)
-            memory.move(said[: len(seat.data.train), slot], momentum)
-            seat.memory = memory
-            log.count([slot], len(seat.data.train), (1, 0))
+        for slot, member in enumerate(self._members):
+            memory = member.memory or TargetMemory(member.data.targets)
+            memory.move(said[: len(member.data.train), slot], momentum)
+            member.memory = memory
+            log.count([slot], len(member.data.train), (1, 0))
 
     def _close(self, log: EpochLog) -> list[EpochMetrics]:
         log.gradient_squares = self._stack.member_squares()
@@ -161,27 +160,27 @@ class StackedEnsemble:
         """Lend nets that draw, for dropout, a private state of the global generator."""
         if not self._stack.draws:
             return contextlib.nullcontext()
-        return borrowed_global_rng(derived_seed(self._seats[0].seed, "dropout", self.epoch))
+        return borrowed_global_rng(derived_seed(self._members[0].seed, "dropout", self.epoch))
 
     def _step(self, batch: Batch, log: EpochLog) -> None:
-        """Take a step, and keep the slopes of those whose maps are read off it."""
+        """Take a step, and record the gradients that maps are read off."""
         gradients = self.step(batch, log)
         if gradients is not None:
-            self._feeder.keep(gradients)
+            self._loader.record_gradients(gradients)
 
     def step(self, batch: Batch, log: EpochLog) -> Tensor | None:
         """Take one optimizer step for every member, in training mode.
 
         Returns:
-            The slopes (b, k, c, h, w) of the loss at the images, if the batch wants them.
+            The gradients (b, k, c, h, w) of the loss at the images, if the batch wants them.
         """
         images = batch.images.detach()
-        if batch.wants_slopes:
+        if batch.wants_gradients:
             images.requires_grad_()
         apart = batch.own_steps or any(revise.watch for _, revise, _ in batch.revisions)
         losses = self._apart(batch, images, log) if apart else self._together(batch, images)
-        for weight, slope in batch.clean_slopes:
-            weight.grad = slope if weight.grad is None else weight.grad.add_(slope)
+        for weight, gradient in batch.clean_gradients:
+            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         self._optimizer.step()
         if self._average:
             self._average.update()
@@ -198,18 +197,18 @@ class StackedEnsemble:
             logits = self._stack(images)
         targets = _revised(batch, logits) if batch.revisions else batch.targets
         answers = logits.float().flatten(0, 1)
-        # 1 / b is the slope of each member's mean.
-        losses, gradients = losses_and_slopes(
+        # 1 / b is the gradient of each member's mean.
+        losses, gradients = losses_and_gradients(
             answers, targets.flatten(0, 1), self._settings.margin, 1 / b
         )
-        self._forget_slopes()
+        self._clear_gradients()
         answers.backward(gradients)
         return losses.view(b, k)
 
     def _apart(self, batch: Batch, images: Tensor, log: EpochLog) -> Tensor:
         """Send members forward one by one where their methods ask for it; else as ``_together``."""
         watched = {slot for slots, revise, _ in batch.revisions if revise.watch for slot in slots}
-        joint = [i for i in range(len(self._seats)) if i not in {*batch.own_steps, *watched}]
+        joint = [i for i in range(len(self._members)) if i not in {*batch.own_steps, *watched}]
         parts: dict[int, Tensor] = {}
         with autocast(self._settings.precision, self._device):
             if joint:
@@ -229,12 +228,12 @@ class StackedEnsemble:
             }
             for slot, own in batch.own_steps.items():
                 losses[slot] = self._own_losses(slot, own, log)
-        found = torch.stack([losses[slot] for slot in range(len(self._seats))], 1)
-        self._forget_slopes()
+        found = torch.stack([losses[slot] for slot in range(len(self._members))], 1)
+        self._clear_gradients()
         found.mean(0).sum().backward()
         return found.detach()
 
-    def _forget_slopes(self) -> None:
+    def _clear_gradients(self) -> None:
         for parameter in self._weights:  # the optimizer's own way asks a profiler first
             parameter.grad = None
 
@@ -243,7 +242,7 @@ class StackedEnsemble:
     ) -> tuple[Tensor, Tensor]:
         """Return a member's logits (b, classes), and what its label rule saw inside the net, (b,).
 
-        The draws of its dropout depend on the step alone, not on who else is there.
+        The draws of its dropout depend on the step alone, not on the other members.
         """
         watch = revise.watch
         assert watch is not None
@@ -279,32 +278,32 @@ class StackedEnsemble:
     def _draws_of_step(self, slot: int) -> AbstractContextManager[None]:
         if not self._stack.draws:
             return contextlib.nullcontext()
-        seed = derived_seed(self._seats[slot].seed, "dropout", self.epoch, self._updates)
+        seed = derived_seed(self._members[slot].seed, "dropout", self.epoch, self._updates)
         return borrowed_global_rng(seed)
 
     def _state_of(self, slot: int, method: str) -> MethodState:
         """Return what a method keeps for a member; it begins where the member is now."""
-        seat = self._seats[slot]
-        if method not in seat.states:
-            data, settings = seat.data, self._settings
+        member = self._members[slot]
+        if method not in member.states:
+            data, settings = member.data, self._settings
             net = create_classifier(
                 settings.model,
                 num_classes=data.classes,
                 shape=data.task.images.shape,
-                seed=seat.seed,
+                seed=member.seed,
             )
             # Not strict: some nets compute buffers themselves, and expect them from nobody.
             net.load_state_dict(self._weights_of(slot), strict=False)
-            seat.states[method] = new_state(
+            member.states[method] = new_state(
                 net.to(self._device),
                 method,
                 classes=data.classes,
                 shape=data.task.images.shape,
                 steps=settings.epochs * self._updates_per_epoch,
-                seed=seat.seed,
+                seed=member.seed,
                 settings=settings.mix,
             )
-        return seat.states[method]
+        return member.states[method]
 
     def _weights_of(self, slot: int) -> dict[str, Tensor]:
         return {
@@ -313,13 +312,13 @@ class StackedEnsemble:
 
     def _follow(self) -> None:
         """Let states see the weights, whichever method made the step."""
-        for slot, seat in enumerate(self._seats):
-            if seat.states:
+        for slot, member in enumerate(self._members):
+            if member.states:
                 weights = self._weights_of(slot)
-                for state in seat.states.values():
+                for state in member.states.values():
                     state.follow(weights)
 
-    # Batch by batch, by somebody else's choice ---------------------------------------------------
+    # Batch by batch, by a caller's choice -------------------------------------------------------
 
     @property
     def draws(self) -> bool:
@@ -327,14 +326,14 @@ class StackedEnsemble:
         return self._stack.draws
 
     @property
-    def lanes(self) -> list[SharedBatches]:
-        """Where batches come from: the members that share task and seed."""
-        return self._feeder.lanes
+    def shared_batches(self) -> list[SharedBatches]:
+        """Where batches come from, one for all members that share task and seed."""
+        return self._loader.shared_batches
 
     def targets(self, slot: int) -> Tensor:
-        """Return the targets (b, classes) of the images that a member's lane took last."""
-        (lane,) = (lane for lane in self.lanes if slot in lane.slots)
-        return lane.targets_for(self._seats[slot])
+        """Return the targets (b, classes) of the images that a member was given last."""
+        (shared,) = (shared for shared in self.shared_batches if slot in shared.slots)
+        return shared.targets_for(self._members[slot])
 
     def classify(self, slot: int, images: Tensor) -> Tensor:
         """Return a member's logits (b, classes) float32 for (b, c, h, w), in training mode.
@@ -366,9 +365,9 @@ class StackedEnsemble:
     @torch.no_grad()
     def measure(self, log: EpochLog | None = None) -> list[EpochMetrics]:
         """Measure probe and validation split in one pass and make the records."""
-        log = log or EpochLog(len(self._seats), self._device)
+        log = log or EpochLog(len(self._members), self._device)
         evaluate, labels = self._stack.evaluator(), self._seen_labels
-        first = self._seats[0].data
+        first = self._members[0].data
         with autocast(self._settings.precision, self._device):
             logits = torch.cat([evaluate(images).float() for images in self._seen_images()])
         log.count(slice(None), len(first.seen), (1, 0))
@@ -378,8 +377,8 @@ class StackedEnsemble:
         if self.epoch == self._settings.epochs:
             columns["val_calibrated_loss"] = calibrated_loss(logits[val], labels[val])
         rows = torch.stack(list(columns.values()), 1).tolist()
-        for seat, row in zip(self._seats, rows, strict=True):
-            seat.diverged |= not all(map(math.isfinite, row))
+        for member, row in zip(self._members, rows, strict=True):
+            member.diverged |= not all(map(math.isfinite, row))
         return [
             self._record(dict(zip(columns, row, strict=True)), slot, log)
             for slot, row in enumerate(rows)
@@ -387,18 +386,18 @@ class StackedEnsemble:
 
     def _images_at_once(self) -> int:
         if self._device.type == "cpu":
-            return measured_at_once(len(self._seats), self._seats[0].data.task.images.shape)
+            return measured_at_once(len(self._members), self._members[0].data.task.images.shape)
         # A GPU wants much at once, of all members together.
-        return max(self._settings.batch_size, 2048 // len(self._seats))
+        return max(self._settings.batch_size, 2048 // len(self._members))
 
     def _seen_images(self) -> Iterator[Tensor]:
         """Yield probe and validation images, (b, j, c, h, w).
 
-        One for each lane, if that is enough to know whose they are; else one for each member.
+        Those of shared batches once, if that is enough to know whose they are; else one for each
+        member.
         """
-        lanes = self._feeder.lanes
-        alike = len({len(lane.slots) for lane in lanes}) == 1
-        sources = [s.data for s in self._seats] if not alike else [lane.data for lane in lanes]
+        alike = len({len(shared.slots) for shared in self.shared_batches}) == 1
+        sources = [one.data for one in (self.shared_batches if alike else self._members)]
         splits = [data.seen.split(self._images_at_once()) for data in sources]
         for parts in zip(*splits, strict=True):
             yield torch.stack(parts, 1) if len(parts) > 1 else parts[0][:, None]
@@ -406,10 +405,10 @@ class StackedEnsemble:
     @cached_property
     def _seen_labels(self) -> Tensor:
         """Return the labels of these images, (b, k)."""
-        return torch.stack([seat.data.seen_labels for seat in self._seats], 1)
+        return torch.stack([member.data.seen_labels for member in self._members], 1)
 
     def _record(self, values: dict[str, float], slot: int, log: EpochLog) -> EpochMetrics:
-        diverged = self._seats[slot].diverged
+        diverged = self._members[slot].diverged
         if diverged:
             values = {name: LOSS_CAP if "loss" in name else 0.0 for name in values}
         return EpochMetrics(
@@ -426,19 +425,18 @@ class StackedEnsemble:
 
     # State ---------------------------------------------------------------------------------------
 
-    def state(self, slot: int) -> MemberState:
+    def state_dict(self, slot: int) -> MemberState:
         """Return a copy of everything that a member's next epoch depends on.
 
         Batch order and mixing draws are functions of seed and epoch, so numbers, weights and
         remembered maps and targets are all there is. The classifier's state is that of its net
         alone.
         """
-        seat, parts = self._seats[slot], self._stack.parts(slot)
+        parts = self._stack.parts(slot)
         return {
-            "seed": seat.seed,
+            **self._members[slot].state_dict(),
             "epoch": self.epoch,
             "updates": self._updates,
-            "diverged": seat.diverged,
             "classifier": {name: value.clone() for name, value in self._weights_of(slot).items()},
             "optimizer": {
                 name: {
@@ -451,9 +449,6 @@ class StackedEnsemble:
                 {key: copy.deepcopy(value) for key, value in group.items() if _told(key, value)}
                 for group in self._optimizer.param_groups
             ],
-            "saliency": {name: bank.state() for name, bank in seat.banks.items()},
-            "memory": seat.memory.state() if seat.memory else {},
-            "methods": {name: state.state_dict() for name, state in seat.states.items()},
             "average": {
                 name: value[rows].clone() for name, (value, rows) in self._averages(slot).items()
             },
@@ -465,27 +460,20 @@ class StackedEnsemble:
 
     @torch.no_grad()
     def load_state_dict(self, states: Sequence[MemberState]) -> None:
-        """Take over states of members that have done equally many epochs, one for each seat."""
+        """Go on from states, one for each member, that have done equally many epochs."""
         self.epoch, self._updates = states[0]["epoch"], states[0]["updates"]
         for group, values in zip(
             self._optimizer.param_groups, states[0]["optimizer_groups"], strict=True
         ):
             group.update(copy.deepcopy(values))
-        for slot, (seat, state) in enumerate(zip(self._seats, states, strict=True)):
-            seat.diverged = state["diverged"]
-            seat.banks = {
-                name: SaliencyBank.restored(bank, self._device)
-                for name, bank in state["saliency"].items()
-            }
-            if state["memory"]:
-                seat.memory = TargetMemory.restored(state["memory"], self._device)
+        for slot, (member, state) in enumerate(zip(self._members, states, strict=True)):
+            member.load_state_dict(state)
             for name, (value, rows) in self._stack.parts(slot).items():
                 value[rows] = state["classifier"][name]
                 for key, entry in state["optimizer"][name].items():
                     _put(self._optimizer.state[value], key, entry, value, rows)
             for name, (value, rows) in self._averages(slot).items():
                 value[rows] = state["average"][name]
-            seat.states = {}
             for name, kept in state["methods"].items():
                 self._state_of(slot, name).load_state_dict(kept)
         self._scheduler.step_update(self._updates)
@@ -501,7 +489,7 @@ def measured_at_once(members: int, shape: tuple[int, int, int]) -> int:
 
 
 def _revised(batch: Batch, logits: Tensor) -> Tensor:
-    """Return the targets (b, k, classes) in which the classifiers have had their say."""
+    """Return the targets (b, k, classes) as label rules make them of the classifiers' logits."""
     targets = batch.targets.clone()
     for slots, revise, rows in batch.revisions:
         for slot in slots:

@@ -1,9 +1,9 @@
-"""Many trainings in one process, stacked as far as they can be."""
+"""Many training runs in one process, stacked as far as they can be."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,15 +25,11 @@ from automix.training.ensemble import MemberState, StackedEnsemble
 from automix.training.metrics import EpochMetrics
 from automix.training.settings import ELEMENTWISE, TrainerSettings
 
-Nets = dict[tuple[object, ...], nn.Module]
-"""Initial nets, by form of the training and seed."""
+Place = tuple[StackedEnsemble, int]
+"""The stack that a member is in, and its slot there."""
 
-Snapshot = dict[str, Any]
-"""``{"members": [...]}``, a ``MemberState`` for each, with its ``form``: what a training must be
-like to go on from it."""
-
-UNTOLD = frozenset({"kron", "kronc", "kronw"})
-"""timm optimizers with a generator of their own, which no snapshot holds."""
+WITHOUT_STATE = frozenset({"kron", "kronc", "kronw"})
+"""timm optimizers with a generator of their own, which no state dict holds."""
 
 SHARE = 0.5
 """Of the free memory, what one stack may take."""
@@ -47,11 +43,11 @@ CACHE = 10 * 2**20
 
 
 class Population:
-    """k trainings, each with its own task, seed, weights, optimizer state and actions.
+    """k training runs, each with its own task, seed, weights, optimizer state and actions.
 
-    Members whose trainings have the same form (shape and number of images, epochs done) are
-    stacked, as many at a time as memory allows. Those that share task and seed have equal initial
-    weights, batches and mixing draws, so that they differ in their actions only.
+    Members of the same form (shape and number of images, epochs done) are stacked, as many at a
+    time as memory allows. Those that share task and seed have equal initial weights, batches and
+    mixing draws, so that they differ in their actions only.
 
     Args:
         tasks: The data of each member; the same object where members share a task.
@@ -75,8 +71,8 @@ class Population:
     ) -> None:
         if len(tasks) > 1 and settings.opt.lower() not in ELEMENTWISE:
             raise ConfigError(
-                f"trainer.opt is {settings.opt!r}, with which {len(tasks)} trainings side by side "
-                "would change each other's steps",
+                f"trainer.opt is {settings.opt!r}, with which {len(tasks)} training runs side by "
+                "side would change each other's steps",
                 f"train one at a time, or use one of: {', '.join(sorted(ELEMENTWISE))}",
             )
         if stack_limit < 0:
@@ -85,7 +81,7 @@ class Population:
         self._device, self._stack_limit = torch.device(device), stack_limit
         self._data: list[TaskTensors] = []
         self._assign(range(len(tasks)), tasks)
-        self._places: list[tuple[StackedEnsemble, int]] = []
+        self._places: list[Place] = []
 
     @property
     def tasks(self) -> list[Task]:
@@ -102,7 +98,7 @@ class Population:
             data[member] = known[id(task)]
         self._data = data
 
-    # Playing -------------------------------------------------------------------------------------
+    # Training ------------------------------------------------------------------------------------
 
     def reset(
         self,
@@ -135,12 +131,11 @@ class Population:
         if tasks is not None:
             self._assign(chosen, tasks)
         places = dict(enumerate(self._places))
-        places.update(self._seat(moved, [states[m]["seed"] for m in moved], states))
-        fresh = self._seat(chosen, seeds, {})
+        places.update(self._stack({m: states[m]["seed"] for m in moved}, states))
+        fresh = self._stack(dict(zip(chosen, seeds, strict=True)), {})
         self._places = [place for _, place in sorted((places | fresh).items())]
-        cohorts = {id(cohort): cohort for cohort, _ in fresh.values()}
-        records = {key: cohort.measure() for key, cohort in cohorts.items()}
-        return [records[id(cohort)][slot] for cohort, slot in (fresh[m] for m in chosen)]
+        records = {ensemble: ensemble.measure() for ensemble in dict(fresh.values())}
+        return [records[ensemble][slot] for ensemble, slot in (fresh[m] for m in chosen)]
 
     def _chosen(self, members: Sequence[int] | None) -> list[int]:
         chosen = list(range(self.members)) if members is None else list(members)
@@ -148,7 +143,7 @@ class Population:
             raise ConfigError(f"members are {chosen}, wanted numbers from 0 to {self.members - 1}")
         return chosen
 
-    def _begun(self) -> list[tuple[StackedEnsemble, int]]:
+    def _begun(self) -> list[Place]:
         """Return where each member is."""
         if not self._places:
             raise ConfigError("nothing can be asked before reset", "call reset(seeds) first")
@@ -171,16 +166,16 @@ class Population:
         """
         if len(actions) != self.members:
             raise ConfigError(f"{len(actions)} actions for {self.members} members, wanted one each")
-        spent = max(cohort.epoch for cohort, _ in self._begun())
+        spent = max(ensemble.epoch for ensemble, _ in self._begun())
         if spent + epochs > self.settings.epochs:
             raise ConfigError(
                 f"epoch {spent + epochs} is beyond the budget of {self.settings.epochs} epochs",
                 "reset the trainer, or raise trainer.epochs",
             )
         records: dict[int, EpochMetrics] = {}
-        for cohort, seats in self._cohorts():
-            played = [actions[member] for member in seats]
-            records.update(zip(seats, cohort.run_epochs(played, epochs), strict=True))
+        for ensemble, members in self._ensembles():
+            played = [actions[member] for member in members]
+            records.update(zip(members, ensemble.run_epochs(played, epochs), strict=True))
         return [records[member] for member in range(self.members)]
 
     def logits(self, images: Tensor | Split, members: Sequence[int] | None = None) -> Tensor:
@@ -191,12 +186,11 @@ class Population:
             members: Which; default all.
         """
         places = [self._begun()[member] for member in self._chosen(members)]
-        wanted = {id(cohort): cohort for cohort, _ in places}
-        found = {key: cohort.logits(images) for key, cohort in wanted.items()}
-        return torch.stack([found[id(cohort)][:, slot] for cohort, slot in places], 1)
+        found = {ensemble: ensemble.logits(images) for ensemble in dict(places)}
+        return torch.stack([found[ensemble][:, slot] for ensemble, slot in places], 1)
 
     def alone(self) -> StackedEnsemble:
-        """Return the training of the only member, for who takes it batch by batch.
+        """Return the stack of the only member, to be trained batch by batch.
 
         Raises:
             ConfigError: If there are more members, or before ``reset``.
@@ -207,49 +201,52 @@ class Population:
 
     # State ---------------------------------------------------------------------------------------
 
-    def state_dict(self) -> Snapshot:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the next epoch depends on, member by member.
+
+        Returns:
+            ``{"members": [...]}``, a ``MemberState`` for each, with its ``form``: what a training
+            run must be like to go on from it.
 
         Raises:
             ConfigError: Before ``reset``, or if the optimizer keeps a part of it to itself.
         """
-        if self.settings.opt.lower().removeprefix("lookahead_") in UNTOLD:
+        if self.settings.opt.lower().removeprefix("lookahead_") in WITHOUT_STATE:
             raise ConfigError(
                 f"trainer.opt is {self.settings.opt!r}, which draws numbers of its own, so that no "
-                "snapshot of a training can be complete",
-                "use another optimizer for trainings that others go on from",
+                "state of a training run can be complete",
+                "use another optimizer where training runs are saved",
             )
         return {"members": [self._state(member) for member in range(self.members)]}
 
-    def load_state_dict(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot of a population of the same tasks and settings.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a copy of the state of a population of the same tasks and settings.
 
         Raises:
-            ConfigError: If it is of other trainings; these are then as they were.
+            ConfigError: If it is of another one; this one is then as it was.
         """
-        states = dict(enumerate(snapshot.get("members", ())))
+        states = dict(enumerate(state.get("members", ())))
         if len(states) != self.members:
             raise ConfigError(
-                f"the snapshot is of {len(states)} members, this population has {self.members}"
+                f"the state is of {len(states)} members, this population has {self.members}"
             )
-        for member, state in states.items():
-            self._check(member, state["form"])
-        seeds = [state["seed"] for state in states.values()]
-        places = self._seat(range(self.members), seeds, states)
+        for member, own in states.items():
+            self._check(member, own["form"])
+        places = self._stack({member: own["seed"] for member, own in states.items()}, states)
         self._places = [places[member] for member in range(self.members)]
 
     def _check(self, member: int, form: dict[str, Any]) -> None:
-        """Refuse the state of a training from which a member cannot go on."""
+        """Refuse a state from which a member cannot go on."""
         for what, own in self._form(member).items():
             if form.get(what) != own:
                 raise ConfigError(
-                    f"member {member} of the snapshot has {what} {form.get(what)}, "
+                    f"member {member} of the state has {what} {form.get(what)}, "
                     f"of this population {own}",
-                    "restore it in trainings of the same tasks and settings",
+                    "load it in a population of the same tasks and settings",
                 )
 
     def _form(self, member: int) -> dict[str, Any]:
-        """Return what a state must have in common with a training that goes on from it."""
+        """Return what a state must have in common with the member that goes on from it."""
         shape = names_that_affect(TrainerSettings, "shape")
         settings = {f"trainer.{name}": getattr(self.settings, name) for name in shape}
         data = self._data[member]
@@ -272,92 +269,83 @@ class Population:
         self.load_state_dict({"members": [self._state(donor) for donor in self._chosen(donors)]})
 
     def _state(self, member: int) -> MemberState:
-        cohort, slot = self._begun()[member]
-        return {**cohort.state(slot), "form": self._form(member)}
+        ensemble, slot = self._begun()[member]
+        return {**ensemble.state_dict(slot), "form": self._form(member)}
 
     # Stacking ------------------------------------------------------------------------------------
 
-    def _cohorts(self) -> list[tuple[StackedEnsemble, list[int]]]:
-        """Return the stacks and who sits in them, in the order of the seats."""
-        seats: dict[int, tuple[StackedEnsemble, dict[int, int]]] = {}
-        for member, (cohort, slot) in enumerate(self._places):
-            seats.setdefault(id(cohort), (cohort, {}))[1][slot] = member
-        return [(cohort, [who[s] for s in sorted(who)]) for cohort, who in seats.values()]
+    def _ensembles(self) -> list[tuple[StackedEnsemble, list[int]]]:
+        """Return the stacks and their members, in the order of the slots."""
+        found: dict[StackedEnsemble, dict[int, int]] = {}
+        for member, (ensemble, slot) in enumerate(self._places):
+            found.setdefault(ensemble, {})[slot] = member
+        return [(ensemble, [slots[s] for s in sorted(slots)]) for ensemble, slots in found.items()]
 
-    def _seat(
-        self, members: Sequence[int], seeds: Sequence[int], states: dict[int, MemberState]
-    ) -> dict[int, tuple[StackedEnsemble, int]]:
-        """Stack members, fresh or from their states; return where each of them is."""
-        who = list(zip(members, seeds, strict=True))
-        nets: Nets = {}
-        for member, seed in who:
-            data = self._data[member]
-            if (data.form, seed) not in nets:
-                nets[data.form, seed] = self._net(data, seed)
-        places = {}
-        for group in self._alike(who, nets, states):
+    def _stack(
+        self, seeds: Mapping[int, int], states: Mapping[int, MemberState]
+    ) -> dict[int, Place]:
+        """Stack members, fresh from their seeds or from states; return where each of them is."""
+        members = {m: Member(self._data[m], seed) for m, seed in seeds.items()}
+        made: dict[tuple[object, ...], nn.Module] = {}
+        for one in members.values():
+            if (one.data.form, one.seed) not in made:
+                made[one.data.form, one.seed] = self._net(one)
+        nets = {m: made[one.data.form, one.seed] for m, one in members.items()}
+        places: dict[int, Place] = {}
+        for group in _alike(members, nets, states):
             size = self._stack_size(group, nets)
             for start in range(0, len(group), size):
                 part = group[start : start + size]
-                cohort = self._cohort(part, nets, states)
-                places.update({m: (cohort, slot) for slot, (m, _) in enumerate(part)})
+                stacked = [members[m] for m in part], [nets[m] for m in part]
+                ensemble = StackedEnsemble(*stacked, self.settings, self._device)
+                if states:
+                    ensemble.load_state_dict([states[m] for m in part])
+                places |= {m: (ensemble, slot) for slot, m in enumerate(part)}
         return places
 
-    def _alike(
-        self, who: Sequence[tuple[int, int]], nets: Nets, states: dict[int, MemberState]
-    ) -> list[list[tuple[int, int]]]:
-        """Sort members and their seeds into groups that can be stacked."""
-        alike: dict[tuple[object, ...], list[tuple[int, int]]] = {}
-        for member, seed in who:
-            data, state = self._data[member], states.get(member)
-            epoch = state["epoch"] if state else 0
-            # What cannot be stacked gains nothing from company, and draws dropout by its own seed.
-            apart = () if can_group(nets[data.form, seed]) else (id(data), seed)
-            alike.setdefault((data.form, epoch, *apart), []).append((member, seed))
-        for group in alike.values():
-            # Those who share batches become neighbours.
-            order = list(dict.fromkeys((id(self._data[m]), seed) for m, seed in group))
-            group.sort(key=lambda one: order.index((id(self._data[one[0]]), one[1])))
-        return list(alike.values())
+    def _net(self, member: Member) -> nn.Module:
+        return create_classifier(
+            self.settings.model,
+            num_classes=member.data.classes,
+            shape=member.data.task.images.shape,
+            seed=derived_seed(member.seed, "weights"),
+        )
 
-    def _stack_size(self, group: Sequence[tuple[int, int]], nets: Nets) -> int:
+    def _stack_size(self, group: Sequence[int], nets: Mapping[int, nn.Module]) -> int:
         """Return the size of a group's stacks: as few as there must be, and about equal.
 
-        A small rest would be slow. One alone needs no look at the net, which large nets feel.
+        A small rest would be slow. A single member needs no look at the net, which takes long for
+        large ones.
         """
         if len(group) == 1:
             return 1
-        member, seed = group[0]
-        data = self._data[member]
-        limit = self._stack_limit or largest_stack(
-            nets[data.form, seed], data, self.settings, self._device
-        )
+        net, data = nets[group[0]], self._data[group[0]]
+        limit = self._stack_limit or largest_stack(net, data, self.settings, self._device)
         return -(-len(group) // -(-len(group) // limit))
 
-    def _net(self, data: TaskTensors, seed: int) -> nn.Module:
-        return create_classifier(
-            self.settings.model,
-            num_classes=data.classes,
-            shape=data.task.images.shape,
-            seed=derived_seed(seed, "weights"),
-        )
 
-    def _cohort(
-        self,
-        part: Sequence[tuple[int, int]],
-        nets: Nets,
-        states: dict[int, MemberState],
-    ) -> StackedEnsemble:
-        seats = [Member(self._data[member], seed) for member, seed in part]
-        initial = [nets[seat.data.form, seat.seed] for seat in seats]
-        cohort = StackedEnsemble(seats, initial, self.settings, self._device)
-        if states:
-            cohort.load_state_dict([states[member] for member, _ in part])
-        return cohort
+def _alike(
+    members: Mapping[int, Member],
+    nets: Mapping[int, nn.Module],
+    states: Mapping[int, MemberState],
+) -> list[list[int]]:
+    """Sort members into groups that can be stacked."""
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for m, member in members.items():
+        epoch = states[m]["epoch"] if m in states else 0
+        # What cannot be stacked gains nothing from company, and draws dropout by its own seed.
+        apart = () if can_group(nets[m]) else (id(member.data), member.seed)
+        alike.setdefault((member.data.form, epoch, *apart), []).append(m)
+    for group in alike.values():
+        # Those that share batches become neighbours.
+        batches = [(id(members[m].data), members[m].seed) for m in group]
+        order = dict(zip(group, map(batches.index, batches), strict=True))
+        group.sort(key=order.__getitem__)
+    return list(alike.values())
 
 
 class Trainer:
-    """One training: a population of one, whose records and actions come singly.
+    """One training run: a population of one, whose records and actions come singly.
 
     Args:
         task: The data.
@@ -376,13 +364,13 @@ class Trainer:
         """Train for one epoch under an action."""
         return self.population.run_epoch([action])[0]
 
-    def state_dict(self) -> Snapshot:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the next epoch depends on."""
         return self.population.state_dict()
 
-    def load_state_dict(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot of a trainer of the same task and settings."""
-        self.population.load_state_dict(snapshot)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a copy of the state of a trainer of the same task and settings."""
+        self.population.load_state_dict(state)
 
 
 def largest_stack(
@@ -395,7 +383,7 @@ def largest_stack(
     """
     activations = settings.batch_size * activation_bytes(net, data.task.images.shape)
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
-    # The forward pass keeps its activations, and the backward pass makes their slopes.
+    # The forward pass keeps its activations, and the backward pass makes their gradients.
     each = (BESIDE_ACTIVATIONS + settings.model_ema) * weights + 2 * activations
     if device.type == "cuda":
         return max(1, int(SHARE * free_memory(device) / each))

@@ -42,7 +42,7 @@ class RLMixEnv(gymnasium.Env[Observation, np.ndarray]):
 
     ## Rewards
     Cosine similarity, in [0, 1], of the gradient maps of the clean and the mixed batch at the same
-    weights. 0 if one has no slope or is not finite.
+    weights. 0 if one has no gradient or is not finite.
 
     ## Starting state
     ``reset()`` after the end of an episode goes on with the next epoch of the same classifier.

@@ -1,4 +1,4 @@
-"""One training of a classifier, taken batch by batch: look, choose percentiles, step.
+"""One training run of a classifier, taken batch by batch: look, choose percentiles, step.
 
 What RL-Mix needs and a choice by the epoch does not: gradient maps and answers on the clean batch
 before it is mixed, and the gradient map of the mixed batch at the same weights.
@@ -42,27 +42,27 @@ class BatchSaliency:
     maps: Tensor
     """(b, h, w) saliency, each with the sum 1."""
     cells: Tensor
-    """(b, GRID, GRID) root mean square slopes: not normalised, as the reward compares them."""
+    """(b, GRID, GRID) root mean square gradients: not normalised, as the reward compares them."""
     logits: Tensor
     """(b, classes)."""
 
 
 class BatchTraining:
-    """A training that waits before every batch for somebody's percentiles.
+    """A training run that waits before every batch for percentiles.
 
     Args:
         population: Of one member; it is started here.
-        seed: Of the training. Weights and batches are those of any training with this seed.
+        seed: Weights and batches are those of any training run with this seed.
         device: Where.
     """
 
     def __init__(self, population: Population, seed: int, device: str = "cpu") -> None:
         self.population = population
         self.history: list[EpochMetrics] = population.reset([seed])
-        self._cohort, self._settings = population.alone(), population.settings
-        (self._lane,) = self._cohort.lanes
+        self._ensemble, self._settings = population.alone(), population.settings
+        (self._shared,) = self._ensemble.shared_batches
         self._seed, self._device = seed, torch.device(device)
-        trained, size = self._lane.data.trained, self._settings.batch_size
+        trained, size = self._shared.data.trained, self._settings.batch_size
         self._parts = [slice(at, min(at + size, trained)) for at in range(0, trained, size)]
         self._at = len(self._parts)
 
@@ -84,19 +84,19 @@ class BatchTraining:
     def begin_epoch(self) -> None:
         """Draw the order of an epoch."""
         epoch = self.history[-1].epoch
-        self._lane.start(epoch, self._settings, self._device)
+        self._shared.start(epoch, self._settings, self._device)
         self._rng = generator(self._seed, "mix", epoch)
         self._log = EpochLog(1, self._device)
         self._at = 0
 
     def look(self) -> BatchSaliency:
         """Send the next batch, unmixed, through the classifier and back."""
-        lane = self._lane
-        lane.take(self._parts[self._at])
-        images = lane.images.detach().requires_grad_()
+        shared = self._shared
+        shared.take(self._parts[self._at])
+        images = shared.images.detach().requires_grad_()
         with self._private_draws("look"):
-            logits = self._cohort.classify(0, images)
-            loss = F.cross_entropy(logits, self._cohort.targets(0), reduction="sum")
+            logits = self._ensemble.classify(0, images)
+            loss = F.cross_entropy(logits, self._ensemble.targets(0), reduction="sum")
             (gradients,) = torch.autograd.grad(loss, images)
         self._log.count([0], len(images), (1, 1))
         self._seen = BatchSaliency(of_slopes(gradients), cells_of(gradients), logits.detach())
@@ -113,51 +113,51 @@ class BatchTraining:
         """
         batch, lam = self._mixed(percentile)
         with self._private_draws("step"):
-            gradients = self._cohort.step(batch, self._log)
+            gradients = self._ensemble.step(batch, self._log)
         assert gradients is not None  # the batch wants them
         self._log.mixed([0], lam)
         self._at += 1
         if self.epoch_over:
-            self.history += self._cohort.close_epoch(self._log)
+            self.history += self._ensemble.close_epoch(self._log)
         return similarity(self._seen.cells, cells_of(gradients[:, 0]))
 
     def _mixed(self, percentile: np.ndarray) -> tuple[Batch, Tensor]:
         """Return the mixed batch and the own shares (b,)."""
-        lane, settings, rng = self._lane, self._settings.mix, self._rng
-        b, _, *size = lane.images.shape
+        shared, settings, rng = self._shared, self._settings.mix, self._rng
+        b, _, *size = shared.images.shape
         pairs = pair_batches(b, b, settings.pairing, rng)
         draws = 1 if settings.share_per == "batch" else b
         share = pairs.each(draw_share(RATIO, draws, rng, settings.concentration))
         maps = self._seen.maps
         partners = maps[as_tensor(pairs.partner, maps.device)]
-        draw = MixInputs(share, (size[0], size[1]), RATIO, rng, maps, partners)
+        inputs = MixInputs(share, (size[0], size[1]), RATIO, rng, maps, partners)
         # As published, an image keeps its percentile where it is the partner of another.
-        mask = at_percentiles(draw, np.stack([percentile, percentile[pairs.partner]]))
+        mask = at_percentiles(inputs, np.stack([percentile, percentile[pairs.partner]]))
         if settings.mix_probability < 1:
             played = np.full(b, rng.random() < settings.mix_probability)
             mask, share = mask.only(played), share * played
-        shown = MixRecord(mask, share, pairs, rng, own=maps, partner=partners)
+        record = MixRecord(mask, share, pairs, rng, own=maps, partner=partners)
         targets, lam, _, revised = label(
-            self._cohort.targets(0),
-            lane.data.classes,
-            shown,
+            self._ensemble.targets(0),
+            shared.data.classes,
+            record,
             settings.label_rule,
             settings.options,
         )
         revisions = [([0], revised, slice(None))] if revised else []
-        images = blend(lane.images, pairs, mask)[:, None]
+        images = blend(shared.images, pairs, mask)[:, None]
         return Batch(images, targets[:, None], True, revisions), lam
 
     def _private_draws(self, what: str) -> AbstractContextManager[None]:
         """Lend nets that draw, for dropout, a private state of the global generator."""
-        if not self._cohort.draws:
+        if not self._ensemble.draws:
             return contextlib.nullcontext()
         epoch = self.history[-1].epoch
         return borrowed_global_rng(derived_seed(self._seed, "dropout", epoch, self._at, what))
 
 
 def cells_of(gradients: Tensor) -> Tensor:
-    """Turn slopes of the loss (b, c, h, w) into root mean squares on a grid, (b, GRID, GRID)."""
+    """Turn gradients of the loss (b, c, h, w) into root mean squares on a grid, (b, GRID, GRID)."""
     maps = gradients.detach().float().square().mean(1, keepdim=True).sqrt()
     return F.adaptive_avg_pool2d(maps, GRID)[:, 0]
 
@@ -165,10 +165,10 @@ def cells_of(gradients: Tensor) -> Tensor:
 def similarity(clean: Tensor, mixed: Tensor) -> float:
     """Return the cosine between two batches of maps as long vectors; 0 where it means nothing.
 
-    Maps without a slope, and those of a training that diverges, are like nothing at all: a reward
-    that is not a number would end the agent too.
+    Maps without a gradient, and those of a training run that diverges, are like nothing at all: a
+    reward that is not a number would end the agent too.
     """
-    # By the peak first, so that the squares of small slopes do not vanish.
+    # By the peak first, so that the squares of small gradients do not vanish.
     a, b = (maps.flatten() / maps.max() for maps in (clean, mixed))
     cosine = float(F.cosine_similarity(a, b, dim=0))
     return min(max(cosine, 0.0), 1.0) if np.isfinite(cosine) else 0.0

@@ -353,7 +353,7 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "closed form": (
         closed(budget=EPOCHS),
         images(),
-        "the snapshot is of 0 members, this population has 2",
+        "the state is of 0 members, this population has 2",
     ),
     "classifiers": (
         images(),
@@ -376,7 +376,7 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         images(model_ema=True),
         "has trainer.model_ema False, of this population True",
     ),
-    "probe": (images(), images(probe_size=9), "member 0 of the snapshot has measured images 50"),
+    "probe": (images(), images(probe_size=9), "member 0 of the state has measured images 50"),
 }
 
 

@@ -1,9 +1,11 @@
-"""Who sits in a stack, who of them share their batches, and what they play in an epoch."""
+"""The members of a stack, which of them share their batches, and what each trains on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +39,41 @@ class Member:
     memory: TargetMemory | None = None
     """Targets of its own, if it has come to see some otherwise than its task does."""
 
+    def bank(self, provider: str) -> SaliencyBank:
+        """Return the maps that a provider gave last; none are known at first."""
+        if provider not in self.banks:
+            _, height, width = self.data.task.images.shape
+            size, device = (height, width), self.data.targets.device
+            self.banks[provider] = SaliencyBank(len(self.data.train), size, device)
+        return self.banks[provider]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything that the next epoch depends on, but for the net."""
+        return {
+            "seed": self.seed,
+            "diverged": self.diverged,
+            "saliency": {name: bank.state_dict() for name, bank in self.banks.items()},
+            "memory": self.memory.state_dict() if self.memory else {},
+            "methods": {name: state.state_dict() for name, state in self.states.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a copy of a state; what methods keep needs the net and is left out."""
+        self.diverged, self.banks, self.states, self.memory = state["diverged"], {}, {}, None
+        for name, bank in state["saliency"].items():
+            self.bank(name).load_state_dict(bank)
+        if state["memory"]:
+            self.memory = TargetMemory(self.data.targets)
+            self.memory.load_state_dict(state["memory"])
+
 
 class SharedBatches:
-    """Members that share task and seed, and with them every batch.
+    """The batches of members that share task and seed.
 
     Args:
         data: The task.
-        seed: Of the training.
-        slots: Their places in the stack, side by side.
+        seed: Of the training run.
+        slots: The members' places in the stack, side by side.
     """
 
     def __init__(self, data: TaskTensors, seed: int, slots: list[int]) -> None:
@@ -70,11 +99,11 @@ class SharedBatches:
             self.views = draw_views(len(self.rows), self._augment, self._view_rng)
             self.images = augmented(self.images, self.views)
 
-    def targets_for(self, seat: Member, here: slice | np.ndarray = EVERYTHING) -> Tensor:
+    def targets_for(self, member: Member, here: slice | np.ndarray = EVERYTHING) -> Tensor:
         """Return the targets (b, classes) of images that were taken last, as a member sees them."""
-        if seat.memory is None:
+        if member.memory is None:
             return self.targets[here]
-        return seat.memory.recall(self.index[here])
+        return member.memory.targets(self.index[here])
 
     def still_maps(self, provider: str) -> Tensor:
         """Return the maps of the images taken, by a provider that needs no classifier."""
@@ -88,10 +117,10 @@ class SharedBatches:
 
 @dataclass
 class Assignment:
-    """Members whose batches come from one call of the mix."""
+    """An action, and the members whose batches come from one call of the mix."""
 
     action: MixAction
-    lane: SharedBatches
+    batches: SharedBatches
     slots: list[int]
     rng: np.random.Generator
     mixed: Mixed | None = None
@@ -103,12 +132,11 @@ def needs_classifier(action: MixAction) -> bool:
     return action.saliency != OFF and SALIENCY.info(action.saliency).needs_classifier
 
 
-def shared_batches_of(seats: Sequence[Member]) -> list[SharedBatches]:
-    """Put neighbours that share task and seed into lanes."""
-    lanes: list[SharedBatches] = []
-    for slot, seat in enumerate(seats):
-        if lanes and lanes[-1].data is seat.data and lanes[-1].seed == seat.seed:
-            lanes[-1].slots.append(slot)
-        else:
-            lanes.append(SharedBatches(seat.data, seat.seed, [slot]))
-    return lanes
+def shared_batches_of(members: Sequence[Member]) -> list[SharedBatches]:
+    """Find neighbours that share task and seed."""
+    groups = groupby(enumerate(members), lambda one: (id(one[1].data), one[1].seed))
+    found = [list(group) for _, group in groups]
+    return [
+        SharedBatches(group[0][1].data, group[0][1].seed, [slot for slot, _ in group])
+        for group in found
+    ]

@@ -19,7 +19,6 @@ from automix.nets.stacking import Stack, frozen_running_statistics, logits_of, s
 from automix.saliency import SALIENCY, Provider, SaliencyInfo, Staged, enlarged, normalised
 from automix.training.batches.augment import augmented_maps, canonical_maps
 from automix.training.batches.members import Assignment, Member
-from automix.training.maps.saliency_bank import SaliencyBank
 from automix.training.maps.teacher import teacher_of
 from automix.training.metrics import EpochLog
 from automix.training.optimising.precision import autocast
@@ -33,12 +32,12 @@ AT_ONCE = 128
 """Images that the classifiers look at in one pass, or one batch if that is more. The maps hang on
 it, because batch norm takes its statistics from the images of a pass."""
 
-CleanSlopes = list[tuple[Tensor, Tensor]]
-"""Weights, and the slopes there of a loss over clean images."""
+CleanGradients = list[tuple[Tensor, Tensor]]
+"""Weights, and the gradients there of a loss over clean images."""
 
 
 @dataclass(frozen=True)
-class Members:
+class StackedClassifier:
     """Some nets of a stack as one classifier, whose images are theirs in turn (b * k, ...)."""
 
     stack: Stack
@@ -53,7 +52,7 @@ class Members:
         return self.stack.ask(self.slots, features, self._apart(images))[0].flatten(0, 1)
 
     def scored(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last feature maps and the slopes there of the scores."""
+        """Return the last feature maps and the gradients there of the scores."""
         given = self._apart(images), self._apart(targets)
         found, gradients = self.stack.ask(self.slots, scored, *given)
         return found.flatten(0, 1), gradients.flatten(0, 1)
@@ -73,10 +72,10 @@ class Members:
 
 
 class SaliencyComputer:
-    """Gives the maps for plays whose saliency needs the classifier.
+    """Gives the maps for assignments whose saliency needs the classifier.
 
     Args:
-        seats: The members; their banks are kept here.
+        members: The members; their banks are kept here.
         network: Their nets.
         settings: How often and how closely they are asked, and in which precision.
         shape: (c, h, w) of the images.
@@ -86,69 +85,70 @@ class SaliencyComputer:
 
     def __init__(
         self,
-        seats: Sequence[Member],
+        members: Sequence[Member],
         network: Stack,
         settings: TrainerSettings,
         shape: tuple[int, int, int],
         device: torch.device,
         average: Stack | None = None,
     ) -> None:
-        self._seats, self._stack = seats, network
+        self._members, self._stack = members, network
         self._trainer, self._settings = settings, settings.saliency
         self._shape, self._size, self._device = shape, shape[1:], device
         self._average = average
-        self._slopes: list[Tensor] = []
-        self._clean: CleanSlopes = []
+        self._gradients: list[Tensor] = []
+        self._clean: CleanGradients = []
 
-    def begin(self, plays: Sequence[Assignment]) -> None:
+    def begin(self, assignments: Sequence[Assignment]) -> None:
         """Begin an epoch; what is left of one that was broken off is forgotten.
 
         Raises:
-            ConfigError: If the settings do not give what a play's saliency needs.
+            ConfigError: If the settings do not give what an assignment's saliency needs.
         """
-        self._slopes.clear()
+        self._gradients.clear()
         self._clean.clear()
-        for play in plays:
-            entry = SALIENCY.entry(play.action.saliency)
+        for assignment in assignments:
+            entry = SALIENCY.entry(assignment.action.saliency)
             check_provider(entry, self._trainer, self._shape, self._device)
 
     def _asked(self, entry: Entry[Provider, SaliencyInfo], slots: Sequence[int]) -> Staged:
-        """Return whom a provider asks on behalf of some members."""
+        """Return the nets that a provider asks on behalf of some members."""
         asks = entry.info.asks
         if asks == "teacher":
             return FeatureNet(teacher_of(self._trainer.teacher, self._shape, self._device))
         if asks == "average":
             assert self._average is not None  # checked when the epoch began
-            return Members(self._average, slots)
-        return Members(self._stack, slots)
+            return StackedClassifier(self._average, slots)
+        return StackedClassifier(self._stack, slots)
 
-    def remembers(self, play: Assignment) -> bool:
-        """Return whether a play's maps outlive their batch; else it is asked at every step.
+    def remembers(self, assignment: Assignment) -> bool:
+        """Return whether an assignment's maps outlive their batch; else it is asked at every step.
 
         Images whose maps are remembered can be mixed ahead of the steps, many batches at once.
         """
-        return self._settings.refresh > 1 or self.reads_steps(play)
+        return self._settings.refresh > 1 or self.reads_steps(assignment)
 
-    def ask(self, plays: Sequence[Assignment], here: Rows, log: EpochLog) -> dict[int, Tensor]:
+    def ask(
+        self, assignments: Sequence[Assignment], here: Rows, log: EpochLog
+    ) -> dict[int, Tensor]:
         """Compute maps (b, h, w) of some images with the present classifiers, by member."""
         by_provider: dict[str, list[Assignment]] = {}
-        for play in plays:
-            by_provider.setdefault(play.action.saliency, []).append(play)
+        for assignment in assignments:
+            by_provider.setdefault(assignment.action.saliency, []).append(assignment)
         maps: dict[int, Tensor] = {}
         for name, askers in by_provider.items():
             maps |= self._computed(name, askers, here, log)
         return maps
 
     def _computed(
-        self, name: str, plays: Sequence[Assignment], here: Rows, log: EpochLog
+        self, name: str, assignments: Sequence[Assignment], here: Rows, log: EpochLog
     ) -> dict[int, Tensor]:
         """Call a provider once for several members."""
         entry, scale = SALIENCY.entry(name), self._settings.scale
-        slots = [play.slots[0] for play in plays]
-        images = torch.stack([_shrunk(play.lane.images[here], scale) for play in plays], 1)
-        targets = torch.stack(
-            [play.lane.targets_for(self._seats[play.slots[0]], here) for play in plays], 1
-        )
+        slots, batches = [one.slots[0] for one in assignments], [one.batches for one in assignments]
+        images = torch.stack([_shrunk(one.images[here], scale) for one in batches], 1)
+        pairs = zip(batches, slots, strict=True)
+        targets = torch.stack([b.targets_for(self._members[slot], here) for b, slot in pairs], 1)
 
         # A look at the images must leave no trace: not in the statistics, not in the dropout.
         with (
@@ -176,7 +176,7 @@ class SaliencyComputer:
         images: Tensor,
         targets: Tensor,
     ) -> Tensor:
-        """Read maps off a training pass over clean images; keep its slopes at the weights."""
+        """Read maps off a training pass over clean images; keep its gradients at the weights."""
         images = images.detach().requires_grad_()
         found = self._stack.ask(slots, logits_of, images, trains=True)[0].float()
         losses = F.cross_entropy(found.flatten(0, 1), targets.flatten(0, 1), reduction="sum")
@@ -186,11 +186,11 @@ class SaliencyComputer:
             losses / len(images), [images, *weights], allow_unused=True
         )
         pairs = zip(weights, kept, strict=True)
-        self._clean += [(weight, slope) for weight, slope in pairs if slope is not None]
+        self._clean += [(weight, gradient) for weight, gradient in pairs if gradient is not None]
         assert entry.info.from_clean_step is not None
         return entry.info.from_clean_step(gradients.flatten(0, 1))
 
-    def clean_slopes(self) -> CleanSlopes:
+    def clean_gradients(self) -> CleanGradients:
         """Return what clean passes since the last call add to the step."""
         kept, self._clean = self._clean, []
         return kept
@@ -198,7 +198,11 @@ class SaliencyComputer:
     # Remembering ---------------------------------------------------------------------------------
 
     def refresh(
-        self, plays: Sequence[Assignment], batches: Sequence[slice], updates: int, log: EpochLog
+        self,
+        assignments: Sequence[Assignment],
+        batches: Sequence[slice],
+        updates: int,
+        log: EpochLog,
     ) -> None:
         """Ask ahead of some batches for the maps that are due or not known at all.
 
@@ -206,75 +210,76 @@ class SaliencyComputer:
         than one batch would.
 
         Args:
-            plays: Who is guided.
+            assignments: Those that are guided by remembered maps.
             batches: Where the batches lie in the images that were taken last.
             updates: Steps made before the first of them.
             log: Counts the passes.
         """
         due: dict[tuple[int, ...], list[Assignment]] = {}
-        for play in plays:
-            chosen = tuple(i for i, b in enumerate(batches) if self._due(play, b, updates + i))
-            due.setdefault(chosen, []).append(play)
+        for assignment in assignments:
+            chosen = tuple(
+                i for i, b in enumerate(batches) if self._due(assignment, b, updates + i)
+            )
+            due.setdefault(chosen, []).append(assignment)
         for chosen, askers in due.items():
             rows = [np.arange(batches[i].start, batches[i].stop) for i in chosen]
             for here in _joined(rows):
                 maps = self.ask(askers, here, log)
-                for play in askers:
-                    own = maps[play.slots[0]]
-                    self._store(play, here, own, torch.ones_like(own))
+                for assignment in askers:
+                    own = maps[assignment.slots[0]]
+                    self._store(assignment, here, own, torch.ones_like(own))
 
-    def _due(self, play: Assignment, here: slice, step: int) -> bool:
-        bank = self._seats[play.slots[0]].banks.get(play.action.saliency)
-        if bank is None or not bank.knows(play.lane.rows[here]):
+    def _due(self, assignment: Assignment, here: slice, step: int) -> bool:
+        bank = self._members[assignment.slots[0]].banks.get(assignment.action.saliency)
+        if bank is None or not bank.knows(assignment.batches.rows[here]):
             return True
-        return step % self._settings.refresh == 0 and not self.reads_steps(play)
+        return step % self._settings.refresh == 0 and not self.reads_steps(assignment)
 
-    def recall(self, play: Assignment) -> Tensor:
+    def remembered(self, assignment: Assignment) -> Tensor:
         """Return the remembered maps (n, h, w) of the images that were taken last."""
-        lane = play.lane
-        maps = self._seats[play.slots[0]].banks[play.action.saliency].recall(lane.index)
+        shared, member = assignment.batches, self._members[assignment.slots[0]]
+        maps = member.banks[assignment.action.saliency].maps(shared.index)
         # What is kept is patched from several looks, so that it need not sum to 1.
-        return normalised(maps if lane.views is None else augmented_maps(maps, lane.views))
+        return normalised(maps if shared.views is None else augmented_maps(maps, shared.views))
 
-    def _store(self, play: Assignment, here: Rows, maps: Tensor, shown: Tensor) -> None:
+    def _store(self, assignment: Assignment, here: Rows, maps: Tensor, shown: Tensor) -> None:
         """Keep maps (b, h, w) where the images were shown, as they lie on the untouched images."""
-        lane, seat, name = play.lane, self._seats[play.slots[0]], play.action.saliency
-        if lane.views is not None:
-            maps, seen = canonical_maps(maps, lane.views[here])
-            shown = canonical_maps(shown, lane.views[here])[0] * seen
-        if name not in seat.banks:
-            seat.banks[name] = SaliencyBank(len(seat.data.train), self._size, self._device)
-        seat.banks[name].store(lane.index[here], lane.rows[here], maps, shown)
+        shared, member = assignment.batches, self._members[assignment.slots[0]]
+        if shared.views is not None:
+            maps, seen = canonical_maps(maps, shared.views[here])
+            shown = canonical_maps(shown, shared.views[here])[0] * seen
+        bank = member.bank(assignment.action.saliency)
+        bank.store(shared.index[here], shared.rows[here], maps, shown)
 
     # Reading off the step ------------------------------------------------------------------------
 
-    def reads_steps(self, play: Assignment) -> bool:
-        """Return whether a play's maps are read off the training steps."""
-        readable = SALIENCY.info(play.action.saliency).from_step is not None
-        own = makes_steps(play.action)  # whose slopes are not those of one mixed image
+    def reads_steps(self, assignment: Assignment) -> bool:
+        """Return whether an assignment's maps are read off the training steps."""
+        readable = SALIENCY.info(assignment.action.saliency).from_step is not None
+        own = makes_steps(assignment.action)  # its gradients are not those of one mixed image
         return self._settings.source == "step" and readable and not own
 
-    def keep(self, gradients: Tensor) -> None:
-        """Keep the slopes (b, k, c, h, w) of the loss at the mixed images of the next batch."""
-        self._slopes.append(gradients)
+    def record_gradients(self, gradients: Tensor) -> None:
+        """Keep the gradients (b, k, c, h, w) of the loss at the mixed images of the next batch."""
+        self._gradients.append(gradients)
 
-    def read(self, plays: Sequence[Assignment]) -> None:
-        """Move the maps of the images that were taken last towards the slopes that were kept.
+    def read(self, assignments: Sequence[Assignment]) -> None:
+        """Move the maps of the images that were taken last towards the gradients that were kept.
 
         A pixel tells about the image that it shows: the map of an image moves by the share that the
         image has of the pixel.
         """
-        if not self._slopes:
+        if not self._gradients:
             return
-        gradients, everywhere = torch.cat(self._slopes), slice(None)
-        self._slopes.clear()
-        for play in filter(self.reads_steps, plays):
-            assert play.mixed is not None  # what was trained on was mixed
-            read_off = SALIENCY.info(play.action.saliency).from_step
+        gradients, everywhere = torch.cat(self._gradients), slice(None)
+        self._gradients.clear()
+        for assignment in filter(self.reads_steps, assignments):
+            assert assignment.mixed is not None  # what was trained on was mixed
+            read_off = SALIENCY.info(assignment.action.saliency).from_step
             assert read_off is not None  # by reads_steps
-            maps = read_off(gradients[:, play.slots[0]])
-            shown = (1 - play.mixed.mask[:, 0]).expand_as(maps)
-            self._store(play, everywhere, maps, shown)
+            maps = read_off(gradients[:, assignment.slots[0]])
+            shown = (1 - assignment.mixed.mask[:, 0]).expand_as(maps)
+            self._store(assignment, everywhere, maps, shown)
 
 
 def _shrunk(images: Tensor, factor: int) -> Tensor:

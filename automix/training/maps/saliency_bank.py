@@ -1,4 +1,4 @@
-"""The last known saliency map of each training image, for each training that asked for one."""
+"""The last known saliency map of each training image, for each member that needs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class SaliencyBank:
-    """Maps of one training, in the orientation of the untouched images.
+    """Maps of one member, in the orientation of the untouched images.
 
     Args:
         n: Training images.
@@ -28,7 +28,7 @@ class SaliencyBank:
         """Return whether there is a map of each of these images, (b,) positions."""
         return bool(self._known[rows].all())
 
-    def recall(self, index: Tensor) -> Tensor:
+    def maps(self, index: Tensor) -> Tensor:
         """Return the maps (b, h, w) of images (b,)."""
         return self._maps[index]
 
@@ -44,15 +44,11 @@ class SaliencyBank:
         self._maps[index] = torch.lerp(self._maps[index], maps, weight)
         self._known[rows] = True
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of the maps and of which are known."""
         return {"maps": self._maps.clone(), "known": self._known.copy()}
 
-    @classmethod
-    def restored(cls, state: dict[str, Any], device: torch.device) -> SaliencyBank:
-        """Return a bank with a copy of a state."""
-        maps = state["maps"]
-        bank = cls(len(maps), (maps.shape[1], maps.shape[2]), device)
-        bank._maps.copy_(maps)
-        bank._known[:] = state["known"]
-        return bank
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a copy of the state of a bank of the same size."""
+        self._maps.copy_(state["maps"])
+        self._known[:] = state["known"]

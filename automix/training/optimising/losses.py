@@ -21,12 +21,12 @@ def training_losses(logits: Tensor, targets: Tensor, margin: MarginSettings) -> 
     return losses + margin.weight * excess(logits, margin.margin) if margin.weight else losses
 
 
-def losses_and_slopes(
+def losses_and_gradients(
     logits: Tensor, targets: Tensor, margin: MarginSettings, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of each image, (n,), and the slopes (n, classes) of their weighted sum.
+    """Return the loss of each image, (n,), and the gradients (n, classes) of their weighted sum.
 
-    What autograd gives for ``training_losses``, bit by bit. Of the plain loss the slopes are two
+    What autograd gives for ``training_losses``, bit by bit. Of the plain loss the gradients are two
     operations, where autograd takes ten to record and to go back through what it is made of.
 
     Args:

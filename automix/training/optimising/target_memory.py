@@ -1,4 +1,4 @@
-"""Self-adaptive targets: what a training makes of its labels as it learns.
+"""Self-adaptive targets: what a classifier makes of its labels as it learns.
 
 Huang et al. 2020, arXiv:2002.10319. Where we differ: the paper's code moves the targets of a batch
 within its step, from predictions on the augmented images; mixed images would tell nothing of one
@@ -40,18 +40,18 @@ class TargetMemory:
         self._targets = torch.lerp(said, self._targets, momentum)
         self._weigh()
 
-    def recall(self, index: Tensor) -> Tensor:
+    def targets(self, index: Tensor) -> Tensor:
         """Return targets (b, classes) of images (b,), each times its image's weight in the loss."""
         return self._targets[index] * self._weight[index]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return a copy of the targets."""
         return {"targets": self._targets.clone()}
 
-    @classmethod
-    def restored(cls, state: dict[str, Any], device: torch.device) -> TargetMemory:
-        """Return a memory with a copy of a state."""
-        return cls(state["targets"].to(device))
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a copy of a state."""
+        self._targets = state["targets"].to(self._targets.device, copy=True)
+        self._weigh()
 
 
 @torch.no_grad()

@@ -46,10 +46,10 @@ def test_a_step_follows_the_sum_of_clean_and_mixed_loss(actions, smoothing):
     with epoch_of(cohort, actions) as (batches, log):
         for start in (0, 16):
             batch = next(batches)
-            lane = cohort.lanes[0]
+            lane = cohort.shared_batches[0]
             rows = order(digits(), 0, 1)[start : start + 16]
             clean = (lane.data.train[torch.from_numpy(rows)], lane.data.targets[rows])
-            states = [cohort.state(slot)["classifier"] for slot in range(len(actions))]
+            states = [cohort.state_dict(slot)["classifier"] for slot in range(len(actions))]
             mixed = [
                 (batch.images[:, slot].clone(), batch.targets[:, slot].clone())
                 for slot in range(len(actions))
@@ -75,8 +75,8 @@ def test_the_maps_are_those_of_gradient():
         with epoch_of(cohort_of(population_of(2)), [action, PLAIN]) as (found, _):
             batches.append(next(found))
     assert_close(batches[0].images, batches[1].images)
-    assert batches[0].clean_slopes
-    assert not batches[1].clean_slopes
+    assert batches[0].clean_gradients
+    assert not batches[1].clean_gradients
 
 
 def test_a_map_cannot_be_read_off_a_step_and_takes_its_pass_each_time():
@@ -91,9 +91,9 @@ def test_an_epoch_that_was_broken_off_leaves_nothing_for_the_next():
     with epoch_of(cohort, [REUSE]) as (batches, log):
         next(batches)
         # As if it had been broken off between the look and the step.
-        cohort._feeder._guide.ask(cohort._feeder._plays([REUSE], 0), slice(0, 16), log)
+        cohort._loader._computer.ask(cohort._loader._assign([REUSE], 0), slice(0, 16), log)
     with epoch_of(cohort, [PLAIN]) as (batches, _):
-        assert not next(batches).clean_slopes
+        assert not next(batches).clean_gradients
 
 
 def test_it_is_refused_where_nobody_takes_the_step():

@@ -50,7 +50,7 @@ def cohort_of(population: Population) -> StackedEnsemble:
 
 def seat_of(population: Population, member: int = 0) -> Member:
     cohort, slot = population._places[member]
-    return cohort._seats[slot]
+    return cohort._members[slot]
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def epoch_of(
     log = EpochLog(len(actions), CPU)
     with cohort._private_draws():
         cohort._net.train()
-        batches = cohort._feeder.batches(actions, cohort.epoch, cohort._updates, log)
+        batches = cohort._loader.batches(actions, cohort.epoch, cohort._updates, log)
         yield batches, log
     cohort.epoch += 1
 

@@ -94,7 +94,8 @@ def test_a_training_in_half_precision_is_near_that_in_full(source, members):
             assert one.mixed_loss != other.mixed_loss
     if source == "step":
         maps = [
-            seat_of(population).banks["gradient"].state()["maps"] for population in (full, half)
+            seat_of(population).banks["gradient"].state_dict()["maps"]
+            for population in (full, half)
         ]
         assert maps[1].dtype == torch.float32
         own, other = (torch.cosine_similarity(maps[0].roll(i, 0), maps[1], 1) for i in (0, 1))
@@ -183,8 +184,8 @@ def test_a_record_is_the_same_however_many_sit_beside():
     uneven, even = Population(tasks, settings), Population(tasks[1:], settings)
     uneven.reset([0, 0, 0])
     even.reset([0, 0])
-    assert [len(lane.slots) for lane in cohort_of(uneven)._feeder.lanes] == [2, 1]
-    assert [len(lane.slots) for lane in cohort_of(even)._feeder.lanes] == [1, 1]
+    assert [len(lane.slots) for lane in cohort_of(uneven)._loader.shared_batches] == [2, 1]
+    assert [len(lane.slots) for lane in cohort_of(even)._loader.shared_batches] == [1, 1]
     both = uneven.run_epoch(ACTIONS), even.run_epoch(ACTIONS[1:])
     for one, other in zip(both[0][1:], both[1], strict=True):
         assert_close(one, other)

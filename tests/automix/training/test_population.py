@@ -79,7 +79,7 @@ def batch_norm_counts(state):
 
 def seated(population):
     """The members of each stack, in the order of their seats."""
-    return [members for _, members in population._cohorts()]
+    return [members for _, members in population._ensembles()]
 
 
 def assert_same_numbers(got, wanted):
@@ -155,7 +155,8 @@ def test_those_of_one_form_sit_together_and_those_who_share_batches_side_by_side
     # By form; by task and seed within it. The long one trains on as many images, all but one.
     assert seated(population) == [[0, 3, 1, 5, 4, 6], [2]]
     lanes = [
-        (lane.data.task, lane.seed, lane.slots) for lane in cohorts(population)[0]._feeder.lanes
+        (lane.data.task, lane.seed, lane.slots)
+        for lane in cohorts(population)[0]._loader.shared_batches
     ]
     assert lanes == [(SAME, 0, [0, 1]), (OTHER, 1, [2, 3]), (LONG, 2, [4]), (SAME, 5, [5])]
 
@@ -392,7 +393,7 @@ def test_any_history_of_resets_and_epochs_is_that_of_separate_trainers(limit, st
         assert sorted(seats) == [0, 1, 2, 3]
         assert all(len(members) <= (limit or 4) for members in seated(population))
         for cohort in cohorts(population):
-            assert len({(seat.data.form, cohort.epoch) for seat in cohort._seats}) == 1
+            assert len({(seat.data.form, cohort.epoch) for seat in cohort._members}) == 1
 
 
 # State ------------------------------------------------------------------------------------------
@@ -491,26 +492,26 @@ def test_a_members_step_counter_is_its_own():
 def test_remembered_maps_move_with_their_member():
     population, _ = everyone(saliency=STEPS)
     population.run_epoch(PLAYS[0])
-    maps = {m: seat_of(population, m).banks["gradient"].state()["maps"] for m in (0, 4, 5)}
+    maps = {m: seat_of(population, m).banks["gradient"].state_dict()["maps"] for m in (0, 4, 5)}
     assert [m for m in range(len(WHO)) if seat_of(population, m).banks] == [0, 4, 5]
     population.reset([1], members=[0])
     assert not seat_of(population, 0).banks
     for member in (4, 5):
         assert torch.equal(
-            seat_of(population, member).banks["gradient"].state()["maps"], maps[member]
+            seat_of(population, member).banks["gradient"].state_dict()["maps"], maps[member]
         )
     # A restored map is a copy: what the member learns later does not reach the snapshot.
     snapshot = population.state_dict()
     population.load_state_dict(snapshot)
     population.run_epoch([GRADIENT] * len(WHO))
     assert torch.equal(snapshot["members"][4]["saliency"]["gradient"]["maps"], maps[4])
-    assert not torch.equal(seat_of(population, 4).banks["gradient"].state()["maps"], maps[4])
+    assert not torch.equal(seat_of(population, 4).banks["gradient"].state_dict()["maps"], maps[4])
 
 
 def test_the_device_holds_a_task_once():
     population, _ = everyone()
     assert len({id(data) for data in population._data}) == 4
-    assert cohort_of(population_of_one())._seats[0].data.task is SAME
+    assert cohort_of(population_of_one())._members[0].data.task is SAME
 
 
 def population_of_one():
@@ -551,6 +552,6 @@ def test_a_snapshot_of_other_images_is_refused_before_anything_changes():
     one, other, undisturbed = (population_of([SAME, last]) for last in (SHORT, LONG, LONG))
     one.reset([0, 1])
     assert other.reset([2, 3]) == undisturbed.reset([2, 3])
-    with pytest.raises(ConfigError, match="member 1 of the snapshot has training images 40, of"):
+    with pytest.raises(ConfigError, match="member 1 of the state has training images 40, of"):
         other.load_state_dict(one.state_dict())
     assert other.run_epoch([CUTMIX, MIXUP]) == undisturbed.run_epoch([CUTMIX, MIXUP])

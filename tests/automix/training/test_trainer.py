@@ -19,7 +19,7 @@ from automix.mixing.batch import MixSettings, mix_batch
 from automix.nets.create import create_classifier
 from automix.nets.stacking import GroupedStack, LoopedStack, frozen_running_statistics
 from automix.saliency import SALIENCY
-from automix.training.maps.computer import Members
+from automix.training.maps.computer import StackedClassifier
 from automix.training.metrics import LOSS_CAP
 from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE, TrainerSettings
@@ -222,7 +222,7 @@ def test_members_do_not_meet_in_the_optimizer(digits_task, opt):
 
 @pytest.mark.parametrize("opt", ["lamb", "lars", "adafactor", "muon", "sgdp"])
 def test_an_optimizer_in_which_members_would_meet_trains_one_only(digits_task, opt):
-    with pytest.raises(ConfigError, match=f"trainer.opt is '{opt}', with which 2 trainings"):
+    with pytest.raises(ConfigError, match=f"trainer.opt is '{opt}', with which 2 training runs"):
         population_of(digits_task, 2, opt=opt)
     record = play(trainer_of(digits_task, opt=opt, lr=0.01), [PLAIN])[1]
     assert not record.diverged
@@ -427,7 +427,7 @@ def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, 
     def spy(images, targets, action, *, saliency, batch_size, **options):
         member = int(action.ratio > 0.45)
 
-        classifier = Members(cohort_of(population)._stack, [member])
+        classifier = StackedClassifier(cohort_of(population)._stack, [member])
         assert batch_size == tiny.BATCH_SIZE
         for part in range(0, len(images), batch_size):
             here = slice(part, part + batch_size)

@@ -257,7 +257,7 @@ def test_who_shares_batches_shares_a_lane():
     other = digits(seed=4)
     tasks = [digits(), other, digits(), other, digits()]
     population = population_of(tasks, [1, 1, 1, 2, 1])
-    lanes = cohort_of(population)._feeder.lanes
+    lanes = cohort_of(population)._loader.shared_batches
     assert [(lane.data.task, lane.seed, lane.slots) for lane in lanes] == [
         (digits(), 1, [0, 1, 2]),
         (other, 1, [3]),

@@ -58,7 +58,7 @@ def banks(population, member=0):
 
 
 def maps_of(population, member=0, name="gradient"):
-    return banks(population, member)[name].state()["maps"]
+    return banks(population, member)[name].state_dict()["maps"]
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_an_image_without_a_map_is_asked_about_when_it_turns_up(settings):
     counts = []
     for _ in range(2):
         record = population.run_epoch([GRADIENT])[0]
-        known = banks(population)["gradient"].state()["known"]
+        known = banks(population)["gradient"].state_dict()["known"]
         counts.append((record.backward_passes - 48, int(known.sum())))
     assert counts == [(48, 48), (16, 49)]
 
@@ -328,10 +328,10 @@ def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
     rows = torch.from_numpy(order(task, 0, 0))
     with epoch_of(cohort, actions) as (batches, log):
         for step, batch in enumerate(batches):
-            assert batch.wants_slopes
+            assert batch.wants_gradients
             here = rows[16 * step : 16 * (step + 1)]
             for member in range(members):
-                net.load_state_dict(cohort.state(member)["classifier"])
+                net.load_state_dict(cohort.state_dict(member)["classifier"])
                 images = batch.images[:, member].clone().requires_grad_()
                 loss = F.cross_entropy(net.train()(images), batch.targets[:, member])
                 gradients[member] += torch.autograd.grad(loss, images)[0]
@@ -365,7 +365,7 @@ def test_a_step_without_readers_has_no_slopes():
     cohort = cohort_of(population)
     with epoch_of(cohort, [PLAIN, MixAction("cutmix", 0.5, "spectral")]) as (batches, log):
         for batch in batches:
-            assert not batch.wants_slopes
+            assert not batch.wants_gradients
             cohort._step(batch, log)
     assert not banks(population)
 

@@ -25,27 +25,27 @@ def test_nothing_is_known_at_first_and_every_map_is_uniform():
     one = bank()
     assert not one.knows(np.array([0]))
     assert one.knows(np.array([], dtype=np.int64)), "of no image nothing is missing"
-    assert torch.equal(one.recall(torch.arange(6)), torch.full((6, 2, 3), 1 / 6))
+    assert torch.equal(one.maps(torch.arange(6)), torch.full((6, 2, 3), 1 / 6))
 
 
 def test_what_was_stored_is_recalled_and_known_and_nothing_else():
     one = bank()
     maps = torch.arange(12.0).view(2, 2, 3)
     store(one, [4, 1], maps, torch.ones(2, 2, 3))
-    assert torch.equal(one.recall(torch.tensor([1, 4, 1])), maps[[1, 0, 1]])
+    assert torch.equal(one.maps(torch.tensor([1, 4, 1])), maps[[1, 0, 1]])
     assert one.knows(np.array([1, 4]))
     assert one.knows(np.array([4]))
     for row in (0, 2, 3, 5):
         assert not one.knows(np.array([row]))
         assert not one.knows(np.array([1, row]))
-        assert torch.equal(one.recall(torch.tensor([row])), torch.full((1, 2, 3), 1 / 6))
+        assert torch.equal(one.maps(torch.tensor([row])), torch.full((1, 2, 3), 1 / 6))
 
 
 def test_each_pixel_moves_by_its_own_weight():
     one = bank(1, (1, 3))
     store(one, [0], torch.tensor([[[1.0, 2.0, 4.0]]]), torch.ones(1, 1, 3))
     store(one, [0], torch.tensor([[[5.0, 6.0, 8.0]]]), torch.tensor([[[0.0, 0.25, 1.0]]]))
-    assert one.recall(torch.tensor([0])).tolist() == [[[1.0, 3.0, 8.0]]]
+    assert one.maps(torch.tensor([0])).tolist() == [[[1.0, 3.0, 8.0]]]
 
 
 def test_an_image_that_was_not_seen_at_all_counts_as_known():
@@ -53,7 +53,7 @@ def test_an_image_that_was_not_seen_at_all_counts_as_known():
     one = bank()
     store(one, [2], torch.ones(1, 2, 3), torch.zeros(1, 2, 3))
     assert one.knows(np.array([2]))
-    assert torch.equal(one.recall(torch.tensor([2])), torch.full((1, 2, 3), 1 / 6))
+    assert torch.equal(one.maps(torch.tensor([2])), torch.full((1, 2, 3), 1 / 6))
 
 
 @given(seed=st.integers(0, 2**31 - 1), looks=st.integers(1, 4))
@@ -67,29 +67,30 @@ def test_any_history_is_that_of_a_slow_twin(seed, looks):
         for row, new, far in zip(rows, maps, weight, strict=True):
             twin[row] = (1 - far) * twin[row] + far * new
             known.add(int(row))
-    np.testing.assert_allclose(one.recall(torch.arange(6)).numpy(), twin, atol=1e-5)
+    np.testing.assert_allclose(one.maps(torch.arange(6)).numpy(), twin, atol=1e-5)
     assert [one.knows(np.array([row])) for row in range(6)] == [row in known for row in range(6)]
 
 
 def test_a_state_is_a_copy_and_so_is_what_is_made_of_it():
     one = bank()
     store(one, [3], torch.ones(1, 2, 3), torch.ones(1, 2, 3))
-    state = one.state()
-    again = SaliencyBank.restored(state, CPU)
+    state = one.state_dict()
+    again = bank()
+    again.load_state_dict(state)
     store(one, [0], torch.ones(1, 2, 3), torch.ones(1, 2, 3))
     store(again, [5], torch.ones(1, 2, 3), torch.ones(1, 2, 3))
     assert state["known"].tolist() == [False, False, False, True, False, False]
     assert again.knows(np.array([3, 5]))
     assert not again.knows(np.array([0]))
-    assert torch.equal(again.recall(torch.tensor([3])), torch.ones(1, 2, 3))
+    assert torch.equal(again.maps(torch.tensor([3])), torch.ones(1, 2, 3))
     assert torch.equal(state["maps"][[0, 5]], torch.full((2, 2, 3), 1 / 6))
 
 
 def test_maps_given_away_are_no_windows_into_the_bank():
     one = bank()
-    one.recall(torch.tensor([1])).fill_(7)
+    one.maps(torch.tensor([1])).fill_(7)
     maps, weight = torch.ones(1, 2, 3), torch.ones(1, 2, 3)
     store(one, [2], maps, weight)
     maps.fill_(9)
-    assert torch.equal(one.recall(torch.tensor([1])), torch.full((1, 2, 3), 1 / 6))
-    assert torch.equal(one.recall(torch.tensor([2])), torch.ones(1, 2, 3))
+    assert torch.equal(one.maps(torch.tensor([1])), torch.full((1, 2, 3), 1 / 6))
+    assert torch.equal(one.maps(torch.tensor([2])), torch.ones(1, 2, 3))

@@ -31,7 +31,7 @@ def population_of(members, **changes):
 
 def followed(cohort, slot):
     """A member's average as it is now, by name."""
-    return cohort.state(slot)["average"]
+    return cohort.state_dict(slot)["average"]
 
 
 @every_net
@@ -39,14 +39,14 @@ def followed(cohort, slot):
 def test_it_follows_every_step_whatever_is_played(model, actions):
     """Each number, step by step; whole numbers are those of the net."""
     cohort = cohort_of(population_of(len(actions), model=model))
-    wanted = [cohort.state(slot)["classifier"] for slot in range(len(actions))]
+    wanted = [cohort.state_dict(slot)["classifier"] for slot in range(len(actions))]
     for slot, one in enumerate(wanted):
         assert all(torch.equal(value, one[name]) for name, value in followed(cohort, slot).items())
     with epoch_of(cohort, actions) as (batches, log):
         for batch in batches:
             cohort._step(batch, log)
             for slot in range(len(actions)):
-                now = cohort.state(slot)["classifier"]
+                now = cohort.state_dict(slot)["classifier"]
                 for name, value in now.items():
                     if value.is_floating_point():
                         value = DECAY * wanted[slot][name] + (1 - DECAY) * value
@@ -56,7 +56,7 @@ def test_it_follows_every_step_whatever_is_played(model, actions):
         assert found.keys() == one.keys()
         for name, value in one.items():
             assert_close(found[name], value, atol=1e-6, rtol=1e-4)
-        weights = cohort.state(slot)["classifier"]["fc.weight"]
+        weights = cohort.state_dict(slot)["classifier"]["fc.weight"]
         assert not torch.allclose(found["fc.weight"], weights, rtol=1e-2)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automix.core.seeding import generator
-from automix.training.optimising.losses import excess, losses_and_slopes, training_losses
+from automix.training.optimising.losses import excess, losses_and_gradients, training_losses
 from automix.training.settings import MarginSettings
 from tests.references import losses as references
 from tests.strategies import SEEDS
@@ -38,7 +38,7 @@ def test_losses_are_their_slow_twins(seed, weight, margin):
 def test_slopes_are_what_autograd_gives_bit_by_bit(seed, weight, each):
     (logits, targets), margin = drawn(seed), MarginSettings(weight=weight, margin=3.0)
     targets = targets * torch.tensor([1, 1, 0.5, 2, 0, 1])[:, None]  # rows that weigh otherwise
-    losses, gradients = losses_and_slopes(logits, targets, margin, each)
+    losses, gradients = losses_and_gradients(logits, targets, margin, each)
     twin = logits.clone().requires_grad_()
     wanted = training_losses(twin, targets, margin)
     wanted.backward(torch.full_like(wanted, each))

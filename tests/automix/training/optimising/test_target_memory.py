@@ -41,23 +41,24 @@ def test_targets_and_weights_are_their_slow_twins(seed, momentum):
         ]
     index = torch.tensor([4, 0, 2])
     weights = references.weights(wanted)
-    got = memory.recall(index)
+    got = memory.targets(index)
     for row, i in zip(got.tolist(), index.tolist(), strict=True):
         assert row == pytest.approx([weights[i] * t for t in wanted[i]], abs=1e-5)
-    assert_close(memory.recall(torch.arange(6)).sum(1).mean(), torch.tensor(1.0))
+    assert_close(memory.targets(torch.arange(6)).sum(1).mean(), torch.tensor(1.0))
 
 
 def test_what_is_remembered_is_nobody_elses():
     start = probabilities(0)
     memory = TargetMemory(start)
-    state = memory.state()
-    copy = TargetMemory.restored(state, torch.device("cpu"))
+    state = memory.state_dict()
+    copy = TargetMemory(probabilities(2))
+    copy.load_state_dict(state)
     memory.move(probabilities(1), 0.5)
     assert torch.equal(start, probabilities(0))
     assert torch.equal(state["targets"], start)
     copy.move(probabilities(1), 0.5)
     everyone = torch.arange(6)
-    assert torch.equal(copy.recall(everyone), memory.recall(everyone))
+    assert torch.equal(copy.targets(everyone), memory.targets(everyone))
 
 
 # In a training ----------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def test_targets_move_towards_what_the_classifier_says_of_the_images_as_they_are
         said = population.logits(images, [member])[:, 0].softmax(1)
         start = torch.eye(10)[torch.from_numpy(task.train_labels)]
         wanted = 0.6 * start + 0.4 * said
-        got = seat_of(population, member).memory.state()["targets"]
+        got = seat_of(population, member).memory.state_dict()["targets"]
         assert_close(got, wanted, atol=1e-5, rtol=1e-4)
 
 
@@ -93,7 +94,7 @@ def test_members_that_share_batches_train_on_targets_of_their_own():
     rows = torch.from_numpy(order(SHORT, 0, 0))
     seen = torch.cat([t for _, t in play_epoch(cohort_of(population), [PLAIN, PLAIN])])
     for member in (0, 1):
-        assert_close(seen[:, member], seat_of(population, member).memory.recall(rows))
+        assert_close(seen[:, member], seat_of(population, member).memory.targets(rows))
     assert not torch.equal(seen[:, 0], seen[:, 1])
 
 
@@ -112,7 +113,7 @@ def test_own_and_partner_bring_their_targets_and_weights():
         partner = here.roll(1)
         own_class = onehot[here].argmax(1)
         lam = share.gather(1, own_class[:, None])  # of pairs of two classes
-        mixed = lam * memory.recall(here) + (1 - lam) * memory.recall(partner)
+        mixed = lam * memory.targets(here) + (1 - lam) * memory.targets(partner)
         two = own_class != onehot[partner].argmax(1)
         assert_close(targets[two, 0], mixed[two])
         different += int(two.sum())
@@ -149,11 +150,11 @@ def test_a_reset_forgets_the_targets():
 def test_a_fork_takes_the_donors_targets():
     population, _ = adapting([SHORT, SHORT], [0, 1])
     population.run_epoch([PLAIN, CUTMIX])
-    wanted = seat_of(population, 1).memory.state()["targets"]
+    wanted = seat_of(population, 1).memory.state_dict()["targets"]
     population.fork([1, 1])
     for member in (0, 1):
-        assert torch.equal(seat_of(population, member).memory.state()["targets"], wanted)
+        assert torch.equal(seat_of(population, member).memory.state_dict()["targets"], wanted)
     # They are copies: the two may go different ways.
     population.run_epoch([PLAIN, CUTMIX])
-    one, other = (seat_of(population, m).memory.state()["targets"] for m in (0, 1))
+    one, other = (seat_of(population, m).memory.state_dict()["targets"] for m in (0, 1))
     assert not torch.equal(one, other)
