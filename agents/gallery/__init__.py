@@ -1,6 +1,6 @@
 """The gallery: every mix on the same few images, to be looked at.
 
-``forms`` says what is drawn, ``scene`` holds the images and mixes them, ``sheet`` paints.
+``rows`` says what is drawn, ``scene`` holds the images and mixes them, ``sheet`` paints.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.gallery.forms import RATIOS, rows_of
+from automix.agents.gallery.rows import RATIOS, rows_of
 from automix.core.errors import ConfigError, ResourceError
 from automix.core.extras import require
 

@@ -10,7 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.gallery.forms import GalleryRow
+from automix.agents.gallery.rows import GalleryRow
 from automix.agents.parallel.devices import choose_device
 from automix.core.errors import AutomixError, ConfigError
 from automix.core.seeding import generator

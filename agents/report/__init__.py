@@ -1,6 +1,7 @@
 """The report of a run: one page that a newcomer and an expert can both read and check.
 
-``run_files`` reads, ``words`` says, ``drawing`` and ``figures`` paint, the template arranges.
+``run_files`` reads, ``text`` writes sentences, ``drawing`` and ``figures`` draw, ``page`` fills the
+template.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 INK, MUTED, FAINT, PAPER = "#1c2024", "#60686f", "#dde1e5", "#fdfdfc"
-"""Text and the agent; everybody else; grids; the page."""
+"""Text and the agent; all others; grids; the page."""
 
 DARK = {INK: "#e9ebed", MUTED: "#9aa3ab", FAINT: "#33393f", PAPER: "#15181b"}
 """The same on a dark page."""
@@ -39,7 +39,7 @@ MIXED = (
     ("#882255", "#c4608f"),
     ("#56b4e9", "#a6dcf8"),
 )
-"""Okabe and Ito's colours, then Tol's: told apart by colour-blind readers too."""
+"""Okabe and Ito's colours, then Tol's: colour-blind readers can distinguish them too."""
 
 HATCHES = ("", "////", "\\\\\\\\", "----", "||||", "xxxx")
 """For ``off`` and for each saliency provider in turn."""

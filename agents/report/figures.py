@@ -24,7 +24,7 @@ from automix.agents.report.drawing import (
     parse_mix,
 )
 from automix.agents.report.run_files import Difference, Run, Update
-from automix.agents.report.words import (
+from automix.agents.report.text import (
     ReportedDifferences,
     by_task,
     percent,
@@ -82,11 +82,10 @@ class CurveStyle:
 
 def palette_of(run: Run) -> Palette:
     """Return the colours of all mixes that a figure shows."""
-    agents = {c.name for c in run.contestants if c.kind == "agent"}
     played = {
         mix
         for (contestant, _), trials in run.trials.items()
-        if contestant in agents
+        if contestant == run.agent
         for trial in trials
         for mix in trial.mixes
     }
@@ -99,8 +98,8 @@ def palette_of(run: Run) -> Palette:
 
 
 def lines_of(run: Run, palette: Palette) -> list[CurveStyle]:
-    """Return whose curves are shown: the agent, and whom it is measured against."""
-    lines = [CurveStyle(c.name, INK, "-", 2.2) for c in run.contestants if c.kind == "agent"]
+    """Return the curves that are shown: the agent's, and those that it is measured against."""
+    lines = [CurveStyle(run.agent, INK, "-", 2.2)] if run.agent else []
     if run.best_fixed not in (None, "none"):
         method = parse_mix(short(str(run.best_fixed)))[0]
         lines.append(CurveStyle(str(run.best_fixed), palette.colour(method), "-", 1.6))
@@ -150,7 +149,7 @@ def differences_by_task(run: Run, view: ReportedDifferences, painter: Painter) -
 
 
 def _difference_mark(label: str, d: Difference) -> Mark:
-    clear = relation(d) != "is not told apart from"
+    clear = relation(d) != "cannot be distinguished from"
     return Mark(label, 100 * d.mean, 100 * d.low, 100 * d.high, strong=True, clear=clear)
 
 
@@ -474,7 +473,7 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _final_val(run: Run, contestant: str, task: str) -> float | None:
-    """Return mean validation accuracy at the end of held-out trainings."""
+    """Return mean validation accuracy at the end of held-out training runs."""
     trials = run.trials.get((contestant, task))
     return float(np.mean([t.val_curve[-1] for t in trials])) if trials else None
 

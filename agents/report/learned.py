@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from pydantic import FiniteFloat
 
 from automix.agents.contest.rule_words import (
     RuleLine,
@@ -19,8 +20,7 @@ from automix.agents.contest.rule_words import (
     used_observations,
 )
 from automix.agents.report.drawing import INK, MUTED, Margins, Painter, Picture, parse_mix
-from automix.agents.report.run_files import Reader, Run, TrialRecord
-from automix.core.errors import DataError
+from automix.agents.report.run_files import Interval, Run, TrialRecord, checked
 from automix.envs.observations import OBSERVATIONS
 from automix.policy.rule import rule_of
 
@@ -41,7 +41,7 @@ class MixSpan:
     epochs: str
     mix: str
     share: str
-    """In how many of the trainings it is played, mean over the epochs."""
+    """In how many of the training runs it is played, mean over the epochs."""
     ratio: str
     """Mean wanted ratio, whatever is played."""
     realised: str
@@ -53,9 +53,59 @@ class Bar:
     """How much one observation matters."""
 
     observation: str
-    changed: float
+    changed: FiniteFloat
     """Share of choices that change when it is permuted."""
-    std: float
+    std: FiniteFloat
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much each observation matters, or why that is not known."""
+
+    observations: list[Bar] = field(default_factory=list)
+    unavailable: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.observations and not self.unavailable:
+            raise ValueError("observations, or why they are unavailable")
+
+
+@dataclass(frozen=True)
+class Majority:
+    """The choice that is most frequent, and in which share of epochs it is the agent's."""
+
+    choice: str
+    fidelity: FiniteFloat
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a rule was fitted to, or tried on."""
+
+    trials: int
+    states: int
+
+
+@dataclass(frozen=True)
+class RuleFigures:
+    """What the sentences about a rule say beside the rule itself."""
+
+    fidelity: FiniteFloat
+    ci95: Interval
+    by_epoch: FiniteFloat
+    epochs: int
+    majority: Majority
+    fitted: Sample
+    held_out: Sample
+    parts: dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What ``result.json`` says of an agent's choices."""
+
+    importance: Importance
+    rule: RuleFigures
 
 
 @dataclass(frozen=True)
@@ -77,26 +127,22 @@ def learned_of(run: Run) -> Learned | None:
     Raises:
         DataError: If the explanation in ``result.json`` is damaged.
     """
-    agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
-    if agent is None:
+    if run.agent is None:
         return None
-    plays = [(task, _stretches(run.trials[agent, task])) for task in run.tasks]
-    if run.explanation is None:
+    plays = [(task, _mix_spans(run.trials[run.agent, task])) for task in run.tasks]
+    if run.explanation is None or "unavailable" in run.explanation:
         return Learned(plays)
-    found = Reader(f"{run.name}/result.json: explanation", run.explanation)
-    if "unavailable" in found.content:
-        return Learned(plays)
-    importance, rule = found.reader("importance"), found.reader("rule")
-    bars = _bars(importance)
-    _check_rule(rule)
-    asked = used_observations(rule_of(rule.content, rule.where))
+    where = f"{run.name}/result.json: explanation"
+    importance = checked(Explanation, run.explanation, where).importance
+    bars, rule = importance.observations, run.explanation["rule"]
+    asked = used_observations(rule_of(rule, f"{where}: rule"))
     matter = [bar.observation for bar in bars[:MOST_NAMED] if bar.changed >= SMALL]
     return Learned(
         plays,
         bars,
-        importance_text(importance, bars),
-        rule_lines(rule.content, rule.where),
-        fidelity_sentences(rule.content),
+        importance_text(importance),
+        rule_lines(rule, f"{where}: rule"),
+        fidelity_sentences(rule),
         _glossary(dict.fromkeys([*asked, *matter])),
     )
 
@@ -125,8 +171,8 @@ def importance_picture(bars: Sequence[Bar], painter: Painter) -> Picture | None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("choices that change, %")
 
-    told = ", ".join(f"{bar.observation} {_percent(bar.changed)}" for bar in bars)
-    label = f"Choices of the agent that change when one observation is shuffled: {told}"
+    shares = ", ".join(f"{bar.observation} {_percent(bar.changed)}" for bar in bars)
+    label = f"Choices of the agent that change when one observation is shuffled: {shares}"
     left = min(240.0, 14 + 6.6 * max(len(bar.observation) for bar in bars))
     return painter.draw(
         "importance",
@@ -137,10 +183,11 @@ def importance_picture(bars: Sequence[Bar], painter: Painter) -> Picture | None:
     )
 
 
-def importance_text(importance: Reader, bars: Sequence[Bar]) -> str:
-    """Say which observations matter, or why nobody knows."""
+def importance_text(importance: Importance) -> str:
+    """Say which observations matter, or why that is not known."""
+    bars = importance.observations
     if not bars:
-        return f"Not available: {importance.text('unavailable')}."
+        return f"Not available: {importance.unavailable}."
     strong = [bar for bar in bars if bar.changed >= SMALL]
     if not strong:
         return "Its choice hardly depends on any single observation."
@@ -149,51 +196,26 @@ def importance_text(importance: Reader, bars: Sequence[Bar]) -> str:
     ending = f"; {weak} of the {len(bars)} change less than 1 % each" if weak else ""
     return (
         f"Its choice depends most on {_listed(named)}: in brackets, how many of its choices change "
-        f"when this is taken from another epoch or training{ending}."
+        f"when this is taken from another epoch or training run{ending}."
     )
-
-
-def _bars(importance: Reader) -> list[Bar]:
-    if "unavailable" in importance.content:
-        return []
-    return [
-        Bar(row.text("observation"), row.number("changed"), row.number("std"))
-        for row in importance.readers("observations")
-    ]
-
-
-def _check_rule(rule: Reader) -> None:
-    """Check what the sentences about the rule need."""
-    rule.number("fidelity")
-    rule.interval("ci95")
-    rule.number("by_epoch")
-    rule.number("epochs")
-    rule.reader("majority").text("choice")
-    rule.reader("majority").number("fidelity")
-    for half in ("fitted", "held_out"):
-        rule.reader(half).number("trials")
-        rule.reader(half).number("states")
-    for name, parts in rule.reader("parts").content.items():
-        if not isinstance(parts, list):
-            raise DataError(f"{rule.where}: parts.{name} is not a list")
 
 
 def _glossary(names: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(n, OBSERVATIONS.entry(n).summary) for n in names if n in OBSERVATIONS]
 
 
-def _stretches(trials: Sequence[TrialRecord]) -> list[MixSpan]:
+def _mix_spans(trials: Sequence[TrialRecord]) -> list[MixSpan]:
     """Gather epochs whose most frequent mix is the same."""
     counts = [Counter(epoch) for epoch in zip(*(t.mixes for t in trials), strict=True)]
     usual = [epoch.most_common(1)[0][0] for epoch in counts]
     starts = [e for e in range(len(usual)) if e == 0 or usual[e] != usual[e - 1]]
     return [
-        _stretch(first, end, usual[first], counts, trials)
+        _mix_span(first, end, usual[first], counts, trials)
         for first, end in zip(starts, [*starts[1:], len(usual)], strict=True)
     ]
 
 
-def _stretch(
+def _mix_span(
     first: int, end: int, mix: str, counts: Sequence[Counter[str]], trials: Sequence[TrialRecord]
 ) -> MixSpan:
     share = np.mean([counts[epoch][mix] / len(trials) for epoch in range(first, end)])

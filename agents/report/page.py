@@ -1,4 +1,4 @@
-"""Put words and pictures on the page."""
+"""Put sentences and pictures on the page."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from automix.agents.contest.controls import CONTROLS
 from automix.agents.contest.own_training import OWN_TRAINING
 from automix.agents.contest.schedules import SCHEDULES
-from automix.agents.report import figures, words
+from automix.agents.report import figures, text
 from automix.agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
 from automix.agents.report.figures import CurveStyle, Panel
 from automix.agents.report.frame import fill
 from automix.agents.report.learned import Learned, importance_picture, learned_of
 from automix.agents.report.run_files import Run
-from automix.agents.report.words import ReportedDifferences
+from automix.agents.report.text import ReportedDifferences
 from automix.core.registry import Registry
 from automix.mixes import MIXES
 
@@ -53,7 +53,7 @@ class Drawings:
 
 def render(run: Run) -> tuple[str, list[Picture]]:
     """Return the page and its pictures."""
-    view = words.view_of(run)
+    view = text.view_of(run)
     explained = learned_of(run)
     palette = figures.palette_of(run)
     with page_style():
@@ -77,13 +77,12 @@ def render(run: Run) -> tuple[str, list[Picture]]:
 def _draw(
     run: Run, view: ReportedDifferences, explained: Learned | None, painter: Painter
 ) -> Drawings:
-    agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
     learned = bool(run.updates)
     return Drawings(
         scores=figures.scores(run, view, painter),
         differences=figures.differences(run, view, painter) if view.minus else None,
         by_task=figures.differences_by_task(run, view, painter),
-        played=figures.played(run, agent, painter) if agent else [],
+        played=figures.played(run, run.agent, painter) if run.agent else [],
         play_while_learning=figures.play_while_learning(run, painter) if learned else [],
         learning=figures.learning_curve(run, painter) if learned else None,
         learning_by_kind=figures.learning_curves(run, painter) if learned else [],
@@ -94,26 +93,26 @@ def _draw(
 
 
 def _texts(run: Run, view: ReportedDifferences) -> dict[str, Any]:
-    """Return everything on the page that is words."""
-    rows = [words.contestant_row(contestant, run, view) for contestant in run.contestants]
+    """Return all sentences and table cells of the page."""
+    rows = [text.contestant_row(contestant, run, view) for contestant in run.contestants]
     return {
-        "verdict": words.verdict(run, view),
-        "scope": words.scope(run),
-        "tally": words.tally(view) if view.minus else "",
-        "where": words.where(run, view),
-        "commands": words.commands(run),
-        "warnings": words.warnings(run),
+        "verdict": text.verdict(run, view),
+        "scope": text.scope(run),
+        "tally": text.tally(view) if view.minus else "",
+        "where": text.where(run, view),
+        "commands": text.commands(run),
+        "warnings": text.warnings(run),
         "rows": rows,
-        "best_iqm": words.best(c.iqm for c in run.contestants),
-        "best_error": words.best((c.calibration_error for c in run.contestants), highest=False),
-        "best_task": [words.best(c.by_task[task] for c in run.contestants) for task in run.tasks],
-        "costs": words.costs(run),
-        "settings": words.settings_table(run.config),
-        "machine": words.settings_table(run.machine),
-        "resamples": words.resamples(run),
-        "cell_size": words.cell_size(run),
-        "oracle": words.oracle(run),
-        "found": words.found(run),
+        "best_iqm": text.best(c.iqm for c in run.contestants),
+        "best_error": text.best((c.ece for c in run.contestants), highest=False),
+        "best_task": [text.best(c.by_task[task] for c in run.contestants) for task in run.tasks],
+        "costs": text.costs(run),
+        "settings": text.settings_table(run.config),
+        "machine": text.settings_table(run.machine),
+        "resamples": text.resamples(run),
+        "cell_size": text.cell_size(run),
+        "oracle": text.oracle(run),
+        "found": text.found(run),
         "contestants": [
             summary
             for registry in (SCHEDULES, CONTROLS, OWN_TRAINING)
@@ -152,7 +151,7 @@ def _swatch(mix: str, palette: Palette) -> dict[str, Any]:
 def _line_legend(line: CurveStyle, palette: Palette) -> dict[str, str]:
     variables = {pair[0]: name for name, pair in palette.variables().items()}
     return {
-        "text": words.short(line.name),
+        "text": text.short(line.name),
         "colour": variables[line.colour],
         "dash": {"-": "solid", "--": "dashed", ":": "dotted"}[line.dash],
         "width": f"{line.width:.1f}",

@@ -2,65 +2,108 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import AfterValidator, BeforeValidator, FiniteFloat, TypeAdapter, ValidationError
 
 from automix.core.errors import DataError
-from automix.core.files import read_json, read_yaml
+from automix.core.files import read_yaml
 
 AGAIN = "the file was damaged or written by another version: run it again with --overwrite"
 
 T = TypeVar("T")
 
 
+def _not_empty(values: list[T]) -> list[T]:
+    if not values:
+        raise ValueError("a list with one entry or more")
+    return values
+
+
+def _interval(values: list[float]) -> list[float]:
+    if len(values) != 2 or values[0] > values[1]:
+        raise ValueError("[low, high]")
+    return values
+
+
+Some = Annotated[list[T], AfterValidator(_not_empty)]
+Interval = Annotated[list[FiniteFloat], AfterValidator(_interval)]
+"""``[low, high]``, the ends of a 95 % interval."""
+
+Diagnostic = Annotated[
+    float, BeforeValidator(lambda value: value if isinstance(value, (int, float)) else math.nan)
+]
+"""A figure of the learner; NaN where it has none."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class ContestantRecord:
+class WithInterval:
+    """Something estimated, with its 95 % interval."""
+
+    ci95: Interval
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.ci95[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.ci95[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(WithInterval):
+    """A mean, such as the distance to each task's best fixed choice."""
+
+    mean: FiniteFloat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Estimate):
+    """A paired mean difference of test accuracy."""
+
+    p_improvement: FiniteFloat
+    enough: bool = True
+    """Whether there are enough pairs for any outcome to be significant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContestantRecord(WithInterval):
     """One row of the comparison; accuracies are of the test split, in [0, 1]."""
 
     name: str
     kind: str
-    iqm: float
-    low: float
-    """Lower end of the 95 % interval of ``iqm``."""
-    high: float
+    iqm: FiniteFloat
     n: int
-    """Trainings."""
-    by_task: Mapping[str, float]
+    """Training runs."""
+    by_task: dict[str, FiniteFloat]
     """Mean per kind of task."""
-    val_accuracy: float
-    calibration_error: float | None
-    diverged: int
+    val_accuracy: FiniteFloat
+    ece: FiniteFloat | None = None
+    """Expected calibration error."""
+    diverged: int = 0
     epochs_spent: int
     passes: int
     """Samples sent forward or backward through classifiers."""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A paired mean difference of test accuracy with its 95 % interval."""
+class Regrets:
+    """Distances to the best fixed choice of each task."""
 
-    mean: float
-    low: float
-    high: float
-    p_improvement: float
-    told: bool = True
-    """Whether there are pairs enough to tell a difference at all."""
-
-
-@dataclass(frozen=True)
-class Regret:
-    """Mean distance to each task's best fixed choice, with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
+    regret: dict[str, Estimate]
+    """By contestant."""
+    ratio: Estimate | None = None
+    """The agent's regret over the best fixed choice's."""
 
 
 @dataclass(frozen=True)
@@ -69,29 +112,43 @@ class Oracle:
 
     choices: int
     """How many fixed choices it picks from."""
-    hindsight: Mapping[str, Regret]
-    """By contestant; the oracle is picked and scored on the same trainings."""
-    cross_fitted: Mapping[str, Regret]
-    """Picked on a task's other trainings; empty where there are none."""
-    ratio: Regret | None
-    """The agent's regret over the best fixed choice's: cross-fitted, else in hindsight."""
+    hindsight: Regrets
+    """Picked and scored on the same training runs."""
+    cross_fitted: Regrets | None = None
+    """Picked on a task's other training runs, where there are any."""
 
 
 @dataclass(frozen=True)
+class Picked:
+    """How the best fixed choice was picked."""
+
+    tasks: int
+    """Validation tasks of its own; 0 for the compared ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One training that was scored on the test split."""
+    """One training run that was scored on the test split."""
 
     contestant: str
     task: str
     seed: int
-    training: int
-    """Number among the trainings of one drawn task; 0 where each task is trained once."""
-    test_accuracy: float
-    mixes: Sequence[str]
+    training: int = 0
+    """Number among the training runs of one drawn task; 0 where each task has one."""
+    test_accuracy: FiniteFloat
+    mixes: Some[str]
     """As ``MixAction`` writes them, one per epoch."""
-    val_curve: Sequence[float]
+    val_curve: Some[FiniteFloat]
     """From epoch 0 on, so one longer than ``mixes``."""
-    partner_share: Sequence[float]
+    partner_share: Some[FiniteFloat]
+
+    def __post_init__(self) -> None:
+        epochs = len(self.mixes)
+        if len(self.partner_share) != epochs or len(self.val_curve) != epochs + 1:
+            raise ValueError(
+                f"n mixes, n partner shares and n + 1 validation accuracies, not {epochs}, "
+                f"{len(self.partner_share)} and {len(self.val_curve)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -99,8 +156,8 @@ class Round:
     """What the episodes of one kind of task showed between two updates of the agent."""
 
     episodes: int
-    val_accuracy: float
-    play: Mapping[str, float]
+    val_accuracy: FiniteFloat
+    play: dict[str, FiniteFloat]
     """Share of epochs per mix; sums to 1."""
 
 
@@ -109,52 +166,60 @@ class Update:
     """One line of ``metrics.jsonl``."""
 
     classifier_epochs: int
-    val_accuracy: float
-    by_kind: Mapping[str, Round]
-    agent: Mapping[str, float]
-    """Diagnostics of the learner; what it could not tell is NaN."""
+    val_accuracy: FiniteFloat
+    by_kind: dict[str, Round]
+    agent: dict[str, Diagnostic]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """All that a report is made from."""
+class Result:
+    """The content of ``result.json``, as ``automix.agents.contest.summary`` wrote it."""
+
+    contestants: Some[ContestantRecord]
+    agent_minus: dict[str, Difference]
+    best_fixed: str | None = None
+    """The fixed choice with the highest validation accuracy."""
+    best_fixed_picked: Picked | None = None
+    draws: int = 0
+    """Held-out tasks drawn from the family, shown in cells; 0 where there are seeds of kinds."""
+    oracle: Oracle | None = None
+    found: dict[str, Some[str]] = field(default_factory=dict)
+    """The schedule that each control found."""
+    tasks: Some[str]
+    seeds: Some[int]
+    wall_s: FiniteFloat
+    learning: dict[str, FiniteFloat] | None = None
+    explanation: dict[str, Any] | None = None
+    """As ``automix.agents.contest.explain`` wrote it; runs of earlier versions have none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Result):
+    """All that a report is made from; contestants are sorted, best IQM first."""
 
     name: str
     config: Mapping[str, Any]
     command: str
     machine: Mapping[str, Any]
-    contestants: Sequence[ContestantRecord]
-    """Best first, by IQM."""
-    agent_minus: Mapping[str, Difference]
-    best_fixed: str | None
-    """The fixed choice with the highest validation accuracy."""
-    validation_tasks: int
-    """Tasks that it was picked on; 0 for the compared ones."""
-    draws: int
-    """Held-out tasks drawn from the family, shown in cells; 0 where there are seeds of kinds."""
-    oracle: Oracle | None
-    found: Mapping[str, Sequence[str]]
-    """The schedule that each control found."""
-    tasks: Sequence[str]
-    seeds: Sequence[int]
-    wall_s: float
-    learning: Mapping[str, float] | None
     trials: Mapping[tuple[str, str], Sequence[TrialRecord]]
     """By contestant and kind of task."""
     updates: Sequence[Update]
     """Empty if the run learned nothing."""
-    explanation: Mapping[str, Any] | None = None
-    """As ``automix.agents.contest.explain`` wrote it; runs of earlier versions have none."""
 
     def contestant(self, name: str) -> ContestantRecord | None:
         """Return the contestant of that name, if it took part."""
         return next((c for c in self.contestants if c.name == name), None)
 
+    @property
+    def agent(self) -> str | None:
+        """Name of the agent, if one took part."""
+        return next((c.name for c in self.contestants if c.kind == "agent"), None)
+
     def scores(self, contestant: str, task: str | None = None) -> np.ndarray:
         """Return test accuracies of all tasks or of one kind or cell.
 
         Returns:
-            (kinds, seeds), or (draws, trainings) where tasks were drawn.
+            (kinds, seeds), or (draws, training runs) where tasks were drawn.
         """
         rows: dict[object, list[float]] = {}
         for name in self.tasks if task is None else [task]:
@@ -183,109 +248,92 @@ def read_run(run_dir: Path) -> Run:
         DataError: If a file is missing, is damaged, or does not fit the others.
     """
     _check_complete(run_dir)
-    result = Reader(str(run_dir / "result.json"), read_json(run_dir / "result.json"))
-    learning = result.content.get("learning")
+    where = run_dir / "result.json"
+    result = parsed(Result, _text(where), str(where))
+    result.contestants.sort(key=lambda contestant: -contestant.iqm)
+    config, machine = run_dir / "config.yaml", run_dir / "env.json"
     run = Run(
+        **vars(result),
         name=run_dir.absolute().name,
-        config=Reader(str(run_dir / "config.yaml"), read_yaml(run_dir / "config.yaml")).content,
+        config=checked(dict[str, Any], read_yaml(config), str(config)),
         command=_text(run_dir / "command.txt").strip(),
-        machine=Reader(str(run_dir / "env.json"), read_json(run_dir / "env.json")).content,
-        contestants=sorted(
-            (_contestant(c) for c in result.readers("contestants")), key=lambda c: -c.iqm
-        ),
-        agent_minus={
-            name: _difference(result.reader("agent_minus").reader(name))
-            for name in result.reader("agent_minus").content
-        },
-        best_fixed=result.content.get("best_fixed"),
-        validation_tasks=_validation_tasks(result),
-        draws=int(result.number("draws", 0)),
-        oracle=_oracle(result.reader("oracle")) if result.content.get("oracle") else None,
-        found=_found(result),
-        tasks=[str(task) for task in result.sequence("tasks")],
-        seeds=[int(seed) for seed in result.numbers("seeds")],
-        wall_s=result.number("wall_s"),
-        learning=_numbers(result.reader("learning")) if learning is not None else None,
-        trials=_grouped(_lines(run_dir / "trials.jsonl", _trial)),
-        updates=_updates(run_dir / "metrics.jsonl"),
-        explanation=result.reader("explanation").content
-        if "explanation" in result.content
-        else None,
+        machine=parsed(dict[str, Any], _text(machine), str(machine)),
+        trials=_grouped(_lines(run_dir / "trials.jsonl", TrialRecord)),
+        updates=_lines(run_dir / "metrics.jsonl", Update),
     )
     _check_fit(run, run_dir)
     return run
 
 
-class Reader:
-    """Takes typed values out of a mapping, and says where one is missing.
+# Parsing -----------------------------------------------------------------------------------------
+
+
+def parsed(wanted: type[T], text: str, where: str) -> T:
+    """Return what a JSON document holds; numbers are numbers there, and text is text.
 
     Args:
-        where: Names the mapping in messages.
-        content: What was read.
+        wanted: A dataclass, or another type that pydantic knows.
+        text: The document.
+        where: Names it in messages.
+
+    Raises:
+        DataError: If something is missing or has another type; the line names the key.
     """
+    try:
+        return _adapter(wanted).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise _explained(error, where) from None
 
-    def __init__(self, where: str, content: Any) -> None:
-        self.where = where
-        if not isinstance(content, Mapping):
-            raise self._wrong(content, "keys with values")
-        self.content: Mapping[str, Any] = content
 
-    def text(self, key: str) -> str:
-        """Return a string."""
-        value = self._value(key)
-        if not isinstance(value, str):
-            raise self._wrong(value, "text", key)
-        return value
+def checked(wanted: type[T], content: Any, where: str) -> T:
+    """Return the same of content that is read already."""
+    try:
+        return _adapter(wanted).validate_python(content)
+    except ValidationError as error:
+        raise _explained(error, where) from None
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """Return a finite number, or the default if there is one and the key is missing."""
-        if default is not None and key not in self.content:
-            return default
-        value = self._value(key)
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise self._wrong(value, "a finite number", key)
-        return value
 
-    def sequence(self, key: str) -> list[Any]:
-        """Return a list with one entry or more."""
-        value = self._value(key)
-        if not isinstance(value, list) or not value:
-            raise self._wrong(value, "a list with one entry or more", key)
-        return value
+@cache
+def _adapter(wanted: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(wanted)
 
-    def numbers(self, key: str) -> list[float]:
-        """Return a list of finite numbers."""
-        values = self.sequence(key)
-        if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
-            raise self._wrong(values, "a list of finite numbers", key)
-        return values
 
-    def interval(self, key: str) -> tuple[float, float]:
-        """Return ``[low, high]``."""
-        values = self.numbers(key)
-        if len(values) != 2 or values[0] > values[1]:
-            raise self._wrong(values, "[low, high]", key)
-        return values[0], values[1]
+def _explained(error: ValidationError, where: str) -> DataError:
+    """Say where the first thing is that is wrong, what it is, and what was wanted."""
+    first = error.errors(include_url=False)[0]
+    key = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in first["loc"])
+    got = repr(first["input"])
+    short = got if len(got) <= 60 else f"{got[:60]}..."
+    if first["type"] == "json_invalid":
+        return DataError(f"{where} is not JSON: {short}", AGAIN)
+    if first["type"] == "missing":
+        return DataError(f"{where}: {key[1:]} is missing", AGAIN)
+    wanted = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return DataError(f"{where}: {key[1:] or 'content'} is {short}, wanted {wanted}", AGAIN)
 
-    def reader(self, key: str) -> Reader:
-        """Return a mapping inside this one."""
-        return Reader(f"{self.where}: {key}", self._value(key))
 
-    def readers(self, key: str) -> list[Reader]:
-        """Return a list of mappings inside this one."""
-        return [
-            Reader(f"{self.where}: {key}[{i}]", value) for i, value in enumerate(self.sequence(key))
-        ]
+def _lines(path: Path, wanted: type[T]) -> list[T]:
+    """Read a file of JSON lines; a run that only compares has no learning record."""
+    lines = _text(path).splitlines() if path.is_file() else []
+    return [parsed(wanted, line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
-    def _value(self, key: str) -> Any:
-        if key not in self.content:
-            raise DataError(f"{self.where}: {key} is missing", AGAIN)
-        return self.content[key]
 
-    def _wrong(self, value: Any, wanted: str, key: str = "content") -> DataError:
-        got = repr(value)
-        short = got if len(got) <= 60 else f"{got[:60]}..."
-        return DataError(f"{self.where}: {key} is {short}, wanted {wanted}", AGAIN)
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}", AGAIN) from None
+
+
+def _grouped(trials: Sequence[TrialRecord]) -> dict[tuple[str, str], list[TrialRecord]]:
+    """Group by contestant and kind of task, each in order of seeds."""
+    groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+    for trial in sorted(trials, key=lambda trial: (trial.seed, trial.training)):
+        groups[trial.contestant, trial.task].append(trial)
+    return dict(groups)
+
+
+# What fits together ------------------------------------------------------------------------------
 
 
 def _check_complete(run_dir: Path) -> None:
@@ -306,20 +354,15 @@ def _check_complete(run_dir: Path) -> None:
 
 def _check_fit(run: Run, run_dir: Path) -> None:
     """Check that result and trials speak of the same contestants, tasks and epochs."""
-    where = run_dir / "trials.jsonl"
-    if run.best_fixed is not None and run.contestant(run.best_fixed) is None:
-        raise DataError(
-            f"{run_dir}/result.json: best_fixed is {run.best_fixed!r}, who did not play"
-        )
-    for name in run.agent_minus:
-        if run.contestant(name) is None:
-            raise DataError(f"{run_dir}/result.json: agent_minus names {name!r}, who did not play")
+    result, where = run_dir / "result.json", run_dir / "trials.jsonl"
+    for key, names in (("best_fixed", [run.best_fixed]), ("agent_minus", run.agent_minus)):
+        for name in names:
+            if name is not None and run.contestant(name) is None:
+                raise DataError(f"{result}: {key} names {name!r}, which is no contestant", AGAIN)
     for contestant in run.contestants:
         for task in run.tasks:
             if task not in contestant.by_task:
-                raise DataError(
-                    f"{run_dir}/result.json: {contestant.name}: by_task lacks {task!r}", AGAIN
-                )
+                raise DataError(f"{result}: {contestant.name}: by_task lacks {task!r}", AGAIN)
             trials = run.trials.get((contestant.name, task), [])
             if not run.draws and [t.seed for t in trials] != sorted(run.seeds):
                 raise DataError(
@@ -335,7 +378,7 @@ def _check_fit(run: Run, run_dir: Path) -> None:
 
 
 def _check_draws(run: Run, name: str, where: Path) -> None:
-    """Check that a contestant trained each drawn task equally often, once or more."""
+    """Check that a contestant trained on each drawn task equally often, once or more."""
     tasks = [run.trials.get((name, task), []) for task in run.tasks]
     each = Counter(trial.seed for trials in tasks for trial in trials)
     if sorted(each) != sorted(run.seeds) or len(set(each.values())) > 1:
@@ -344,146 +387,3 @@ def _check_draws(run: Run, name: str, where: Path) -> None:
             f"of each of the {len(run.seeds)} tasks of result.json",
             AGAIN,
         )
-
-
-def _validation_tasks(result: Reader) -> int:
-    picked = result.content.get("best_fixed_picked")
-    return int(result.reader("best_fixed_picked").number("tasks")) if picked else 0
-
-
-def _found(result: Reader) -> dict[str, list[str]]:
-    if not result.content.get("found"):
-        return {}
-    found = result.reader("found")
-    return {name: [str(mix) for mix in found.sequence(name)] for name in found.content}
-
-
-def _oracle(reader: Reader) -> Oracle:
-    hindsight = reader.reader("hindsight")
-    fair = reader.reader("cross_fitted") if reader.content.get("cross_fitted") else None
-    main = fair or hindsight
-    return Oracle(
-        choices=int(reader.number("choices")),
-        hindsight=_regrets(hindsight),
-        cross_fitted=_regrets(fair) if fair else {},
-        ratio=_regret(main.reader("ratio")) if main.content.get("ratio") else None,
-    )
-
-
-def _regrets(form: Reader) -> dict[str, Regret]:
-    regret = form.reader("regret")
-    return {name: _regret(regret.reader(name)) for name in regret.content}
-
-
-def _regret(reader: Reader) -> Regret:
-    low, high = reader.interval("ci95")
-    return Regret(reader.number("mean"), low, high)
-
-
-def _contestant(reader: Reader) -> ContestantRecord:
-    low, high = reader.interval("ci95")
-    error = reader.number("ece", math.inf)
-    tasks = reader.reader("by_task")
-    return ContestantRecord(
-        name=reader.text("name"),
-        kind=reader.text("kind"),
-        iqm=reader.number("iqm"),
-        low=low,
-        high=high,
-        n=int(reader.number("n")),
-        by_task={task: tasks.number(task) for task in tasks.content},
-        val_accuracy=reader.number("val_accuracy"),
-        calibration_error=error if math.isfinite(error) else None,
-        diverged=int(reader.number("diverged", 0)),
-        epochs_spent=int(reader.number("epochs_spent")),
-        passes=int(reader.number("passes")),
-    )
-
-
-def _difference(reader: Reader) -> Difference:
-    low, high = reader.interval("ci95")
-    return Difference(reader.number("mean"), low, high, reader.number("p_improvement"))
-
-
-def _numbers(reader: Reader) -> dict[str, float]:
-    return {key: reader.number(key) for key in reader.content}
-
-
-def _trial(reader: Reader) -> TrialRecord:
-    trial = TrialRecord(
-        contestant=reader.text("contestant"),
-        task=reader.text("task"),
-        seed=int(reader.number("seed")),
-        training=int(reader.number("training", 0)),
-        test_accuracy=reader.number("test_accuracy"),
-        mixes=[str(mix) for mix in reader.sequence("mixes")],
-        val_curve=reader.numbers("val_curve"),
-        partner_share=reader.numbers("partner_share"),
-    )
-    epochs = len(trial.mixes)
-    if len(trial.partner_share) != epochs or len(trial.val_curve) != epochs + 1:
-        raise DataError(
-            f"{reader.where}: {epochs} mixes, {len(trial.partner_share)} partner shares and "
-            f"{len(trial.val_curve)} validation accuracies, wanted n, n and n + 1",
-            AGAIN,
-        )
-    return trial
-
-
-def _grouped(trials: Sequence[TrialRecord]) -> dict[tuple[str, str], list[TrialRecord]]:
-    """Group by contestant and kind of task, each in order of seeds."""
-    groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
-    for trial in sorted(trials, key=lambda trial: (trial.seed, trial.training)):
-        groups[trial.contestant, trial.task].append(trial)
-    return dict(groups)
-
-
-def _updates(path: Path) -> list[Update]:
-    """Return the learning record; a run that only compares has none."""
-    return _lines(path, _update) if path.is_file() else []
-
-
-def _update(reader: Reader) -> Update:
-    kinds = reader.reader("by_kind")
-    return Update(
-        classifier_epochs=int(reader.number("classifier_epochs")),
-        val_accuracy=reader.number("val_accuracy"),
-        by_kind={kind: _round(kinds.reader(kind)) for kind in kinds.content},
-        agent={
-            key: float(value) if isinstance(value, (int, float)) else math.nan
-            for key, value in reader.reader("agent").content.items()
-        },
-    )
-
-
-def _round(reader: Reader) -> Round:
-    play = reader.reader("play")
-    return Round(
-        episodes=int(reader.number("episodes")),
-        val_accuracy=reader.number("val_accuracy"),
-        play={mix: play.number(mix) for mix in play.content},
-    )
-
-
-def _lines(path: Path, parse: Callable[[Reader], T]) -> list[T]:
-    """Read a file of JSON lines.
-
-    Raises:
-        DataError: If a line is not JSON or lacks something; the line is named.
-    """
-    return [parse(Reader(where, content)) for where, content in _json_lines(path)]
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        try:
-            yield f"{path}:{number}", json.loads(line)
-        except ValueError:
-            raise DataError(f"{path}:{number} is not JSON: {line[:60]!r}", AGAIN) from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", AGAIN) from None

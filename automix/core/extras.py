@@ -12,7 +12,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         *("click", "rich", "sklearn", "torchmetrics"),
     ),
     "ray": ("ray",),
-    "report": ("matplotlib", "jinja2"),
+    "report": ("matplotlib", "jinja2", "pydantic"),
 }
 """Extra -> the packages that it installs, as they are imported."""
 

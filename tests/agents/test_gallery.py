@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from automix.agents.gallery import write_gallery
-from automix.agents.gallery.forms import GalleryRow, rows_of
+from automix.agents.gallery.rows import GalleryRow, rows_of
 from automix.agents.gallery.scene import IMAGES, Scene, build_scene, draw_task, play
 from automix.agents.gallery.sheet import HEAD, MARGIN, NAMES, label_words, sheet_png, title
 from automix.core.errors import ConfigError, ResourceError

@@ -9,7 +9,7 @@ import numpy as np
 import torch.nn.functional as F
 
 from automix.agents.config.compose import load_settings
-from automix.agents.gallery.forms import rows_of
+from automix.agents.gallery.rows import rows_of
 from automix.agents.gallery.scene import build_scene, draw_task, play
 from automix.agents.gallery.sheet import sheet_png
 from automix.data.image_set import InMemory

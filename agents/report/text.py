@@ -1,4 +1,4 @@
-"""What a run's numbers say, in words and table cells."""
+"""What a run's numbers say, in sentences and table cells."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import yaml
 
 from automix.agents.contest import stats
-from automix.agents.report.run_files import ContestantRecord, Difference, Regret, Run
+from automix.agents.report.run_files import ContestantRecord, Difference, Regrets, Run
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 
-Relation = Literal["beats", "loses to", "is not told apart from"]
-RELATIONS = ("beats", "loses to", "is not told apart from")
+Relation = Literal["beats", "loses to", "cannot be distinguished from"]
+RELATIONS = ("beats", "loses to", "cannot be distinguished from")
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,10 @@ class ReportedDifferences:
 
 def view_of(run: Run) -> ReportedDifferences:
     """Return whose differences to show."""
-    agent = next((c.name for c in run.contestants if c.kind == "agent"), None)
-    if agent is not None:
-        told = not too_few(run)
-        return ReportedDifferences(
-            agent, {name: replace(d, told=told) for name, d in run.agent_minus.items()}
-        )
+    if run.agent is not None:
+        enough = not too_few(run)
+        minus = {name: replace(d, enough=enough) for name, d in run.agent_minus.items()}
+        return ReportedDifferences(run.agent, minus)
     if run.best_fixed is None:
         return ReportedDifferences(None, {})
     ours = run.scores(run.best_fixed)
@@ -66,8 +64,12 @@ def difference(ours: np.ndarray, theirs: np.ndarray, run: Run) -> Difference:
         seed=int(run.setting("seed") or 0),
     )
     chance = stats.probability_of_improvement(ours, theirs)
-    told = not too_few(run, len(ours) if run.draws else None)
-    return Difference(interval.value, interval.low, interval.high, chance, told)
+    return Difference(
+        mean=interval.value,
+        ci95=[interval.low, interval.high],
+        p_improvement=chance,
+        enough=not too_few(run, len(ours) if run.draws else None),
+    )
 
 
 def resamples(run: Run) -> int:
@@ -76,10 +78,10 @@ def resamples(run: Run) -> int:
 
 
 def relation(value: Difference) -> Relation:
-    """Say what an interval allows to say."""
-    if value.low > 0 and value.told:
+    """Return what an interval allows to say."""
+    if value.low > 0 and value.enough:
         return "beats"
-    return "loses to" if value.high < 0 and value.told else "is not told apart from"
+    return "loses to" if value.high < 0 and value.enough else "cannot be distinguished from"
 
 
 def verdict(run: Run, view: ReportedDifferences) -> str:
@@ -98,7 +100,7 @@ def verdict(run: Run, view: ReportedDifferences) -> str:
     if not clauses:
         return f"{start}{_capital(subject)} played against nobody."
     doubt = (
-        f" No difference can be told from {_pairs(run)}: {stats.FEWEST_PAIRS} or more are needed."
+        f" {_pairs(run)} cannot show a difference: {stats.FEWEST_PAIRS} or more are needed."
         if too_few(run)
         else ""
     )
@@ -131,7 +133,7 @@ def tally(view: ReportedDifferences) -> str:
 
 
 def rivals_by_task(run: Run, view: ReportedDifferences) -> list[str]:
-    """Return whom the subject is measured against task by task; nobody if there is one task."""
+    """Return what the subject is measured against task by task; nothing if there is one task."""
     if len(run.tasks) < 2:
         return []
     named = [name for name in (run.best_fixed, "none") if name in view.minus]
@@ -167,13 +169,13 @@ def scope(run: Run) -> str:
         trainings = run.contestants[0].n
         return (
             f"{run.draws} drawn held-out {_plural('task', run.draws)} \N{MULTIPLICATION SIGN} "
-            f"{trainings // run.draws} {_plural('training', trainings // run.draws)} "
-            f"({seed_range(run.seeds)}) = {trainings} {_plural('training', trainings)} each"
+            f"{trainings // run.draws} {_plural('training run', trainings // run.draws)} "
+            f"({seed_range(run.seeds)}) = {trainings} {_plural('training run', trainings)} each"
         )
     return (
         f"{kinds} {_plural('kind', kinds)} of held-out task \N{MULTIPLICATION SIGN} {seeds} "
         f"{_plural('seed', seeds)} ({seed_range(run.seeds)}) = "
-        f"{kinds * seeds} {_plural('training', kinds * seeds)} each"
+        f"{kinds * seeds} {_plural('training run', kinds * seeds)} each"
     )
 
 
@@ -189,13 +191,13 @@ def warnings(run: Run) -> list[str]:
     broken = [f"{short(c.name)} {c.diverged}" for c in run.contestants if c.diverged]
     if broken:
         found.append(
-            f"Trainings that diverged, out of {run.contestants[0].n} each: {', '.join(broken)}."
+            f"Training runs that diverged, out of {run.contestants[0].n} each: {', '.join(broken)}."
         )
     return found
 
 
 def cell_size(run: Run) -> str:
-    """Return how many trainings a contestant has on each kind of task, or in each cell."""
+    """Return how many training runs a contestant has on each kind of task, or in each cell."""
     sizes = sorted({len(run.trials[run.contestants[0].name, task]) for task in run.tasks})
     return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
 
@@ -208,27 +210,29 @@ def oracle(run: Run) -> list[str]:
         f"Regret: how much better the best of {run.oracle.choices} fixed choices of each single "
         "task is."
     )
-    if not run.oracle.cross_fitted:
-        luck = "Picked and scored on the same trainings, so that it is too large by luck"
-        return [f"{intro} {luck}: {_regrets(run, run.oracle.hindsight)}{_share(run)}."]
-    fair = f"Picked on a task's other trainings: {_regrets(run, run.oracle.cross_fitted)}"
-    luck = "Picked in hindsight, on the same trainings, it is too large by luck"
-    return [f"{intro} {fair}{_share(run)}.", f"{luck}: {_regrets(run, run.oracle.hindsight)}."]
+    hindsight, fair = run.oracle.hindsight, run.oracle.cross_fitted
+    if fair is None:
+        luck = "Picked and scored on the same training runs, so that it is too large by luck"
+        return [f"{intro} {luck}: {_regrets(run, hindsight)}{_share(hindsight)}."]
+    picked = f"Picked on a task's other training runs: {_regrets(run, fair)}"
+    luck = "Picked in hindsight, on the same training runs, it is too large by luck"
+    return [f"{intro} {picked}{_share(fair)}.", f"{luck}: {_regrets(run, hindsight)}."]
 
 
-def _regrets(run: Run, regrets: Mapping[str, Regret]) -> str:
+def _regrets(run: Run, regrets: Regrets) -> str:
+    values = regrets.regret
     subjects = [c.name for c in run.contestants if c.kind == "agent" or c.name == run.best_fixed]
     return ", ".join(
-        f"{called(name, run)} {points(regrets[name].mean)} "
-        f"[{points(regrets[name].low)}, {points(regrets[name].high)}] points"
+        f"{called(name, run)} {points(values[name].mean)} "
+        f"[{points(values[name].low)}, {points(values[name].high)}] points"
         for name in sorted(subjects, key=lambda name: name == run.best_fixed)
-        if name in regrets
+        if name in values
     )
 
 
-def _share(run: Run) -> str:
-    ratio = run.oracle and run.oracle.ratio
-    if not ratio:
+def _share(regrets: Regrets) -> str:
+    ratio = regrets.ratio
+    if ratio is None:
         return ""
     return f"; the one is {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] of the other"
 
@@ -364,7 +368,7 @@ def contestant_row(
         "picked": contestant.name == run.best_fixed,
         "iqm": percent(contestant.iqm),
         "bounds": bounds(contestant.low, contestant.high),
-        "error": _maybe_percent(contestant.calibration_error),
+        "error": _maybe_percent(contestant.ece),
         "minus": minus and (signed(minus), signed_bounds(minus)),
         "relation": minus and relation(minus),
         "chance": minus and f"{100 * minus.p_improvement:.0f} %",
@@ -379,9 +383,9 @@ def _maybe_percent(share: float | None) -> str | None:
 
 
 def _clause(kind: str, rivals: Sequence[str], run: Run, view: ReportedDifferences) -> str:
-    """Return one verb with all whom it is about, or nothing."""
+    """Return one verb with all contestants that it is about, or nothing."""
     found = [(name, view.minus[name]) for name in rivals if relation(view.minus[name]) == kind]
-    if kind == "is not told apart from":
+    if kind == "cannot be distinguished from":
         parts = [f"{called(name, run)}: {signed(d)} points {signed_bounds(d)}" for name, d in found]
         joined = ", nor from ".join(parts)
     else:
