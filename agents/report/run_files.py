@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -293,9 +293,7 @@ def checked(wanted: type[T], content: Any, where: str) -> T:
         raise _explained(error, where) from None
 
 
-@cache
-def _adapter(wanted: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(wanted)
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def _explained(error: ValidationError, where: str) -> DataError:
