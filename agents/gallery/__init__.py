@@ -1,6 +1,6 @@
 """The gallery: every mix on the same few images, to be looked at.
 
-``rows`` says what is drawn, ``scene`` holds the images and mixes them, ``sheet`` paints.
+``rows`` says what is drawn, ``scene`` holds the images and mixes them, ``sheet`` draws.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.gallery.rows import RATIOS, rows_of
 from automix.core.errors import ConfigError, ResourceError
 from automix.core.extras import require
+from automix.core.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,20 @@ def write_gallery(
     """
     require("matplotlib")
     # Here, not above: matplotlib takes a second to import, which no other command should wait for.
-    from automix.agents.gallery.scene import EPOCHS, build_scene, draw_task, play
-    from automix.agents.gallery.sheet import sheet_png, write_png
+    from automix.agents.gallery.scene import EPOCHS, build_scene, draw_task, mix_rows
+    from automix.agents.gallery.sheet import sheet_png
 
     _check(out)
-    forms = rows_of(mixes, ratios, saliency)
+    rows = rows_of(mixes, ratios, saliency)
     scene = build_scene(draw_task(settings), settings)
-    shots, skipped = play(scene, forms)
+    shots, skipped = mix_rows(scene, rows)
     caption = (
         f"{scene.task.images.name}, seed {settings.seed}.  Saliency that asks a classifier: "
         f"{settings.trainer.model} after {EPOCHS} plain epochs "
         f"({100 * scene.accuracy:.0f} % right on validation)."
     )
-    picture = sheet_png(scene, shots, caption)
-    write_png(out, picture)
-    return Gallery(out, tuple(str(shot.form.action) for shot in shots), skipped)
+    write_bytes(out, sheet_png(scene, shots, caption))
+    return Gallery(out, tuple(str(shot.row.action) for shot in shots), skipped)
 
 
 def _check(out: Path) -> None:

@@ -35,30 +35,28 @@ def rows_of(
     Raises:
         ConfigError: If a name is unknown, or a ratio out of range.
     """
-    guides = list(saliency) or [OFF, *SALIENCY]
-    for guide in guides:
-        if guide != OFF:
-            SALIENCY.entry(guide)
+    providers = list(saliency) or [OFF, *SALIENCY]
+    for provider in providers:
+        if provider != OFF:
+            SALIENCY.entry(provider)
     return list(
         dict.fromkeys(
             GalleryRow(name, action)
             for name in (mixes or list(MIXES))
-            for action in _actions(name, ratios, guides)
+            for action in _actions(name, ratios, providers)
         )
     )
 
 
-def _actions(name: str, ratios: Sequence[float], guides: Sequence[str]) -> list[MixAction]:
+def _actions(name: str, ratios: Sequence[float], providers: Sequence[str]) -> list[MixAction]:
     if "@" in name or "+" in name:
         return [MixAction.parse(name)]
-    found = []
+    actions = []
     for ratio in ratios:
-        action = MixAction.parse(f"{name}@{ratio:g}")
+        plain = f"{name}@{ratio:g}"
+        action = MixAction.parse(plain)
         if action.saliency != OFF or not MIXES.info(action.method).guided:
-            found.append(action)  # a name that says its saliency, or a method without any
+            actions.append(action)  # a name that says its saliency, or a method without any
         else:
-            plain = f"{name}@{ratio:g}"
-            found += [
-                MixAction.parse(plain if guide == OFF else f"{plain}+{guide}") for guide in guides
-            ]
-    return found
+            actions += [MixAction.parse(plain if p == OFF else f"{plain}+{p}") for p in providers]
+    return actions

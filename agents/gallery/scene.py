@@ -58,14 +58,14 @@ class Scene:
         """
         if only_in_training(provider):
             raise ConfigError(
-                f"saliency {provider!r} is part of a training, and these images are mixed without"
+                f"saliency {provider!r} is part of a training run; these images are mixed outside"
             )
         if provider not in self._maps:
             targets = as_targets(self.labels, self.task.images.num_classes)
             try:
                 with frozen_running_statistics(self.classifier):
-                    found = SALIENCY[provider](self.images, targets, self.classifier)
-                self._maps[provider] = found.detach().float()
+                    maps = SALIENCY[provider](self.images, targets, self.classifier)
+                self._maps[provider] = maps.detach().float()
             except AutomixError as error:
                 self._maps[provider] = error
         known = self._maps[provider]
@@ -80,9 +80,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class Shot:
-    """One row: what a form made of the scene."""
+    """What one row made of the scene."""
 
-    form: GalleryRow
+    row: GalleryRow
     images: Tensor
     """(n, c, h, w) in [0, 1]."""
     mask: Tensor
@@ -148,38 +148,38 @@ def _trained(task: Task, settings: RunSettings) -> tuple[nn.Module, float]:
     return net.eval(), metrics.val_accuracy
 
 
-def play(
-    scene: Scene, forms: Sequence[GalleryRow], mix: MixSettings | None = None
+def mix_rows(
+    scene: Scene, rows: Sequence[GalleryRow], mix: MixSettings | None = None
 ) -> tuple[list[Shot], Mapping[str, str]]:
-    """Mix the scene by each form.
+    """Mix the scene as each row says.
 
     All rows of a ratio draw from equal generators, so that they begin with equal wanted shares.
 
     Args:
         scene: The images.
-        forms: The rows.
+        rows: What to show.
         mix: How actions are carried out; default the scene's ``trainer.mix``.
 
     Returns:
-        The rows, and why others are left out, by their names.
+        What the rows show, and why others are left out, by their names.
 
     Raises:
         ConfigError: If none is left.
     """
     shots, skipped = [], {}
-    for form in forms:
+    for row in rows:
         try:
-            shots.append(_shot(scene, form, mix or scene.settings.trainer.mix))
+            shots.append(_shot(scene, row, mix or scene.settings.trainer.mix))
         except AutomixError as error:
-            skipped[str(form.action)] = error.message
+            skipped[str(row.action)] = error.message
     if not shots:
         reason = next(iter(skipped.values()), "no mix was named")
         raise ConfigError(f"the gallery has nothing to show: {reason}")
     return shots, skipped
 
 
-def _shot(scene: Scene, form: GalleryRow, mix: MixSettings) -> Shot:
-    action, images = form.action, scene.task.images
+def _shot(scene: Scene, row: GalleryRow, mix: MixSettings) -> Shot:
+    action, images = row.action, scene.task.images
     model, shape = scene.settings.trainer.model, images.shape
     check_backbone(action, mix.label_rule, model, images.num_classes, shape)
     maps = None if action.saliency == OFF else scene.maps(action.saliency)
@@ -194,7 +194,7 @@ def _shot(scene: Scene, form: GalleryRow, mix: MixSettings) -> Shot:
         settings=mix,
     )
     return Shot(
-        form,
+        row,
         scene.shown(mixed.images),
         mixed.mask,
         mixed.partner.numpy() if _has_one_partner(action.method) else None,

@@ -1,7 +1,6 @@
-"""The gallery as one picture: a row for each form, a column for each image.
+"""The gallery as one picture: a row for each mix, ratio and saliency, a column for each image.
 
-All pictures are put on one canvas pixel by pixel, because a plot for each of some thousands would
-take minutes; matplotlib writes the words on it.
+Pillow puts some thousands of small pictures on it in a second; plots would take minutes.
 """
 
 from __future__ import annotations
@@ -9,40 +8,30 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
 import matplotlib
 import numpy as np
-import torch.nn.functional as F
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.font_manager import FontProperties, findfont
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from automix.agents.gallery.scene import Scene, Shot
-from automix.agents.report.drawing import FAINT, INK, MUTED, PAPER, page_style
+from automix.agents.report.drawing import FAINT, INK, MUTED, PAPER
 from automix.core.errors import ConfigError
-from automix.core.files import write_atomically
 from automix.mixes import MIXES
 from automix.mixing.actions import OFF
 
 LARGE = 80
 """Pixels of a mixed picture's longer side, about; small ones are enlarged by a whole number."""
 
-MARGIN, GAP, HEAD, NAMES, WORDS = 14, 3, 64, 150, 18
+MARGIN, GAP, HEAD, NAMES, LABEL = 14, 3, 64, 150, 18
 """Pixels: around the page, between pictures, the caption, the column of names, a line of labels."""
 
 BETWEEN_ROWS, BETWEEN_MIXES, BETWEEN_COLUMNS = 9, 22, 15
 
-DPI = 100
-
 MOST_PIXELS = 2**16 - 1
 """Height of a page: many viewers open no more."""
-
-STRIP, TALLEST = 1024, 30
-"""Pixels: so many lines of the canvas get their words at a time, to spare memory; no word is
-taller."""
 
 MOST_SHARES, LEAST_SHARE = 3, 0.005
 """How many parts of a label are written, and the smallest."""
@@ -50,80 +39,10 @@ MOST_SHARES, LEAST_SHARE = 3, 0.005
 MASK, SALIENCY = "Blues", "magma"
 """Colour maps: a mask from 0 to 1, a saliency map up to its own peak."""
 
-
-@dataclass(frozen=True)
-class _Text:
-    """Words at a place, in pixels from the upper left corner."""
-
-    x: float
-    y: float
-    words: str
-    colour: str = MUTED
-    size: float = 7.0
-    bold: bool = False
-
-
-class _Page:
-    """A canvas and the words on it."""
-
-    def __init__(self, height: int, width: int) -> None:
-        if height > MOST_PIXELS:
-            raise ConfigError(
-                f"the gallery would be {height} pixels high, wanted {MOST_PIXELS} at most",
-                "choose fewer with --mixes, --ratios or --saliency",
-            )
-        self.canvas = np.empty((height, width, 3), np.uint8)
-        self.canvas[:] = _bytes(np.array(to_rgb(PAPER)))
-        self.texts: list[_Text] = []
-
-    def paste(self, picture: np.ndarray, y: int, x: int, framed: bool = False) -> None:
-        """Put (h, w, 3) bytes somewhere, with a frame of a pixel around it if asked for."""
-        h, w, _ = picture.shape
-        if framed:
-            self.canvas[y - 1 : y + h + 1, x - 1 : x + w + 1] = _bytes(np.array(to_rgb(FAINT)))
-        self.canvas[y : y + h, x : x + w] = picture
-
-    def rule(self, y: int) -> None:
-        """Draw a line across."""
-        self.canvas[y, MARGIN:-MARGIN] = _bytes(np.array(to_rgb(FAINT)))
-
-    def png(self, palette: int) -> bytes:
-        """Return the file: equal for equal pages."""
-        with page_style():
-            for top in range(0, len(self.canvas), STRIP):
-                self._write_words(top)
-        picture = Image.fromarray(self.canvas)
-        buffer = io.BytesIO()
-        if palette:
-            # The colours of the few pixels of a mask count as much as those of a large surface.
-            few = picture.quantize(palette, Image.Quantize.MAXCOVERAGE)
-            few.save(buffer, "PNG", optimize=True)
-        else:  # optimizing takes longer than all the rest
-            picture.save(buffer, "PNG")
-        return buffer.getvalue()
-
-    def _write_words(self, top: int) -> None:
-        """Write the words of a strip of the canvas."""
-        strip = self.canvas[top : top + STRIP]
-        height, width, _ = strip.shape
-        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="none")
-        painter = FigureCanvasAgg(figure)
-        for text in self.texts:
-            if top - TALLEST <= text.y < top + height:
-                figure.text(
-                    text.x / width,
-                    1 - (text.y - top) / height,
-                    text.words,
-                    color=text.colour,
-                    fontsize=text.size,
-                    fontweight="bold" if text.bold else "normal",
-                    va="top",
-                )
-        painter.draw()
-        words = np.asarray(painter.buffer_rgba())
-        at = words[..., 3] > 0
-        weight = words[at][:, 3:] / 255
-        strip[at] = np.round(words[at][:, :3] * weight + strip[at] * (1 - weight))
+KEY = """\
+Large: the mixed image, its label below.  Small: the mask (blue is not the image's own) and, where \
+there is one, the partner;
+below them, where guided, the saliency of the image and of its partner."""
 
 
 @dataclass(frozen=True)
@@ -132,27 +51,28 @@ class _Measures:
 
     large: tuple[int, int]
     small: tuple[int, int]
+    """Half of that."""
 
     @property
     def cell(self) -> int:
         """Width of a mixed picture with the four small ones beside it."""
-        return self.large[1] + 2 * (GAP + self.small[1])
+        return self.large[0] + 2 * (GAP + self.small[0])
 
     @property
     def row(self) -> int:
         """Height of a row with its labels."""
-        return self.large[0] + WORDS
+        return self.large[1] + LABEL
 
     def x(self, column: int) -> int:
         """Return where a column begins."""
         return MARGIN + NAMES + column * (self.cell + BETWEEN_COLUMNS)
 
 
-def _measures(size: tuple[int, int]) -> _Measures:
-    side = max(size)
+def _measures(height: int, width: int) -> _Measures:
+    side = max(height, width)
     # Twice a whole number, so that the small pictures, of half the size, have whole pixels too.
     scale = 2 * max(1, round(LARGE / (2 * side))) if side <= LARGE / 2 else LARGE / side
-    small = max(1, round(size[0] * scale / 2)), max(1, round(size[1] * scale / 2))
+    small = max(1, round(width * scale / 2)), max(1, round(height * scale / 2))
     return _Measures((2 * small[0], 2 * small[1]), small)
 
 
@@ -166,38 +86,42 @@ def sheet_png(scene: Scene, shots: Sequence[Shot], caption: str = "", palette: i
         palette: Colours to do with, at most 256, for a file of half the size; 0 keeps all.
 
     Returns:
-        A PNG file.
+        A PNG file: equal for equal rows.
 
     Raises:
         ConfigError: If there are more rows than fit on a page.
     """
-    measures = _measures((scene.images.shape[2], scene.images.shape[3]))
-    start = MARGIN + HEAD if caption else MARGIN
-    tops = _tops(shots, measures, start + measures.row)
-    page = _Page(tops[-1] + measures.row + MARGIN, measures.x(len(scene.images)) + MARGIN)
+    measures = _measures(*scene.images.shape[2:])
+    top = MARGIN + HEAD if caption else MARGIN
+    tops = _tops(shots, measures, top + measures.row)
+    height = tops[-1] + measures.row + MARGIN
+    if height > MOST_PIXELS:
+        raise ConfigError(
+            f"the gallery would be {height} pixels high, wanted {MOST_PIXELS} at most",
+            "choose fewer with --mixes, --ratios or --saliency",
+        )
+    page = Image.new("RGB", (measures.x(len(scene.images)) + MARGIN, height), PAPER)
     if caption:
-        _head(page, caption)
-    _originals(page, measures, scene, start)
+        _write(page, MARGIN, MARGIN, caption, INK, 12)
+        _write(page, MARGIN, MARGIN + 19, KEY, MUTED, 10)
     names = [_short(name) for name in scene.task.images.class_names]
+    _draw_originals(page, measures, scene, top, names)
     for shot, top, begins in zip(shots, tops, _begins(shots), strict=True):
         if begins:
-            page.rule(top - BETWEEN_MIXES // 2)
-        _row(page, measures, scene, shot, top, names)
-    return page.png(palette)
-
-
-def write_png(path: Path, png: bytes) -> None:
-    """Write the file, whole or not at all."""
-
-    def fill(temporary: Path) -> None:
-        temporary.write_bytes(png)
-
-    write_atomically(path, fill)
+            line = top - BETWEEN_MIXES // 2
+            ImageDraw.Draw(page).line((MARGIN, line, page.width - MARGIN - 1, line), FAINT)
+        _draw_row(page, measures, scene, shot, top, names)
+    if palette:
+        # The colours of the few pixels of a mask count as much as those of a large surface.
+        page = page.quantize(palette, Image.Quantize.MAXCOVERAGE)
+    buffer = io.BytesIO()
+    page.save(buffer, "PNG", optimize=palette > 0)  # of all colours it takes longer than the rest
+    return buffer.getvalue()
 
 
 def _begins(shots: Sequence[Shot]) -> list[bool]:
     """Return which rows are the first of their mix."""
-    names = [shot.form.name for shot in shots]
+    names = [shot.row.name for shot in shots]
     return [above != name for above, name in zip(["", *names], names, strict=False)]
 
 
@@ -211,78 +135,59 @@ def _tops(shots: Sequence[Shot], measures: _Measures, y: int) -> list[int]:
     return tops
 
 
-def _head(page: _Page, caption: str) -> None:
-    page.texts.append(_Text(MARGIN, MARGIN, caption, INK, 8.5))
-    key = (
-        "Large: the mixed image, its label below.  Small: the mask (blue is not the image's own) "
-        "and, where there is one, the partner;",
-        "below them, where guided, the saliency of the image and of its partner.",
-    )
-    for line, words in enumerate(key):
-        page.texts.append(_Text(MARGIN, MARGIN + 19 + 14 * line, words))
-
-
-def _originals(page: _Page, measures: _Measures, scene: Scene, top: int) -> None:
-    page.texts.append(_Text(MARGIN, top, "the images", INK, 9.0, bold=True))
-    for column, (image, label) in enumerate(
-        zip(scene.shown(scene.images), scene.labels.tolist(), strict=True)
-    ):
-        page.paste(_picture(image, measures.large), top, measures.x(column))
-        name = _short(scene.task.images.class_names[label])
-        page.texts.append(
-            _Text(measures.x(column), top + measures.large[0] + 2 * GAP, name, INK, 7.5)
-        )
-
-
-def _row(
-    page: _Page, measures: _Measures, scene: Scene, shot: Shot, top: int, names: Sequence[str]
+def _draw_originals(
+    page: Image.Image, measures: _Measures, scene: Scene, top: int, names: Sequence[str]
 ) -> None:
-    for line, text in enumerate(title(shot)):
-        first = line == 0
-        page.texts.append(
-            _Text(
-                MARGIN,
-                top + 15 * line,
-                text,
-                INK if first else MUTED,
-                9.0 if first else 7.5,
-                bold=first,
-            )
-        )
-    masks = shot.mask.float().expand(-1, -1, *scene.images.shape[2:])
-    originals = scene.shown(scene.images)
-    for column in range(len(originals)):
+    _write(page, MARGIN, top - 2, "the images", INK, 13, bold=True)
+    for column, image in enumerate(scene.shown(scene.images)):
         x = measures.x(column)
-        page.paste(_picture(shot.images[column], measures.large), top, x)
+        page.paste(_picture(image, measures.large), (x, top))
+        _write(page, x, top + measures.large[1] + GAP, names[int(scene.labels[column])])
+
+
+def _draw_row(
+    page: Image.Image,
+    measures: _Measures,
+    scene: Scene,
+    shot: Shot,
+    top: int,
+    names: Sequence[str],
+) -> None:
+    name, *details = title(shot)
+    _write(page, MARGIN, top - 2, name, INK, 13, bold=True)
+    _write(page, MARGIN, top + 15, "\n".join(details), MUTED)
+    masks = shot.mask.float().expand(-1, -1, *scene.images.shape[2:])[:, 0]
+    originals = scene.shown(scene.images)
+    for column, own in enumerate(scene.labels.tolist()):
+        x = measures.x(column)
+        page.paste(_picture(shot.images[column], measures.large), (x, top))
         partner = [] if shot.partner is None else [int(shot.partner[column])]
-        beside = [[_heat(masks[column], measures.small, MASK)]]
-        beside[0] += [_picture(originals[one], measures.small) for one in partner]
+        small = [
+            [_heat(masks[column], measures.small, MASK)]
+            + [_picture(originals[one], measures.small) for one in partner]
+        ]
         if shot.maps is not None:
             maps = [shot.maps[one] for one in (column, *partner)]
-            beside.append([_heat(map[None] / map.max(), measures.small, SALIENCY) for map in maps])
-        for line, pictures in enumerate(beside):
+            small.append([_heat(map / map.max(), measures.small, SALIENCY) for map in maps])
+        for line, pictures in enumerate(small):
+            y = top + line * (measures.small[1] + GAP)
             for place, picture in enumerate(pictures):
-                page.paste(
-                    picture,
-                    top + line * (measures.small[0] + GAP),
-                    x + measures.large[1] + GAP + place * (measures.small[1] + GAP),
-                    framed=True,
-                )
-        own = int(scene.labels[column])
-        words = label_words(shot.targets[column], own, names)
-        page.texts.append(_Text(x, top + measures.large[0] + 2 * GAP, words, INK, 7.5))
+                left = x + measures.large[0] + GAP + place * (measures.small[0] + GAP)
+                _frame(page, picture, left, y)
+        label = label_words(shot.targets[column], own, names)
+        _write(page, x, top + measures.large[1] + GAP, label)
 
 
 def title(shot: Shot) -> list[str]:
     """Return what stands beside a row, line by line."""
-    action = shot.form.action
-    lines = [shot.form.name]
+    action = shot.row.action
+    lines = [shot.row.name]
     if action.mixes:
         lines.append(f"ratio {action.ratio:g}")
         lines.append("unguided" if action.saliency == OFF else f"guided by {action.saliency}")
     if MIXES.info(action.method).layers:
         lines.append("several partners")
-    if not shot.form.name.startswith(action.method):
+    if not shot.row.name.startswith(action.method):
         lines.append(f"is {action.method}")
     if action.label_rule:
         lines.append(f"labels by {action.label_rule}")
@@ -312,23 +217,40 @@ def _short(name: str) -> str:
     return name if len(name) <= 10 else f"{name[:9]}…"
 
 
-def _picture(image: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Return (c, h, w) in [0, 1] as (h', w', 3) bytes; other than three channels become grey."""
+def _write(
+    page: Image.Image, x: int, y: int, text: str, colour: str = INK, size: int = 11, *,
+    bold: bool = False,
+) -> None:  # fmt: skip
+    """Write lines of text below and to the right of a point."""
+    ImageDraw.Draw(page).text((x, y), text, colour, _font(size, bold), spacing=4)
+
+
+@cache
+def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    """Return matplotlib's own font, which is there wherever the gallery is."""
+    file = findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal"))
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _frame(page: Image.Image, picture: Image.Image, x: int, y: int) -> None:
+    """Put a picture somewhere, with a frame of a pixel around it."""
+    ImageDraw.Draw(page).rectangle((x - 1, y - 1, x + picture.width, y + picture.height), FAINT)
+    page.paste(picture, (x, y))
+
+
+def _picture(image: Tensor, size: tuple[int, int]) -> Image.Image:
+    """Return (c, h, w) in [0, 1] as a picture; other than three channels become grey."""
     colours = image if len(image) == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)
-    return _bytes(_resized(colours, size).permute(1, 2, 0).numpy())
+    return _resized((255 * colours).round().byte().permute(1, 2, 0).numpy(), size)
 
 
-def _heat(values: Tensor, size: tuple[int, int], colours: str) -> np.ndarray:
-    """Return (1, h, w) in [0, 1] as (h', w', 3) bytes of a colour map."""
-    return _bytes(matplotlib.colormaps[colours](_resized(values, size)[0].numpy())[..., :3])
+def _heat(values: Tensor, size: tuple[int, int], colours: str) -> Image.Image:
+    """Return (h, w) in [0, 1] in the colours of a map."""
+    return _resized(matplotlib.colormaps[colours](values.numpy(), bytes=True)[..., :3], size)
 
 
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """Show the pixels of small images as they are, and all of large ones."""
-    if size[0] >= image.shape[1] and size[1] >= image.shape[2]:
-        return F.interpolate(image[None], size=size, mode="nearest-exact")[0]
-    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
-
-
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.round(values * 255).astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    enlarged = size[0] >= picture.width and size[1] >= picture.height
+    return picture.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.BILINEAR)

@@ -34,7 +34,7 @@ def test_many_rows_that_are_left_out_for_one_reason_are_told_in_one_line(cli):
     assert outcome.out.startswith("5 forms in ")
     assert outcome.err.splitlines()[-1] == (
         "left out cutmix@0.5+teacher, fmix@0.5+teacher, gridmix@0.5+teacher and 2 more: "
-        "saliency 'teacher' is part of a training, and these images are mixed without"
+        "saliency 'teacher' is part of a training run; these images are mixed outside"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from automix.core.files import write_text
+from automix.core.files import write_bytes, write_text
 from automix.core.registry import Entry
 from automix.mixes import MIXES, MixFunction, MixInfo
 from automix.mixing.actions import PRESETS, MixAction, form_of
@@ -32,7 +32,6 @@ ShareOf = Callable[[str, float, int], float | None]
 def write_pages(folder: Path = FOLDER) -> list[Path]:
     """Write a page for each method, the pictures, and the index; return what was written."""
     # Here, not above: only pictures need matplotlib and a trained classifier.
-    from automix.agents.gallery.sheet import write_png
     from tools.mix_pages.pictures import pictures
 
     written = []
@@ -41,7 +40,7 @@ def write_pages(folder: Path = FOLDER) -> list[Path]:
         write_text(folder / name, text)
     for name, picture in pictures():
         written.append(folder / name)
-        write_png(folder / name, picture)
+        write_bytes(folder / name, picture)
     return written
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from automix.agents.config.compose import load_settings
 from automix.agents.gallery.rows import rows_of
-from automix.agents.gallery.scene import build_scene, draw_task, play
+from automix.agents.gallery.scene import build_scene, draw_task, mix_rows
 from automix.agents.gallery.sheet import sheet_png
 from automix.data.image_set import InMemory
 from automix.mixes import MIXES
@@ -44,5 +44,5 @@ def pictures() -> Iterator[tuple[str, bytes]]:
     images = replace(task.images, pixels=large, shape=(1, SIDE, SIDE))
     scene = build_scene(replace(task, images=images), settings, IMAGES)
     for name in pictured():
-        shots, _ = play(scene, rows_of([name], RATIOS, GUIDES), SHARES)
+        shots, _ = mix_rows(scene, rows_of([name], RATIOS, GUIDES), SHARES)
         yield f"{name}.png", sheet_png(scene, shots, palette=COLOURS)
