@@ -316,7 +316,7 @@ class Learning:
                 "transcript": self._transcript.events,
                 "wall_s": self._spent(),
             },
-            "trainings": self._env.state(),
+            "trainings": self._env.state_dict(),
         }
 
     def _take_up(self, checkpoint: Checkpoint) -> None:

@@ -12,8 +12,9 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from automix.agents.config.settings import RaySettings
@@ -21,8 +22,14 @@ from automix.agents.parallel.machine import Capacity, usable_cores
 from automix.core.errors import ResourceError
 from automix.core.extras import require
 
+TESTED = "2.60"
+"""The Ray whose private names are used here: see ``_start``; others are refused."""
+
 CONNECT_S = 5.0
 """Seconds that a cluster has to answer."""
+
+FREE_S = 10.0
+"""Seconds in which what was just closed gives back what it had."""
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -35,6 +42,13 @@ QUIET = {
 }
 """Read when ray is imported, started, and by its processes."""
 
+_CHANGED = (
+    *QUIET,
+    *("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"),
+    *("RAY_CLIENT_MODE", "PYTHONBREAKPOINT"),  # Ray sets these itself
+)
+"""Variables that are put back after a session; all others are the caller's."""
+
 
 @contextmanager
 def ray_session(settings: RaySettings, cpus: float = 0, gpus: float = 0) -> Iterator[None]:
@@ -42,36 +56,68 @@ def ray_session(settings: RaySettings, cpus: float = 0, gpus: float = 0) -> Iter
 
     A local one is seen by this machine only, asks for a token that never leaves the memory of its
     processes, sends nothing anywhere, and is gone after the block with all its files. A cluster is
-    left as it was.
+    left as it was. Sessions that overlap share one Ray, which ends with the last of them.
 
     Args:
         settings: Where.
-        cpus: Wanted in all; a local Ray offers no more.
-        gpus: Wanted in all; a local Ray offers no more.
+        cpus: Wanted in all; a local Ray that is started for this offers no more.
+        gpus: Wanted in all; a local Ray that is started for this offers no more.
 
     Raises:
-        ResourceError: If there is no Ray to be had, or it is too small.
+        ResourceError: If there is no Ray to be had, it is too small, or too little of one that is
+            up already is free.
     """
-    with _quiet() as ray:
+    global _open
+    _enter(settings, cpus, gpus)
+    _open += 1
+    try:
+        yield
+    finally:
+        _open -= 1
+        if not _open:
+            _ending.close()
+
+
+_open = 0
+"""Sessions of this process that are open."""
+
+_ending = ExitStack()
+"""What ends the Ray that they share."""
+
+
+def _enter(settings: RaySettings, cpus: float, gpus: float) -> None:
+    """Have a Ray, and let ``_ending`` know how it ends."""
+    with ExitStack() as stack:
+        stack.callback(_put_back, {name: os.environ.get(name) for name in _CHANGED})
+        os.environ.update(QUIET)
+        ray = _imported()
+        # Deaths are told by those who find them: Ray would print a paragraph of its own.
+        stack.enter_context(_switched(ray._private.worker, "_worker_logs_enabled", False))
         if ray.is_initialized():
             _check(cpus, gpus, _capacity())
-            yield
+            _check_free(cpus, gpus)
+            if _open:
+                return  # and what the first of these sessions set stays set
         elif settings.address:
+            stack.callback(ray.shutdown)
             _join(settings.address)
-            try:
-                _check(cpus, gpus, _capacity())
-                yield
-            finally:
-                ray.shutdown()
+            _check(cpus, gpus, _capacity())
         else:
             _check(cpus, gpus, _machine())
             # Short, because sockets in it may have 107 letters.
-            with tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True) as here:
-                try:
-                    _start(here, cpus, gpus)
-                    yield
-                finally:
-                    ray.shutdown(wait_for_processes=True)
+            folder = tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True)
+            stack.enter_context(folder)
+            stack.callback(ray.shutdown, wait_for_processes=True)
+            _start(folder.name, cpus, gpus)
+        _ending.push(stack.pop_all())
+
+
+def _put_back(environment: Mapping[str, str | None]) -> None:
+    """Set variables to what they were; None takes one away."""
+    for name, value in environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 def capacity(settings: RaySettings) -> Capacity:
@@ -89,12 +135,31 @@ def capacity(settings: RaySettings) -> Capacity:
         return _capacity()
 
 
+def free(settings: RaySettings) -> Capacity:
+    """Return what nobody has taken of the Ray that is up, or else what ``capacity`` does.
+
+    Ray takes a moment to know.
+    """
+    ray = sys.modules.get("ray")
+    return _free() if ray and ray.is_initialized() else capacity(settings)
+
+
 def _imported() -> Any:
+    """Import Ray.
+
+    Raises:
+        ResourceError: If it is not there, or another one than was tested: private names are used.
+    """
     require("ray", hint="or use backend=local")
     try:
         import ray
     except ImportError as error:
         raise ResourceError(f"Ray cannot be imported: {error}", "use backend=local") from None
+    if not ray.__version__.startswith(f"{TESTED}."):
+        raise ResourceError(
+            f"Ray {ray.__version__} is installed, wanted {TESTED}",
+            f"pip install 'ray[tune]=={TESTED}.*', or use backend=local",
+        )
     return ray
 
 
@@ -106,6 +171,19 @@ def _check(cpus: float, gpus: float, there: Capacity) -> None:
                 "give fewer workers, a smaller ray.cpus_per_worker or ray.gpus_per_worker, or "
                 "backend=local",
             )
+
+
+def _check_free(cpus: float, gpus: float) -> None:
+    """Refuse what the others in this Ray leave no room for; who was just closed frees it soon."""
+    deadline = time.monotonic() + FREE_S
+    while cpus > (there := _free()).cpus + 1e-6 or gpus > there.gpus + 1e-6:
+        if time.monotonic() > deadline:
+            raise ResourceError(
+                f"asked {cpus:g} CPU and {gpus:g} GPU, of this Ray {there.cpus:g} and "
+                f"{there.gpus:g} are free",
+                "close other actors first, or give fewer workers, or cpus_per_worker=0",
+            )
+        time.sleep(0.1)
 
 
 def _machine() -> Capacity:
@@ -120,8 +198,17 @@ def _capacity() -> Capacity:
     """Return what the Ray that is up has."""
     import ray
 
-    there = ray.cluster_resources()
-    return Capacity(there.get("CPU", 0.0), there.get("GPU", 0.0))
+    return _counted(ray.cluster_resources())
+
+
+def _free() -> Capacity:
+    import ray
+
+    return _counted(ray.available_resources())
+
+
+def _counted(resources: Mapping[str, float]) -> Capacity:
+    return Capacity(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
 
 
 def _start(folder: str, cpus: float, gpus: float) -> None:
@@ -195,21 +282,6 @@ def _knock(address: str) -> None:
     host, _, port = (canonicalize_bootstrap_address(place) or "").rpartition(":")
     with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S):
         pass
-
-
-@contextmanager
-def _quiet() -> Iterator[Any]:
-    """Import Ray; set what it reads from the environment, and put it back."""
-    before = dict(os.environ)
-    os.environ.update(QUIET)
-    try:
-        ray = _imported()
-        # Deaths are told by those who find them: Ray would print a paragraph of its own.
-        with _switched(ray._private.worker, "_worker_logs_enabled", False):
-            yield ray
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _read_auth_anew() -> None:

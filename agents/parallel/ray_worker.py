@@ -14,7 +14,6 @@ from typing import Any
 
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.machine import keep_memory
-from automix.agents.parallel.ray_messages import packed, unpacked
 from automix.agents.parallel.ray_session import capacity
 from automix.agents.parallel.worker import Answer, RestartableWorker, State, answer
 from automix.core.errors import ResourceError
@@ -77,7 +76,7 @@ class RayWorker(RestartableWorker):
         if self._actor is None:
             self._start()
         self._begin(fresh=not self._checked)
-        self._answer: Any = self._actor.run.remote(packed((function, args)))
+        self._answer: Any = self._actor.run.remote(function, args)
 
     def time_left(self) -> float:
         """Return the seconds that remain, for a place in the cluster first of all."""
@@ -135,7 +134,7 @@ class RayWorker(RestartableWorker):
 
         try:
             forever = timeout_s == float("inf")
-            return unpacked(ray.get(answer, timeout=None if forever else max(timeout_s, 0)))
+            return ray.get(answer, timeout=None if forever else max(timeout_s, 0))
         except exceptions.GetTimeoutError:
             raise late() from None
         except exceptions.RayTaskError as error:  # before our own code: it cannot be unpickled
@@ -168,9 +167,9 @@ class Host:
         keep_memory()
         return (None, None) if lean else answer(self._state, set_torch_up, (threads, device, gpus))
 
-    def run(self, message: Any) -> Any:
-        """Run a function; what it raises is handed over. Both messages are packed."""
-        return packed(answer(self._state, *unpacked(message)))
+    def run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Answer:
+        """Run a function; what it raises is handed over."""
+        return answer(self._state, function, args)
 
 
 def set_torch_up(state: State, threads: int, device: str, gpus: float) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from automix.agents.parallel.worker import Worker, WorkerDied
+from automix.agents.parallel.worker import RestartableWorker, State, Worker, WorkerDied, WorkerLost
+from automix.core.errors import AutomixError
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+log = logging.getLogger("automix")
 
 
 class ReplayingWorker:
@@ -14,7 +21,7 @@ class ReplayingWorker:
 
     The calls since ``begin`` are remembered, and sent again to a fresh process, one by one. They
     must be reproducible, and nobody may change their arguments afterwards; then nothing that comes
-    back tells of the death.
+    back shows the death.
 
     Args:
         worker: Runs the calls; belongs to the caller.
@@ -22,41 +29,86 @@ class ReplayingWorker:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
-        self._keep = False
+        self._calls: list[Call] = []
+        self._keep = self._busy = self._lost = False
 
-    def begin(self, *calls: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+    @property
+    def name(self) -> str:
+        """Of the worker."""
+        return self._worker.name
+
+    @property
+    def restarts(self) -> int:
+        """How often the worker was given a fresh process."""
+        return self._worker.restarts
+
+    def begin(self, *calls: Call) -> None:
         """Forget the calls so far: these, on an empty state, would do as well."""
         self._calls = list(calls)
 
     def submit(self, function: Callable[..., Any], *args: Any, keep: bool = True) -> None:
         """Start ``function(state, *args)``; one that only reads need not be kept."""
-        self._calls.append((function, args))
-        self._keep = keep
         self._worker.submit(function, *args)
+        self._calls.append((function, args))
+        self._keep, self._busy = keep, True
 
     def result(self) -> Any:
         """Wait for the call that was submitted last, through any number of deaths.
 
         Raises:
-            WorkerError: If the worker died too often.
+            WorkerLost: If the worker died too often.
             AutomixError: If the function raised.
         """
-        while True:
-            with suppress(WorkerDied):
-                found = self._worker.result()
-                break
-            self._revive()
+        self._busy = False
+        try:
+            found = self._answer()
+        except WorkerLost:
+            self._lost = True
+            raise
+        except AutomixError:
+            function, args = self._calls.pop()
+            if self._keep:
+                self._calls.append((_fail_again, (function, args)))
+            raise
         if not self._keep:
             self._calls.pop()
         return found
 
-    def close(self) -> None:
-        """Drop the state; the worker itself goes on."""
+    def close(
+        self, function: Callable[[State], None] = dict.clear, patience_s: float = float("inf")
+    ) -> None:
+        """Run a last function, by default one that drops the state; the worker itself goes on.
+
+        Args:
+            function: Called as ``function(state)``; an error goes to the log.
+            patience_s: What is under way, and the function, may take so many seconds.
+        """
         self.begin()
-        with suppress(WorkerDied):
-            self._worker.submit(_forget)
-            self._worker.result()
+        until = time.monotonic() + patience_s
+        try:
+            if self._busy and self._has_answered(until):
+                self._busy = False
+                self._worker.result()
+            if not (self._busy or self._lost):
+                self._worker.submit(function)
+                if self._has_answered(until):
+                    self._worker.result()
+        except AutomixError as error:
+            log.debug("%s, while it was closed: %s", self.name, error)
+
+    def _has_answered(self, until: float) -> bool:
+        worker, left = self._worker, max(until - time.monotonic(), 0.0)
+        return (
+            left == float("inf")
+            or not isinstance(worker, RestartableWorker)
+            or bool(worker.wait_any([worker], left))
+        )
+
+    def _answer(self) -> Any:
+        while True:
+            with suppress(WorkerDied):
+                return self._worker.result()
+            self._revive()
 
     def _revive(self) -> None:
         """Take fresh processes until one has lived through all calls but the last, sent again."""
@@ -71,5 +123,7 @@ class ReplayingWorker:
                 return
 
 
-def _forget(state: dict[str, Any]) -> None:
-    state.clear()
+def _fail_again(state: State, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Call what raised an error the first time, for what it had changed by then."""
+    with suppress(Exception):
+        function(state, *args)

@@ -33,6 +33,10 @@ class WorkerDied(WorkerError):  # noqa: N818 (says what happened; WorkerError is
     """A worker's process is gone, and its state with it; ``restart`` gives it a fresh one."""
 
 
+class WorkerLost(WorkerError):  # noqa: N818
+    """A worker died so often that it may not be restarted again."""
+
+
 class Worker(Protocol):
     """Runs one function at a time."""
 
@@ -57,7 +61,7 @@ class Worker(Protocol):
         """Take a fresh process, with empty state.
 
         Raises:
-            WorkerError: If that has happened too often.
+            WorkerLost: If that has happened too often.
         """
         ...
 
@@ -151,7 +155,7 @@ class RestartableWorker(ABC):
         self.close()
         if self.restarts >= self._max_restarts:
             times = f" {self.restarts + 1} times" if self.restarts else ""
-            raise WorkerError(
+            raise WorkerLost(
                 f"{self.name} died{times} ({'last: ' if times else ''}{self._cause})",
                 "often too little memory: try fewer workers, or a larger max_restarts",
             )

@@ -24,8 +24,8 @@ class GroupVecEnv(VecEnv):
     Which worker holds a block changes speed only: each group's episode is drawn from the seed, the
     group's number and the episode's. That is why blocks can be dealt out anew for every episode, by
     what their tasks will cost. A worker that dies is restarted and plays its blocks up to where
-    they were, from the start of the episode or from the last ``state``: what comes back is bit by
-    bit what would have come without the death.
+    they were, from the start of the episode or from the last ``state_dict``: what comes back is bit
+    by bit what would have come without the death.
 
     Args:
         make_block: Builds one block, which must not reset itself; called in the workers, so
@@ -84,7 +84,7 @@ class GroupVecEnv(VecEnv):
             worker.submit(start, own)
         return self._in_order(self._results())
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on, as plain data for ``to_bytes``.
 
         From now on a worker that dies is brought back from here. To be called between two steps;
@@ -101,7 +101,7 @@ class GroupVecEnv(VecEnv):
         return {"episode": self._episode, "blocks": blocks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was called; ``step`` comes next, without a reset.
+        """Go on where ``state_dict`` was called; ``step`` comes next, without a reset.
 
         Raises:
             DataError: If it is the state of other blocks.

@@ -8,15 +8,14 @@ own answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from automix.agents.parallel.ray_messages import packed, unpacked
 from automix.agents.parallel.ray_worker import RayWorker
-from automix.agents.parallel.worker import State, answer
+from automix.agents.parallel.worker import Answer, State, answer
 
 
 class Crowd:
@@ -25,9 +24,9 @@ class Crowd:
     def __init__(self) -> None:
         self._states: dict[int, State] = {}
 
-    def run(self, worker: int, message: Any) -> Any:
+    def run(self, worker: int, function: Callable[..., Any], args: tuple[Any, ...]) -> Answer:
         """Run a function on the state of a worker; others go on meanwhile."""
-        return packed(answer(self._states.setdefault(worker, {}), *unpacked(message)))
+        return answer(self._states.setdefault(worker, {}), function, args)
 
 
 class CrowdWorker(RayWorker):

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.ray_session import ray_session
 from automix.agents.vec_env.group_vec_env import GroupVecEnv
-from automix.agents.vec_env.ray_vec_env import HostedVecEnv
+from automix.agents.vec_env.worker_vec_env import WorkerVecEnv
 from benchmarks.harness import Row, Section, Target
 from benchmarks.measures.ray_crowd import crowd
 
@@ -85,6 +85,26 @@ class SleepingBlock(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
         return np.zeros((MEMBERS, NUMBERS), dtype=np.float32)
 
 
+class SleepingEnv(gymnasium.Env[np.ndarray, Any]):
+    """A single environment that takes its time and computes nothing."""
+
+    def __init__(self) -> None:
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (NUMBERS,))
+        self.action_space = gymnasium.spaces.Discrete(10)
+        self.seconds = 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode, which never ends."""
+        return np.zeros(NUMBERS, dtype=np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Sleep."""
+        time.sleep(self.seconds)
+        return np.zeros(NUMBERS, dtype=np.float32), 1.0, False, False, {"mix": "cutmix@0.5"}
+
+
 @dataclass(frozen=True)
 class Driven:
     """What a driver did with so many workers.
@@ -116,9 +136,9 @@ def _all(repeats: float) -> Iterator[Driven]:
             env: VecEnv = GroupVecEnv(make_block, count, workers[:count], seed=0)
             yield driven(GROUPS, env, count, repeats)
             env.close()
-        hosted = HostedVecEnv([make_block] * len(workers), workers, checkpoint_share=0)
-        yield driven(HOSTED, hosted, len(workers), repeats)
-        hosted.close()
+        singles = WorkerVecEnv([SleepingEnv] * len(workers), workers, checkpoint_share=0)
+        yield driven(HOSTED, singles, len(workers), repeats)
+        singles.close()
 
 
 def driven(driver: str, env: VecEnv, workers: int, repeats: float) -> Driven:
@@ -126,7 +146,7 @@ def driven(driver: str, env: VecEnv, workers: int, repeats: float) -> Driven:
 
     Args:
         driver: Name of the environment's kind.
-        env: Holds one ``SleepingBlock`` a worker.
+        env: Holds one ``SleepingBlock`` or ``SleepingEnv`` a worker.
         workers: How many.
         repeats: Of the steps of the longest length, at least one is taken; of others more.
     """
@@ -166,8 +186,8 @@ def section(found: Sequence[Driven]) -> Section:
     return Section(
         title="Scale",
         about="Busy: the share of a step's wall time that the workers slept, as they would train. "
-        f"A worker's step carries {MEMBERS} trainings. Without sleep the driver is all there is "
-        "to wait for: that is where it saturates.",
+        f"A worker's step carries {MEMBERS} trainings, in RayVecEnv one. Without sleep the driver "
+        "is all there is to wait for: that is where it saturates.",
         columns=list(dict.fromkeys(name for row in rows for name in row)),
         rows=rows,
         targets=[

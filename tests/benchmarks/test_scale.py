@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from automix.agents.parallel.ray_messages import packed, unpacked
 from automix.agents.parallel.worker import InlineWorker
 from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.errors import ConfigError
@@ -78,7 +77,7 @@ def test_each_worker_of_a_crowd_has_a_state_of_its_own():
     crowd = Crowd()
 
     def run(worker, function, *args):
-        return unpacked(crowd.run(worker, packed((function, args))))
+        return crowd.run(worker, function, args)
 
     assert run(0, note, 1) == (None, [1])
     assert run(1, note, 2) == (None, [2])
@@ -91,8 +90,7 @@ def test_a_worker_of_a_crowd_speaks_for_itself():
     asked = []
     remote = SimpleNamespace(run=SimpleNamespace(remote=lambda *words: asked.append(words)))
     CrowdWorker(7, remote).submit(note, 5)
-    ((worker, message),) = asked
-    assert (worker, unpacked(message)) == (7, (note, (5,)))
+    assert asked == [(7, note, (5,))]
 
 
 @pytest.mark.ray

@@ -177,7 +177,7 @@ def test_a_ray_of_our_own_leaves_nothing_and_a_cluster_is_left(tmp_path):
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.agents.ray_lives"],
+            [sys.executable, "-m", "tests.agents.parallel.ray_lives"],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -340,7 +340,7 @@ def test_actors_give_what_this_process_gives_even_when_one_is_killed(actors):
     def played(workers: Any, kill: bool) -> list[Any]:
         env = GroupVecEnv(make_block, 3, workers, 5)
         found = trajectory(env, 3)
-        state = env.state()
+        state = env.state_dict()
         if kill:
             workers[0].submit(pid)
             os.kill(workers[0].result(), signal.SIGKILL)

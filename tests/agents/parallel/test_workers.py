@@ -21,7 +21,7 @@ from automix.agents.parallel.replaying import ReplayingWorker
 from automix.agents.parallel.worker import InlineWorker, WorkerDied, WorkerError
 from automix.core.errors import AutomixError, ConfigError, ResourceError
 from automix.envs import ActionSettings
-from tests.agents.fragile import Deaths, FragileWorker
+from tests.agents.parallel.fragile import Deaths, FragileWorker
 
 
 class DelayedWorker(ProcessWorker):

@@ -23,7 +23,7 @@ from automix.core.errors import DataError
 from automix.core.snapshots import from_bytes, to_bytes
 from automix.envs import SurrogateVectorEnv
 from tests import tiny
-from tests.agents.fragile import Deaths, FragileWorker
+from tests.agents.parallel.fragile import Deaths, FragileWorker
 from tests.envs import worlds
 
 BUDGET = 3
@@ -409,7 +409,7 @@ def eventful(env: GroupVecEnv) -> list[np.ndarray]:
     for step in range(BUDGET + 2):
         if step == 1:
             env.set_attr("colour", "red", indices=[1, 2])
-            env.state()
+            env.state_dict()
         found += env.env_method("action_masks")
         actions = np.stack([env.action_space.sample() for _ in range(env.num_envs)])
         observations, rewards, dones, infos = env.step(actions)
@@ -494,7 +494,7 @@ def test_a_fresh_env_goes_on_from_a_state(steps):
     """At the start, in the middle and at the end of episodes; other workers, other holders."""
     env = uneven(inline(2))
     trajectory(env, steps)
-    state = from_bytes(to_bytes(env.state()))
+    state = from_bytes(to_bytes(env.state_dict()))
     wanted = played_on(env, 3)
     other = uneven(inline(3))
     other.load_state_dict(state)
@@ -506,7 +506,7 @@ def test_a_fresh_env_goes_on_from_a_state(steps):
 def test_a_death_after_going_on_from_a_state_changes_nothing():
     env = surrogate(inline(2))
     trajectory(env, 1)
-    state = env.state()
+    state = env.state_dict()
     wanted = played_on(env, 3)
 
     def play(workers):
@@ -524,13 +524,13 @@ def test_a_state_shortens_what_is_played_again():
     env = surrogate(fragile(deaths, count=1))
     trajectory(env, 2)
     before = len(env._workers[0]._calls)
-    env.state()
+    env.state_dict()
     assert len(env._workers[0]._calls) < before
 
 
 def test_a_state_before_the_first_reset_is_the_beginning():
     env = surrogate()
-    state = from_bytes(to_bytes(env.state()))
+    state = from_bytes(to_bytes(env.state_dict()))
     other = surrogate()
     other.load_state_dict(state)
     for one, two in zip(trajectory(other, 4), trajectory(env, 4), strict=True):
@@ -541,4 +541,4 @@ def test_a_state_of_other_blocks_is_refused():
     env = surrogate(groups=2)
     env.reset()
     with pytest.raises(DataError, match="holds 2 blocks, wanted 3"):
-        surrogate(groups=3).load_state_dict(env.state())
+        surrogate(groups=3).load_state_dict(env.state_dict())

@@ -17,12 +17,12 @@ class Deaths:
 
     def __init__(self, at: Collection[int] = ()) -> None:
         self.calls = 0
-        self._at = at
+        self.at = at
 
     def now(self) -> bool:
         """Count a call; return whether it is deadly."""
         self.calls += 1
-        return self.calls - 1 in self._at
+        return self.calls - 1 in self.at
 
 
 class FragileWorker(RestartableWorker):

@@ -16,6 +16,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
 
 
 class Walk(gymnasium.Env):
@@ -94,6 +97,11 @@ class Counting(gymnasium.Wrapper):
         return observation, reward, terminated, truncated, {**info, "path": self.path}
 
 
+def wrapped_walk(kind: type[Walk] = KeptWalk, sign: str = "") -> Any:
+    """One under wrappers of which a checkpoint can keep all."""
+    return Counting(Monitor(TimeLimit(kind(sign), max_episode_steps=6)))
+
+
 def obey(sign: str) -> None:
     """Do what the file of this name says, if there is one."""
     if not (sign and Path(sign).is_file()):
@@ -127,3 +135,61 @@ class Shows(gymnasium.Env):
         assert self.action_space.contains(action), action
         self.left -= 1
         return self.observation_space.sample(), 1.0, self.left == 0, False, {"got": action}
+
+
+# What is done with them, and what came back -------------------------------------------------------
+
+
+def same(one: Any, other: Any) -> None:
+    """Fail if two results differ in a bit; seconds that a Monitor took do not count."""
+    if isinstance(one, dict):
+        assert set(one) == set(other)
+        for name in set(one) - {"t"}:
+            same(one[name], other[name])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            same(*pair)
+    elif isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    else:
+        assert one == other
+
+
+def drawn(env: VecEnv, rng: np.random.Generator) -> np.ndarray:
+    space = env.action_space
+    high = space.nvec if isinstance(space, spaces.MultiDiscrete) else space.n
+    return rng.integers(high, size=(env.num_envs, *space.shape))
+
+
+def played(env: VecEnv, steps: int, seed: int = 5) -> list[Any]:
+    """Return all that some steps of some actions give."""
+    env.seed(seed)
+    seen: list[Any] = [env.reset(), list(env.reset_infos)]
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        seen.append(env.step(drawn(env, rng)))
+        seen.append(list(env.reset_infos))
+    return seen
+
+
+def lived(env: VecEnv, act: int = 12) -> list[Any]:
+    """Return what a life full of questions gives, to four environments."""
+    seen: list[Any] = played(env, 5)
+    env.set_attr("bias", 0.5, indices=[1])
+    rng = np.random.default_rng(1)
+    for turn in range(act):
+        seen.append(env.step(drawn(env, rng)))
+        if turn % 4 == 1:
+            seen.append(env.env_method("push", 0.25, indices=[0, 2]))
+            env.set_attr("label", turn)
+        seen.append(env.get_attr("place"))
+    env.set_options({"start": 3.0})
+    seen += [env.reset(), list(env.reset_infos), env.step(drawn(env, rng))]
+    seen += [env.get_attr("bias"), env.get_attr("label")]
+    return seen
+
+
+def zeros(env: VecEnv) -> np.ndarray:
+    return np.zeros(env.num_envs, dtype=np.int64)
