@@ -11,8 +11,8 @@ from automix.agents.cli.options import print_json
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest.compare import matches_of
 from automix.agents.contest.contestants import contestants_of
-from automix.agents.jobs.cost import classifier_epochs
-from automix.agents.jobs.run import given_policy, seconds_per_epoch
+from automix.agents.jobs.check import given_policy
+from automix.agents.jobs.cost import classifier_epochs, seconds_per_epoch
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.parallel.devices import worker_count
 from automix.agents.runs.rundir import plain

@@ -9,7 +9,8 @@ from automix.agents.cli.options import print_json
 from automix.agents.cli.plan import print_plan
 from automix.agents.cli.tables import print_result
 from automix.agents.config.settings import RunSettings
-from automix.agents.jobs.run import check, run_compare, run_train
+from automix.agents.jobs.check import check
+from automix.agents.jobs.run import run_compare, run_train
 from automix.agents.runs.rundir import announce, default_path
 
 

@@ -22,7 +22,7 @@ DEFAULT_AGENT = "ppo"
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings:
-    """What every agent is told; hyper-parameters keep stable-baselines3's names.
+    """What every agent has; hyper-parameters keep stable-baselines3's names.
 
     ``configs/agent`` has values for each agent that are meant for few, short, costly episodes.
     """

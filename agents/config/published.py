@@ -14,7 +14,7 @@ FILE = Path(__file__).with_suffix(".yaml")
 
 Figures = dict[str, Any]
 """``name``, ``net``, ``title``, ``differs`` (how their protocol differs from ours), and
-``figures``: a list of ``contestant`` (empty where nobody of ours plays it), ``method``, ``top1``
+``figures``: a list of ``contestant`` (empty where none of ours is the same), ``method``, ``top1``
 in percent, ``source`` in words, ``verified``."""
 
 

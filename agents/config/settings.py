@@ -1,4 +1,4 @@
-"""Everything a run is told, checked where it is written."""
+"""All settings of a run, each checked where it is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Backend = Literal["local", "ray"]
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings:
-    """Who plays against whom, and on what."""
+    """What is compared, and on which tasks."""
 
     contestants: Sequence[str] = (
         "agent",
@@ -40,14 +40,14 @@ class CompareSettings:
     family. Not used with ``draws``."""
     draws: int = setting(0, least=0)
     """Held-out tasks drawn from the range of the family's sizes and noise levels, none of them a
-    value that is trained on; 0 plays ``kinds``."""
+    value that is trained on; 0 takes ``kinds``."""
     seeds: int = setting(12, least=1)
     """Without ``draws``: held-out tasks of each kind, each with its own images, wrong labels,
-    weights and batches. With them: trainings of each drawn task, with weights, batches and mixing
+    weights and batches. With them: runs of each drawn task, with weights, batches and mixing
     draws of their own; 2 or more for an oracle that does not pick by luck."""
     validation_draws: int = setting(0, least=0)
-    """Tasks drawn as ``draws`` are, with seeds of their own, that only fixed choices play, to pick
-    the best by validation accuracy; 0 picks by validation accuracy on the compared tasks."""
+    """Tasks drawn as ``draws`` are, with seeds of their own, that only fixed choices train on, to
+    pick the best by validation accuracy; 0 picks by validation accuracy on the compared tasks."""
     search_epochs: int = setting(0, least=0)
     """Classifier epochs that each control may spend; 0 gives as many as the agent's learning
     took."""
@@ -199,7 +199,7 @@ def sample_specs(compare: CompareSettings, task: FamilySettings) -> list[TaskSpe
 
 
 def validation_specs(compare: CompareSettings, task: FamilySettings) -> list[TaskSpec]:
-    """Return the tasks that only fixed choices play, to pick the best of them."""
+    """Return the tasks that only fixed choices train on, to pick the best of them."""
     return drawn_specs(task, compare.validation_draws, VALIDATION)
 
 

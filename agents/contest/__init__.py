@@ -1,1 +1,1 @@
-"""Who is better: contestants played against each other on held-out tasks."""
+"""What is better: contestants compared with each other on held-out tasks."""

@@ -1,4 +1,4 @@
-"""Play contestants against each other on held-out tasks.
+"""Compare contestants on held-out tasks.
 
 All contestants meet the same tasks with the same initial weights, batches and mixing draws, so
 every difference is paired. The test split is read once, after the last epoch.
@@ -20,8 +20,7 @@ from automix.agents.contest.controls import SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING
 from automix.agents.parallel.worker import State, Worker
 from automix.agents.runs.progress import progress
-from automix.agents.runs.result_cache import ResultCache
-from automix.agents.runs.task_checkpoint import TaskCheckpoint
+from automix.agents.runs.result_cache import ResultCache, TaskCheckpoint
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import derived_seed
 from automix.data.tasks import FamilySettings, TaskSpec
@@ -38,7 +37,8 @@ from automix.training.metrics import EpochMetrics
 from automix.training.population import Population
 from automix.training.settings import TrainerSettings
 
-Trial = dict[str, Any]
+TrialRecord = dict[str, Any]
+"""A line of ``trials.jsonl``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ class Match:
 
 
 @dataclass(frozen=True)
-class _Ended:
-    """One training at its end, before it is written down."""
+class _FinishedRun:
+    """A finished training run."""
 
     contestant: Contestant
     training: int
@@ -82,29 +82,27 @@ def compare(
     workers: Sequence[Worker],
     device: str,
     policy: MixPolicy | None,
-    found: Mapping[str, SearchResult] | None = None,
-    journal: ResultCache | None = None,
-) -> list[Trial]:
-    """Play every contestant on every held-out task; return one record a trial.
+    searched: Mapping[str, SearchResult] | None = None,
+    cache: ResultCache | None = None,
+) -> list[TrialRecord]:
+    """Train with every contestant on every held-out task; return one record a trial.
 
     Args:
         settings: Of the run.
         workers: Share the tasks.
         device: Where classifiers train.
-        policy: Plays as ``agent``.
-        found: What the controls among the contestants found.
-        journal: Of the run; finished tasks are on record there.
+        policy: Of the contestant ``agent``.
+        searched: What the controls among the contestants found.
+        cache: Of the run; finished tasks are not done again.
 
     Raises:
         AutomixError: As ``env_of`` does.
     """
     env = env_of(policy, settings)
-    menu = ActionCodec(env.actions).choices
-    contestants = contestants_of(settings.compare.contestants, menu, found)
+    actions = ActionCodec(env.actions).choices
+    contestants = contestants_of(settings.compare.contestants, actions, searched)
     matches = matches_of(settings)
-    return play_matches(
-        matches, contestants, env, settings, workers, device, policy, journal=journal
-    )
+    return play_matches(matches, contestants, env, settings, workers, device, policy, cache=cache)
 
 
 def matches_of(settings: RunSettings) -> list[Match]:
@@ -130,15 +128,15 @@ def play_matches(
     device: str,
     policy: MixPolicy | None = None,
     what: str = "comparing",
-    journal: ResultCache | None = None,
-) -> list[Trial]:
+    cache: ResultCache | None = None,
+) -> list[TrialRecord]:
     """Share matches out to the workers; return their trials in the order of the matches."""
     items = [
         (settings.task, settings.trainer, env, device, contestants, policy, match)
         for match in matches
     ]
     with progress(what, len(items)) as tick:
-        groups = (journal or ResultCache()).map(what, workers, play_group, items, tick)
+        groups = (cache or ResultCache()).map(what, workers, play_group, items, tick)
     return [trial for group in groups for trial in group]
 
 
@@ -151,18 +149,18 @@ def play_group(
     contestants: Sequence[Contestant],
     policy: MixPolicy | None,
     match: Match,
-    halfway: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
-) -> list[Trial]:
+    checkpoint: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
+) -> list[TrialRecord]:
     """Train a task's classifiers for each contestant, side by side, and score them."""
     world = _world(task, trainer, device)
     together = [contestant for contestant in contestants if contestant.kind != "own"]
-    ended = [*_play_together(world, env, together, policy, match, halfway)] if together else []
+    runs = [*_play_together(world, env, together, policy, match, checkpoint)] if together else []
     for contestant in contestants:
         if contestant.kind == "own":
-            ended += _train_alone(world, contestant, match)
+            runs += _train_alone(world, contestant, match)
     place = {contestant.name: number for number, contestant in enumerate(contestants)}
-    ended.sort(key=lambda end: (end.training, place[end.contestant.name]))
-    return [_trial(end, match) for end in ended]
+    runs.sort(key=lambda run: (run.training, place[run.contestant.name]))
+    return [_record(run, match) for run in runs]
 
 
 def _play_together(
@@ -171,61 +169,62 @@ def _play_together(
     contestants: Sequence[Contestant],
     policy: MixPolicy | None,
     match: Match,
-    halfway: TaskCheckpoint,
-) -> Iterator[_Ended]:
-    """Train for all who choose epoch by epoch: a game for each training, at one table."""
-    table = StackedGroups(world, env, len(contestants), match.trainings)
-    menu = ActionCodec(env.actions).choices
-    who = [(c, training) for training in range(match.trainings) for c in contestants]
-    players = [c.player(menu, policy, match.seed("players", training)) for c, training in who]
+    checkpoint: TaskCheckpoint,
+) -> Iterator[_FinishedRun]:
+    """Train for all that choose epoch by epoch: a group for each training run, stacked."""
+    groups = StackedGroups(world, env, len(contestants), match.trainings)
+    choices = ActionCodec(env.actions).choices
+    pairs = [(c, training) for training in range(match.trainings) for c in contestants]
+    players = [c.player(choices, policy, match.seed("players", training)) for c, training in pairs]
     seeds = [match.seed("trial", training) for training in range(match.trainings)]
-    shown, saver = _begun(table, players, match, seeds, halfway), halfway.saver()
-    for epoch in range(len(shown) - 1, world.budget):
-        actions = _asked(players, shown[-1], epoch % env.epochs_per_action == 0)
-        turns = table.step(actions, epochs=1)
-        shown.append(np.concatenate([turn.observations for turn in turns]))
-        if saver.due():
-            saver.save({"table": table.state_dict(), "shown": shown})
-    decisions = np.stack(shown[:-1])[:: env.epochs_per_action]
-    scores = _scores(table.training, match)
-    histories = [history for group in table.groups for history in group.histories]
-    plays = [mixes for group in table.groups for mixes in group.mixes]
-    for m, (contestant, training) in enumerate(who):
-        yield _Ended(contestant, training, scores[m], histories[m], plays[m], [*decisions[:, m]])
+    seen, saver = _begin(groups, players, match, seeds, checkpoint), checkpoint.saver()
+    for epoch in range(len(seen) - 1, world.budget):
+        actions = _actions(players, seen[-1], epoch % env.epochs_per_action == 0)
+        steps = groups.step(actions, epochs=1)
+        seen.append(np.concatenate([step.observations for step in steps]))
+        saver.save_if_due(lambda: {"table": groups.state_dict(), "shown": seen})
+    decisions = np.stack(seen[:-1])[:: env.epochs_per_action]
+    scores = _scores(groups.training, match)
+    histories = [history for group in groups.groups for history in group.histories]
+    mixes = [own for group in groups.groups for own in group.mixes]
+    for m, (contestant, training) in enumerate(pairs):
+        yield _FinishedRun(
+            contestant, training, scores[m], histories[m], mixes[m], [*decisions[:, m]]
+        )
 
 
-def _begun(
-    table: StackedGroups,
+def _begin(
+    groups: StackedGroups,
     players: Sequence[Player],
     match: Match,
     seeds: Sequence[int],
-    halfway: TaskCheckpoint,
+    checkpoint: TaskCheckpoint,
 ) -> list[np.ndarray]:
-    """Start the trainings, or go on with them; return all observations (k, d) until now."""
-    state = halfway.state()
+    """Start the training runs, or go on with them; return all observations (k, d) until now."""
+    state = checkpoint.load()
     if state is None:
-        return [table.reset([match.spec] * match.trainings, seeds)]
-    table.load_state_dict(state["table"])
-    shown: list[np.ndarray] = state["shown"]
-    # Players remember what they were shown.
-    every = table.settings.epochs_per_action
-    for epoch, observations in enumerate(shown[:-1]):
-        _asked(players, observations, epoch % every == 0)
-    return shown
+        return [groups.reset([match.spec] * match.trainings, seeds)]
+    groups.load_state_dict(state["table"])
+    seen: list[np.ndarray] = state["shown"]
+    # Players remember what they have seen.
+    every = groups.settings.epochs_per_action
+    for epoch, observations in enumerate(seen[:-1]):
+        _actions(players, observations, epoch % every == 0)
+    return seen
 
 
-def _asked(players: Sequence[Player], shown: np.ndarray, due: bool) -> list[MixAction]:
+def _actions(players: Sequence[Player], observations: np.ndarray, due: bool) -> list[MixAction]:
     """Return what each player does about its row of the observations (k, d)."""
-    return [player.act(row, due) for player, row in zip(players, shown, strict=True)]
+    return [player.act(row, due) for player, row in zip(players, observations, strict=True)]
 
 
-def _train_alone(world: ImageWorld, contestant: Contestant, match: Match) -> Iterator[_Ended]:
+def _train_alone(world: ImageWorld, contestant: Contestant, match: Match) -> Iterator[_FinishedRun]:
     """Let a contestant train by itself, from the seeds that all others have."""
     train = OWN_TRAINING[contestant.name]
     for training in range(match.trainings):
         done = train(world, match.spec, match.seed("trial", training))
         (score,) = _scores(done.population, match)
-        yield _Ended(contestant, training, score, done.history, done.mixes, ())
+        yield _FinishedRun(contestant, training, score, done.history, done.mixes, ())
 
 
 def _scores(population: Any, match: Match) -> Sequence[TestScores | None]:
@@ -233,32 +232,32 @@ def _scores(population: Any, match: Match) -> Sequence[TestScores | None]:
     return test_scores(population) if match.scored else [None] * population.members
 
 
-def _trial(end: _Ended, match: Match) -> Trial:
-    """Return the record of one training."""
-    history = end.history
+def _record(run: _FinishedRun, match: Match) -> TrialRecord:
+    """Return the record of one training run."""
+    history = run.history
     trial = {
-        "contestant": end.contestant.name,
-        "kind": end.contestant.kind,
+        "contestant": run.contestant.name,
+        "kind": run.contestant.kind,
         "task": match.task,
         "train_size": match.spec.train_size,
         "label_noise": match.spec.label_noise,
         "seed": match.spec.seed,
-        "training": end.training,
+        "training": run.training,
         "val_accuracy": history[-1].val_accuracy,
-        "mixes": list(end.mixes),
+        "mixes": list(run.mixes),
         "val_curve": [round(m.val_accuracy, 6) for m in history],
         "partner_share": [round(m.partner_share, 6) for m in history[1:]],
         "forward_passes": sum(m.forward_passes for m in history),
         "backward_passes": sum(m.backward_passes for m in history),
         "diverged": history[-1].diverged,
     }
-    if end.score is not None:
-        trial["test_accuracy"] = end.score.accuracy
-        trial["test_ece"] = end.score.calibration_error
-        trial["test_top5"] = end.score.top5_accuracy
-    if end.contestant.kind == "agent":
+    if run.score is not None:
+        trial["test_accuracy"] = run.score.accuracy
+        trial["test_ece"] = run.score.calibration_error
+        trial["test_top5"] = run.score.top5_accuracy
+    if run.contestant.kind == "agent":
         # What its choices can be explained by.
-        trial["observations"] = [[round(float(x), 6) for x in row] for row in end.seen]
+        trial["observations"] = [[round(float(x), 6) for x in row] for row in run.seen]
     return trial
 
 
@@ -266,7 +265,7 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
     """Return the interface that a policy was learned with, or the one that is offered.
 
     Raises:
-        ConfigError: If ``agent`` is to play and there is no policy, or if the policy was learned
+        ConfigError: If ``agent`` is named and there is no policy, or if the policy was learned
             with other actions than the settings offer.
         DataError: If this version does not know the policy's observations or actions.
     """
@@ -305,9 +304,9 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
 
 
 def _refuse_other_actions(learned: ActionSettings, offered: ActionSettings) -> None:
-    """Refuse actions that somebody offers and that a policy was not learned with.
+    """Refuse actions that the settings offer and that a policy was not learned with.
 
-    The default stands for nothing in particular: then the policy's own menu is played.
+    The default asks for nothing in particular: then the policy's own actions are taken.
     """
     names = ("methods", "ratios", "saliency")
     differences = [
@@ -315,8 +314,8 @@ def _refuse_other_actions(learned: ActionSettings, offered: ActionSettings) -> N
         for name in names
         if (difference := _difference(getattr(learned, name), getattr(offered, name)))
     ]
-    untold = all(getattr(offered, name) == getattr(ActionSettings(), name) for name in names)
-    if differences and not untold:
+    default = all(getattr(offered, name) == getattr(ActionSettings(), name) for name in names)
+    if differences and not default:
         fitting = " ".join(f"env.actions.{n}={_as_override(getattr(learned, n))}" for n in names)
         raise ConfigError(
             f"the policy was learned with other actions than env.actions offers: in "
@@ -326,7 +325,7 @@ def _refuse_other_actions(learned: ActionSettings, offered: ActionSettings) -> N
 
 
 def _difference(learned: Sequence[Any], offered: Sequence[Any]) -> str:
-    """Return which entries one has more than the other, in words."""
+    """Return which entries one has more than the other, as a sentence."""
     more = [str(value) for value in learned if value not in offered]
     less = [str(value) for value in offered if value not in learned]
     parts = [f"has {', '.join(more)} more"] if more else []

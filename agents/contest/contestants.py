@@ -1,4 +1,4 @@
-"""Everybody who can play: the agent, schedules by hand or from a search, fixed choices, others."""
+"""All contestants: the agent, schedules by hand or from a search, fixed choices, others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIXED = "fixed"
 
 @dataclass(frozen=True)
 class Contestant:
-    """One who decides, by name; rebuilt in every worker.
+    """Something that decides, by name; rebuilt in every worker.
 
     Attributes:
         name: ``agent``, a schedule, a control, one with a training of its own, or
@@ -39,26 +39,26 @@ class Contestant:
 
     @property
     def fixed(self) -> MixAction | None:
-        """The action that it plays whatever it sees, if it is a fixed one."""
+        """The action that it takes whatever it sees, if it is a fixed one."""
         kind, _, action = self.name.partition(":")
         return MixAction.parse(action) if kind == FIXED else None
 
-    def player(self, menu: Sequence[MixAction], policy: MixPolicy | None, seed: int) -> Player:
-        """Return who plays one trial."""
-        return Player(self, menu, policy, seed)
+    def player(self, actions: Sequence[MixAction], policy: MixPolicy | None, seed: int) -> Player:
+        """Return what decides in one training run."""
+        return Player(self, actions, policy, seed)
 
 
 class Player:
-    """A contestant in one trial, with its own generator."""
+    """A contestant in one training run, with its own generator."""
 
     def __init__(
         self,
         contestant: Contestant,
-        menu: Sequence[MixAction],
+        actions: Sequence[MixAction],
         policy: MixPolicy | None,
         seed: int,
     ) -> None:
-        self._contestant, self._menu = contestant, menu
+        self._contestant, self._actions = contestant, actions
         self._policy = policy.player() if policy else None
         self._found = MixSchedule(contestant.found) if contestant.found else None
         self._rng = generator(seed, "player", contestant.name)
@@ -78,30 +78,30 @@ class Player:
             return fixed
         if self._found:
             return self._found.at(progress_of(observation))
-        return SCHEDULES[name](progress_of(observation), menu=self._menu, rng=self._rng)
+        return SCHEDULES[name](progress_of(observation), actions=self._actions, rng=self._rng)
 
 
 def contestants_of(
     names: Sequence[str],
-    menu: Sequence[MixAction],
-    found: Mapping[str, SearchResult] | None = None,
+    actions: Sequence[MixAction],
+    searched: Mapping[str, SearchResult] | None = None,
 ) -> list[Contestant]:
-    """Resolve names; ``fixed`` alone stands for every mix of the menu.
+    """Resolve names; ``fixed`` alone stands for every mix among the actions.
 
     Args:
         names: Of contestants.
-        menu: What ``fixed`` stands for.
-        found: What the controls among them found; needed to play, not to check names.
+        actions: What ``fixed`` stands for.
+        searched: What the controls among them found; needed to act, not to check names.
 
     Raises:
         ConfigError: If a name is unknown or comes twice.
     """
-    schedules = {name: tuple(one.schedule) for name, one in (found or {}).items()}
+    schedules = {name: tuple(one.schedule) for name, one in (searched or {}).items()}
     resolved: list[Contestant] = []
     for name in names:
         if name == FIXED:
             resolved += [
-                Contestant(f"{FIXED}:{action}", "fixed") for action in menu if action.mixes
+                Contestant(f"{FIXED}:{action}", "fixed") for action in actions if action.mixes
             ]
         elif name in CONTROLS:
             resolved.append(Contestant(name, "control", schedules.get(name, ())))

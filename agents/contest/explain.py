@@ -53,7 +53,7 @@ class States:
     observations: np.ndarray
     """(n, d) float32."""
     choices: np.ndarray
-    """(n,) str: what it played, as ``MixAction`` writes it."""
+    """(n,) str: what it chose, as ``MixAction`` writes it."""
     trials: np.ndarray
     """(n,) int: which trial a state is from."""
     places: np.ndarray
@@ -67,7 +67,7 @@ class States:
 
 
 def explain(policy: MixPolicy, trials: Sequence[Mapping[str, Any]], seed: int) -> Explanation:
-    """Explain what a policy played on held-out tasks.
+    """Explain what a policy chose on held-out tasks.
 
     Args:
         policy: Whose choices they are.
@@ -114,7 +114,7 @@ def write_rule(folder: Path, explanation: Explanation, about: Mapping[str, Any])
 def _states(trials: Sequence[Mapping[str, Any]], form: PolicyForm) -> States:
     every = form.epochs_per_action
     asked = [trial["mixes"][::every] for trial in trials]
-    choices = [_on_menu(mix, form) for mixes in asked for mix in mixes]
+    choices = [_on_grid(mix, form) for mixes in asked for mix in mixes]
     lengths = [len(mixes) for mixes in asked]
     return States(
         np.concatenate([np.asarray(t["observations"], dtype=np.float32) for t in trials]),
@@ -124,8 +124,8 @@ def _states(trials: Sequence[Mapping[str, Any]], form: PolicyForm) -> States:
     )
 
 
-def _on_menu(mix: str, form: PolicyForm) -> str:
-    """Return a choice with the nearest ratio of the menu: a continuous policy has no two alike."""
+def _on_grid(mix: str, form: PolicyForm) -> str:
+    """Return a choice with the nearest ratio offered: a continuous policy has no two alike."""
     action = MixAction.parse(mix)
     ratios = [ratio for ratio in form.ratios if ratio > 0]
     if not action.mixes or not ratios:
@@ -136,7 +136,7 @@ def _on_menu(mix: str, form: PolicyForm) -> str:
 def _half(trials: Sequence[Mapping[str, Any]], seed: int) -> np.ndarray:
     """Return for each trial whether the rule is fitted to it.
 
-    Kinds of task are shared evenly, and all trainings of one task are in the same half.
+    Kinds of task are shared evenly, and all training runs of one task are in the same half.
     """
     of_trial = [(str(trial["task"]), trial["seed"]) for trial in trials]
     tasks = list(dict.fromkeys(of_trial))
@@ -145,7 +145,7 @@ def _half(trials: Sequence[Mapping[str, Any]], seed: int) -> np.ndarray:
     return np.array([task in fitted for task in of_trial])
 
 
-class _Asked:
+class _PolicyEstimator:
     """A policy as scikit-learn asks it: one feature is one whole observation.
 
     scikit-learn permutes single columns, and the numbers of an observation such as
@@ -156,7 +156,7 @@ class _Asked:
     def __init__(self, policy: MixPolicy, observations: np.ndarray) -> None:
         self.policy, self.observations = policy, observations
 
-    def fit(self, rows: np.ndarray, choices: np.ndarray) -> _Asked:
+    def fit(self, rows: np.ndarray, choices: np.ndarray) -> _PolicyEstimator:
         """Do nothing: the policy is learned; scikit-learn wants the method."""
         return self
 
@@ -166,7 +166,7 @@ class _Asked:
         sources = np.repeat(rows, form.observation_sizes, axis=1)
         mixed = self.observations[sources, np.arange(sources.shape[1])]
         samples, _ = self.policy.predict(mixed)
-        return np.array([_on_menu(str(self.policy.mix_of(one)), form) for one in samples])
+        return np.array([_on_grid(str(self.policy.mix_of(one)), form) for one in samples])
 
     def score(self, rows: np.ndarray, choices: np.ndarray) -> float:
         """Return the share of states in which the choice is the one given."""
@@ -183,10 +183,10 @@ def _importance(policy: MixPolicy, states: States, seed: int) -> dict[str, Any]:
     rng = generator(seed, "explain", "states")
     count = min(len(states.choices), MOST_STATES)
     picked = rng.choice(len(states.choices), count, replace=False)
-    asked = _Asked(policy, states.observations[picked])
+    estimator = _PolicyEstimator(policy, states.observations[picked])
     names = policy.form.observations
     rows = np.tile(np.arange(count)[:, None], len(names))
-    own = asked.predict(rows)
+    own = estimator.predict(rows)
     agreement = float(np.mean(own == states.choices[picked]))
     if agreement < ALONE:
         return {
@@ -194,7 +194,7 @@ def _importance(policy: MixPolicy, states: States, seed: int) -> dict[str, Any]:
             f"{100 * agreement:.0f} % of them, so its choice depends on earlier epochs too"
         }
     found = permutation_importance(
-        asked,
+        estimator,
         rows,
         own,
         n_repeats=REPEATS,

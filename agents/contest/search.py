@@ -1,14 +1,27 @@
-"""Let the controls among the contestants find their schedules, at equal compute."""
+"""Let the controls among the contestants search, each at the agent's cost in classifier epochs."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from typing import Any
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.contest.controls import CONTROLS, SearchResult
+from automix.agents.contest.controls import CONTROLS, SearchResult, trainings_within
+from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, WorldMaker
 from automix.agents.parallel.worker import Worker
+from automix.agents.runs.progress import progress
 from automix.agents.runs.result_cache import ResultCache
 from automix.core.errors import ConfigError
+from automix.core.seeding import derived_seed
+from automix.envs.codec import ActionCodec
+from automix.envs.worlds import ImageWorld
+from automix.mixing.actions import MixAction
+
+log = logging.getLogger("automix")
+
+TOGETHER = 32
+"""Training runs that a process on a CPU holds at once: larger stacks are no faster."""
 
 
 def searching(settings: RunSettings) -> list[str]:
@@ -21,10 +34,10 @@ def search_epochs(settings: RunSettings, learning: int) -> int:
 
     Args:
         settings: Of the run.
-        learning: Epochs that the agent's learning took, 0 if there is no agent or it is not told.
+        learning: Epochs that the agent's learning took, 0 if there is no agent or it is not known.
 
     Raises:
-        ConfigError: If somebody searches and nothing says for how long.
+        ConfigError: If a control searches and nothing says for how long.
     """
     epochs = settings.compare.search_epochs or learning
     names = searching(settings)
@@ -43,22 +56,60 @@ def search(
     workers: Sequence[Worker],
     device: str,
     learning: int,
-    journal: ResultCache | None = None,
+    cache: ResultCache | None = None,
 ) -> dict[str, SearchResult]:
-    """Let each control search; return what they found, by name.
+    """Return what each control among the contestants finds, by name.
 
     Args:
         settings: Of the run; ``env`` as the agent has it.
-        workers: Train the classifiers.
+        workers: Train the classifiers; how many there are does not change what is found.
         device: Where.
         learning: Epochs that the agent's learning took.
-        journal: Of the run.
-    """
-    names = searching(settings)
-    if not names:
-        return {}
-    # Late: most runs search for nothing.
-    from automix.agents.contest.controls.search import search as run_search
+        cache: Of the run; finished searches and pieces of work are not done again.
 
+    Raises:
+        ConfigError: If the epochs are too few for one of them.
+    """
+    cache, names = cache or ResultCache(), searching(settings)
     epochs = search_epochs(settings, learning)
-    return run_search(names, settings, workers, device, epochs, journal or ResultCache())
+    worlds = WorldMaker(ImageWorld, (settings.task, settings.trainer, device))
+    actions = ActionCodec(settings.env.actions).choices
+    shares = Shares(_together(settings, device), device, settings.ray)
+    seeds = {name: derived_seed(settings.seed, "control", name) for name in names}
+    for name in names:
+        # Before the first of them spends minutes.
+        trainings_within(name, SearchEvaluator(worlds, actions, seeds[name], workers), epochs)
+    results = {}
+    for name in names:
+        finished = cache.get(f"found/{name}")
+        if finished:
+            results[name] = _read(finished)
+            continue
+        with progress(f"searching, {name}", epochs) as tick:
+            reward = settings.env.reward.name
+            own = (cache, f"searching/{name}")
+            evaluator = SearchEvaluator(
+                worlds, actions, seeds[name], workers, shares, reward, tick, own
+            )
+            results[name] = CONTROLS[name](evaluator, epochs)
+        cache.add(f"found/{name}", _written(results[name]))
+        # What minutes were spent on is on record, whatever comes after.
+        log.debug("%s found %s", name, ", ".join(map(str, results[name].schedule)))
+    return results
+
+
+def _written(found: SearchResult) -> dict[str, Any]:
+    # Part by part: in an action's text the ratio is rounded.
+    return vars(found) | {"schedule": [vars(action) for action in found.schedule]}
+
+
+def _read(found: dict[str, Any]) -> SearchResult:
+    return SearchResult(
+        **found | {"schedule": tuple(MixAction(**parts) for parts in found["schedule"])}
+    )
+
+
+def _together(settings: RunSettings, device: str) -> int:
+    """Return how many training runs may be held at once: no more than the agent held."""
+    agents = settings.agent.groups * settings.agent.group_size
+    return agents if device.startswith("cuda") else min(TOGETHER, agents)

@@ -79,7 +79,7 @@ def cluster_bootstrap(
     """Return a statistic of the tasks' mean scores with its percentile interval.
 
     Whole tasks are drawn with replacement, so the interval speaks of the family that they were
-    drawn from. The trainings of a task are one cluster: more of them make its mean less noisy,
+    drawn from. The training runs of a task are one cluster: more of them make its mean less noisy,
     and do not count as more tasks.
 
     Args:

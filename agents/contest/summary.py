@@ -1,4 +1,11 @@
-"""What trials are worth: score and interval of each contestant, paired differences, regret."""
+"""What a comparison shows: score and interval of each contestant, paired differences, regret.
+
+The oracle is the best fixed choice of each task, known only afterwards. One that is picked and
+scored on the same training runs is the luckiest of many choices, so its score is too high and every
+regret too large. The cross-fitted one is picked, for each training run of a task, on the task's
+others: what it scores on the one left out owes nothing to luck. Being picked on fewer runs, it is
+at times not the best, so its regret is if anything small.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +19,8 @@ import numpy as np
 from automix.agents.config.draws import cells_of
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest import stats
-from automix.agents.contest.compare import Trial
+from automix.agents.contest.compare import TrialRecord
 from automix.agents.contest.controls import SearchResult
-from automix.agents.contest.oracle import interval_of, oracle_of
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import DEFAULTS, MixSettings
 from automix.policy.schedule import MixSchedule
@@ -38,11 +44,11 @@ class Picked:
 
 
 def summarise(
-    trials: Sequence[Trial],
+    trials: Sequence[TrialRecord],
     settings: RunSettings,
     epochs_learning: int = 0,
     passes: int = 0,
-    found: Mapping[str, SearchResult] | None = None,
+    searched: Mapping[str, SearchResult] | None = None,
     picked: Picked | None = None,
 ) -> dict[str, Any]:
     """Turn trials into the table: score and interval of each, and the agent's paired differences.
@@ -52,7 +58,7 @@ def summarise(
         settings: Resamples and seed of the bootstrap; epochs of a training.
         epochs_learning: Classifier epochs that the agent's learning cost.
         passes: Forward and backward passes of the same.
-        found: What the controls found, and what that cost.
+        searched: What the controls found, and what that cost.
         picked: The best fixed choice, where it was picked on other tasks.
     """
     names = list(dict.fromkeys(trial["contestant"] for trial in trials))
@@ -63,7 +69,7 @@ def summarise(
         _row(tables[name], tasks, [t for t in trials if t["contestant"] == name], settings)
         for name in names
     ]
-    searched = dict(found or {})
+    searched = dict(searched or {})
     _charge(rows, epochs_learning, passes, searched)
     fixed = [row["name"] for row in rows if row["kind"] == "fixed"]
     picked = picked or _picked_here(rows)
@@ -85,14 +91,14 @@ def summarise(
         "best_fixed_picked": asdict(picked) if picked else None,
         "agent_minus": minus,
         "enough": enough,
-        "not_beaten": [name for name, told in minus.items() if not (enough and told["above_zero"])],
+        "not_beaten": [name for name, one in minus.items() if not (enough and one["above_zero"])],
         "oracle": oracle_of(tables, fixed, best, settings) if len(fixed) > 1 else None,
         "found": {name: [str(a) for a in one.schedule] for name, one in searched.items()},
     }
 
 
 def score_table(
-    trials: Sequence[Trial], name: str, drawn: bool = False, key: str = "test_accuracy"
+    trials: Sequence[TrialRecord], name: str, drawn: bool = False, key: str = "test_accuracy"
 ) -> np.ndarray:
     """Return one contestant's scores in the order of the trials.
 
@@ -112,14 +118,14 @@ def score_table(
     return np.array(list(rows.values()))
 
 
-def _task_names(trials: Sequence[Trial], settings: RunSettings) -> list[str]:
+def _task_names(trials: Sequence[TrialRecord], settings: RunSettings) -> list[str]:
     """Return kinds as they came, or the cells that have draws, from easy to hard."""
     met = dict.fromkeys(trial["task"] for trial in trials)
     return [t for t in cells_of(settings.task) if t in met] if settings.compare.draws else [*met]
 
 
 def _row(
-    scores: np.ndarray, tasks: Sequence[str], trials: Sequence[Trial], settings: RunSettings
+    scores: np.ndarray, tasks: Sequence[str], trials: Sequence[TrialRecord], settings: RunSettings
 ) -> dict[str, Any]:
     interval = interval_of(scores, stats.iqm, settings)
     return {
@@ -142,23 +148,23 @@ def _row(
     }
 
 
-def _mean_top5(trials: Sequence[Trial]) -> float | None:
+def _mean_top5(trials: Sequence[TrialRecord]) -> float | None:
     """Return the mean top-5 accuracy; None where there are too few classes for one."""
     values = [t["test_top5"] for t in trials]
     return None if None in values else float(np.mean(values))
 
 
 def _charge(
-    rows: Sequence[dict[str, Any]], epochs: int, passes: int, found: Mapping[str, SearchResult]
+    rows: Sequence[dict[str, Any]], epochs: int, passes: int, searched: Mapping[str, SearchResult]
 ) -> None:
-    """Add what learning and searching cost to those for whom it was done."""
+    """Add what learning and searching cost to the contestants that it was done for."""
     for row in rows:
         if row["kind"] == "agent":
             row["epochs_spent"] += epochs
             row["passes"] += passes
-        if row["name"] in found:
-            row["epochs_spent"] += found[row["name"]].classifier_epochs
-            row["passes"] += found[row["name"]].passes
+        if result := searched.get(row["name"]):
+            row["epochs_spent"] += result.classifier_epochs
+            row["passes"] += result.passes
 
 
 def _picked_here(rows: Sequence[dict[str, Any]]) -> Picked | None:
@@ -179,11 +185,11 @@ def _difference(ours: np.ndarray, theirs: np.ndarray, settings: RunSettings) -> 
     }
 
 
-def schedule_of(trials: Sequence[Trial], settings: MixSettings = DEFAULTS) -> MixSchedule:
-    """Flatten what the agent played on held-out tasks: at each epoch, its most frequent choice.
+def schedule_of(trials: Sequence[TrialRecord], settings: MixSettings = DEFAULTS) -> MixSchedule:
+    """Flatten what the agent chose on held-out tasks: at each epoch, its most frequent choice.
 
     The policy looks at the training and a schedule cannot, so each kind of task has its own; the
-    one for all kinds is what most trials played.
+    one for all kinds is what most training runs had.
 
     Args:
         trials: Of all contestants.
@@ -202,3 +208,94 @@ def _majority(plays: Sequence[Sequence[str]]) -> list[MixAction]:
     return [
         MixAction.parse(Counter(epoch).most_common(1)[0][0]) for epoch in zip(*plays, strict=True)
     ]
+
+
+def interval_of(
+    scores: np.ndarray, statistic: stats.Statistic, settings: RunSettings
+) -> stats.Interval:
+    """Return a statistic of a score table with the interval that a run's settings ask for.
+
+    Args:
+        scores: (kinds, seeds), or (draws, trainings) where tasks are drawn.
+        statistic: As ``stats.bootstrap`` takes it.
+        settings: Of the run.
+    """
+    return stats.bootstrap(
+        scores,
+        statistic,
+        whole_tasks=settings.compare.draws > 0,
+        resamples=settings.compare.resamples,
+        seed=settings.seed,
+    )
+
+
+def hindsight(choices: np.ndarray) -> np.ndarray:
+    """Return the scores of each task's best choice on average, (tasks, trainings).
+
+    Args:
+        choices: (choices, tasks, trainings).
+    """
+    best = choices.mean(2).argmax(0)
+    return choices[best, np.arange(choices.shape[1])]
+
+
+def cross_fitted(choices: np.ndarray) -> np.ndarray:
+    """Return, for each training, the score of the choice that is best on the task's others.
+
+    Args:
+        choices: (choices, tasks, trainings), two trainings or more.
+    """
+    others = choices.sum(2, keepdims=True) - choices
+    return np.take_along_axis(choices, others.argmax(0)[None], axis=0)[0]
+
+
+def oracle_of(
+    tables: Mapping[str, np.ndarray], fixed: Sequence[str], best: str | None, settings: RunSettings
+) -> dict[str, Any]:
+    """Return the regret of each contestant to both oracles, the agent's in shares of the best too.
+
+    Args:
+        tables: Scores of each contestant, (tasks, trainings).
+        fixed: The contestants that the oracle picks from.
+        best: The fixed choice that was picked for all tasks.
+        settings: Of the run.
+    """
+    choices = np.stack([tables[name] for name in fixed])
+    # One training has no others to pick on.
+    fair = cross_fitted(choices) if choices.shape[2] > 1 else None
+    return {
+        "choices": len(fixed),
+        "hindsight": _regrets(hindsight(choices), tables, best, settings),
+        "cross_fitted": None if fair is None else _regrets(fair, tables, best, settings),
+    }
+
+
+def _regrets(
+    oracle: np.ndarray, tables: Mapping[str, np.ndarray], best: str | None, settings: RunSettings
+) -> dict[str, Any]:
+    regrets = {name: oracle - scores for name, scores in tables.items()}
+    means = {
+        name: _plain_interval(interval_of(r, stats.mean, settings)) for name, r in regrets.items()
+    }
+    return {
+        "score": float(oracle.mean()),
+        "regret": means,
+        "ratio": _ratio(regrets, means, best, settings),
+    }
+
+
+def _ratio(
+    regrets: Mapping[str, np.ndarray],
+    means: Mapping[str, dict[str, Any]],
+    best: str | None,
+    settings: RunSettings,
+) -> dict[str, Any] | None:
+    """Return the agent's regret over the best choice's, where that is surely above zero."""
+    if "agent" not in regrets or best is None or means[best]["ci95"][0] <= 0:
+        return None
+    pairs = np.stack([regrets["agent"], regrets[best]], axis=-1)
+    return _plain_interval(interval_of(pairs, stats.ratio, settings))
+
+
+def _plain_interval(interval: stats.Interval) -> dict[str, Any]:
+    return {"mean": interval.value, "ci95": interval.bounds}

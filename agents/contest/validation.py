@@ -21,22 +21,22 @@ def pick_fixed(
     env: EnvSettings,
     workers: Sequence[Worker],
     device: str,
-    journal: ResultCache | None = None,
+    cache: ResultCache | None = None,
 ) -> Picked | None:
-    """Play the fixed choices among the contestants on validation tasks; return the best.
+    """Train with the fixed choices among the contestants on validation tasks; return the best.
 
-    The test split is not read. More tasks tell more than more trainings of each, so each is trained
+    The test split is not read. More tasks say more than more runs of each, so each is trained
     once. Without ``compare.validation_draws``, or with nothing to pick from, there is no pick.
     """
-    menu = ActionCodec(env.actions).choices
-    everybody = contestants_of(settings.compare.contestants, menu)
-    fixed = [contestant for contestant in everybody if contestant.kind == "fixed"]
+    actions = ActionCodec(env.actions).choices
+    contestants = contestants_of(settings.compare.contestants, actions)
+    fixed = [contestant for contestant in contestants if contestant.kind == "fixed"]
     specs = validation_specs(settings.compare, settings.task)
     if not specs or not fixed:
         return None
     matches = [Match(spec=spec, task=spec.kind, scored=False) for spec in specs]
     trials = play_matches(
-        matches, fixed, env, settings, workers, device, what="validating", journal=journal
+        matches, fixed, env, settings, workers, device, what="validating", cache=cache
     )
     accuracy = {
         c.name: float(np.mean([t["val_accuracy"] for t in trials if t["contestant"] == c.name]))

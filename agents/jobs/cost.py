@@ -1,15 +1,21 @@
-"""What a run costs, before it starts."""
+"""What a run costs, in classifier epochs and in seconds, before it starts."""
 
 from __future__ import annotations
 
-from automix.agents.config.settings import RunSettings
+import time
+from statistics import mean
+
+from automix.agents.config.settings import RunSettings, sample_specs
 from automix.agents.contest.compare import matches_of
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.search import search_epochs, searching
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.export import learning_cost
+from automix.agents.parallel.devices import stacked_groups, worker_count
 from automix.envs.codec import ActionCodec
+from automix.envs.worlds import ImageWorld
 from automix.policy.policy import MixPolicy
+from automix.training.population import Population
 
 
 def classifier_epochs(
@@ -20,7 +26,7 @@ def classifier_epochs(
     Args:
         settings: Of the run.
         learns: Whether the agent learns in it.
-        policy: That plays instead, if any; what controls may spend depends on its cost.
+        policy: That is given, if any; what controls may spend depends on its cost.
     """
     budget, agent = settings.trainer.epochs, settings.agent
     contestants = contestants_of(
@@ -37,3 +43,30 @@ def classifier_epochs(
     epochs |= {"validating": validating * budget} if validating else {}
     epochs |= {"searching": searches} if searches else {}
     return epochs
+
+
+def seconds_per_epoch(settings: RunSettings, device: str) -> float:
+    """Time a few classifier epochs of each kind of held-out task; return seconds for one.
+
+    Divided by the number of worker processes, so that a run's epochs times this is about its
+    length, if nothing else keeps the cores busy.
+    """
+    world = ImageWorld(settings.task, settings.trainer, device)
+    specs = sample_specs(settings.compare, settings.task)
+    members = settings.agent.group_size * stacked_groups(settings, device)
+    times = [_epoch_seconds(world.start([spec] * members), settings) for spec in specs]
+    return mean(times) / members / worker_count(settings, device)
+
+
+def _epoch_seconds(population: Population, settings: RunSettings) -> float:
+    """Time one epoch of a population that takes all actions."""
+    choices = ActionCodec(settings.env.actions).choices
+    actions = [choices[member % len(choices)] for member in range(population.members)]
+    population.reset([0] * population.members)
+    start = time.perf_counter()
+    population.run_epoch(actions)
+    if settings.trainer.epochs > 1:
+        # The first epoch paid for what is set up once.
+        start = time.perf_counter()
+        population.run_epoch(actions)
+    return time.perf_counter() - start

@@ -27,7 +27,7 @@ _LAST = ("_last_obs", "_last_original_obs", "_last_episode_starts")
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
+def agent_state_dict(agent: BaseAlgorithm) -> dict[str, Any]:
     """Return a copy of an agent's state at the start of a rollout, but for its replay buffer.
 
     That would be too much to copy at every rollout: ``with_replay`` adds it. Call it inside
@@ -54,8 +54,8 @@ def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
 def with_replay(agent: BaseAlgorithm, state: dict[str, Any]) -> dict[str, Any]:
     """Return an agent's state with the content of its replay buffer.
 
-    May be called later than ``agent_state``, but in the same rollout: what has been stored since
-    is stored in the same places when the rollout is played again, and learned from only after it.
+    May be called later than ``agent_state_dict``, but in the same rollout: what was stored since
+    is stored in the same places when the rollout is replayed, and learned from only after it.
     """
     buffer = _replay_buffer(agent)
     if buffer is None:
@@ -65,7 +65,7 @@ def with_replay(agent: BaseAlgorithm, state: dict[str, Any]) -> dict[str, Any]:
     return state | {"replay": state["replay"] | {"content": content}}
 
 
-def restore_agent(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
+def load_agent_state_dict(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     """Let a freshly built agent go on from a state; hyper-parameters stay those it was built with.
 
     Call it inside ``borrowed_global_rng``.

@@ -21,7 +21,7 @@ from automix.policy.schedule import load_schedule
 
 FILES = ("policy.json", "policy.safetensors", "schedule.yaml")
 RULE_FILES = ("rule.json", "rule.txt")
-"""What the policy does, in a few lines; written once it has played."""
+"""What the policy does, in a few lines; written after the comparison."""
 
 
 def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
@@ -46,10 +46,10 @@ def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
 
 
 def learning_cost(policy: MixPolicy | None) -> tuple[int, int]:
-    """Return the classifier epochs and the passes that a policy cost to learn, (0, 0) if untold."""
+    """Return classifier epochs and passes that learning a policy cost, (0, 0) if unknown."""
     cost = policy.about.get("learning") if policy else None
-    told = cost if isinstance(cost, dict) else {}
-    epochs, passes = (told.get(name) for name in ("classifier_epochs", "passes"))
+    known = cost if isinstance(cost, dict) else {}
+    epochs, passes = (known.get(name) for name in ("classifier_epochs", "passes"))
     return (epochs if isinstance(epochs, int) else 0, passes if isinstance(passes, int) else 0)
 
 

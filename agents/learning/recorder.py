@@ -1,4 +1,4 @@
-"""What rounds of episodes showed: a record of each in ``metrics.jsonl``."""
+"""What stands between the agent and its environments: a log that can be replayed, and records."""
 
 from __future__ import annotations
 
@@ -33,6 +33,106 @@ FIGURES = {
 _COUNTED = ("rounds", "steps", "episodes", "passes", "score")
 
 
+_VERSIONS_DIFFER = (
+    "another machine or other versions round otherwise (the checkpoint's manifest.json names its "
+    "versions): resume where it was written, or start another run"
+)
+
+
+class RolloutLog(VecEnvWrapper):
+    """Writes down what the environments answered since a rollout began, and can replay it.
+
+    An agent that goes on from the start of a rollout makes the same choices again. It is given the
+    same answers, and environments that stand after the last of them need not be touched.
+
+    Args:
+        env: The environments.
+    """
+
+    def __init__(self, env: VecEnv) -> None:
+        super().__init__(env)
+        self._events: list[dict[str, Any]] = []
+        self._place = 0
+        self._replaying = self._loaded = False
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the last answer was one that had been written down."""
+        return self._replaying
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Return what has happened since the rollout began, as plain data."""
+        return self._events
+
+    def load_state_dict(self, events: Sequence[dict[str, Any]]) -> None:
+        """Answer with these events first."""
+        self._events, self._place, self._loaded = list(events), 0, bool(events)
+
+    def begin(self) -> None:
+        """Start a new rollout; one that is to be replayed starts from its beginning.
+
+        Raises:
+            DataError: If a rollout was to be replayed and the agent has ended it before.
+        """
+        if self._loaded and self._place == 0:
+            return
+        if self._place < len(self._events):
+            raise _differs(f"it ends after {self._place} of {len(self._events)} steps")
+        self._events, self._place, self._loaded = [], 0, False
+
+    def reset(self) -> np.ndarray:
+        """Start episodes."""
+        known = self._next("reset")
+        if known is None:
+            known = self._add({"reset": np.array(self.venv.reset())})
+        return known["reset"].copy()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Start one epoch everywhere, or make sure that it is the one that was written down."""
+        known = self._next("actions")
+        if known is None:
+            self._add({"actions": np.array(actions)})
+            self.venv.step_async(actions)
+            return
+        wanted = known["actions"]
+        # Bytes, so that nothing passes as equal that is not the same.
+        if wanted.dtype != actions.dtype or wanted.tobytes() != np.asarray(actions).tobytes():
+            raise _differs(f"the agent chooses otherwise at step {self._place}")
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Wait for the epoch to end everywhere."""
+        known = self._events[self._place - 1]
+        if not self._replaying:
+            observations, rewards, dones, infos = self.venv.step_wait()
+            known.update(observations=observations, rewards=rewards, dones=dones, infos=infos)
+        # Copies: wrappers change rewards and infos in place.
+        infos = [dict(info) for info in known["infos"]]
+        arrays = (known[name].copy() for name in ("observations", "rewards", "dones"))
+        return *arrays, infos
+
+    def _next(self, kind: str) -> dict[str, Any] | None:
+        """Return the next event that was written down, or None where there is none."""
+        self._replaying = self._place < len(self._events)
+        if not self._replaying:
+            return None
+        known = self._events[self._place]
+        self._place += 1
+        if kind not in known:
+            raise _differs(f"the agent asks for {kind} at step {self._place}")
+        return known
+
+    def _add(self, event: dict[str, Any]) -> dict[str, Any]:
+        self._events.append(event)
+        self._place += 1
+        return event
+
+
+def _differs(how: str) -> DataError:
+    return DataError(
+        f"the rollout of the checkpoint does not come out the same: {how}", _VERSIONS_DIFFER
+    )
+
+
 class Recorder(VecEnvWrapper):
     """Stands between the agent and its environments and writes what each round of episodes showed.
 
@@ -53,8 +153,8 @@ class Recorder(VecEnvWrapper):
         super().__init__(env)
         self._epochs, self._directory, self._logger = epochs, directory, logger
         self.tick = tick
-        self._round = Round()
-        self._finished_round: Round | None = None
+        self._round = RoundTotals()
+        self._finished_round: RoundTotals | None = None
         self._first: np.ndarray | None = None
         self.rounds = self.steps = 0
         self.episodes = 0
@@ -86,7 +186,7 @@ class Recorder(VecEnvWrapper):
         for info, done in zip(infos, dones, strict=True):
             self._round.add(info, bool(done))
         if dones.all():
-            self._finished_round, self._round = self._round, Round()
+            self._finished_round, self._round = self._round, RoundTotals()
             self._first = observations  # type: ignore[assignment]
         return observations, rewards, dones, infos
 
@@ -111,17 +211,18 @@ class Recorder(VecEnvWrapper):
         self._directory.append(METRICS, record)
         self.tick(1, f"validation accuracy {record['val_accuracy']:.3f}")
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return what has been counted, as plain data; the last round must have been recorded."""
         counted = {name: getattr(self, name) for name in _COUNTED}
-        return counted | {"first": self._first, "round": self._round.state()}
+        return counted | {"first": self._first, "round": self._round.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting from a state; later records leave the file."""
         for name in _COUNTED:
             setattr(self, name, state[name])
         self._first, self._finished_round = state["first"], None
-        self._round = Round.restored(state["round"])
+        self._round = RoundTotals()
+        self._round.load_state_dict(state["round"])
         cut_back(self._directory.path / METRICS, self.rounds)
 
     def forget(self) -> None:
@@ -137,7 +238,7 @@ class Recorder(VecEnvWrapper):
         """Let the file have these records, which ``load_state_dict`` counts on."""
         write_text(self._directory.path / METRICS, "".join(f"{line}\n" for line in records))
 
-    def keep_records(self) -> None:
+    def flush(self) -> None:
         """Make sure that the records are on the disk, before anything there counts on them."""
         path = self._directory.path / METRICS
         if not self.rounds:
@@ -161,11 +262,11 @@ class Recorder(VecEnvWrapper):
         return found
 
 
-class Round:
+class RoundTotals:
     """What one round of episodes adds up to."""
 
     def __init__(self) -> None:
-        self._plays: dict[str, Counter[str]] = defaultdict(Counter)
+        self._mixes: dict[str, Counter[str]] = defaultdict(Counter)
         self._accuracies: dict[str, list[float]] = defaultdict(list)
         self._diverged = 0
         self.passes = 0
@@ -177,35 +278,32 @@ class Round:
 
     def add(self, info: dict[str, Any], done: bool) -> None:
         """Count one step of one environment."""
-        self._plays[info["task"]][info["mix"]] += 1
+        self._mixes[info["task"]][info["mix"]] += 1
         self.passes += info["passes"]
         # One that a fork cut short goes on as another's, and is counted at its end.
         if done and not info.get("TimeLimit.truncated"):
             self._accuracies[info["task"]].append(info["val_accuracy"])
             self._diverged += info["diverged"]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return what has been added up, as plain data."""
         return {
-            "plays": {task: dict(plays) for task, plays in self._plays.items()},
+            "plays": {task: dict(plays) for task, plays in self._mixes.items()},
             "accuracies": {task: list(values) for task, values in self._accuracies.items()},
             "diverged": self._diverged,
             "passes": self.passes,
         }
 
-    @classmethod
-    def restored(cls, state: dict[str, Any]) -> Round:
-        """Return the round that ``state`` was asked of."""
-        new = cls()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on adding to what ``state_dict`` returned; for a round that is new."""
         for task, plays in state["plays"].items():
-            new._plays[task].update(plays)
+            self._mixes[task].update(plays)
         for task, values in state["accuracies"].items():
-            new._accuracies[task] += values
-        new._diverged, new.passes = state["diverged"], state["passes"]
-        return new
+            self._accuracies[task] += values
+        self._diverged, self.passes = state["diverged"], state["passes"]
 
     def summary(self) -> dict[str, Any]:
-        """Return mean accuracy and shares of play, in all and by kind of task."""
+        """Return mean accuracy and shares of each mix, in all and by kind of task."""
         everything = [value for values in self._accuracies.values() for value in values]
         return {
             "val_accuracy": float(np.mean(everything)),
@@ -216,7 +314,7 @@ class Round:
                     "val_accuracy": float(np.mean(self._accuracies[kind])),
                     "play": {mix: count / plays.total() for mix, count in sorted(plays.items())},
                 }
-                for kind, plays in sorted(self._plays.items())
+                for kind, plays in sorted(self._mixes.items())
             },
         }
 

@@ -1,4 +1,4 @@
-"""What families of algorithms share: their settings, and how stable-baselines3 is told them."""
+"""What families of algorithms share: their settings, as arguments of stable-baselines3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn as nn
 from stable_baselines3.common.vec_env import VecEnv
 
-from automix.agents.config.agent import AgentSettings, NetSettings
+from automix.agents.config.agent import AgentSettings, NetSettings, names_of
 from automix.core.settings import setting
 
 DEVICE = "cpu"
@@ -73,22 +73,24 @@ def falling(start: float, end: float) -> Callable[[float], float]:
     return lambda remaining: end + (start - end) * remaining
 
 
-def shared(settings: AgentSettings, seed: int) -> dict[str, Any]:
-    """Return the arguments of every algorithm."""
+OF_THE_POLICY = ("net_arch", "n_quantiles", "lstm_hidden_size")
+"""Settings that stable-baselines3 takes as ``policy_kwargs``."""
+
+
+def arguments(settings: AgentSettings, seed: int) -> dict[str, Any]:
+    """Return the arguments of an algorithm: its own settings, which have their names."""
+    every = names_of(AgentSettings)
+    own = {n: getattr(settings, n) for n in names_of(type(settings)) if n not in every}
     rate = falling(settings.learning_rate, settings.learning_rate_end)
-    return {"learning_rate": rate, "seed": seed, "device": DEVICE}
-
-
-def gradient(settings: GradientSettings, seed: int) -> dict[str, Any]:
-    """Return the arguments of actor-critics that learn from what they have just tried."""
-    return shared(settings, seed) | {
-        "gamma": settings.gamma,
-        "gae_lambda": settings.gae_lambda,
-        "ent_coef": settings.ent_coef,
-        "vf_coef": settings.vf_coef,
-        "max_grad_norm": settings.max_grad_norm,
-        "policy_kwargs": {"net_arch": list(settings.net_arch), "activation_fn": nn.Tanh},
-    }
+    own |= {"learning_rate": rate, "seed": seed, "device": DEVICE}
+    if isinstance(settings, NetSettings):
+        activation = nn.Tanh if isinstance(settings, GradientSettings) else nn.ReLU
+        own["policy_kwargs"] = {name: own.pop(name) for name in OF_THE_POLICY if name in own}
+        own["policy_kwargs"] |= {
+            "net_arch": list(settings.net_arch),
+            "activation_fn": activation,
+        }
+    return own
 
 
 def proximal(settings: ProximalSettings, env: VecEnv, budget: int, seed: int) -> dict[str, Any]:
@@ -97,36 +99,12 @@ def proximal(settings: ProximalSettings, env: VecEnv, budget: int, seed: int) ->
     SB3's default of 2 048 steps per update and environment would never update here. All episodes
     of a round start and end together, so ``n_steps`` is the budget.
     """
-    return gradient(settings, seed) | {
-        "n_steps": budget,
-        "batch_size": min(settings.batch_size, budget * env.num_envs),
-        "n_epochs": settings.n_epochs,
-        "clip_range": settings.clip_range,
-    }
-
-
-def replay(settings: ReplaySettings, seed: int) -> dict[str, Any]:
-    """Return the arguments of algorithms that learn from a replay buffer."""
-    return shared(settings, seed) | {
-        "buffer_size": settings.buffer_size,
-        "learning_starts": settings.learning_starts,
-        "train_freq": settings.train_freq,
-        "gradient_steps": settings.gradient_steps,
-        "batch_size": settings.batch_size,
-        "gamma": settings.gamma,
-        "n_steps": settings.n_steps,
-        "tau": settings.tau,
-        "policy_kwargs": {"net_arch": list(settings.net_arch), "activation_fn": nn.ReLU},
-    }
+    batch = min(settings.batch_size, budget * env.num_envs)
+    return arguments(settings, seed) | {"n_steps": budget, "batch_size": batch}
 
 
 def exploring(settings: ExploringSettings, env: VecEnv, seed: int) -> dict[str, Any]:
     """Return the arguments of DQN and its kin, which at times act at random."""
-    return replay(settings, seed) | {
-        # Every step of all environments is the most often that SB3 can.
-        "target_update_interval": max(settings.target_update_interval, env.num_envs),
-        "exploration_fraction": settings.exploration_fraction,
-        "exploration_initial_eps": settings.exploration_initial_eps,
-        "exploration_final_eps": settings.exploration_final_eps,
-        "max_grad_norm": settings.max_grad_norm,
-    }
+    # Every step of all environments is the most often that SB3 can.
+    interval = max(settings.target_update_interval, env.num_envs)
+    return arguments(settings, seed) | {"target_update_interval": interval}

@@ -19,10 +19,13 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.learning.agent_state import agent_state, restore_agent, with_replay
+from automix.agents.learning.agent_state import (
+    agent_state_dict,
+    load_agent_state_dict,
+    with_replay,
+)
 from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
-from automix.agents.learning.recorder import Recorder
-from automix.agents.learning.rollout_log import RolloutLog
+from automix.agents.learning.recorder import Recorder, RolloutLog
 from automix.agents.parallel.devices import stacked_groups
 from automix.agents.parallel.worker import Worker
 from automix.agents.runs.checkpoints import Checkpoint, Checkpoints, refuse_other_settings
@@ -67,7 +70,7 @@ def never() -> int:
     return 0
 
 
-class Stopped(Exception):  # noqa: N818 (it tells of a wish that was met, not of an error)
+class Stopped(Exception):  # noqa: N818 (not an error: it was asked for)
     """Learning has stopped because it was asked to, and can be taken up again.
 
     Args:
@@ -97,7 +100,7 @@ def learn(
     """
     settings, env = trainings_of(settings, workers, device)
     learning = Learning(settings, env, directory, stop)
-    learning.resume()
+    learning.load()
     learning.run()
     if settings.checkpoint.share:
         learning.save()
@@ -108,7 +111,7 @@ def learn(
 def trainings_of(
     settings: RunSettings, workers: Sequence[Worker], device: str
 ) -> tuple[RunSettings, GroupVecEnv]:
-    """Return all trainings of a round, and the settings as checkpoints name them."""
+    """Return the environments of a round, and the settings as checkpoints name them."""
     stacked = stacked_groups(settings, device)
     # Every checkpoint is to name the number that was meant, whatever the device.
     settings = replace(settings, agent=replace(settings.agent, stacked_groups=stacked))
@@ -130,17 +133,17 @@ class Learning:
     """An agent that learns in one piece or in several, and can be taken up where it was.
 
     A checkpoint is the agent at the start of a rollout, what the environments have answered since,
-    and the environments as they are now. An agent that goes on from it plays the rollout again
+    and the environments as they are now. An agent that goes on from it replays the rollout
     from what was written down, which takes no training, and then goes on.
 
     Args:
         settings: Of the run.
-        env: All trainings of a round.
+        env: The environments of a round.
         directory: Receives ``metrics.jsonl`` and ``checkpoints``.
         stop: Asked after each step.
 
     Raises:
-        ConfigError: If the agent cannot play the environments or learn with its settings.
+        ConfigError: If the agent cannot act in the environments or learn with its settings.
     """
 
     def __init__(
@@ -154,15 +157,15 @@ class Learning:
         self._until, self._wall_s, self._since = self.updates, 0.0, time.monotonic()
         self._start: dict[str, Any] | None = None
         logger = Logger(folder=None, output_formats=[])
-        self._transcript = RolloutLog(env)
+        self._log = RolloutLog(env)
         self._recorder = Recorder(
-            self._transcript, settings.trainer.epochs, directory, logger, lambda *_: None
+            self._log, settings.trainer.epochs, directory, logger, lambda *_: None
         )
-        played = normalised(self._recorder) if settings.agent.normalise else self._recorder
+        wrapped = normalised(self._recorder) if settings.agent.normalise else self._recorder
         # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
         with borrowed_global_rng(self._seed):
             self.agent = AGENTS[settings.agent.name](
-                settings.agent, played, self._budget, self._seed
+                settings.agent, wrapped, self._budget, self._seed
             )
             self._generators = global_rng_state()
         self.agent.set_logger(logger)
@@ -174,7 +177,7 @@ class Learning:
 
     @property
     def updates_done(self) -> int:
-        """Rounds of episodes that have been played, learned from and recorded."""
+        """Rounds of episodes that have been learned from and recorded."""
         return self._recorder.rounds
 
     @property
@@ -209,7 +212,7 @@ class Learning:
                     callback=_Watch(self._rollout_starts, self._stepped),
                     reset_num_timesteps=False,
                 )
-                self._note_start()
+                self._mark_start()
             self._generators = global_rng_state()
         self._wall_s = self._spent()
 
@@ -217,30 +220,40 @@ class Learning:
         """Write a checkpoint of where ``run`` has paused or ended.
 
         Args:
-            folder: Gets it together with the records so far, for ``adopt``; if not given, it is
-                one of the run's own.
+            folder: Gets it together with the records so far, for another's ``load``; if not
+                given, it is one of the run's own.
         """
         self._since = time.monotonic()
         if folder is None:
-            self._write()
+            self._save()
             return
         checkpoints = Checkpoints(folder, self._settings.checkpoint, self._shaping)
         records = {"records": self._recorder.records()}
-        checkpoints.write(self._recorder.steps, lambda: self._state() | records)
+        checkpoints.write(self._recorder.steps, lambda: self._state_dict() | records)
 
-    def resume(self) -> bool:
+    def load(self, folder: Path | None = None) -> bool:
         """Go on from the newest checkpoint of the directory; return whether there is one.
 
+        Args:
+            folder: Of a checkpoint that any ``Learning`` has saved there, in its place. What was
+                learned comes from it, records and generators included; how it goes on being learned
+                is what the agent's settings say here.
+
         Raises:
-            ConfigError: If it belongs to other settings.
-            DataError: If the agent or the environments do not fit what is in it.
+            ConfigError: If it belongs to other settings; with ``folder``, in more than how the
+                agent learns.
+            DataError: If the agent or the environments do not fit what is in it, or ``folder``
+                holds none with records.
         """
+        if folder is not None:
+            self._load_from(folder)
+            return True
         checkpoint = self._checkpoints.newest()
         if checkpoint is None:
             self._recorder.forget()
             return False
         refuse_other_settings(checkpoint, self._shaping)
-        self._take_up(checkpoint)
+        self._load_state_dict(checkpoint)
         log.info(
             "going on from %s, after update %d of %d",
             checkpoint.path,
@@ -249,24 +262,13 @@ class Learning:
         )
         return True
 
-    def adopt(self, folder: Path) -> None:
-        """Go on from what any learning has saved there, with settings of one's own.
-
-        What was learned comes from there, records and generators included; how it goes on being
-        learned is what the agent's settings say here.
-
-        Raises:
-            ConfigError: If the settings differ in more than how the agent learns.
-            DataError: If there is no checkpoint with records, or it does not fit.
-        """
-        checkpoints = Checkpoints(folder, self._settings.checkpoint, self._shaping)
-        checkpoint = checkpoints.newest()
+    def _load_from(self, folder: Path) -> None:
+        checkpoint = Checkpoints(folder, self._settings.checkpoint, self._shaping).newest()
         if checkpoint is None or "records" not in checkpoint.states:
             raise DataError(f"{folder} has no whole checkpoint with records")
-        own = partial(may_change, self._settings.agent)
-        refuse_other_settings(checkpoint, self._shaping, own)
+        refuse_other_settings(checkpoint, self._shaping, partial(may_change, self._settings.agent))
         self._recorder.rewrite(checkpoint.states["records"])
-        self._take_up(checkpoint)
+        self._load_state_dict(checkpoint)
 
     def learned(self) -> Learned:
         """Return the agent, and what it has cost so far, earlier parts included."""
@@ -282,51 +284,54 @@ class Learning:
         )
 
     def _rollout_starts(self) -> None:
-        self._note_start()
+        self._mark_start()
         if self._recorder.rounds >= self._until:
             raise _Paused
 
-    def _note_start(self) -> None:
-        """Note what the next checkpoints start from; they add what has happened since."""
-        self._transcript.begin()
+    def _mark_start(self) -> None:
+        """Copy what the next checkpoints start from; they add what has happened since."""
+        self._log.begin()
         # The update that follows a round has happened by now, so its figures are known.
         self._recorder.record_round()
-        self._start = {"agent": agent_state(self.agent), "recorder": self._recorder.state()}
+        self._start = {
+            "agent": agent_state_dict(self.agent),
+            "recorder": self._recorder.state_dict(),
+        }
 
     def _stepped(self) -> None:
-        if self._transcript.again:
+        if self._log.replaying:
             return
         signal = self._stop()
         if self._checkpoints.due() or (signal and self._settings.checkpoint.share):
-            self._write()
+            self._save()
         if signal:
             raise Stopped(signal)
 
-    def _write(self) -> None:
-        self._recorder.keep_records()
-        self._checkpoints.write(self._recorder.steps, self._state, self._recorder.score)
+    def _save(self) -> None:
+        self._recorder.flush()
+        self._checkpoints.write(self._recorder.steps, self._state_dict, self._recorder.score)
 
-    def _state(self) -> dict[str, Any]:
+    def _state_dict(self) -> dict[str, Any]:
         if self._start is None:
             raise ConfigError("save was called before run", "call run first")
         return {
             "agent": {
                 "agent": with_replay(self.agent, self._start["agent"]),
                 "recorder": self._start["recorder"],
-                "transcript": self._transcript.events,
+                "transcript": self._log.state_dict(),
                 "wall_s": self._spent(),
             },
             "trainings": self._env.state_dict(),
         }
 
-    def _take_up(self, checkpoint: Checkpoint) -> None:
+    def _load_state_dict(self, checkpoint: Checkpoint) -> None:
         try:
             state = checkpoint.states["agent"]
             with borrowed_global_rng(self._seed):
-                restore_agent(self.agent, state["agent"])
+                load_agent_state_dict(self.agent, state["agent"])
                 self._generators = global_rng_state()
             self._recorder.load_state_dict(state["recorder"])
-            self._transcript.play_again(state["transcript"])
+            self._log.load_state_dict(state["transcript"])
             self._wall_s = float(state["wall_s"])
             self._env.load_state_dict(checkpoint.states["trainings"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -346,7 +351,7 @@ class _Paused(Exception):  # noqa: N818 (not an error)
 
 
 class _Watch(BaseCallback):
-    """Tells of starts of rollouts and of steps."""
+    """Calls back at the start of each rollout and after each step."""
 
     def __init__(self, started: Callable[[], None], stepped: Callable[[], None]) -> None:
         super().__init__()

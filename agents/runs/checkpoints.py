@@ -19,14 +19,13 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import automix
 from automix.agents.config.settings import CheckpointSettings, RunSettings
-from automix.agents.runs.throttle import SaveThrottle
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.core.files import read_json, short, write_text
 from automix.core.settings import differences
@@ -57,6 +56,44 @@ class Checkpoint:
     """By name."""
 
 
+class SaveThrottle:
+    """Says when the next save is due: when all of them, with it, are a small share of the time.
+
+    The next one is taken to cost what the last one did. One that was slow is paid for by a longer
+    wait, whatever the guess was.
+
+    Args:
+        share: The most of the time that saves may take, in [0, 1]; 0 never, 1 always.
+        guess_s: What the first save is taken to cost; with 0 it is due at once.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self, share: float, guess_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._share, self._clock = share, clock
+        self._cost, self._spent, self._start = guess_s, 0.0, clock()
+
+    def due(self) -> bool:
+        """Return whether to save now."""
+        worked = self._clock() - self._start - self._spent
+        saving = self._spent + self._cost
+        return self._share > 0 and saving * (1 - self._share) <= worked * self._share
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Measure what a save costs while the block does it."""
+        start = self._clock()
+        yield
+        self.took(self._clock() - start)
+
+    def took(self, seconds: float | None) -> None:
+        """Count a save that was done just now, and what it cost, if that is known."""
+        if seconds is not None:
+            self._cost = seconds
+        self._spent += self._cost
+
+
 class Checkpoints:
     """Writes a run's checkpoints, throws old ones away, and finds the newest that is whole.
 
@@ -75,12 +112,12 @@ class Checkpoints:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._settings, self._run_settings = folder, settings, run_settings
-        self._pace = SaveThrottle(settings.share, clock=clock)
+        self._throttle = SaveThrottle(settings.share, clock=clock)
         self._damaged: set[str] = set()
 
     def due(self) -> bool:
         """Return whether enough time has passed for another; at first, at once."""
-        return self._pace.due()
+        return self._throttle.due()
 
     def write(
         self, step: int, states: Callable[[], Mapping[str, Any]], score: float | None = None
@@ -95,7 +132,7 @@ class Checkpoints:
         Raises:
             ResourceError: If the disk is full or cannot be written to; what was there stays.
         """
-        with self._pace.noting():
+        with self._throttle.saving():
             files = {f"{name}{SUFFIX}": to_bytes(state) for name, state in states().items()}
             path = self._store(step, files, score)
             write_text(self._folder / LATEST, path.name + "\n")
@@ -278,9 +315,9 @@ def _versions() -> dict[str, str]:
 def _warn_of_versions(path: Path, then: Any) -> None:
     now = _versions()
     then = then if isinstance(then, dict) else {}
-    told = [f"{n} {short(then.get(n))}, now {now[n]}" for n in now if then.get(n) != now[n]]
-    if told:
-        log.warning("%s was written with other versions: %s", path, "; ".join(told))
+    changed = [f"{n} {short(then.get(n))}, now {now[n]}" for n in now if then.get(n) != now[n]]
+    if changed:
+        log.warning("%s was written with other versions: %s", path, "; ".join(changed))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -25,10 +25,10 @@ def progress(what: str, total: int) -> Iterator[Tick]:
 
 
 def on_a_terminal() -> bool:
-    """Return whether somebody watches who wants to be told."""
+    """Return whether progress is wanted and a terminal shows it."""
     screens = [h for h in log.handlers if type(h) is logging.StreamHandler]
-    told = any(screen.level <= logging.INFO for screen in screens)
-    return told and sys.stderr.isatty() and not os.environ.get("CI")
+    wanted = any(screen.level <= logging.INFO for screen in screens)
+    return wanted and sys.stderr.isatty() and not os.environ.get("CI")
 
 
 @contextmanager

@@ -123,8 +123,8 @@ class RunDirectory:
                 "give a folder that `train`, `compare` or `sweep` made",
             )
         status = read_json(path / STATUS)
-        told = status if isinstance(status, dict) else {}
-        job, state, spent = (told.get(name) for name in ("job", "state", "spent_s"))
+        known = status if isinstance(status, dict) else {}
+        job, state, spent = (known.get(name) for name in ("job", "state", "spent_s"))
         if job not in ("train", "compare") or not isinstance(state, str):
             raise DataError(
                 f"{path / STATUS} does not tell job and state",
@@ -193,8 +193,8 @@ def default_path(settings: RunSettings, command: str) -> Path:
     """Return ``runs/<name>``; without a name, one from task, agent, seed and time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     task = settings.task.dataset.replace("/", "-")
-    who = settings.agent.name if command == "train" else command
-    return Path("runs") / (settings.name or f"{task}_{who}_s{settings.seed}_{stamp}")
+    doer = settings.agent.name if command == "train" else command
+    return Path("runs") / (settings.name or f"{task}_{doer}_s{settings.seed}_{stamp}")
 
 
 def plain(value: Any) -> Any:
@@ -207,7 +207,7 @@ def plain(value: Any) -> Any:
 
 
 def command_line() -> str:
-    """Return the command that started this process, in words that run again."""
+    """Return the command that started this process, ready to be typed again."""
     name = Path(sys.argv[0]).name
     program = f"python {name}" if name.endswith(".py") else name
     return " ".join([program, *(shlex.quote(word) for word in sys.argv[1:])])

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.jobs.cost import classifier_epochs
-from automix.agents.jobs.run import seconds_per_epoch
+from automix.agents.jobs.cost import classifier_epochs, seconds_per_epoch
 from automix.agents.parallel.devices import choose_device
 from automix.agents.sweep.plan import SweepPlan, check_trials, checked_here, default_path, plan_of
 from automix.agents.sweep.ray_executor import at_once_on_this_machine

@@ -13,7 +13,7 @@ from typing import Any
 
 from automix.agents.config.compose import Choices, choices_of, load_settings, read_section
 from automix.agents.config.settings import RaySettings, RunSettings
-from automix.agents.jobs.run import check
+from automix.agents.jobs.check import check
 from automix.agents.parallel import machine
 from automix.agents.runs.progress import progress
 from automix.agents.runs.rundir import plain

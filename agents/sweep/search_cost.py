@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from automix.agents.jobs.cost import classifier_epochs
-from automix.agents.jobs.run import seconds_per_epoch
+from automix.agents.jobs.cost import classifier_epochs, seconds_per_epoch
 from automix.agents.parallel.devices import choose_device
 from automix.agents.sweep.plan import check_trials, checked_here
 from automix.agents.sweep.ray_executor import at_once_on_this_machine

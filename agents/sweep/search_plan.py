@@ -10,7 +10,7 @@ from pathlib import Path
 from automix.agents.config.agent import names_of, settings_class
 from automix.agents.config.compose import load_settings, read_section
 from automix.agents.config.settings import RaySettings, RunSettings
-from automix.agents.jobs.run import expanded
+from automix.agents.jobs.check import expanded
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.training import may_change
 from automix.agents.sweep.plan import (

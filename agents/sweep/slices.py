@@ -107,8 +107,8 @@ def learn_slice(part: Slice, trainings: Trainings, stop: Stop = never) -> dict[s
     part.begin()
     settings, env = trainings(part.settings)
     learning = Learning(settings, env, RunDirectory(part.folder), stop)
-    if not learning.resume() and part.origin:
-        learning.adopt(part.origin / STATE)
+    if not learning.load() and part.origin:
+        learning.load(part.origin / STATE)
     learning.run(part.until)
     learning.save(part.folder / STATE)
     env.close()

@@ -157,7 +157,7 @@ def _resumed(
     env = _env(settings, workers)
     learning = Learning(settings, env, directory, lambda: 1)
     start = time.perf_counter()
-    learning.resume()
+    learning.load()
     restored = time.perf_counter()
     steps = watch_steps(env)
     stopped(learning)

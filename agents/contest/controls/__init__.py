@@ -1,8 +1,8 @@
 """Ways to find a schedule without an agent, given as many classifier epochs as the agent had.
 
-To add one, write a file here. A control has the signature ``control(lab, epochs) -> Found``: it
-plays trainings in the lab, spends at most the classifier epochs that it is given, and judges by
-validation accuracy alone.
+To add one, write a file here. A control is called as ``control(evaluator, epochs)`` and returns a
+``SearchResult``: it asks the evaluator for training runs, spends at most the classifier epochs that
+it is given, and judges by validation accuracy alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SearchResult:
     """What a search came to."""
 
     schedule: Sequence[MixAction]
-    """Open loop: entry ``int(progress * len(schedule))`` is played. One entry is a fixed choice."""
+    """Open loop: entry ``int(progress * len(schedule))`` is used. One entry is a fixed choice."""
     classifier_epochs: int
     """Spent on searching."""
     passes: int
@@ -29,7 +29,7 @@ class SearchResult:
 
 
 Control = Callable[[SearchEvaluator, int], SearchResult]
-"""(lab, classifier epochs it may spend) -> schedule."""
+"""(evaluator, classifier epochs that it may spend) -> schedule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +37,28 @@ class ControlInfo(Info):
     """What a control states about itself."""
 
     least: Callable[[int], int]
-    """How many training runs it needs to say anything, of an action set of so many choices."""
+    """How many training runs it needs to say anything, of so many choices."""
 
 
 CONTROLS: Registry[Control, ControlInfo] = Registry("control", ControlInfo, __name__)
 
 
-def trainings_within(name: str, lab: SearchEvaluator, epochs: int) -> int:
-    """Return how many whole trainings a control may play.
+def trainings_within(name: str, evaluator: SearchEvaluator, epochs: int) -> int:
+    """Return how many whole training runs a control may spend.
 
     Raises:
         ConfigError: If they are too few for it; the smallest useful number is named.
     """
-    needed = CONTROLS.info(name).least(len(lab.menu)) * lab.budget
+    needed = CONTROLS.info(name).least(len(evaluator.actions)) * evaluator.budget
     if epochs < needed:
         raise ConfigError(
             f"the control {name!r} may spend {epochs} classifier epochs, wanted {needed} or more",
-            f"with {len(lab.menu)} choices and {lab.budget} epochs a training, {needed} is one "
-            "round of it",
+            f"with {len(evaluator.actions)} choices and {evaluator.budget} epochs a training, "
+            f"{needed} is one round of it",
         )
-    return epochs // lab.budget
+    return epochs // evaluator.budget
 
 
-def found(lab: SearchEvaluator, schedule: Sequence[MixAction]) -> SearchResult:
-    """Return a schedule with what the lab has spent on finding it."""
-    return SearchResult(tuple(schedule), lab.epochs, lab.passes)
+def result_of(evaluator: SearchEvaluator, schedule: Sequence[MixAction]) -> SearchResult:
+    """Return a schedule with what finding it has cost."""
+    return SearchResult(tuple(schedule), evaluator.epochs, evaluator.passes)

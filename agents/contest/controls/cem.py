@@ -10,7 +10,7 @@ from automix.agents.contest.controls import (
     CONTROLS,
     ControlInfo,
     SearchResult,
-    found,
+    result_of,
     trainings_within,
 )
 from automix.agents.contest.controls.evaluator import SearchEvaluator
@@ -36,26 +36,26 @@ SETTINGS = CrossEntropy()
 
 
 @CONTROLS.register("cem", ControlInfo(least=lambda choices: SETTINGS.group))
-def cem(lab: SearchEvaluator, epochs: int) -> SearchResult:
+def cem(evaluator: SearchEvaluator, epochs: int) -> SearchResult:
     """Draw schedules, move each segment's probabilities towards the best; take the most probable.
 
-    Every segment of a schedule has its own distribution over the menu, uniform at first. A round
+    Every segment of a schedule has its own distribution over the actions, uniform at first. A round
     draws several tasks and for each of them schedules of its own: with as many trainings, many
     schedules that are judged once teach more than few that are judged often. A score is the
     difference to the mean of its task, so that hard tasks do not spoil it. Rubinstein, "The
     Cross-Entropy Method for Combinatorial and Continuous Optimization" (1999); smoothing as in de
     Boer et al., "A Tutorial on the Cross-Entropy Method" (2005), section 3.1.
     """
-    trainings = trainings_within("cem", lab, epochs)
+    trainings = trainings_within("cem", evaluator, epochs)
     rounds = min(SETTINGS.rounds, trainings // SETTINGS.group)
-    odds = np.full((SETTINGS.segments, len(lab.menu)), 1 / len(lab.menu))
+    odds = np.full((SETTINGS.segments, len(evaluator.actions)), 1 / len(evaluator.actions))
     for remaining in range(rounds, 0, -1):
         tasks = trainings // remaining // SETTINGS.group
-        drawn = draw_schedules(odds, tasks * SETTINGS.group, lab.rng)
-        scores = _scores(lab, drawn)
+        drawn = draw_schedules(odds, tasks * SETTINGS.group, evaluator.rng)
+        scores = _scores(evaluator, drawn)
         trainings -= len(drawn)
         odds = moved(odds, drawn, scores)
-    return found(lab, [lab.menu[i] for i in odds.argmax(1)])
+    return result_of(evaluator, [evaluator.actions[i] for i in odds.argmax(1)])
 
 
 def draw_schedules(odds: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -78,10 +78,10 @@ def moved(odds: np.ndarray, drawn: np.ndarray, scores: np.ndarray) -> np.ndarray
     return odds + SETTINGS.smoothing * (share - odds)
 
 
-def _scores(lab: SearchEvaluator, drawn: np.ndarray) -> np.ndarray:
+def _scores(evaluator: SearchEvaluator, drawn: np.ndarray) -> np.ndarray:
     """Play schedules (n, segments), a group on each new task; return (n,) relative scores."""
-    starts = lab.draw(len(drawn) // SETTINGS.group)
-    schedules = [[lab.menu[i] for i in row] for row in drawn]
-    scores = lab.play_each([s for s in starts for _ in range(SETTINGS.group)], schedules)
+    starts = evaluator.draw(len(drawn) // SETTINGS.group)
+    schedules = [[evaluator.actions[i] for i in row] for row in drawn]
+    scores = evaluator.play_each([s for s in starts for _ in range(SETTINGS.group)], schedules)
     by_task = scores.reshape(len(starts), SETTINGS.group)
     return (by_task - by_task.mean(1, keepdims=True)).ravel()

@@ -1,14 +1,14 @@
-"""Where searches for a schedule play trainings, on tasks that the agent could have met too.
+"""Where searches for a schedule train classifiers, on tasks that the agent could have met too.
 
-A lab counts what it plays: searching at equal compute means as many classifier epochs as the agent
-spent on learning, and judging by what the agent is paid for. The test split is never read here.
+What is trained is counted: searching at equal compute means as many classifier epochs as the agent
+spent on learning, and judging by the agent's reward. The test split is never read here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any
 
@@ -16,12 +16,11 @@ import numpy as np
 
 from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.worker import State, Worker
-from automix.agents.runs.result_cache import ResultCache
-from automix.agents.runs.task_checkpoint import TaskCheckpoint
+from automix.agents.runs.result_cache import ResultCache, TaskCheckpoint
 from automix.data.tasks import TaskSpec
 from automix.envs.mix_env import draw_start
 from automix.envs.rewards import REWARDS
-from automix.envs.worlds import World
+from automix.envs.worlds import Training, World
 from automix.mixing.actions import MixAction
 from automix.policy.schedule import MixSchedule
 from automix.training.metrics import EpochMetrics
@@ -33,7 +32,7 @@ class Start:
 
     spec: TaskSpec
     seed: int
-    """Of weights, batches and mixing draws: trainings of one start differ in their actions only."""
+    """Of weights, batches and mixing draws: runs of one start differ in their actions only."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class WorldMaker:
 
 @dataclass(frozen=True)
 class Shares:
-    """How a lab's work may be spread; changes results in last digits at most."""
+    """How a evaluator's work may be spread; changes results in last digits at most."""
 
     together: int = 32
     """Trainings that are held in memory at once, by each worker."""
@@ -61,17 +60,17 @@ class SearchEvaluator:
     """What a search may use, and what it has used.
 
     Args:
-        worlds: Where tasks and trainings come from.
-        menu: The agent's choices, each once.
+        worlds: Where tasks and training runs come from.
+        actions: The agent's choices, each once.
         seed: Of this search: of the tasks that it draws, and of its own draws.
         workers: Who trains.
         shares: How the work is spread.
         reward: What a training is judged by: the name of the agent's reward, for a whole episode.
         on_epochs: Told how many classifier epochs more are spent.
-        journal: Of the run, and how this search is called in it; what has been played is on record.
+        cache: Of the run, and the name of this search in it; finished work is not done again.
 
     Attributes:
-        menu: The agent's choices.
+        actions: The agent's choices.
         budget: Epochs of one training.
         rng: Generator of this search.
         epochs: Classifier epochs spent so far.
@@ -81,15 +80,15 @@ class SearchEvaluator:
     def __init__(
         self,
         worlds: WorldMaker,
-        menu: Sequence[MixAction],
+        actions: Sequence[MixAction],
         seed: int,
         workers: Sequence[Worker],
         shares: Shares | None = None,
         reward: str = "final_accuracy",
         on_epochs: Callable[[int], None] = lambda epochs: None,
-        journal: tuple[ResultCache, str] | None = None,
+        cache: tuple[ResultCache, str] | None = None,
     ) -> None:
-        self.worlds, self.menu, self.seed = worlds, tuple(menu), seed
+        self.worlds, self.actions, self.seed = worlds, tuple(actions), seed
         self.rng = np.random.default_rng(seed)
         self.shares = shares or Shares()
         self.workers, self._reward = workers, reward
@@ -97,7 +96,7 @@ class SearchEvaluator:
         self.budget = self._world.budget
         self.epochs = self.passes = 0
         self._on_epochs = on_epochs
-        self._journal, self._name = journal or (ResultCache(), "")
+        self._cache, self._name = cache or (ResultCache(), "")
         self._played = 0
 
     def draw(self, count: int) -> list[Start]:
@@ -109,7 +108,7 @@ class SearchEvaluator:
 
         Args:
             starts: n of them.
-            schedules: k of them, open loop: entry ``int(progress * len(schedule))`` is played.
+            schedules: k of them, open loop: entry ``int(progress * len(schedule))`` is used.
 
         Returns:
             (n, k) float64: what each earned, unscaled. With ``final_accuracy`` the validation
@@ -139,7 +138,7 @@ class SearchEvaluator:
         ]
         # Told as they end; which one it was does not matter to the sum.
         sizes = iter([len(block) * self.budget for block in blocks])
-        played = self._journal.map(
+        played = self._cache.map(
             f"{self._name}/{self._played}",
             self.workers,
             play_block,
@@ -155,7 +154,7 @@ class SearchEvaluator:
         return earned
 
     def count(self, epochs: int, passes: int) -> None:
-        """Add to what is spent: for trainings that were played elsewhere."""
+        """Add to what is spent: for training runs that ran elsewhere."""
         self.epochs += epochs
         self.passes += passes
         self._on_epochs(epochs)
@@ -179,7 +178,7 @@ def play_block(
     starts: Sequence[Start],
     schedules: Sequence[Sequence[MixAction]],
     reward: str,
-    halfway: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
+    checkpoint: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
 ) -> tuple[list[float], int]:
     """Train one classifier for each start and schedule, side by side; importable by name.
 
@@ -188,7 +187,7 @@ def play_block(
     """
     world = world_of(worlds)
     training = world.start([start.spec for start in starts])
-    begun, saver = halfway.state(), halfway.saver()
+    begun, saver = checkpoint.load(), checkpoint.saver()
     if begun:
         training.load_state_dict(begun["training"])
         first, last = ([EpochMetrics(**own) for own in begun[key]] for key in ("first", "last"))
@@ -204,15 +203,20 @@ def play_block(
     for actions, group in groupby(orders[last[0].epoch :]):
         last = training.run_epoch(actions, len(list(group)))
         passes += sum(r.forward_passes + r.backward_passes for r in last)
-        if saver.due():
-            records = {"first": [*map(vars, first)], "last": [*map(vars, last)]}
-            saver.save({"training": training.state_dict(), "passes": passes, **records})
+        saver.save_if_due(partial(_state_dict, training, first, last, passes))
     # Rewards for a gain add up to the gain of the whole episode.
     paid = REWARDS[reward]
     return [
         paid(before, after, True, world.num_classes)
         for before, after in zip(first, last, strict=True)
     ], passes
+
+
+def _state_dict(
+    training: Training, first: list[EpochMetrics], last: list[EpochMetrics], passes: int
+) -> dict[str, Any]:
+    records = {"first": [*map(vars, first)], "last": [*map(vars, last)]}
+    return {"training": training.state_dict(), "passes": passes, **records}
 
 
 @lru_cache(maxsize=1)

@@ -8,18 +8,18 @@ from automix.agents.contest.controls import (
     CONTROLS,
     ControlInfo,
     SearchResult,
-    found,
+    result_of,
     trainings_within,
 )
 from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 
 @CONTROLS.register("grid", ControlInfo(least=lambda choices: choices))
-def grid(lab: SearchEvaluator, epochs: int) -> SearchResult:
-    """Play every choice of the menu throughout, on the same tasks, and take the best mean.
+def grid(evaluator: SearchEvaluator, epochs: int) -> SearchResult:
+    """Play every action throughout, on the same tasks, and take the best mean.
 
     What is left of the epochs is less than one task with all choices, and is not spent.
     """
-    tasks = trainings_within("grid", lab, epochs) // len(lab.menu)
-    scores = lab.play(lab.draw(tasks), [[action] for action in lab.menu])
-    return found(lab, [lab.menu[int(np.argmax(scores.mean(0)))]])
+    tasks = trainings_within("grid", evaluator, epochs) // len(evaluator.actions)
+    scores = evaluator.play(evaluator.draw(tasks), [[action] for action in evaluator.actions])
+    return result_of(evaluator, [evaluator.actions[int(np.argmax(scores.mean(0)))]])

@@ -1,4 +1,4 @@
-"""What one trial of Population Based Training holds: trainings that all play the same action."""
+"""A member of Population Based Training: training runs under the same action."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HISTORY, SNAPSHOT = "history.json", "snapshot.safetensors"
 
 
 class PBTMember:
-    """Trainings of several tasks, side by side, and the actions that they have played.
+    """Training runs of several tasks, side by side, and the actions that they have had.
 
     Args:
-        worlds: Where trainings come from.
+        worlds: Where training runs come from.
         starts: Task and seed of each.
 
     Attributes:
-        played: One action for each epoch done, those of the strains that it was copied from too.
+        played: One action for each epoch done, those of members that it was copied from too.
     """
 
     def __init__(self, worlds: WorldMaker, starts: Sequence[Start]) -> None:
@@ -54,8 +54,8 @@ class PBTMember:
         save_snapshot(folder / SNAPSHOT, self._training.state_dict())
         write_text(folder / HISTORY, json.dumps(self.played))
 
-    def resume(self, folder: Path) -> None:
-        """Go on from what another strain of the same starts wrote."""
+    def load(self, folder: Path) -> None:
+        """Go on from what another member of the same starts wrote."""
         self._training.load_state_dict(load_snapshot(folder / SNAPSHOT))
         self.played = list(read_json(folder / HISTORY))
         self._begun = True

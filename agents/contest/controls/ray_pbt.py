@@ -12,7 +12,7 @@ from automix.agents.contest.controls import (
     CONTROLS,
     ControlInfo,
     SearchResult,
-    found,
+    result_of,
     trainings_within,
 )
 from automix.agents.contest.controls.evaluator import SearchEvaluator, Start
@@ -35,38 +35,38 @@ METRIC = "val_accuracy"
 
 
 @CONTROLS.register("pbt", ControlInfo(least=lambda choices: TRIALS))
-def pbt(lab: SearchEvaluator, epochs: int) -> SearchResult:
+def pbt(evaluator: SearchEvaluator, epochs: int) -> SearchResult:
     """Train a population whose weak copy the strong and change action; replay the best's history.
 
     A trial trains one classifier on each of several tasks, the same for all trials, all under the
-    trial's action, and is judged by their mean validation accuracy. Five times in a training the
-    worst quarter takes over weights and history of the best and moves to a neighbouring action of
-    the menu, or to any other. Jaderberg et al., "Population Based Training of Neural Networks"
-    (2017), as Ho et al., "Population Based Augmentation" (2019), use it for augmentation. The
-    algorithm is Ray Tune's.
+    trial's action, and is judged by their mean validation accuracy. Five times in a training run
+    the worst quarter takes over weights and history of the best and moves to a neighbouring action,
+    or to any other. Jaderberg et al., "Population Based Training of Neural Networks" (2017), as Ho
+    et al., "Population Based Augmentation" (2019), use it for augmentation. The algorithm is Ray
+    Tune's.
 
     What is left of the epochs is less than one more task for all trials, or one more trial.
     """
-    trainings = trainings_within("pbt", lab, epochs)
+    trainings = trainings_within("pbt", evaluator, epochs)
     tasks = min(trainings // TRIALS, TASKS)
-    played = _best_history(lab, lab.draw(tasks), trainings // tasks)
-    return found(lab, [MixAction.parse(action) for action in played])
+    played = _best_history(evaluator, evaluator.draw(tasks), trainings // tasks)
+    return result_of(evaluator, [MixAction.parse(action) for action in played])
 
 
-def _best_history(lab: SearchEvaluator, starts: Sequence[Start], trials: int) -> list[str]:
-    """Return what the winner of one population has played, epoch by epoch."""
-    actors = min(len(lab.workers), usable_cores())
-    gpus = 1 if lab.shares.device.startswith("cuda") else 0
-    for worker in lab.workers:
+def _best_history(evaluator: SearchEvaluator, starts: Sequence[Start], trials: int) -> list[str]:
+    """Return the actions of the winner of one population, epoch by epoch."""
+    actors = min(len(evaluator.workers), usable_cores())
+    gpus = 1 if evaluator.shares.device.startswith("cuda") else 0
+    for worker in evaluator.workers:
         # They would only wait, and actors among them hold the places that the trials need.
         worker.close()
     # Ray shuffles its work with the global generators: lend it private ones.
     with (
-        ray_session(lab.shares.ray, actors, gpus),
+        ray_session(evaluator.shares.ray, actors, gpus),
         tempfile.TemporaryDirectory(prefix="automix-", ignore_cleanup_errors=True) as folder,
-        borrowed_global_rng(lab.seed),
+        borrowed_global_rng(evaluator.seed),
     ):
-        results = _population(lab, starts, trials, {"cpu": 1, "gpu": gpus / actors}, folder)
+        results = _population(evaluator, starts, trials, {"cpu": 1, "gpu": gpus / actors}, folder)
     if results.num_errors:
         # Of a traceback from another process, the last line.
         cause = str(results.errors[0]).strip().splitlines()[-1]
@@ -76,7 +76,7 @@ def _best_history(lab: SearchEvaluator, starts: Sequence[Start], trials: int) ->
 
 
 def _population(
-    lab: SearchEvaluator,
+    evaluator: SearchEvaluator,
     starts: Sequence[Start],
     trials: int,
     needs: Mapping[str, float],
@@ -86,10 +86,10 @@ def _population(
     from ray import tune
 
     quiet_tune()
-    interval = math.ceil(lab.budget / DECISIONS)
-    choices = list(range(len(lab.menu)))
+    interval = math.ceil(evaluator.budget / DECISIONS)
+    choices = list(range(len(evaluator.actions)))
     return tune.Tuner(
-        tune.with_resources(_trainable(lab, starts, interval), dict(needs)),
+        tune.with_resources(_trainable(evaluator, starts, interval), dict(needs)),
         param_space={"action": tune.choice(choices)},
         tune_config=tune.TuneConfig(
             metric=METRIC,
@@ -99,13 +99,13 @@ def _population(
             search_alg=in_order(
                 {"action": choices[trial % len(choices)]} for trial in range(trials)
             ),
-            scheduler=_scheduler(choices, lab.seed),
+            scheduler=_scheduler(choices, evaluator.seed),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             storage_path=folder,
-            stop={"training_iteration": math.ceil(lab.budget / interval)},
-            callbacks=[_counter(lab)],
+            stop={"training_iteration": math.ceil(evaluator.budget / interval)},
+            callbacks=[_counter(evaluator)],
             # Copying reads the last but one at most; older ones only fill the disk.
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
             failure_config=tune.FailureConfig(fail_fast=True),
@@ -131,59 +131,59 @@ def _scheduler(choices: Sequence[int], seed: int) -> Any:
     )
 
 
-def _trainable(lab: SearchEvaluator, starts: Sequence[Start], interval: int) -> type:
+def _trainable(evaluator: SearchEvaluator, starts: Sequence[Start], interval: int) -> type:
     """Return the class of a trial; Ray sends it to its processes by value."""
     from ray import tune
 
-    worlds, menu, budget = lab.worlds, lab.menu, lab.budget
+    worlds, actions, budget = evaluator.worlds, evaluator.actions, evaluator.budget
 
-    class Trial(tune.Trainable):
-        """A strain in Ray's hands."""
+    class PBTTrial(tune.Trainable):
+        """A member in Ray's hands."""
 
         def setup(self, config: Mapping[str, Any]) -> None:
             import torch
 
             keep_memory()
             torch.set_num_threads(1)
-            self._strain = PBTMember(worlds, starts)
+            self._member = PBTMember(worlds, starts)
 
         def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-            self._strain.begin()
+            self._member.begin()
             return True
 
         def step(self) -> dict[str, Any]:
-            epochs = min(interval, budget - len(self._strain.played))
-            accuracy, passes = self._strain.train(menu[self.config["action"]], epochs)
+            epochs = min(interval, budget - len(self._member.played))
+            accuracy, passes = self._member.train(actions[self.config["action"]], epochs)
             return {
                 METRIC: accuracy,
                 "epochs": epochs * len(starts),
                 "passes": passes,
-                "played": list(self._strain.played),
+                "played": list(self._member.played),
             }
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
-            self._strain.save(Path(checkpoint_dir))
+            self._member.save(Path(checkpoint_dir))
 
         def load_checkpoint(self, checkpoint: Any) -> None:
-            self._strain.resume(Path(checkpoint))
+            self._member.load(Path(checkpoint))
 
-    return Trial
+    return PBTTrial
 
 
-def _counter(lab: SearchEvaluator) -> Any:
+def _counter(evaluator: SearchEvaluator) -> Any:
     """Return a callback that counts what trials spend."""
     from ray import tune
 
     class Counter(tune.Callback):
-        """Adds every result to the lab."""
+        """Adds every result to what the evaluator counts."""
 
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: Mapping[str, Any], **info: Any
         ) -> None:
-            lab.count(result["epochs"], result["passes"])
+            evaluator.count(result["epochs"], result["passes"])
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
-            # Ray notes its settings on disk and never reads them here: the lab stays out of it.
+            # Ray writes it to disk and never reads it: the evaluator stays out of it.
             return tune.Callback, ()
 
     return Counter()

@@ -10,37 +10,39 @@ from automix.agents.contest.controls import (
     CONTROLS,
     ControlInfo,
     SearchResult,
-    found,
+    result_of,
     trainings_within,
 )
 from automix.agents.contest.controls.evaluator import SearchEvaluator
 
 TASKS_A_ROUND = 8
-"""Tasks that are played before anything is decided anew, to keep all workers busy."""
+"""Tasks that are trained on before anything is decided anew, to keep all workers busy."""
 
 
 @CONTROLS.register("ucb", ControlInfo(least=lambda choices: 2 * choices))
-def ucb(lab: SearchEvaluator, epochs: int) -> SearchResult:
+def ucb(evaluator: SearchEvaluator, epochs: int) -> SearchResult:
     """Play choices by their upper confidence bounds, and take the one with the best estimate.
 
     UCB1 (Auer, Cesa-Bianchi and Fischer, "Finite-time Analysis of the Multiarmed Bandit Problem",
-    2002) on bare accuracies would drown in how much tasks differ. Here the half of the menu with
+    2002) on bare accuracies would drown in how much tasks differ. Here the half of the actions with
     the highest bounds meets the same tasks, and an accuracy is the sum of what the task gives and
-    what the choice gives, fitted by least squares to everything played so far. So a choice is
+    what the choice gives, fitted by least squares to all results so far. So a choice is
     neither praised for easy tasks nor blamed for strong company, as the difference to a batch's
     mean would. The bound is the estimate's standard error times ``sqrt(2 log n)`` after n pulls.
     """
-    trainings = trainings_within("ucb", lab, epochs)
-    effects = Effects(len(lab.menu))
-    chosen = np.arange(len(lab.menu))
+    trainings = trainings_within("ucb", evaluator, epochs)
+    effects = Effects(len(evaluator.actions))
+    chosen = np.arange(len(evaluator.actions))
     tasks = min(TASKS_A_ROUND, trainings // len(chosen))
     while tasks:
-        effects.add(chosen, lab.play(lab.draw(tasks), [[lab.menu[i]] for i in chosen]))
+        effects.add(
+            chosen, evaluator.play(evaluator.draw(tasks), [[evaluator.actions[i]] for i in chosen])
+        )
         trainings -= tasks * len(chosen)
         bounds = effects.means() + effects.errors() * math.sqrt(2 * math.log(effects.pulls))
         chosen = np.sort(np.argsort(-bounds, kind="stable")[: max(2, -(-len(bounds) // 2))])
         tasks = min(TASKS_A_ROUND, trainings // len(chosen))
-    return found(lab, [lab.menu[int(np.argmax(effects.means()))]])
+    return result_of(evaluator, [evaluator.actions[int(np.argmax(effects.means()))]])
 
 
 class Effects:

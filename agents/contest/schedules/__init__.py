@@ -2,10 +2,10 @@
 
 A schedule has the signature::
 
-    schedule(progress, *, menu, rng) -> MixAction
+    schedule(progress, *, actions, rng) -> MixAction
 
     progress   finished epochs / budget, in [0, 1)
-    menu       the actions that the agent can choose from, each once
+    actions    what the agent can choose from, each once
     rng        numpy Generator of the trial, for schedules that draw
 """
 
@@ -34,14 +34,14 @@ class ScheduleInfo(Info):
 SCHEDULES: Registry[Schedule, ScheduleInfo] = Registry("schedule", ScheduleInfo, __name__)
 
 
-def strongest(menu: Sequence[MixAction]) -> MixAction:
-    """Return the mix that a person would pick from a menu: CutMix if offered, as much as offered.
+def strongest(actions: Sequence[MixAction]) -> MixAction:
+    """Return the mix that a person would pick: CutMix if offered, as much as offered.
 
     Hand-designed schedules play it, so that they use nothing that the agent does not have.
     """
-    mixes = [action for action in menu if action.mixes and action.saliency == "off"]
+    mixes = [action for action in actions if action.mixes and action.saliency == "off"]
     if not mixes:
-        mixes = [action for action in menu if action.mixes] or [PLAIN]
+        mixes = [action for action in actions if action.mixes] or [PLAIN]
     named = [action for action in mixes if action.method == "cutmix"] or mixes
     return max(named, key=lambda action: action.ratio)
 
@@ -79,7 +79,7 @@ class SchedulePolicy:
         rows = np.atleast_2d(observation)
         actions = [
             self._codec.encode(
-                self._schedule(progress_of(row), menu=self._codec.choices, rng=self._rng)
+                self._schedule(progress_of(row), actions=self._codec.choices, rng=self._rng)
             )
             for row in rows
         ]

@@ -14,7 +14,7 @@ PERIODS = 10
 
 @SCHEDULES.register("alternating", ScheduleInfo(kind="schedule"))
 def alternating(
-    progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator
+    progress: float, *, actions: Sequence[MixAction], rng: np.random.Generator
 ) -> MixAction:
-    """Switch between the menu's strongest CutMix and nothing, ten times each in a training."""
-    return strongest(menu) if int(progress * 2 * PERIODS + 1e-6) % 2 == 0 else PLAIN
+    """Switch between the strongest CutMix on offer and nothing, ten times each in a run."""
+    return strongest(actions) if int(progress * 2 * PERIODS + 1e-6) % 2 == 0 else PLAIN

@@ -13,13 +13,13 @@ from automix.mixing.actions import MixAction
 
 @SCHEDULES.register("linear_ramp", ScheduleInfo(kind="schedule"))
 def linear_ramp(
-    progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator
+    progress: float, *, actions: Sequence[MixAction], rng: np.random.Generator
 ) -> MixAction:
-    """Raise the ratio of the menu's strongest CutMix from 0 in a straight line.
+    """Raise the ratio of the strongest CutMix on offer from 0 in a straight line.
 
-    The menu's ratios are the steps of the ramp, so that it plays nothing the agent could not.
+    The ratios on offer are the steps of the ramp, so that it takes no action the agent could not.
     """
-    full = strongest(menu)
-    steps = sorted({0.0} | {action.ratio for action in menu if action.method == full.method})
+    full = strongest(actions)
+    steps = sorted({0.0} | {action.ratio for action in actions if action.method == full.method})
     nearest = min(steps, key=lambda ratio: abs(ratio - full.ratio * progress))
     return replace(full, ratio=nearest)

@@ -12,7 +12,7 @@ from automix.mixing.actions import PLAIN, MixAction
 
 @SCHEDULES.register("mix_then_none", ScheduleInfo(kind="schedule"))
 def mix_then_none(
-    progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.7
+    progress: float, *, actions: Sequence[MixAction], rng: np.random.Generator, at: float = 0.7
 ) -> MixAction:
-    """Play the menu's strongest CutMix for the first ``at`` (70 %) of the budget, then nothing."""
-    return strongest(menu) if progress < at else PLAIN
+    """Use the strongest CutMix on offer for the first ``at`` (70 %) of the budget, then nothing."""
+    return strongest(actions) if progress < at else PLAIN

@@ -11,6 +11,6 @@ from automix.mixing.actions import PLAIN, MixAction
 
 
 @SCHEDULES.register("none", ScheduleInfo(kind="fixed"))
-def none(progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator) -> MixAction:
+def none(progress: float, *, actions: Sequence[MixAction], rng: np.random.Generator) -> MixAction:
     """Never mix."""
     return PLAIN

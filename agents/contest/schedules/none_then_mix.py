@@ -12,7 +12,7 @@ from automix.mixing.actions import PLAIN, MixAction
 
 @SCHEDULES.register("none_then_mix", ScheduleInfo(kind="schedule"))
 def none_then_mix(
-    progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator, at: float = 0.3
+    progress: float, *, actions: Sequence[MixAction], rng: np.random.Generator, at: float = 0.3
 ) -> MixAction:
-    """Play nothing for the first ``at`` (30 %) of the budget, then the menu's strongest CutMix."""
-    return PLAIN if progress < at else strongest(menu)
+    """Use nothing for the first ``at`` (30 %) of the budget, then the strongest CutMix on offer."""
+    return PLAIN if progress < at else strongest(actions)

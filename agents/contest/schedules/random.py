@@ -11,6 +11,6 @@ from automix.mixing.actions import MixAction
 
 
 @SCHEDULES.register("random", ScheduleInfo(kind="random"))
-def random(progress: float, *, menu: Sequence[MixAction], rng: np.random.Generator) -> MixAction:
-    """Draw an action of the agent's menu uniformly, anew each epoch."""
-    return menu[int(rng.integers(len(menu)))]
+def random(progress: float, *, actions: Sequence[MixAction], rng: np.random.Generator) -> MixAction:
+    """Draw one of the agent's actions uniformly, anew each epoch."""
+    return actions[int(rng.integers(len(actions)))]

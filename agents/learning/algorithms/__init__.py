@@ -47,7 +47,7 @@ def updates_of(settings: AgentSettings, budget: int) -> int:
         ConfigError: If not even one, or none after which the agent learns.
     """
     rollout = settings.groups * settings.group_size * budget
-    round_of = f"{settings.groups} groups x {settings.group_size} trainings x {budget} actions"
+    round_of = f"{settings.groups} groups x {settings.group_size} training runs x {budget} actions"
     given = f"agent.total_timesteps is {settings.total_timesteps}"
     waits = getattr(settings, "learning_starts", 0)
     least = (waits // rollout + 1) * rollout

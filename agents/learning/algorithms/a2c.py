@@ -9,13 +9,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import actor_critic
-from automix.agents.learning.sb3 import GradientSettings, gradient
+from automix.agents.learning.sb3 import GradientSettings, arguments
 from automix.core.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class A2CSettings(GradientSettings):
-    """What A2C is told."""
+    """Settings of A2C."""
 
     name: str = setting("a2c", affects="shape")
     n_steps: int = setting(1, affects="shape", least=1)
@@ -30,10 +30,5 @@ def a2c(settings: A2CSettings, env: VecEnv, budget: int, seed: int) -> A2C:
 
     Adam takes the place of RMSprop, which starts slowly where there are a few hundred steps in all.
     """
-    return A2C(
-        "MlpPolicy",
-        env,
-        n_steps=min(settings.n_steps, budget),
-        use_rms_prop=False,
-        **gradient(settings, seed),
-    )
+    own = arguments(settings, seed) | {"n_steps": min(settings.n_steps, budget)}
+    return A2C("MlpPolicy", env, use_rms_prop=False, **own)

@@ -1,7 +1,7 @@
 """ARS: augmented random search (Mania et al. 2018, arXiv:1803.07055).
 
-sb3-contrib plays the candidates one after the other, each on tasks of its own. Here each member of
-a group plays one: all candidates meet the same tasks, initial weights and batches, so that what
+sb3-contrib evaluates the candidates one after the other, each on tasks of its own. Here each member
+of a group is one: all candidates meet the same tasks, initial weights and batches, so that what
 differs between their returns is what they chose, and a population costs one round.
 """
 
@@ -19,20 +19,20 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.agent import AGENTS, AgentInfo, AgentSettings
 from automix.agents.learning.policy_nets import linear
-from automix.agents.learning.sb3 import DEVICE, falling
+from automix.agents.learning.sb3 import arguments
 from automix.core.errors import ConfigError
 from automix.core.settings import setting
 
 
 class GroupARS(ARS):
-    """ARS whose candidates play side by side: candidate c in every environment ``g * size + c``."""
+    """ARS whose candidates act side by side: candidate c in every environment ``g * size + c``."""
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """Note how much is left, of all that is learned and not of this call of ``learn``."""
         super()._update_current_progress_remaining(num_timesteps, self._total_timesteps)
 
     def _do_one_update(self, callback: BaseCallback, async_eval: Any) -> None:
-        """Begin the rollout before the candidates are drawn, so that it can be played again."""
+        """Begin the rollout before the candidates are drawn, so that it can be replayed."""
         callback.on_rollout_start()
         super()._do_one_update(callback, async_eval)
 
@@ -63,7 +63,7 @@ class GroupARS(ARS):
 
 
 def _actions(policies: list[Any], observations: np.ndarray) -> np.ndarray:
-    """Return every environment's action, from the candidate that plays it."""
+    """Return every environment's action, from the candidate that acts there."""
     chosen = [
         policy.predict(observations[number :: len(policies)], deterministic=True)[0]
         for number, policy in enumerate(policies)
@@ -75,7 +75,7 @@ def _actions(policies: list[Any], observations: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class ARSSettings(AgentSettings):
-    """What ARS is told."""
+    """Settings of ARS."""
 
     name: str = setting("ars", affects="shape")
     delta_std: float = setting(0.1, above=0)
@@ -97,14 +97,5 @@ def ars(settings: ARSSettings, env: VecEnv, budget: int, seed: int) -> ARS:
             f"use agent.group_size={settings.group_size + 1}",
         )
     pairs = settings.group_size // 2
-    return GroupARS(
-        "LinearPolicy",
-        env,
-        n_delta=pairs,
-        n_top=min(settings.n_top, pairs),
-        delta_std=settings.delta_std,
-        learning_rate=falling(settings.learning_rate, settings.learning_rate_end),
-        policy_kwargs={"with_bias": True},
-        seed=seed,
-        device=DEVICE,
-    )
+    own = arguments(settings, seed) | {"n_delta": pairs, "n_top": min(settings.n_top, pairs)}
+    return GroupARS("LinearPolicy", env, policy_kwargs={"with_bias": True}, **own)

@@ -15,7 +15,7 @@ from automix.core.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class DQNSettings(ExploringSettings):
-    """What DQN is told."""
+    """Settings of DQN."""
 
     name: str = setting("dqn", affects="shape")
 

@@ -1,4 +1,4 @@
-"""MaskablePPO: PPO that never plays what the environment does not offer (arXiv:2006.14171)."""
+"""MaskablePPO: PPO that takes only actions that the environment offers (arXiv:2006.14171)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from automix.core.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class MaskablePPOSettings(ProximalSettings):
-    """What MaskablePPO is told."""
+    """Settings of MaskablePPO."""
 
     name: str = setting("maskable_ppo", affects="shape")
 
@@ -25,5 +25,5 @@ class MaskablePPOSettings(ProximalSettings):
     AgentInfo(settings=MaskablePPOSettings, spaces=("flat", "factored"), net=actor_critic),
 )
 def maskable_ppo(settings: MaskablePPOSettings, env: VecEnv, budget: int, seed: int) -> MaskablePPO:
-    """PPO that plays only what the environment's ``action_masks`` offer."""
+    """PPO that takes only what the environment's ``action_masks`` offer."""
     return MaskablePPO("MlpPolicy", env, **proximal(settings, env, budget, seed))

@@ -15,7 +15,7 @@ from automix.core.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class PPOSettings(ProximalSettings):
-    """What PPO is told."""
+    """Settings of PPO."""
 
     name: str = setting("ppo", affects="shape")
 

@@ -15,7 +15,7 @@ from automix.core.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class QRDQNSettings(ExploringSettings):
-    """What QR-DQN is told."""
+    """Settings of QR-DQN."""
 
     name: str = setting("qr_dqn", affects="shape")
     n_quantiles: int = setting(25, affects="shape", least=1)
@@ -24,7 +24,5 @@ class QRDQNSettings(ExploringSettings):
 
 @AGENTS.register("qr_dqn", AgentInfo(settings=QRDQNSettings, spaces=("flat",), net=mean_quantiles))
 def qr_dqn(settings: QRDQNSettings, env: VecEnv, budget: int, seed: int) -> QRDQN:
-    """Q-learning of quantiles of the return; plays the best mean."""
-    arguments = exploring(settings, env, seed)
-    arguments["policy_kwargs"]["n_quantiles"] = settings.n_quantiles
-    return QRDQN("MlpPolicy", env, **arguments)
+    """Q-learning of quantiles of the return; acts by the best mean."""
+    return QRDQN("MlpPolicy", env, **exploring(settings, env, seed))

@@ -15,7 +15,7 @@ from automix.core.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentPPOSettings(ProximalSettings):
-    """What RecurrentPPO is told."""
+    """Settings of RecurrentPPO."""
 
     name: str = setting("recurrent_ppo", affects="shape")
     lstm_hidden_size: int = setting(32, affects="shape", least=1)
@@ -30,6 +30,4 @@ def recurrent_ppo(
     settings: RecurrentPPOSettings, env: VecEnv, budget: int, seed: int
 ) -> RecurrentPPO:
     """PPO that remembers the episode in an LSTM; policy and critic have one each."""
-    arguments = proximal(settings, env, budget, seed)
-    arguments["policy_kwargs"]["lstm_hidden_size"] = settings.lstm_hidden_size
-    return RecurrentPPO("MlpLstmPolicy", env, **arguments)
+    return RecurrentPPO("MlpLstmPolicy", env, **proximal(settings, env, budget, seed))

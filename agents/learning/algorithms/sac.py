@@ -9,13 +9,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import squashed_mean
-from automix.agents.learning.sb3 import ReplaySettings, replay
+from automix.agents.learning.sb3 import ReplaySettings, arguments
 from automix.core.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class SACSettings(ReplaySettings):
-    """What SAC is told."""
+    """Settings of SAC."""
 
     name: str = setting("sac", affects="shape")
     ent_coef: float = setting(0.003, least=0)
@@ -24,4 +24,4 @@ class SACSettings(ReplaySettings):
 @AGENTS.register("sac", AgentInfo(settings=SACSettings, spaces=("box",), net=squashed_mean))
 def sac(settings: SACSettings, env: VecEnv, budget: int, seed: int) -> SAC:
     """Soft actor-critic from a replay buffer."""
-    return SAC("MlpPolicy", env, ent_coef=settings.ent_coef, **replay(settings, seed))
+    return SAC("MlpPolicy", env, **arguments(settings, seed))

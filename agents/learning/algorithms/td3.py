@@ -12,13 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import squashed
-from automix.agents.learning.sb3 import ReplaySettings, replay
+from automix.agents.learning.sb3 import ReplaySettings, arguments
 from automix.core.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class TD3Settings(ReplaySettings):
-    """What TD3 is told."""
+    """Settings of TD3."""
 
     name: str = setting("td3", affects="shape")
     action_noise: float = setting(0.3, least=0)
@@ -34,12 +34,4 @@ def td3(settings: TD3Settings, env: VecEnv, budget: int, seed: int) -> TD3:
     """Deterministic policy gradient with two critics, exploring by Gaussian noise."""
     size = spaces.flatdim(env.action_space)
     noise = NormalActionNoise(np.zeros(size), np.full(size, settings.action_noise))
-    return TD3(
-        "MlpPolicy",
-        env,
-        action_noise=noise,
-        policy_delay=settings.policy_delay,
-        target_policy_noise=settings.target_policy_noise,
-        target_noise_clip=settings.target_noise_clip,
-        **replay(settings, seed),
-    )
+    return TD3("MlpPolicy", env, **arguments(settings, seed) | {"action_noise": noise})

@@ -9,13 +9,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from automix.agents.config.agent import AGENTS, AgentInfo
 from automix.agents.learning.policy_nets import squashed_mean
-from automix.agents.learning.sb3 import ReplaySettings, replay
+from automix.agents.learning.sb3 import ReplaySettings, arguments
 from automix.core.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class TQCSettings(ReplaySettings):
-    """What TQC is told."""
+    """Settings of TQC."""
 
     name: str = setting("tqc", affects="shape")
     ent_coef: float = setting(0.003, least=0)
@@ -27,13 +27,5 @@ class TQCSettings(ReplaySettings):
 
 @AGENTS.register("tqc", AgentInfo(settings=TQCSettings, spaces=("box",), net=squashed_mean))
 def tqc(settings: TQCSettings, env: VecEnv, budget: int, seed: int) -> TQC:
-    """SAC whose critics tell quantiles of the return, the highest left out."""
-    arguments = replay(settings, seed)
-    arguments["policy_kwargs"]["n_quantiles"] = settings.n_quantiles
-    return TQC(
-        "MlpPolicy",
-        env,
-        ent_coef=settings.ent_coef,
-        top_quantiles_to_drop_per_net=settings.top_quantiles_to_drop_per_net,
-        **arguments,
-    )
+    """SAC whose critics estimate quantiles of the return, the highest left out."""
+    return TQC("MlpPolicy", env, **arguments(settings, seed))

@@ -19,6 +19,7 @@ from automix.agents.config.settings import (
 )
 from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskSpec
+from tests.cases import each
 
 FAMILY = FamilySettings(train_sizes=(100, 200, 400), label_noise=(0.0, 0.2, 0.4))
 
@@ -86,8 +87,8 @@ def test_what_has_one_value_keeps_it():
     assert {cell_of(s, family) for s in drawn_specs(family, 20, HELD_OUT)} == {*cells_of(family)}
 
 
-@pytest.mark.parametrize(
-    ("size", "noise", "cell"),
+@each(
+    "size, noise, cell",
     [
         (101, 0.01, "100-200 images, 0-20% noise"),
         (199, 0.39, "100-200 images, 20-40% noise"),
@@ -109,9 +110,9 @@ def test_a_few_tasks_of_all_sizes_are_checked_and_timed():
     assert len(sample_specs(CompareSettings(), FAMILY)) == 9
 
 
-@pytest.mark.parametrize("name", ["draws", "validation_draws"])
-@pytest.mark.parametrize(
-    ("sizes", "noises", "told"),
+@each("name", ["draws", "validation_draws"])
+@each(
+    "sizes, noises, told",
     [
         ((100,), (0.2,), "need a range"),
         ((100, 100), (0.2, 0.2), "need a range"),

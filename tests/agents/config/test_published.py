@@ -10,6 +10,7 @@ from automix.agents.config.published import check_name, names, published_figures
 from automix.agents.contest.contestants import contestants_of
 from automix.core.errors import ConfigError
 from automix.nets.create import PROTOCOL_NETS
+from tests.cases import each
 
 EXPERIMENTS = [
     name for name in groups()["experiment"] if name.endswith(("_rmix", "_multistep", "_deit"))
@@ -18,7 +19,7 @@ NETS = [*PROTOCOL_NETS, "resnet50"]
 EVERY = [(name, net) for name in names() for net in NETS if published_figures(name, net)["figures"]]
 
 
-@pytest.mark.parametrize(("name", "net"), EVERY)
+@each("name, net", EVERY)
 def test_every_figure_has_all_that_is_printed_of_it(name, net):
     figures = published_figures(name, net)["figures"]
     for figure in figures:
@@ -59,7 +60,7 @@ def test_what_the_two_readmes_say_is_what_is_printed():
     }
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@each("experiment", EXPERIMENTS)
 def test_an_experiment_plays_the_six_and_names_figures_of_its_net(experiment):
     settings = load_settings([f"experiment={experiment}"])
     assert list(settings.compare.contestants) == [

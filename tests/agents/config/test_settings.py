@@ -21,13 +21,12 @@ from automix.agents.learning.sb3 import falling
 from automix.agents.parallel.devices import choose_device, worker_count
 from automix.core.errors import ConfigError, ResourceError
 from automix.data.tasks import FamilySettings, TaskFamily
+from tests.cases import each
 
 FAMILY = FamilySettings(train_sizes=(100, 200), label_noise=(0.0, 0.2))
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"), [("200@0.3", (200, 0.3)), ("200", (200, 0.0)), ("0@0.1", (0, 0.1))]
-)
+@each("text, kind", [("200@0.3", (200, 0.3)), ("200", (200, 0.0)), ("0@0.1", (0, 0.1))])
 def test_a_kind_is_size_at_noise(text, kind):
     assert parse_kind(text) == kind
 
@@ -82,13 +81,13 @@ def test_agents_are_found_by_name_and_misspelt_ones_guessed():
         AGENTS.entry("ppoo")
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("cpu", "cpu"), ("auto", "cpu")])
+@each("name, wanted", [("cpu", "cpu"), ("auto", "cpu")])
 def test_without_a_gpu_the_cpu_is_taken(monkeypatch, name, wanted):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(name) == wanted
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("auto", "cuda"), ("cuda:1", "cuda:1")])
+@each("name, wanted", [("auto", "cuda"), ("cuda:1", "cuda:1")])
 def test_with_gpus_auto_takes_one(monkeypatch, name, wanted):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -97,7 +96,7 @@ def test_with_gpus_auto_takes_one(monkeypatch, name, wanted):
         choose_device("cuda:2")
 
 
-@pytest.mark.parametrize("name", ["tpu", "gpu", "cuda:x", "cuda:-1", "cuda:", "cpu:3", ""])
+@each("name", ["tpu", "gpu", "cuda:x", "cuda:-1", "cuda:", "cpu:3", ""])
 def test_a_device_that_is_none_is_refused(name):
     with pytest.raises(ConfigError, match=re.escape(f"device is {name!r}, wanted auto, cpu")):
         choose_device(name)

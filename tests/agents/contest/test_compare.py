@@ -14,7 +14,8 @@ from automix.agents.contest.compare import Match, compare, env_of, play_group
 from automix.agents.contest.contestants import Contestant, contestants_of
 from automix.agents.contest.schedules import SCHEDULES
 from automix.agents.contest.summary import score_table, summarise
-from automix.agents.jobs.run import run_compare, with_menu
+from automix.agents.jobs.check import with_actions_of
+from automix.agents.jobs.run import run_compare
 from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError, DataError
 from automix.data.tasks import TaskSpec
@@ -24,6 +25,7 @@ from automix.mixing.actions import MixAction
 from automix.policy.policy import MixPolicy, PolicyForm
 from automix.training.population import TrainerSettings
 from tests.agents import tiny_run
+from tests.cases import each
 
 MENU = ActionCodec(ActionSettings()).choices
 
@@ -62,8 +64,8 @@ def test_every_schedule_is_a_contestant_by_its_name():
     assert names(*SCHEDULES) == list(SCHEDULES)
 
 
-@pytest.mark.parametrize(
-    ("written", "name"),
+@each(
+    "written, name",
     [
         ("fixed:cutmix", "fixed:cutmix@0.5"),
         ("fixed:cutmix@0.50", "fixed:cutmix@0.5"),
@@ -77,8 +79,8 @@ def test_a_fixed_choice_has_one_name_however_it_is_written(written, name):
     assert names(written) == [name]
 
 
-@pytest.mark.parametrize(
-    ("asked", "told"),
+@each(
+    "asked, told",
     [
         (("none", "none"), "names none twice"),
         (("fixed", "fixed:cutmix@0.5"), "names fixed:cutmix@0.5 twice"),
@@ -240,8 +242,8 @@ def test_a_policy_plays_through_the_interface_it_was_learned_with():
     assert all("observations" not in t for t in trials if t["contestant"] == "none")
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
+@each(
+    "words, told",
     [
         (
             ("env.actions.methods=[none,cutmix,rmix]", "env.actions.ratios=[0.5]"),
@@ -275,7 +277,7 @@ def test_a_policy_of_other_actions_than_are_offered_is_refused_by_their_names(wo
 def test_where_nothing_is_offered_everybody_plays_with_the_policys_actions():
     settings = tiny_run.settings("compare.contestants=[agent,fixed]")
     policy = policy_that_sees(["progress", "last_method"], [1, 2])
-    assert list(with_menu(settings, policy).env.actions.methods) == ["none", "mixup"]
+    assert list(with_actions_of(settings, policy).env.actions.methods) == ["none", "mixup"]
     trials = compare(
         replace(settings, compare=replace(settings.compare, kinds=("40@0.0",), seeds=1)),
         [InlineWorker()],
@@ -285,8 +287,8 @@ def test_where_nothing_is_offered_everybody_plays_with_the_policys_actions():
     assert [trial["contestant"] for trial in trials] == ["agent", "fixed:mixup@0.5"]
 
 
-@pytest.mark.parametrize(
-    ("observations", "sizes", "told"),
+@each(
+    "observations, sizes, told",
     [
         (["progress", "val_los"], [1, 1], "'val_los' is not a.* 'val_loss'"),
         (["val_loss", "progress"], [1, 1], "wanted 'progress' first"),

@@ -15,8 +15,8 @@ from automix.agents.config.settings import HELD_OUT
 from automix.agents.contest.controls import CONTROLS, SearchResult, cem, trainings_within
 from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, Start, WorldMaker
 from automix.agents.contest.controls.pbt_member import PBTMember
-from automix.agents.contest.controls.search import search
 from automix.agents.contest.controls.ucb import Effects
+from automix.agents.contest.search import search
 from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError
 from automix.core.snapshots import load_snapshot, save_snapshot

@@ -12,6 +12,7 @@ from automix.agents.contest.rule_words import rule_lines, rule_text
 from automix.core.errors import DataError
 from automix.policy.policy import MixPolicy, PolicyForm
 from automix.policy.rule import load_rule, rule_of
+from tests.cases import each
 
 NAMES = ("progress", "val_loss", "accuracy_gap", "last_method", "last_ratio")
 METHODS = ("none", "mixup", "cutmix")
@@ -255,7 +256,7 @@ def test_equal_seeds_explain_equally_and_in_plain_types():
     assert found != explain(TREE, trials, seed=4)
 
 
-@pytest.mark.parametrize("damage", ["observations", "contestant", "all"])
+@each("damage", ["observations", "contestant", "all"])
 def test_without_states_there_is_no_explanation(damage, tmp_path):
     trials = [] if damage == "all" else trials_of(CLOCK)
     for trial in trials:
@@ -341,8 +342,8 @@ def test_a_vector_entry_after_another_vector_is_asked_at_its_own_place():
     assert str(rule.action(np.array([1, 1, 1, 1, 0.0]))) == "none"
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
+@each(
+    "change, says",
     [
         (lambda c: c.update(format=9), "format is 9, wanted 1"),
         (lambda c: c.pop("nodes"), "does not describe a rule"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
@@ -11,10 +10,11 @@ from automix.agents.contest.schedules import SCHEDULES, SchedulePolicy, stronges
 from automix.envs import ActionCodec, ActionSettings, EnvSettings, RewardSettings, SurrogateMixEnv
 from automix.envs.surrogate import SurrogateWorld, gain
 from automix.mixing.actions import MixAction
+from tests.cases import each
 from tests.envs import worlds
 
-every_schedule = pytest.mark.parametrize("name", list(SCHEDULES))
-every_space = pytest.mark.parametrize("space", worlds.SPACES)
+every_schedule = each("name", list(SCHEDULES))
+every_space = each("space", worlds.SPACES)
 
 MENU = ActionCodec(ActionSettings()).choices
 MENUS = [
@@ -27,20 +27,20 @@ MENUS = [
 BUDGET = 20
 
 
-def plays(name: str, menu=MENU, budget: int = BUDGET, seed: int = 0) -> list[MixAction]:
+def plays(name: str, actions=MENU, budget: int = BUDGET, seed: int = 0) -> list[MixAction]:
     rng = np.random.default_rng(seed)
-    return [SCHEDULES[name](epoch / budget, menu=menu, rng=rng) for epoch in range(budget)]
+    return [SCHEDULES[name](epoch / budget, actions=actions, rng=rng) for epoch in range(budget)]
 
 
 def steps(name: str, **kwargs) -> list[str]:
     return [str(action) for action in plays(name, **kwargs)]
 
 
-@pytest.mark.parametrize("menu", MENUS, ids=lambda menu: str(menu[-1]))
+@each("actions", MENUS)
 @every_schedule
-def test_every_schedule_plays_only_what_the_agent_could(name, menu):
+def test_every_schedule_plays_only_what_the_agent_could(name, actions):
     for budget in (1, 7, 20):
-        assert set(plays(name, menu, budget)) <= set(menu)
+        assert set(plays(name, actions, budget)) <= set(actions)
 
 
 @every_schedule
@@ -85,7 +85,7 @@ def test_alternating_changes_ten_times_each_way_whatever_the_budget():
 
 def test_random_draws_the_whole_menu_evenly():
     rng = np.random.default_rng(0)
-    drawn = [str(SCHEDULES["random"](0.0, menu=MENU, rng=rng)) for _ in range(5000)]
+    drawn = [str(SCHEDULES["random"](0.0, actions=MENU, rng=rng)) for _ in range(5000)]
     assert set(drawn) == {str(action) for action in MENU}
     counts = [drawn.count(str(action)) / len(drawn) for action in MENU]
     assert min(counts) > 0.08
@@ -93,8 +93,8 @@ def test_random_draws_the_whole_menu_evenly():
     assert plays("random", seed=1) != plays("random", seed=2)
 
 
-@pytest.mark.parametrize(
-    ("menu", "picked"),
+@each(
+    "actions, picked",
     [
         (["none", "mixup@0.5", "cutmix@0.1", "cutmix@0.25"], "cutmix@0.25"),
         (["none", "mixup@0.1", "rmix@0.5"], "rmix@0.5"),
@@ -103,8 +103,8 @@ def test_random_draws_the_whole_menu_evenly():
         (["none"], "none"),
     ],
 )
-def test_the_strongest_mix_is_the_cutmix_a_person_would_pick(menu, picked):
-    assert str(strongest([MixAction.parse(text) for text in menu])) == picked
+def test_the_strongest_mix_is_the_cutmix_a_person_would_pick(actions, picked):
+    assert str(strongest([MixAction.parse(text) for text in actions])) == picked
 
 
 @every_space

@@ -19,6 +19,7 @@ from automix.agents.contest.stats import (
     stratified_bootstrap,
 )
 from automix.core.seeding import generator
+from tests.cases import each
 
 
 def test_the_iqm_is_the_mean_of_the_middle_half():
@@ -44,7 +45,7 @@ def test_statistics_keep_the_axes_in_front():
     assert_allclose(mean(scores), scores.reshape(5, -1).mean(1))
 
 
-@pytest.mark.parametrize("statistic", [iqm, mean])
+@each("statistic", [iqm, mean])
 def test_scores_without_spread_have_an_interval_without_width(statistic):
     interval = stratified_bootstrap(np.full((3, 4), 0.7), statistic, resamples=200, seed=0)
     assert_allclose([interval.value, interval.low, interval.high], 0.7)
@@ -89,7 +90,7 @@ def test_a_seed_fixes_the_interval():
     assert first.value == other.value
 
 
-@pytest.mark.parametrize("statistic", [iqm, mean])
+@each("statistic", [iqm, mean])
 def test_whole_tasks_are_drawn_again_as_a_slow_loop_does(statistic):
     scores = np.random.default_rng(4).random((7, 3))
     fast = cluster_bootstrap(scores, statistic, resamples=50, seed=9)
@@ -130,8 +131,8 @@ def test_an_interval_gives_its_bounds():
     assert Interval(0.5, 0.4, 0.7).bounds == [0.4, 0.7]
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "wanted"),
+@each(
+    "ours, theirs, wanted",
     [
         # Each of ours against each of theirs: 3 of 4 wins; 4 of 4; a tie counts half.
         ([[2, 4]], [[1, 3]], 0.75),
@@ -151,7 +152,7 @@ def test_the_probability_of_improvement_counts_pairs_of_the_same_kind(ours, thei
     assert probability_of_improvement(theirs, ours) == pytest.approx(1 - wanted)
 
 
-@pytest.mark.parametrize(("n", "p"), [(4, 0.125), (5, 0.0625), (6, 0.03125), (10, 0.001953125)])
+@each("n, p", [(4, 0.125), (5, 0.0625), (6, 0.03125), (10, 0.001953125)])
 def test_few_pairs_cannot_reach_a_small_p(n, p):
     assert smallest_p(n) == p
 

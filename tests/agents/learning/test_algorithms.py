@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 from automix.agents.config.compose import load_settings
-from automix.agents.jobs.run import check
+from automix.agents.jobs.check import check
 from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
 from automix.agents.learning.algorithms.ars import GroupARS
 from automix.agents.learning.algorithms.dqn import DQNSettings
@@ -25,9 +25,10 @@ from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng
 from automix.policy.policy import load_policy, save_policy
 from tests.agents import surrogate_runs, tiny_run
+from tests.cases import each
 from tests.envs import worlds
 
-every_agent = pytest.mark.parametrize("name", list(AGENTS))
+every_agent = each("name", list(AGENTS))
 EVERY_PAIR = [(name, space) for name in AGENTS for space in AGENTS.info(name).spaces]
 
 
@@ -48,7 +49,7 @@ def test_the_word_agent_brings_settings_and_a_space_that_fit(name):
     assert updates_of(settings.agent, settings.trainer.epochs) >= 20
 
 
-@pytest.mark.parametrize(("name", "space"), EVERY_PAIR)
+@each("name, space", EVERY_PAIR)
 def test_a_setting_that_the_agent_uses_reaches_it(name, space):
     """Each one but those of the rounds changes what is built or what is refused."""
     uses = AGENTS.info(name).uses
@@ -75,8 +76,8 @@ def test_a_setting_that_the_agent_uses_reaches_it(name, space):
 # Refused ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "told", "hint"),
+@each(
+    "words, told, hint",
     [
         (
             ["agent=dqn", "env.actions.space=factored"],
@@ -176,7 +177,7 @@ def test_the_candidates_of_a_group_play_side_by_side():
 # Exported ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "space"), EVERY_PAIR)
+@each("name, space", EVERY_PAIR)
 def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
     settings = surrogate_runs.settings_of(name, *surrogate_runs.tiny_words(name))
     settings = replace(settings, env=worlds.settings(space))

@@ -27,6 +27,7 @@ from automix.envs import SurrogateVectorEnv
 from automix.mixing.actions import MixAction
 from automix.policy.policy import save_policy
 from tests.agents import tiny_run
+from tests.cases import each
 from tests.envs import worlds
 
 FILES = ["policy.json", "policy.safetensors", "schedule.yaml"]
@@ -44,7 +45,7 @@ def learned(name: str, space: str) -> tuple[Learned, RunSettings]:
     return Learned(agent, 1, 4, 16, 2000, 1.0), settings
 
 
-@pytest.mark.parametrize("space", worlds.SPACES)
+@each("space", worlds.SPACES)
 def test_drawn_actions_are_as_likely_as_the_agents(tmp_path, space):
     made, settings = learned("ppo", space)
     policy, agent = policy_of(made, settings), made.agent
@@ -80,7 +81,7 @@ def test_the_schedule_is_the_most_frequent_choice_of_each_epoch():
 # Taking it home ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", ["", "export"])
+@each("source", ["", "export"])
 def test_an_export_is_copied_from_the_run_or_from_its_folder(run, tmp_path, source):
     written = copy_export(run / source, tmp_path / "a" / "b")
     everything = sorted([*FILES, "rule.json", "rule.txt"])
@@ -101,7 +102,7 @@ def damaged(run, tmp_path) -> Path:
     return Path(shutil.copytree(run / "export", tmp_path / "damaged"))
 
 
-@pytest.mark.parametrize("name", FILES)
+@each("name", FILES)
 def test_a_damaged_export_is_refused_and_nothing_is_written(damaged, tmp_path, name):
     path = damaged / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -110,7 +111,7 @@ def test_a_damaged_export_is_refused_and_nothing_is_written(damaged, tmp_path, n
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", FILES)
+@each("name", FILES)
 def test_an_incomplete_export_is_refused_and_nothing_is_written(damaged, tmp_path, name):
     (damaged / name).unlink()
     with pytest.raises(DataError, match=name):
@@ -130,8 +131,8 @@ def test_an_export_copied_onto_itself_stays_whole(damaged):
     assert {name: (damaged / name).read_bytes() for name in FILES} == before
 
 
-@pytest.mark.parametrize(
-    ("about", "cost"),
+@each(
+    "about, cost",
     [
         ({"learning": {"classifier_epochs": 16, "passes": 2000}}, (16, 2000)),
         ({}, (0, 0)),

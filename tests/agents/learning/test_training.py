@@ -20,7 +20,7 @@ import automix.agents.jobs.run
 from automix.agents.config.schema import build
 from automix.agents.config.settings import RunSettings
 from automix.agents.jobs.run import run_compare, run_train, without_agent
-from automix.agents.learning.recorder import Round
+from automix.agents.learning.recorder import RoundTotals
 from automix.core.errors import AutomixError, ConfigError
 from automix.envs import MixVectorEnv
 from automix.mixing.actions import MixAction
@@ -28,6 +28,7 @@ from automix.policy.policy import load_policy
 from automix.policy.schedule import load_schedule
 from tests.agents import tiny_run
 from tests.agents.tiny_run import lines
+from tests.cases import each
 
 CONTESTANTS = ["agent", "none", "random", "fixed:cutmix@0.5", "fixed:mixup@0.25"]
 KINDS = ["40 images, 0% noise", "50 images, 30% noise"]
@@ -244,8 +245,8 @@ def test_the_whole_agent_is_kept_without_pickle(run):
 # Endings ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("error", "state"),
+@each(
+    "error, state",
     [
         (RuntimeError("something broke"), "failed"),
         (KeyboardInterrupt("stop"), "interrupted"),
@@ -275,8 +276,8 @@ def test_a_run_that_exists_is_refused_and_not_touched(run):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-@pytest.mark.parametrize(
-    ("word", "told"),
+@each(
+    "word, told",
     [
         ("compare.contestants=[none,random]", "compare.contestants lacks 'agent'"),
         ("compare.contestants=[agent,nobody]", "'nobody' is not a contestant"),
@@ -343,7 +344,7 @@ def test_a_reward_that_is_not_finite_is_told_with_environment_and_step(tmp_path,
 
 
 def test_a_round_adds_up_what_its_episodes_showed():
-    done = Round()
+    done = RoundTotals()
     for mix, accuracy, over in (("none", 0.2, False), ("cutmix@0.5", 0.6, True)):
         info = {"task": "a", "mix": mix, "passes": 10, "val_accuracy": accuracy, "diverged": False}
         done.add(info, over)

@@ -21,6 +21,7 @@ import automix.agents.runs.checkpoints
 from automix.agents.config.settings import CheckpointSettings
 from automix.agents.runs.checkpoints import Checkpoints, refuse_other_settings
 from automix.core.errors import ConfigError, ResourceError
+from tests.cases import each
 
 RUN = {"agent": {"name": "ppo", "learning_rate": 0.003}, "seed": 0}
 
@@ -138,7 +139,7 @@ def test_the_next_waits_until_the_last_is_a_small_part_of_the_time(tmp_path):
         assert kept.due()
 
 
-@pytest.mark.parametrize(("share", "due"), [(0, False), (1, True)])
+@each("share, due", [(0, False), (1, True)])
 def test_no_share_is_never_and_all_is_always(tmp_path, share, due):
     kept = checkpoints(tmp_path, share=share)
     assert kept.due() == due
@@ -149,7 +150,7 @@ def test_no_share_is_never_and_all_is_always(tmp_path, share, due):
 # Broken off -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at", ["write", "rename"])
+@each("at", ["write", "rename"])
 def test_one_that_is_broken_off_was_never_there(tmp_path, monkeypatch, at):
     """As a kill does, which lets nothing be tidied up."""
     checkpoints(tmp_path).write(1, states(1))
@@ -173,8 +174,8 @@ def test_one_that_is_broken_off_was_never_there(tmp_path, monkeypatch, at):
     assert names(tmp_path) == ["LATEST", "step_000000001"]
 
 
-@pytest.mark.parametrize(
-    ("number", "told"),
+@each(
+    "number, told",
     [
         (errno.ENOSPC, r"no space left on the disk of .* for a checkpoint of \d+ bytes, \d+ are"),
         (errno.EROFS, r"/c cannot be written: Read-only file system"),
@@ -294,7 +295,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@each("kind", DAMAGE)
 def test_a_damaged_one_is_told_and_the_one_before_is_used(tmp_path, monkeypatch, caplog, kind):
     damage, told = DAMAGE[kind]
     monkeypatch.chdir(tmp_path)
@@ -369,7 +370,7 @@ def test_other_settings_are_refused_with_all_that_differs(tmp_path):
         refuse_other_settings(found, other, lambda name: name != "agent.name")
 
 
-@pytest.mark.parametrize("words", [{"share": -0.1}, {"share": 1.1}, {"keep": 0}])
+@each("words", [{"share": -0.1}, {"share": 1.1}, {"keep": 0}])
 def test_settings_that_mean_nothing_are_refused(words):
     with pytest.raises(ConfigError, match=f"checkpoint.{next(iter(words))} is"):
         CheckpointSettings(**words)

@@ -11,6 +11,7 @@ import pytest
 from automix.agents.cli.options import set_up_logging
 from automix.agents.runs import progress as progress_module
 from automix.agents.runs.progress import progress
+from tests.cases import each
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,7 @@ def test_a_terminal_shows_a_bar_on_stderr_and_no_lines(capsys, monkeypatch):
     assert "s left" not in err
 
 
-@pytest.mark.parametrize("why", ["quiet", "CI", "no logging"])
+@each("why", ["quiet", "CI", "no logging"])
 def test_nobody_who_does_not_want_a_bar_gets_one(capsys, monkeypatch, why):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     if why == "quiet":

@@ -7,9 +7,8 @@ import json
 import pytest
 
 from automix.agents.parallel.worker import InlineWorker
-from automix.agents.runs.result_cache import ResultCache
-from automix.agents.runs.task_checkpoint import TaskCheckpoint
-from automix.agents.runs.throttle import SaveThrottle
+from automix.agents.runs.checkpoints import SaveThrottle
+from automix.agents.runs.result_cache import ResultCache, TaskCheckpoint
 
 
 class Clock:
@@ -20,75 +19,65 @@ class Clock:
         return self.now
 
 
-def test_a_note_waits_until_all_of_them_are_a_small_share_of_the_time():
+def test_a_save_waits_until_all_of_them_are_a_small_share_of_the_time():
     clock = Clock()
-    pace, spent, start = SaveThrottle(0.02, 0.2, clock), 0.0, clock.now
+    throttle, spent, start = SaveThrottle(0.02, 0.2, clock), 0.0, clock.now
     for expected, cost in [(0.2, 3.0), (3.0, 0.5), (0.5, 0.5), (0.5, 0.5)]:
-        # All notes so far and the next one are 2 %, work the other 98.
+        # All saves so far and the next one are 2 %, work the other 98.
         wait = (spent + expected) * 49 - (clock.now - start - spent)
         clock.now += wait - 0.01
-        assert not pace.due()
+        assert not throttle.due()
         clock.now += 0.02
-        assert pace.due()
-        with pace.noting():
+        assert throttle.due()
+        with throttle.saving():
             clock.now += cost
         spent += cost
     assert spent / (clock.now - start) < 0.021
 
 
-def test_a_note_whose_cost_nobody_knows_costs_what_the_last_one_did():
+def test_a_save_of_unknown_cost_costs_what_the_last_one_did():
     clock = Clock()
-    pace = SaveThrottle(0.02, clock=clock)
+    throttle = SaveThrottle(0.02, clock=clock)
     clock.now += 1.0
-    pace.took(1.0)
+    throttle.took(1.0)
     clock.now += 1.0
-    pace.took(None)
+    throttle.took(None)
     clock.now += 3 * 49.0 - 0.1
-    assert not pace.due()
+    assert not throttle.due()
     clock.now += 0.2
-    assert pace.due()
+    assert throttle.due()
 
 
-def test_what_is_taken_to_cost_nothing_is_due_at_once():
-    assert SaveThrottle(0.02).due()
-
-
-def test_a_share_of_one_notes_always_and_of_none_never():
+def test_a_share_of_one_saves_always_of_none_never_and_what_costs_nothing_at_once():
     clock = Clock()
     always, never = SaveThrottle(1.0, 0.2, clock), SaveThrottle(0.0, 0.2, clock)
     assert always.due()
+    assert SaveThrottle(0.02).due()
     clock.now += 1e9
     assert not never.due()
 
 
-def test_a_piece_of_work_goes_on_from_what_it_noted(tmp_path):
-    halfway = TaskCheckpoint(tmp_path / "x.safetensors", share=1.0)
-    assert halfway.state() is None
-    saver = halfway.saver()
-    assert saver.due()
-    saver.save({"epoch": 3})
-    assert halfway.state() == {"epoch": 3}
-
-
-def test_nothing_is_noted_without_a_file():
-    saver = TaskCheckpoint(None, share=1.0).saver()
-    assert not saver.due()
-    saver.save({"epoch": 3})
-    assert TaskCheckpoint(None).state() is None
-
-
-def test_what_cannot_be_read_is_done_again_and_said(tmp_path, caplog):
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(b"half of it")
-    assert TaskCheckpoint(path).state() is None
+def test_a_piece_of_work_goes_on_from_the_state_that_it_left(tmp_path, caplog):
+    checkpoint = TaskCheckpoint(tmp_path / "x.safetensors", share=1.0)
+    assert checkpoint.load() is None
+    checkpoint.saver().save_if_due(lambda: {"epoch": 3})
+    assert checkpoint.load() == {"epoch": 3}
+    checkpoint.path.write_bytes(b"half of it")
+    assert checkpoint.load() is None
     assert "x.safetensors is not a snapshot" in caplog.text
     assert "starts afresh" in caplog.text
+
+
+def test_nothing_is_saved_without_a_file_or_before_it_is_due(tmp_path):
+    TaskCheckpoint(None, share=1.0).saver().save_if_due(lambda: pytest.fail("nowhere to"))
+    assert TaskCheckpoint(None).load() is None
+    TaskCheckpoint(tmp_path / "x").saver().save_if_due(lambda: pytest.fail("too early"))
 
 
 CALLS: list[int] = []
 
 
-def work(state, number, halfway):
+def work(state, number, checkpoint):
     CALLS.append(number)
     return {"square": number * number, "third": number / 3}
 
@@ -118,28 +107,28 @@ def test_a_finished_piece_is_not_done_again(tmp_path):
     assert played(path, what="comparing")[1] == [0, 1, 2, 3, 4]  # another name, other work
 
 
-@pytest.mark.parametrize("cut", [1, 5, 90])
-def test_a_line_that_was_cut_off_is_done_again(tmp_path, told, cut):
-    path = tmp_path / "finished.jsonl"
-    first, _ = played(path)
-    path.write_bytes(path.read_bytes()[:-cut])
-    again, calls = played(path)
-    assert again == first
-    assert calls == ([4] if cut < 50 else [3, 4])
-    assert "what follows is done again" in told.text
-    told.clear()
-    assert played(path) == (first, [])
-    assert told.text == ""
+def test_a_line_that_was_cut_off_is_done_again(tmp_path, told):
+    for cut in (1, 5, 90):
+        path = tmp_path / f"{cut}.jsonl"
+        first, _ = played(path)
+        path.write_bytes(path.read_bytes()[:-cut])
+        again, calls = played(path)
+        assert again == first
+        assert calls == ([4] if cut < 50 else [3, 4])
+        assert "what follows is done again" in told.text
+        told.clear()
+        assert played(path) == (first, [])
+        assert told.text == ""
 
 
-@pytest.mark.parametrize("line", [b"nonsense\n", b"[1]\n", b'{"name": "x"}\n', b"\xff\n", b"\n"])
-def test_nothing_is_believed_after_a_broken_line(tmp_path, told, line):
-    path = tmp_path / "finished.jsonl"
-    first, _ = played(path)
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
-    assert played(path) == (first, [2, 3, 4])
-    assert "finished.jsonl, line 3" in told.text
+def test_nothing_is_believed_after_a_broken_line(tmp_path, told):
+    for number, line in enumerate((b"nonsense\n", b"[1]\n", b'{"name": "x"}\n', b"\xff\n", b"\n")):
+        path = tmp_path / f"{number}.jsonl"
+        first, _ = played(path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
+        assert played(path) == (first, [2, 3, 4]), line
+        assert f"{number}.jsonl, line 3" in told.text
 
 
 def test_without_a_file_nothing_is_recorded(tmp_path):
@@ -147,15 +136,15 @@ def test_without_a_file_nothing_is_recorded(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def half_done(state, number, halfway):
+def half_done(state, number, checkpoint):
     if number == 2:
-        halfway.saver().save({"reached": number})
+        checkpoint.saver().save_if_due(lambda: {"reached": number})
         raise KeyboardInterrupt
-    return (halfway.state() or {}).get("reached", "nothing")
+    return (checkpoint.load() or {}).get("reached", "nothing")
 
 
-def finished(state, number, halfway):
-    return (halfway.state() or {}).get("reached", "nothing")
+def finished(state, number, checkpoint):
+    return (checkpoint.load() or {}).get("reached", "nothing")
 
 
 def test_a_piece_that_was_under_way_finds_its_state_which_goes_when_it_is_done(tmp_path):
@@ -170,10 +159,10 @@ def test_a_piece_that_was_under_way_finds_its_state_which_goes_when_it_is_done(t
 
 
 def test_a_result_is_known_by_name(tmp_path):
-    journal = ResultCache(tmp_path / "finished.jsonl")
-    assert journal.known("found/grid") is None
-    journal.note("found/grid", {"epochs": 3})
-    assert journal.known("found/grid") == {"epochs": 3}
-    assert ResultCache(tmp_path / "finished.jsonl").known("found/grid") == {"epochs": 3}
+    cache = ResultCache(tmp_path / "finished.jsonl")
+    assert cache.get("found/grid") is None
+    cache.add("found/grid", {"epochs": 3})
+    assert cache.get("found/grid") == {"epochs": 3}
+    assert ResultCache(tmp_path / "finished.jsonl").get("found/grid") == {"epochs": 3}
     record = json.loads((tmp_path / "finished.jsonl").read_text(encoding="utf-8"))
     assert record == {"name": "found/grid", "result": {"epochs": 3}}

@@ -26,6 +26,7 @@ from automix.core import files
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.core.settings import affects
 from automix.data.tasks import FamilySettings
+from tests.cases import each
 
 SETTINGS = RunSettings(seed=3)
 OWN = {f"agent.{name}" for name in names_of(type(SETTINGS.agent))}
@@ -77,7 +78,7 @@ def test_overwriting_leaves_nothing_of_the_old_run(tmp_path):
     assert config["seed"] == 4
 
 
-@pytest.mark.parametrize("holds", ["photo.jpg", "config.yaml", "status.json", "sub/config.yaml"])
+@each("holds", ["photo.jpg", "config.yaml", "status.json", "sub/config.yaml"])
 def test_a_folder_that_is_no_run_is_never_replaced(tmp_path, holds):
     foreign = tmp_path / "photos"
     (foreign / holds).parent.mkdir(parents=True)
@@ -138,7 +139,7 @@ def test_a_full_disk_costs_no_old_run(tmp_path, monkeypatch):
 FIRST = ("checkpoints/begun.json", "config.yaml", "command.txt", "env.json")
 
 
-@pytest.mark.parametrize("made", range(len(FIRST) + 1))
+@each("made", range(len(FIRST) + 1))
 def test_a_directory_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_path, made):
     directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
     for name in ("status.json", *FIRST[made:]):
@@ -230,8 +231,8 @@ def test_a_run_that_wrote_the_settings_of_all_agents_goes_on_unless_one_is_chang
         RunDirectory.open(path)
 
 
-@pytest.mark.parametrize(
-    ("file", "before", "after", "error", "told"),
+@each(
+    "file, before, after, error, told",
     [
         ("config.yaml", "seed: 3", "seed: many", ConfigError, "config.yaml: seed: "),
         ("config.yaml", "seed: 3", "sead: 3", ConfigError, "sead"),
@@ -253,7 +254,7 @@ def test_a_damaged_or_hostile_file_is_named(tmp_path, file, before, after, error
         RunDirectory.open(path)
 
 
-@pytest.mark.parametrize("missing", ["status.json", "config.yaml", "checkpoints/begun.json"])
+@each("missing", ["status.json", "config.yaml", "checkpoints/begun.json"])
 def test_a_missing_file_is_named(tmp_path, missing):
     path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
     (path / missing).unlink()
@@ -284,8 +285,8 @@ def test_records_are_lines_of_json_with_finite_numbers(tmp_path):
         directory.append("a.jsonl", {"x": float("nan")})
 
 
-@pytest.mark.parametrize(
-    ("settings", "command", "name"),
+@each(
+    "settings, command, name",
     [
         (RunSettings(seed=3), "train", r"digits_ppo_s3_\d{8}-\d{6}"),
         (RunSettings(), "compare", r"digits_compare_s0_\d{8}-\d{6}"),

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from automix.agents.runs.stopping import stopping
+from tests.cases import each
 
 MEANS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: SystemExit}
 
@@ -25,7 +26,7 @@ def send(number):
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", MEANS)
+@each("number", MEANS)
 def test_the_first_signal_is_noted_and_the_second_stops_at_once(number):
     with stopping() as asked, asked.patiently():
         assert asked() == 0
@@ -35,7 +36,7 @@ def test_the_first_signal_is_noted_and_the_second_stops_at_once(number):
             send(number)
 
 
-@pytest.mark.parametrize("number", MEANS)
+@each("number", MEANS)
 def test_where_nobody_asks_a_signal_stops_at_once(number):
     with stopping(), pytest.raises(MEANS[number]) as raised:
         send(number)

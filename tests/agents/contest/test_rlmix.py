@@ -21,6 +21,7 @@ from automix.agents.contest.own_training.rlmix_policy import (
 from automix.core.seeding import borrowed_global_rng, generator
 from automix.envs.rlmix.env import RLMixEnv
 from automix.training.evaluation import test_scores as scores_of
+from tests.cases import each
 from tests.envs.test_rlmix_env import FakeWorld
 
 PLACES, CLASSES = 6, 3
@@ -38,7 +39,7 @@ def test_it_registers_itself():
     assert OWN_TRAINING.entry("rlmix").summary.startswith("RL-Mix")
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 5])
+@each("epochs", [1, 2, 5])
 def test_it_hands_over_one_whole_training_and_starts_no_other(epochs):
     result, world = trained(epochs=epochs)
     assert world.started == 1
@@ -58,7 +59,7 @@ def test_every_pass_is_counted():
     assert [m.backward_passes for m in result.history] == [0] + [2 * 12] * 3
 
 
-@pytest.mark.parametrize("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
+@each("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
 def test_equal_seeds_give_equal_trainings_whatever_was_drawn_before(model):
     first, _ = trained(model=model, epochs=5)
     before = torch.get_rng_state()
@@ -73,7 +74,7 @@ def test_equal_seeds_give_equal_trainings_whatever_was_drawn_before(model):
     assert other.history != first.history
 
 
-@pytest.mark.parametrize(
+@each(
     "world",
     [
         {"shape": (3, 32, 32), "classes": 4, "train": 9, "batch_size": 4},  # a rest of one
@@ -81,7 +82,6 @@ def test_equal_seeds_give_equal_trainings_whatever_was_drawn_before(model):
         {"shape": (1, 5, 5), "train": 3, "batch_size": 1},
         {"train": 40, "batch_size": 20, "classes": 10},
     ],
-    ids=str,
 )
 def test_any_form_of_task_trains(world):
     result, _ = trained(epochs=3, **world)
@@ -105,8 +105,8 @@ def test_the_agent_updates_while_the_classifier_trains(monkeypatch):
     assert idle.history[3:] != first.history[3:]
 
 
-@pytest.mark.parametrize(
-    ("n_steps", "size"),
+@each(
+    "n_steps, size",
     [(1000, 250), (8, 8), (254, 127), (256, 64), (2 * 255, 170), (2 * 128, 64), (2 * 107, 107)],
 )
 def test_minibatches_are_about_a_fourth_as_published_but_divide_and_are_not_tiny(n_steps, size):

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from automix.agents.config.settings import CheckpointSettings, RunSettings
-from automix.agents.learning.agent_state import agent_state, with_replay
+from automix.agents.learning.agent_state import agent_state_dict, with_replay
 from automix.agents.learning.algorithms import AGENTS
 from automix.agents.learning.training import Learned, Learning, Stopped, learn, never
 from automix.agents.parallel.worker import InlineWorker
@@ -22,13 +22,14 @@ from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import borrowed_global_rng, set_global_rng_state
 from automix.core.snapshots import to_bytes
 from tests.agents import surrogate_runs, tiny_run
+from tests.cases import each
 
 BUDGET, ROUNDS = 4, 3
 RARELY = 1e-9
 """One checkpoint at the first step, further ones only where a test asks for them."""
 SIGTERM = 15
 
-every_agent = pytest.mark.parametrize("name", list(AGENTS))
+every_agent = each("name", list(AGENTS))
 VARIANTS = [
     ("ppo", "agent.normalise=true"),
     ("ars", "agent.normalise=true"),
@@ -61,7 +62,7 @@ def learning_of(
     folder.mkdir(exist_ok=True)
     env = surrogate_runs.environments(settings, BUDGET, 7)
     learning = Learning(settings, env, RunDirectory(folder), stop)
-    return learning, learning.resume()
+    return learning, learning.load()
 
 
 def after(steps: int) -> Callable[[], int]:
@@ -84,7 +85,7 @@ class End:
         done: Learned = learning.learned()
         with borrowed_global_rng(0):
             set_global_rng_state(learning._generators)
-            state = with_replay(learning.agent, agent_state(learning.agent))
+            state = with_replay(learning.agent, agent_state_dict(learning.agent))
         return cls(
             metrics=(folder / "metrics.jsonl").read_bytes(),
             agent=to_bytes(state),
@@ -130,8 +131,8 @@ def test_one_that_is_stopped_after_every_step_ends_as_one_that_is_left_alone(
     assert End.of(learning, folder) == undisturbed(*words)
 
 
-@pytest.mark.parametrize("name", ["ppo", "dqn", "ars"])
-@pytest.mark.parametrize("steps", [3, 4, 6])
+@each("name", ["ppo", "dqn", "ars"])
+@each("steps", [3, 4, 6])
 def test_one_stop_in_mid_rollout_or_at_its_end_changes_nothing(tmp_path, undisturbed, name, steps):
     settings, folder = settings_of(name), tmp_path / "run"
     with pytest.raises(Stopped):
@@ -142,7 +143,7 @@ def test_one_stop_in_mid_rollout_or_at_its_end_changes_nothing(tmp_path, undistu
     assert End.of(learning, folder) == undisturbed(name)
 
 
-@pytest.mark.parametrize("steps", [1, 4, 5, 12])
+@each("steps", [1, 4, 5, 12])
 def test_one_that_is_killed_goes_on_from_the_step_before(tmp_path, undisturbed, steps):
     """Nothing is written at the end, the last record may be torn."""
     settings, folder = settings_of("ppo", share=1), tmp_path / "run"
@@ -255,11 +256,11 @@ def test_what_one_has_saved_another_adopts_with_settings_of_its_own(tmp_path, un
     donor.run(until_updates=2)
     donor.save(tmp_path / "saved")
     equal, _ = learning_of(settings_of("ppo"), tmp_path / "equal")
-    equal.adopt(tmp_path / "saved")
+    equal.load(tmp_path / "saved")
     equal.run()
     assert End.of(equal, tmp_path / "equal") == undisturbed("ppo")
     other, _ = learning_of(settings_of("ppo", "agent.ent_coef=0.5"), tmp_path / "other")
-    other.adopt(tmp_path / "saved")
+    other.load(tmp_path / "saved")
     assert other.updates_done == 2
     assert other.agent.ent_coef == 0.5
     for name, value in donor.agent.policy.state_dict().items():
@@ -276,16 +277,16 @@ def test_one_of_another_form_is_not_adopted(tmp_path):
     donor.save(tmp_path / "saved")
     other, _ = learning_of(settings_of("ppo", "agent.net_arch=[16]"), tmp_path / "other")
     with pytest.raises(ConfigError, match=r"agent\.net_arch was .*, is "):
-        other.adopt(tmp_path / "saved")
+        other.load(tmp_path / "saved")
     with pytest.raises(DataError, match="nothing has no whole checkpoint"):
-        other.adopt(tmp_path / "nothing")
+        other.load(tmp_path / "nothing")
 
 
 # Refused ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
+@each(
+    "words, told",
     [
         (("agent.learning_rate=0.5",), r"agent\.learning_rate was 0\.003, is 0\.5$"),
         (

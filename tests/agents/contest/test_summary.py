@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from automix.agents.config.settings import CompareSettings, RunSettings
-from automix.agents.contest.oracle import cross_fitted, hindsight, oracle_of
+from automix.agents.contest.summary import cross_fitted, hindsight, oracle_of
 from automix.data.tasks import FamilySettings
 
 SETTINGS = RunSettings(

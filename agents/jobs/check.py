@@ -1,0 +1,115 @@
+"""From settings as they were given to settings that a run can start with, before it writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from automix.agents.config.settings import RunSettings, sample_specs
+from automix.agents.contest.compare import env_of
+from automix.agents.contest.contestants import contestants_of
+from automix.agents.contest.search import search_epochs
+from automix.agents.learning.algorithms import check_agent, updates_of
+from automix.agents.learning.export import learning_cost
+from automix.agents.parallel.devices import choose_device, stacked_groups
+from automix.core.errors import ConfigError
+from automix.core.extras import require
+from automix.envs.codec import ALL, ActionCodec
+from automix.envs.groups import EpisodeGroup
+from automix.envs.vocabulary import expanded as expanded_actions
+from automix.envs.worlds import ImageWorld
+from automix.policy.policy import MixPolicy, load_policy
+from automix.policy.shipped import policy_folder
+
+
+def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
+    """Check what can be known before anything is written.
+
+    Args:
+        settings: Of the run.
+        learns: Whether the agent learns in it, or acts by a policy that is given.
+
+    Returns:
+        The settings with the actions that are really taken, each by its name, and the device.
+
+    Raises:
+        AutomixError: If the images, the splits, the names or the device cannot be used.
+    """
+    require("report")  # now, and not after hours of learning
+    if settings.backend == "ray":
+        require("ray", hint="or use backend=local")
+    settings = expanded(settings)
+    if learns:
+        _check_learner(settings)
+    else:
+        policy = given_policy(settings)
+        settings = with_actions_of(policy, settings)
+        search_epochs(settings, learning_cost(policy)[0])
+    device = choose_device(settings.device)
+    stacked_groups(settings, device)
+    torch.set_num_threads(settings.threads)
+    _check_training_runs(settings, ImageWorld(settings.task, settings.trainer, device))
+    return settings, device
+
+
+def located(settings: RunSettings) -> RunSettings:
+    """Name the images by their whole path, so that the run can go on from any folder."""
+    root = settings.task.root
+    if not root:
+        return settings
+    return replace(settings, task=replace(settings.task, root=str(Path(root).absolute())))
+
+
+def expanded(settings: RunSettings) -> RunSettings:
+    """Name what the word ``all`` stands for among the actions, so that its policy does too.
+
+    Raises:
+        AutomixError: If the images or the classifier cannot be used.
+    """
+    if ALL not in (*settings.env.actions.methods, *settings.env.actions.saliency):
+        return settings
+    # The actions do not depend on the device, which may be that of another machine.
+    world = ImageWorld(settings.task, settings.trainer)
+    actions = expanded_actions(settings.env.actions, world.check)
+    return replace(settings, env=replace(settings.env, actions=actions))
+
+
+def given_policy(settings: RunSettings) -> MixPolicy | None:
+    """Read the policy that the settings name, if they do.
+
+    Raises:
+        AutomixError: If there is none of that name, or it cannot be read.
+    """
+    return load_policy(policy_folder(settings.policy)) if settings.policy else None
+
+
+def with_actions_of(policy: MixPolicy | None, settings: RunSettings) -> RunSettings:
+    """Return the settings with the actions that a policy was learned with, for all contestants.
+
+    Raises:
+        AutomixError: As ``env_of`` does.
+    """
+    actions = env_of(policy, settings).actions
+    return replace(settings, env=replace(settings.env, actions=actions))
+
+
+def _check_learner(settings: RunSettings) -> None:
+    if "agent" not in settings.compare.contestants:
+        raise ConfigError("compare.contestants lacks 'agent'", "train compares what it has learned")
+    check_agent(settings.agent, settings.env.actions.space)
+    updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))
+
+
+def _check_training_runs(settings: RunSettings, world: ImageWorld) -> None:
+    """Check the images, the splits, and that classifiers can be trained as all contestants do."""
+    actions = ActionCodec(settings.env.actions).choices
+    contestants = contestants_of(settings.compare.contestants, actions)
+    EpisodeGroup(world, settings.env, settings.agent.group_size)
+    world.check([action for one in contestants if (action := one.fixed)])
+    specs = sample_specs(settings.compare, settings.task)
+    for spec in specs:
+        world.family.task(spec)
+    # Two untrained classifiers tell of a model, optimizer or scheduler that does not fit.
+    world.start([specs[0]] * 2).reset([0, 0])
