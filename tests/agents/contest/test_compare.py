@@ -277,7 +277,7 @@ def test_a_policy_of_other_actions_than_are_offered_is_refused_by_their_names(wo
 def test_where_nothing_is_offered_everybody_plays_with_the_policys_actions():
     settings = tiny_run.settings("compare.contestants=[agent,fixed]")
     policy = policy_that_sees(["progress", "last_method"], [1, 2])
-    assert list(with_actions_of(settings, policy).env.actions.methods) == ["none", "mixup"]
+    assert list(with_actions_of(policy, settings).env.actions.methods) == ["none", "mixup"]
     trials = compare(
         replace(settings, compare=replace(settings.compare, kinds=("40@0.0",), seeds=1)),
         [InlineWorker()],

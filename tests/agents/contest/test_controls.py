@@ -38,14 +38,14 @@ QUICK = (*FIXED, "cem")
 every_quick = pytest.mark.parametrize("name", QUICK)
 
 
-def lab(
+def evaluator(
     seed: int = 0, worlds: WorldMaker = NOISY, workers: Any = None, **shares: Any
 ) -> SearchEvaluator:
     return SearchEvaluator(worlds, MENU, seed, workers or [InlineWorker()], Shares(**shares))
 
 
-def run(name: str, trainings: int, **of_lab: Any) -> SearchResult:
-    return CONTROLS[name](lab(**of_lab), trainings * BUDGET)
+def run(name: str, trainings: int, **options: Any) -> SearchResult:
+    return CONTROLS[name](evaluator(**options), trainings * BUDGET)
 
 
 def images() -> WorldMaker:
@@ -53,7 +53,7 @@ def images() -> WorldMaker:
     return WorldMaker(ImageWorld, (settings.task, settings.trainer, "cpu"))
 
 
-# The lab ----------------------------------------------------------------------------------------
+# The evaluator ----------------------------------------------------------------------------------------
 
 
 def spec(noise: float, size: int = 200) -> TaskSpec:
@@ -64,7 +64,7 @@ def test_scores_are_starts_by_schedules_and_entries_are_stretched_over_the_budge
     worlds = WorldMaker(FailingWorld, (BUDGET,))
     starts = [Start(spec(0.0), 1), Start(spec(0.4), 2), Start(spec(0.0, size=100), 3)]
     mixup = MixAction.parse("mixup@0.5")
-    scores = lab(worlds=worlds).play(starts, [[NONE], [mixup], [NONE, mixup]])
+    scores = evaluator(worlds=worlds).play(starts, [[NONE], [mixup], [NONE, mixup]])
     # The surrogate: 0.1 by chance, then 0.8 less what is missed; mixup@0.5 has the wrong method.
     assert_allclose(scores[0], [0.9, 0.1, 0.5], atol=1e-12)
     # With wrong labels 0.5 is wanted until 0.8 of the budget, and 0.25 afterwards.
@@ -74,14 +74,14 @@ def test_scores_are_starts_by_schedules_and_entries_are_stretched_over_the_budge
 
 
 def test_a_training_that_diverges_scores_nothing():
-    failing = lab(worlds=WorldMaker(FailingWorld, (BUDGET,)))
+    failing = evaluator(worlds=WorldMaker(FailingWorld, (BUDGET,)))
     scores = failing.play([Start(spec(0.4), 0)], [[CUTMIX], [NONE]])
     assert scores[0, 0] == 0.0
     assert scores[0, 1] > 0.0
 
 
 def test_tasks_are_those_of_the_agents_environment():
-    here = lab(seed=3)
+    here = evaluator(seed=3)
     rng = np.random.default_rng(3)
     expected = [Start(*draw_start(WORLD, rng)) for _ in range(5)]
     assert here.draw(2) + here.draw(3) == expected
@@ -99,7 +99,7 @@ def test_a_lab_counts_epochs_and_passes_and_tells():
 
 
 def test_no_more_train_together_than_may_and_parts_are_equal():
-    here = lab(together=4)
+    here = evaluator(together=4)
     blocks = here._blocks([spec(0.0, size) for size in (100, 200) for _ in range(9)])
     assert [len(block) for block in blocks] == [3] * 6
     assert sorted(i for block in blocks for i in block) == list(range(18))
@@ -107,11 +107,11 @@ def test_no_more_train_together_than_may_and_parts_are_equal():
 
 
 def test_schedules_on_one_start_share_weights_batches_and_draws():
-    here = lab(worlds=images(), together=64)
+    here = evaluator(worlds=images(), together=64)
     starts = here.draw(3)
     scores = here.play(starts, [[CUTMIX], [NONE], [CUTMIX, CUTMIX]])
     assert (scores[:, 0] == scores[:, 2]).all()
-    alone = lab(worlds=images(), together=1).play(starts, [[CUTMIX]])
+    alone = evaluator(worlds=images(), together=1).play(starts, [[CUTMIX]])
     assert_allclose(scores[:, :1], alone, atol=0.035)  # one image of 30
     # 2 epochs of 40 or 60 images, measured before and after on 20 probe and 30 validation images.
     trained = sum(2 * 2 * start.spec.train_size + 2 * 50 for start in starts)
@@ -120,7 +120,7 @@ def test_schedules_on_one_start_share_weights_batches_and_draws():
 
 def test_searches_never_open_the_test_split():
     folder = Path(automix.agents.contest.controls.__file__).parent
-    for path in [folder.parent / "lab.py", *folder.glob("*.py")]:
+    for path in [folder.parent / "search.py", *folder.glob("*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         assert not any("evaluation" in name for name in names), path
@@ -177,7 +177,7 @@ def test_one_choice_needs_no_search():
 @pytest.mark.parametrize("trainings", [100, 137, 1000])
 @every_quick
 def test_every_search_spends_what_it_may_and_no_more(name, trainings):
-    here = lab()
+    here = evaluator()
     result = CONTROLS[name](here, trainings * BUDGET + BUDGET - 1)
     assert 0.9 * trainings * BUDGET <= result.classifier_epochs <= trainings * BUDGET
     assert result.classifier_epochs == here.epochs
@@ -187,7 +187,7 @@ def test_every_search_spends_what_it_may_and_no_more(name, trainings):
 @pytest.mark.parametrize("name", list(CONTROLS))
 def test_too_few_epochs_for_a_round_are_refused_with_the_smallest_useful_number(name):
     least = CONTROLS.info(name).least(len(MENU))
-    here = lab()
+    here = evaluator()
     with pytest.raises(ConfigError, match=f"{name}.* wanted {least * BUDGET} or more"):
         CONTROLS[name](here, least * BUDGET - 1)
     assert here.epochs == 0
@@ -210,7 +210,7 @@ def test_equal_seeds_find_the_same_whoever_trains(name, processes):
 
 
 def test_another_seed_draws_other_tasks_and_schedules():
-    assert lab(seed=1).draw(3) != lab(seed=2).draw(3)
+    assert evaluator(seed=1).draw(3) != evaluator(seed=2).draw(3)
     assert run("cem", 100, seed=1).schedule != run("cem", 100, seed=2).schedule
 
 
@@ -271,9 +271,10 @@ def test_search_gives_each_control_the_same_allowance_and_its_own_seed(monkeypat
         return drawn(self, count)
 
     monkeypatch.setattr(SearchEvaluator, "draw", watched)
-    settings = tiny_run.settings("env.actions.ratios=[0.5]")
+    chosen = "compare.contestants=[grid,none,successive_halving]"
+    settings = tiny_run.settings("env.actions.ratios=[0.5]", chosen)
     menu = ActionCodec(settings.env.actions).choices
-    results = search(["grid", "successive_halving"], settings, [InlineWorker()], "cpu", 2 * 8)
+    results = search(settings, [InlineWorker()], "cpu", 2 * 8)
     assert list(results) == ["grid", "successive_halving"]
     for result in results.values():
         assert len(result.schedule) == 1
@@ -288,11 +289,11 @@ def test_search_refuses_before_it_spends_anything(monkeypatch):
         raise AssertionError("played")
 
     monkeypatch.setattr(SearchEvaluator, "play_each", never)
-    settings = tiny_run.settings()
+    settings = tiny_run.settings("compare.contestants=[grid,ucb]")
     with pytest.raises(ConfigError, match="'ucb' may spend 30 classifier epochs, wanted 40"):
-        search(["grid", "ucb"], settings, [InlineWorker()], "cpu", 30)
+        search(settings, [InlineWorker()], "cpu", 30)
     with pytest.raises(ConfigError, match=r"'gird' is not a control\. Did you mean 'grid'"):
-        search(["gird"], settings, [InlineWorker()], "cpu", 1000)
+        CONTROLS["gird"]
 
 
 # Population Based Training ----------------------------------------------------------------------
@@ -312,20 +313,20 @@ def test_a_snapshot_goes_on_from_its_files_as_from_memory(tmp_path):
     assert other.run_epoch([guided, CUTMIX]) == expected
 
 
-def test_a_strain_takes_over_weights_and_history(tmp_path):
-    starts = lab(worlds=images()).draw(3)
+def test_a_member_takes_over_weights_and_history(tmp_path):
+    starts = evaluator(worlds=images()).draw(3)
     strong, weak = PBTMember(images(), starts), PBTMember(images(), starts)
     strong.train(NONE, 1)
     weak.train(CUTMIX, 1)
     strong.save(tmp_path)
-    weak.resume(tmp_path)
+    weak.load(tmp_path)
     assert weak.train(CUTMIX, 1) == strong.train(CUTMIX, 1)
     assert weak.played == strong.played == ["none", "cutmix@0.5"]
     fresh = PBTMember(images(), starts)
     accuracy, passes = fresh.train(NONE, 2)
     weak.begin()
     assert weak.train(NONE, 2) == (accuracy, passes)
-    alone = lab(worlds=images()).play(starts, [[NONE]])
+    alone = evaluator(worlds=images()).play(starts, [[NONE]])
     assert accuracy == pytest.approx(alone.mean(), abs=0.035)
 
 
@@ -333,11 +334,11 @@ def test_a_strain_takes_over_weights_and_history(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_population_based_training_replays_a_schedule_of_the_menu_and_counts():
     """Two epochs of 17 trials with 2 tasks each: one decision between them."""
-    results = [CONTROLS["pbt"](lab(seed=7, worlds=images()), 35 * 2) for _ in range(2)]
+    results = [CONTROLS["pbt"](evaluator(seed=7, worlds=images()), 35 * 2) for _ in range(2)]
     assert results[0] == results[1]
     assert results[0].classifier_epochs == 34 * 2
     assert len(results[0].schedule) == 2
     assert set(results[0].schedule) <= set(MENU)
-    by_grid = CONTROLS["grid"](lab(seed=7, worlds=images()), 35 * 2)
+    by_grid = CONTROLS["grid"](evaluator(seed=7, worlds=images()), 35 * 2)
     per_epoch = [result.passes / result.classifier_epochs for result in (results[0], by_grid)]
     assert 0.5 < per_epoch[0] / per_epoch[1] < 2.0

@@ -358,13 +358,12 @@ def test_a_vector_entry_after_another_vector_is_asked_at_its_own_place():
         (lambda c: c.update(nodes="none"), "does not describe a rule"),
     ],
 )
-def test_a_damaged_rule_is_explained(export, change, says):
-    path = export / "rule.json"
-    content = json.loads(path.read_text())
+def test_a_damaged_rule_is_explained(export, tmp_path, change, says):
+    content = json.loads((export / "rule.json").read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    (tmp_path / "rule.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=says) as caught:
-        load_rule(export)
+        load_rule(tmp_path)
     assert "rule.json" in caught.value.message
 
 

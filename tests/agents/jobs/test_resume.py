@@ -16,6 +16,7 @@ import automix.agents.runs.result_cache
 from automix.agents.jobs.run import resume, run_compare, run_train, train_or_resume
 from automix.core.errors import ConfigError, DataError
 from tests.agents import tiny_run
+from tests.cases import named
 from tests.faults.killing import results_of
 
 SETTINGS = tiny_run.settings(
@@ -51,32 +52,34 @@ def interrupted(monkeypatch, where: Any, name: str, call: int) -> None:
     monkeypatch.setattr(where, name, once)
 
 
-@pytest.mark.parametrize(
-    ("where", "name", "call"),
-    [
-        (automix.agents.jobs.run, "learn", 0),
-        (automix.agents.jobs.run, "save_policy", 0),
-        (automix.agents.jobs.run, "search", 0),
-        (automix.agents.runs.result_cache, "append_line", 0),  # the first piece of the search
-        (automix.agents.runs.result_cache, "append_line", 3),
-        (automix.agents.jobs.run, "pick_fixed", 0),
-        (automix.agents.jobs.run, "compare", 0),
-        (automix.agents.runs.result_cache, "append_line", 7),
-        (automix.agents.jobs.run, "save_schedule", 0),
-        (automix.agents.jobs.run, "write_rule", 0),
-        (automix.agents.jobs.run, "write_report", 0),
-    ],
-)
-def test_it_goes_on_from_any_phase(tmp_path, monkeypatch, undisturbed, where, name, call):
-    with monkeypatch.context() as patch:
-        interrupted(patch, where, name, call)
-        with pytest.raises(KeyboardInterrupt):
-            run_train(SETTINGS, tmp_path / "run")
-    assert status_of(tmp_path / "run")["state"] == "interrupted"
-    resume(tmp_path / "run")
-    assert results_of(tmp_path / "run") == undisturbed
-    assert status_of(tmp_path / "run")["state"] == "finished"
-    assert list((tmp_path / "run").rglob("*.unfinished")) == []
+PHASES = [
+    (automix.agents.jobs.run, "learn", 0),
+    (automix.agents.jobs.run, "save_policy", 0),
+    (automix.agents.jobs.run, "search", 0),
+    (automix.agents.runs.result_cache, "append_line", 0),  # the first piece of the search
+    (automix.agents.runs.result_cache, "append_line", 2),
+    (automix.agents.jobs.run, "pick_fixed", 0),
+    (automix.agents.jobs.run, "compare", 0),
+    (automix.agents.runs.result_cache, "append_line", 1),
+    (automix.agents.jobs.run, "save_schedule", 0),
+    (automix.agents.jobs.run, "write_rule", 0),
+    (automix.agents.jobs.run, "write_report", 0),
+]
+"""Where one and the same run is interrupted, one after the other."""
+
+
+def test_it_goes_on_from_any_phase(tmp_path, monkeypatch, undisturbed):
+    path = tmp_path / "run"
+    for number, (where, name, call) in enumerate(PHASES):
+        with monkeypatch.context() as patch, named(name, call):
+            interrupted(patch, where, name, call)
+            with pytest.raises(KeyboardInterrupt):
+                resume(path) if number else run_train(SETTINGS, path)
+        assert status_of(path)["state"] == "interrupted"
+    resume(path)
+    assert results_of(path) == undisturbed
+    assert status_of(path)["state"] == "finished"
+    assert list(path.rglob("*.unfinished")) == []
 
 
 def status_of(path: Path) -> dict[str, Any]:
