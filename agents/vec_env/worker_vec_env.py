@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 
 from automix.agents.parallel.replaying import Call, ReplayingWorker
 from automix.agents.parallel.worker import Worker, WorkerLost
-from automix.agents.runs.throttle import SaveThrottle
+from automix.agents.runs.checkpoints import SaveThrottle
 from automix.agents.vec_env import env_host
 from automix.agents.vec_env.env_host import EnvError, MakeEnv, Transition
 from automix.core.errors import AutomixError, ConfigError

@@ -53,7 +53,7 @@ def images() -> WorldMaker:
     return WorldMaker(ImageWorld, (settings.task, settings.trainer, "cpu"))
 
 
-# The evaluator ----------------------------------------------------------------------------------------
+# The evaluator ---------------------------------------------------------------------------------
 
 
 def spec(noise: float, size: int = 200) -> TaskSpec:
