@@ -2,9 +2,8 @@
 
 import torch
 
+from automix import MixAction, mix_batch
 from automix.core.seeding import generator
-from automix.mixing.actions import MixAction
-from automix.mixing.batch import mix_batch
 
 images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 32, 32)  # image i is the constant i
 labels = torch.arange(4)

@@ -3,7 +3,7 @@
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
-from automix.agents.vec_env.ray_vec_env import RayVecEnv
+from automix.agents import RayVecEnv
 
 env = make_vec_env("CartPole-v1", n_envs=4, seed=0, vec_env_cls=RayVecEnv)
 agent = PPO("MlpPolicy", env, n_steps=64, batch_size=64, seed=0)

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from automix.mixing.actions import MixAction
+from automix import MixAction, MixSchedule, load_schedule
 from automix.nets.create import create_classifier
-from automix.policy.schedule import MixSchedule, load_schedule
 
 EPOCHS, BATCH_SIZE = 10, 50
 

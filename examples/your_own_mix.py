@@ -7,10 +7,9 @@ command list and the action space then know it by name; see docs/mixing.md.
 import numpy as np
 import torch
 
+from automix import MixAction, mix_batch
 from automix.core.seeding import generator
 from automix.mixes import MIXES, MixInputs
-from automix.mixing.actions import MixAction
-from automix.mixing.batch import mix_batch
 
 
 @MIXES.register("stripes")

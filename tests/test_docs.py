@@ -22,7 +22,6 @@ import torch
 
 from automix.agents.cli.main import COMMANDS
 from automix.agents.config.compose import choices_of, groups, keys, load_settings
-from automix.agents.jobs.run import run_train
 from automix.agents.sweep.plan import plan_of
 from automix.agents.sweep.search_plan import search_name, search_plan_of
 from automix.core import errors
@@ -41,11 +40,14 @@ from automix.policy.policy import MixPolicy, PolicyForm, save_policy
 from automix.policy.schedule import MixSchedule, save_schedule
 from automix.saliency import SALIENCY
 from automix.training.metrics import EpochMetrics
+from tests.agents import tiny_run
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES = [page for page in TOP if page.is_file()] + sorted((ROOT / "docs").rglob("*.md"))
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGES = {
+    page: page.read_text(encoding="utf-8").partition("\n## 0.1.0")[0]  # the past stays as it was
+    for page in (*TOP, *sorted((ROOT / "docs").rglob("*.md")))
+}
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 
 PATH = re.compile(
@@ -58,23 +60,6 @@ SETTING = re.compile(
     r"(?<![\w.-])(?:task|trainer|env|agent|compare)\.[a-z_][a-z_.]*[a-z_](?![\w(])"
 )
 
-TINY = (
-    "task.train_sizes=[60]",
-    "task.label_noise=[0.0]",
-    "task.val_size=30",
-    "trainer.epochs=2",
-    "trainer.warmup_epochs=1",
-    "agent.groups=1",
-    "agent.group_size=2",
-    "agent.total_timesteps=4",
-    "compare.kinds=['60@0.0']",
-    "compare.seeds=2",
-    "compare.resamples=100",
-    "compare.contestants=[agent,none,fixed:mixup@0.5]",
-    "workers=1",
-    "device=cpu",
-)
-
 RECORDS = [
     name
     for name, found in vars(masks).items()
@@ -84,11 +69,6 @@ RECORDS = [
 
 BY_DATA = {"by_kind", "play", "by_task", "agent_minus", "by_contestant", "regret", "found", "parts"}
 """What has names of tasks, mixes or contestants for keys."""
-
-
-def every(pages: list[Path]) -> Any:
-    """Parametrise over pages."""
-    return pytest.mark.parametrize("page", pages, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def read(name: str) -> str:
@@ -147,8 +127,14 @@ def scratch(tmp_path, monkeypatch):
 # What runs ---------------------------------------------------------------------------------------
 
 
-@every([page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")])
-def test_every_python_block_runs(page, scratch):
+def pages_with_python() -> list[Any]:
+    return [
+        pytest.param(text, id=page.name) for page, text in PAGES.items() if "```python\n" in text
+    ]
+
+
+@pytest.mark.parametrize("text", pages_with_python())
+def test_every_python_block_runs(text, scratch):
     """Blocks of a page run in order, with what a reader has: a net, its data, an export."""
     reader_has = {
         "torch": torch,
@@ -156,22 +142,19 @@ def test_every_python_block_runs(page, scratch):
         "loader": [(torch.rand(8, 1, 8, 8), torch.arange(8))] * 2,
         "epochs": 2,
     }
-    blocks = [
-        code for language, code in FENCE.findall(page.read_text("utf-8")) if language == "python"
-    ]
+    blocks = [code for language, code in FENCE.findall(text) if language == "python"]
     for number, code in enumerate(blocks, start=1):
-        exec(compile(code, f"{page.name}, python block {number}", "exec"), reader_has)
+        exec(compile(code, f"python block {number}", "exec"), reader_has)
 
 
-def run_example(path: Path, monkeypatch, capsys) -> str:
-    monkeypatch.setattr(sys, "argv", [str(path)])
-    runpy.run_path(str(path), run_name="__main__")
-    return capsys.readouterr().out
-
-
-@every([path for path in EXAMPLES if path.stem not in ("realised_share", "ray_vec_env")])
-def test_every_example_runs(page, scratch, monkeypatch, capsys):
-    assert run_example(page, monkeypatch, capsys)
+@pytest.mark.parametrize(
+    "name", ["mix_a_batch", "play_the_env", "train_with_schedule", "your_own_mix", "your_own_npz"]
+)
+def test_every_example_runs(name, scratch, monkeypatch, capsys):
+    path = str(ROOT / "examples" / f"{name}.py")
+    monkeypatch.setattr(sys, "argv", [path])
+    runpy.run_path(path, run_name="__main__")
+    assert capsys.readouterr().out
 
 
 def test_an_exported_schedule_trains_in_the_example(scratch, monkeypatch, capsys):
@@ -181,85 +164,96 @@ def test_an_exported_schedule_trains_in_the_example(scratch, monkeypatch, capsys
     assert list(dict.fromkeys(played)) == ["cutmix@0.5", "mixup@0.25", "none"]
 
 
-def test_the_table_of_realised_shares_is_what_is_got(scratch, capsys):
+def test_the_realised_shares_in_the_index_are_those_measured_and_those_of_the_pages(
+    scratch, capsys
+):
     """Of one draw a digit: a standard error of 0.01 or less."""
+    index = rows(section(read("docs/mixes/README.md"), "Asked for and got"))
     runpy.run_path(str(ROOT / "examples" / "realised_share.py"))["main"](rounds=1)
-    got = rows(capsys.readouterr().out)
-    told = rows(section(read("docs/mixes/README.md"), "Asked for and got"))
-    assert [row[0] for row in told] == [row[0] for row in got]
-    for mine, theirs in zip(told, got, strict=True):
-        cannot = [cell == "-" for cell in theirs[1:]]
-        assert [cell == "-" for cell in mine[1:]] == cannot
-        np.testing.assert_allclose(numbers(mine), numbers(theirs), atol=0.03)
+    measured = rows(capsys.readouterr().out)
+    for written, got in zip(index, measured, strict=True):
+        assert [c if c == "-" else "" for c in written[1:]] == [
+            c if c == "-" else "" for c in got[1:]
+        ]
+        assert written[0] == got[0]
+        np.testing.assert_allclose(numbers(written), numbers(got), atol=0.03, err_msg=written[0])
+    on_pages = []
+    for name in MIXES:
+        page = read(f"docs/mixes/{name}.md")
+        on_pages += rows(section(page, "Asked for and got")) if "## Asked for" in page else []
+    assert on_pages == index
 
 
 def numbers(row: list[str]) -> list[float]:
     return [float(cell) for cell in row[1:] if cell != "-"]
 
 
-def test_a_page_of_a_mix_and_the_index_tell_the_same_shares():
-    index = rows(section(read("docs/mixes/README.md"), "Asked for and got"))
-    told = []
-    for name in MIXES:
-        page = read(f"docs/mixes/{name}.md")
-        told += rows(section(page, "Asked for and got")) if "## Asked for and got" in page else []
-    assert told == index
-
-
 # What is named exists ----------------------------------------------------------------------------
 
 
-@every(PAGES)
-def test_every_path_exists(page):
-    for found in PATH.findall(page.read_text(encoding="utf-8")):
-        path = found.rstrip("./")
-        if path in ENV_IDS:
-            continue
-        there = ROOT / path if "<" not in path else (ROOT / path).parent
-        assert there.exists(), f"{path} does not exist"
+def test_every_path_exists():
+    for page, text in PAGES.items():
+        for found in PATH.findall(text):
+            path = found.rstrip("./")
+            there = ROOT / path if "<" not in path else (ROOT / path).parent
+            assert path in ENV_IDS or there.exists(), f"{page}: {path} does not exist"
+    for page in (ROOT / "docs" / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"):
+        for code in CODE.findall(PAGES[page]):
+            if re.fullmatch(r"[\w.-]+\.(py|md|toml)", code) and code != "__init__.py":
+                assert (ROOT / code).is_file(), f"{page}: {code} does not exist"
 
 
-@every([ROOT / "docs" / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"])
-def test_every_file_at_the_top_exists(page):
-    for code in CODE.findall(page.read_text(encoding="utf-8")):
-        if re.fullmatch(r"[\w.-]+\.(py|md|toml)", code) and code != "__init__.py":
-            assert (ROOT / code).is_file(), f"{code} does not exist"
+def slugs(text: str) -> set[str]:
+    """Return the anchors of a page's headings."""
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-@every(PAGES)
-def test_every_link_inside_the_project_resolves(page):
-    for link in LINK.findall(page.read_text(encoding="utf-8")):
-        if "://" in link:
-            continue
-        path, _, anchor = link.partition("#")
-        target = page.parent / path if path else page
-        assert target.exists(), f"{link} leads nowhere"
-        if anchor:
-            heads = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-            slugs = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
-            assert anchor in slugs, f"{link} has no such heading"
+def test_every_link_inside_the_project_resolves():
+    for page, text in PAGES.items():
+        for link in LINK.findall(text):
+            if "://" in link:
+                continue
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page}: {link} leads nowhere"
+            if anchor:
+                assert anchor in slugs(target.read_text(encoding="utf-8")), f"{page}: {link}"
 
 
-@every(PAGES)
-def test_every_setting_exists(page):
+def prose(text: str) -> str:
+    return FENCE.sub(lambda fence: "" if fence[1] == "python" else fence[0], text)
+
+
+def test_every_setting_exists_and_every_value_can_be_set():
     """Outside of Python, ``agent.x`` and the like are settings, files or keys of a record."""
-    prose = FENCE.sub(
-        lambda fence: "" if fence[1] == "python" else fence[0], page.read_text("utf-8")
-    )
     logged = first_column(section(read("docs/metrics.md"), "`metrics.jsonl`"))
-    for name in SETTING.findall(prose):
-        if not name.endswith((".py", ".json", ".safetensors")) and name not in logged:
-            assert name in keys(), f"{name} is no setting"
-    for code in set(CODE.findall(prose)):
+    settable = {*keys(), *groups()}
+    shown = {code: page for page, text in PAGES.items() for code in CODE.findall(prose(text))}
+    for page, text in PAGES.items():
+        for name in set(SETTING.findall(prose(text))) - {*logged, *keys()}:
+            assert name.endswith((".py", ".json", ".safetensors")), f"{page}: {name} is no setting"
+    words = []
+    for code, page in shown.items():
         key, is_set, value = code.partition("=")
-        if (
-            is_set
-            and value[:1] not in ("", ".")
-            and "<" not in value
-            and key in {*keys(), *groups()}
-        ):
-            for word in choices_of([code])[0].words:
-                load_settings([word])
+        if is_set and key in settable and value[:1] not in ("", ".") and "<" not in value:
+            words += [(override, page) for override in choices_of([code])[0].words]
+    for batch in batches(words):
+        try:
+            load_settings(list(batch))
+        except errors.AutomixError as error:
+            pytest.fail(f"{error}, of {batch}")
+
+
+def batches(words: list[tuple[str, Path]]) -> Iterator[dict[str, Path]]:
+    """Yield eight overrides of different keys at a time, with their pages; to compose is slow."""
+    while words:
+        batch: dict[str, tuple[str, Path]] = {}
+        for word, page in words:
+            if len(batch) < 8:
+                batch.setdefault(word.partition("=")[0], (word, page))
+        words = [entry for entry in words if entry not in batch.values()]
+        yield dict(batch.values())
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -271,21 +265,19 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield shlex.split(rest.removeprefix(program), comments=True)
 
 
-@every(PAGES)
-def test_every_command_line_can_be_typed(page):
-    for words in commands(page.read_text(encoding="utf-8")):
-        if not (words and words[0].isalpha() and words[0].islower()):
+def test_every_command_line_can_be_typed():
+    lines = {tuple(line): page for page, text in PAGES.items() for line in commands(text)}
+    for line, page in lines.items():
+        if not (line and line[0].isalpha() and line[0].islower()):
             continue
-        assert words[0] in COMMANDS, f"{words[0]} is no command"
-        overrides = [word for word in words if re.match(r"[a-z_.]+=", word) and "<" not in word]
-        overrides = [word for word in overrides if "..." not in word]
-        if words[0] == "sweep":
-            # A replay is composed of what its schedule says, which no page has.
-            search = search_name(overrides)
-            if search != "replay":
-                (plan_of if search == "grid" else search_plan_of)(overrides)
-        else:
+        assert line[0] in COMMANDS, f"{page}: {line[0]} is no command"
+        overrides = [word for word in line if re.match(r"[a-z_.]+=", word)]
+        overrides = [word for word in overrides if "<" not in word and "..." not in word]
+        if line[0] != "sweep":
             load_settings(overrides)
+        # A replay is composed of what its schedule says, which no page has.
+        elif (search := search_name(overrides)) != "replay":
+            (plan_of if search == "grid" else search_plan_of)(overrides)
 
 
 # Commands ----------------------------------------------------------------------------------------
@@ -331,9 +323,7 @@ def test_every_setting_outside_the_sections_is_explained():
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("docs") / "run"
-    run_train(load_settings(TINY), path)
-    return path
+    return tiny_run.finished(tmp_path_factory)
 
 
 def names_in(value: Any) -> set[str]:
@@ -349,18 +339,17 @@ def names_in(value: Any) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "trials.jsonl", "result.json"])
-def test_every_key_of_a_record_is_explained_and_no_other(name, finished_run):
-    content = (finished_run / name).read_text()
-    lines = [content] if name.endswith(".json") else content.splitlines()
-    written = set().union(*(names_in(json.loads(line)) for line in lines))
-    text = section(read("docs/metrics.md"), f"`{name}`")
-    told = {word for code in first_column(text) for word in re.findall(r"[a-z_0-9]+", code)}
-    in_rows = {
-        word for row in rows(text) for code in CODE.findall(row[-1]) for word in code.split()
-    }
-    assert written <= told | in_rows, f"not explained: {written - told - in_rows}"
-    assert told - {"kind", "name"} <= written, f"not written: {told - written}"
+def test_every_key_of_a_record_is_explained_and_no_other(finished_run):
+    for name in ("metrics.jsonl", "trials.jsonl", "result.json"):
+        content = (finished_run / name).read_text()
+        lines = [content] if name.endswith(".json") else content.splitlines()
+        written = set().union(*(names_in(json.loads(line)) for line in lines))
+        text = section(read("docs/metrics.md"), f"`{name}`")
+        told = {word for code in first_column(text) for word in re.findall(r"[a-z_0-9]+", code)}
+        codes = [code for row in rows(text) for code in CODE.findall(row[-1])]
+        in_rows = {word for code in codes for word in code.split()}
+        assert written <= told | in_rows, f"{name}: not explained: {written - told - in_rows}"
+        assert told - {"kind", "name"} <= written, f"{name}: not written: {told - written}"
 
 
 def test_the_run_directory_holds_what_is_told(finished_run):
@@ -417,31 +406,31 @@ def test_everything_registered_is_explained():
 # Decisions, and the commands that check ----------------------------------------------------------
 
 
-def test_the_index_of_decisions_is_complete():
-    told = rows(read("docs/decisions/README.md"))
+def test_every_decision_is_in_the_index_and_tells_context_choice_and_price():
     written = []
     for number, page in enumerate(DECISIONS, start=1):
-        title = page.read_text(encoding="utf-8").splitlines()[0]
+        text = PAGES[page]
+        title = text.splitlines()[0]
         assert title.startswith(f"# {number}. "), f"{page.name}: {title}"
         assert page.name.startswith(f"{number:04d}-")
         written.append([str(number), f"[{title.partition('. ')[2]}]({page.name})"])
-    assert told == written
+        parts = re.findall(r"^\*\*(Context|Choice|Price)\.\*\*", text, re.MULTILINE)
+        assert parts == ["Context", "Choice", "Price"], page.name
+        assert len(text.split()) < 350, page.name
+    assert rows(read("docs/decisions/README.md")) == written
 
 
-@every(DECISIONS)
-def test_a_decision_tells_context_choice_and_price(page):
-    words = page.read_text(encoding="utf-8")
-    assert re.findall(r"^\*\*(Context|Choice|Price)\.\*\*", words, re.MULTILINE) == [
-        "Context",
-        "Choice",
-        "Price",
-    ]
-    assert len(words.split()) < 350
-
-
-def test_make_and_ci_run_the_same_checks():
-    make, ci = read("Makefile"), read(".ci/run")
+def test_make_ci_and_hooks_run_the_same_checks_and_readme_has_the_commands():
+    make, ci, hooks = read("Makefile"), read(".ci/run"), read(".pre-commit-config.yaml")
     for command in ("ruff check", "ruff format --check", "mypy", "lint-imports", "pytest"):
         assert f"\t{command}\n" in make
         assert command in ci
+        assert f"entry: {command.removesuffix(' --check')}" in hooks
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    run = '    pip install -e ".[all]" -c constraints.txt && python run.py train\n'
+    test = '    pip install -e ".[test]" -c constraints.txt && pytest\n'
+    assert run in read("README.md")
+    assert test in read("README.md")
+    assert f"'{test.strip()}'" in ci
+    quick = re.search(r"entry: pytest (.*)", hooks)[1].split()
+    assert all((ROOT / word).exists() for word in quick if word.startswith("tests"))

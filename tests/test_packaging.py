@@ -31,8 +31,8 @@ PUBLIC = {
     "automix.envs": {
         *("ENV_IDS", "OBSERVATIONS", "REWARDS", "ActionCodec", "ActionSettings", "BoxActions"),
         *("EnvSettings", "EpisodeGroup", "FlatActions", "ImageWorld", "MixEnv", "MixVectorEnv"),
-        *("RewardSettings", "SurrogateMixEnv", "SurrogateVectorEnv", "SurrogateWorld"),
-        "image_world",
+        *("RewardSettings", "StackedGroups", "SurrogateMixEnv", "SurrogateVectorEnv"),
+        *("SurrogateWorld", "image_world"),
     },
     "automix.agents": {"RayVecEnv", "load_settings", "run_compare", "run_train"},
 }
