@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Tensors here are tiny: threads would cost more than they bring, and runs share machines. Commands
+# that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from hypothesis import settings
@@ -16,8 +22,18 @@ settings.load_profile("fixed")
 settings.register_profile("few", settings.get_profile("fixed"), max_examples=3)
 settings.register_profile("many", settings.get_profile("fixed"), max_examples=200)
 
-# Tensors here are tiny: threads would cost more than they bring, and runs share machines.
 torch.set_num_threads(1)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Use every core for the whole default run, and this process alone for anything less.
+
+    A few tests are done before workers have started; what has a mark of its own (``slow``,
+    ``ray``, ``fault``) wants the machine to itself. ``-n 4`` on the command line is obeyed.
+    """
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    default = config.option.markexpr in config.getini("addopts") and not config.option.keyword
+    return None if everything and default else 0
 
 
 @pytest.fixture(scope="session")

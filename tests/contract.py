@@ -1,6 +1,6 @@
 """What every mix must keep, as functions that fail with an AssertionError.
 
-The property tests run them on what the packages do, and ``test_mutants.py`` on what they would do
+The property tests run them on what the packages do, and ``test_mutants.py`` on what they do
 with a mistake in them. No method is an exception by name: what it cannot keep, its ``MixInfo``
 states (``automix.mixes``), and what only one method keeps is tested in
 ``tests/automix/mixes/test_<name>.py``.
@@ -522,8 +522,9 @@ def the_memory_layout_does_not_matter(case: Case) -> None:
     wanted = mix(case, noise_images(replace(case, layout="contiguous")))
     for layout in LAYOUTS:
         got = mix(case, noise_images(replace(case, layout=layout)))
-        # Sums of another order are rounded otherwise; bytes of a half, up or down.
-        off = 1e-6 if case.dtype == torch.float32 else 2 * ROUNDING[case.dtype]
+        # Sums of another order are rounded otherwise, values up to 4 here by 5e-7 a time; bytes of
+        # a half, up or down.
+        off = 2e-6 if case.dtype == torch.float32 else 2 * ROUNDING[case.dtype]
         assert_close(got.images.float(), wanted.images.float(), atol=off, rtol=0)
         assert_same(got.targets, wanted.targets, "targets")
 

@@ -29,6 +29,7 @@ from automix.mixing.loss import drawn_step, keeps_state, new_state, step_loss
 from automix.nets.create import create_classifier
 from automix.nets.stacking import GroupedStack, stack
 from automix.training.requirements import ABILITIES
+from tests.same import assert_same
 
 CLASSES, PATCH = 5, 2
 
@@ -322,15 +323,15 @@ def a_state_goes_on_from_its_copy(case: Case) -> None:
     check_plain(kept, "state")
     then = copy.deepcopy(net)
     wanted = one_step(case, net, state)
-    check_equal(kept, frozen, "what state_dict() returned has moved with the training")
+    assert_same(kept, frozen, "what state_dict() returned has moved with the training")
     other.load_state_dict(kept)
-    check_equal(other.state_dict(), frozen, "what was restored is not what was kept")
+    assert_same(other.state_dict(), frozen, "what was restored is not what was kept")
     got = one_step(case, then, other)
     assert torch.equal(got, wanted), "the step after restoring is another"
-    check_equal(
+    assert_same(
         other.state_dict(), state.state_dict(), "the state after restoring goes another way"
     )
-    check_equal(kept, frozen, "load_state_dict() keeps what it is given")
+    assert_same(kept, frozen, "load_state_dict() keeps what it is given")
 
 
 def one_step(case: Case, net: nn.Module, state: MethodState) -> Tensor:
@@ -360,21 +361,6 @@ def check_plain(value: Any, where: str) -> None:
     else:
         plain = value is None or isinstance(value, bool | int | float | str)
         assert plain, f"{where} is a {type(value).__name__}"
-
-
-def check_equal(got: Any, wanted: Any, message: str) -> None:
-    if isinstance(wanted, dict):
-        assert got.keys() == wanted.keys(), message
-        for key in wanted:
-            check_equal(got[key], wanted[key], f"{message}: {key}")
-    elif isinstance(wanted, list | tuple):
-        assert len(got) == len(wanted), message
-        for one, other in zip(got, wanted, strict=True):
-            check_equal(one, other, message)
-    elif isinstance(wanted, Tensor):
-        assert torch.equal(got, wanted), message
-    else:
-        assert got == wanted, message
 
 
 # Cost --------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from automix.core import files
 from automix.core.errors import DataError, ResourceError
+from tests.cases import each
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -66,7 +67,7 @@ def test_lines_are_appended(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
+@each("broken", ["write", "fsync", "replace"])
 def test_a_disk_that_fills_up_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, broken):
     path = tmp_path / "x.txt"
     files.write_text(path, "old")
@@ -101,7 +102,7 @@ def test_numbers_that_are_not_finite_are_not_written(tmp_path):
     assert everything_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("write", [files.write_text, files.append_line])
+@each("write", [files.write_text, files.append_line])
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path, write):
     """Below a regular file, where not even root can write."""
     (tmp_path / "file").write_text("", encoding="utf-8")
@@ -133,7 +134,7 @@ HOSTILE_YAML = {
 }
 
 
-@pytest.mark.parametrize("text", HOSTILE_YAML.values(), ids=list(HOSTILE_YAML))
+@each("text", HOSTILE_YAML.values())
 def test_yaml_that_is_more_or_less_than_data_is_refused_by_name(tmp_path, text):
     marker, path = tmp_path / "marker", tmp_path / "x.yaml"
     path.write_text(text.format(marker=marker), encoding="utf-8")
@@ -144,7 +145,7 @@ def test_yaml_that_is_more_or_less_than_data_is_refused_by_name(tmp_path, text):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1, 2", "{'a': 1}", "nul", "[" * 100_000])
+@each("text", ["", "{", "[1, 2", "{'a': 1}", "nul", "[" * 100_000])
 def test_json_that_is_none_is_refused_by_name(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text, encoding="utf-8")
@@ -152,7 +153,7 @@ def test_json_that_is_none_is_refused_by_name(tmp_path, text):
         files.read_json(path)
 
 
-@pytest.mark.parametrize("read", [files.read_json, files.read_yaml])
+@each("read", [files.read_json, files.read_yaml])
 def test_files_that_cannot_be_read_are_named(tmp_path, read):
     with pytest.raises(DataError, match=r"nothing.json does not exist"):
         read(tmp_path / "nothing.json")
@@ -164,7 +165,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, read):
         read(latin)
 
 
-@pytest.mark.parametrize("read", [files.read_json, files.read_yaml])
+@each("read", [files.read_json, files.read_yaml])
 def test_a_file_too_large_to_be_ours_is_not_read_at_all(tmp_path, read):
     path = tmp_path / "huge"
     with path.open("wb") as file:

@@ -14,6 +14,7 @@ from automix.labels import LABEL_RULES
 from automix.masks.pairing import PAIRINGS
 from automix.mixes import MIXES
 from automix.saliency import SALIENCY
+from tests.cases import each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +105,14 @@ def test_a_file_dropped_into_the_folder_registers_itself(toy_package):
     assert toy_mixes.TOYS.entry("half").summary == "Paste the left half."
 
 
-@pytest.mark.parametrize(
-    ("registry", "names"),
+@each(
+    "registry, names",
     [
         (MIXES, {"none", "mixup", "cutmix", "rmix"}),
         (LABEL_RULES, {"area", "requested"}),
         (SALIENCY, {"gradient", "spectral"}),
         (PAIRINGS, {"derange", "permute", "flip", "roll"}),
     ],
-    ids=lambda value: getattr(value, "kind", ""),
 )
 def test_the_packages_own_tables_hold_at_least_the_published_names(registry, names):
     assert names <= set(registry)

@@ -12,6 +12,8 @@ from safetensors.torch import save
 
 from automix.core.errors import DataError
 from automix.core.snapshots import FORM, from_bytes, load_snapshot, save_snapshot, to_bytes
+from tests.cases import each
+from tests.same import assert_same
 
 STATE = {
     "numbers": [1, 2.5, float("inf"), None, True, "ä"],
@@ -25,29 +27,9 @@ STATE = {
 }
 
 
-def assert_equal(one, other):
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert list(one) == list(other)
-        for key in one:
-            assert_equal(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for left, right in zip(one, other, strict=True):
-            assert_equal(left, right)
-    elif isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype
-        assert torch.equal(one, other)
-    elif isinstance(one, np.ndarray):
-        assert one.dtype == other.dtype
-        assert np.array_equal(one, other)
-    else:
-        assert one == other
-
-
 def test_what_is_written_comes_back(tmp_path):
     save_snapshot(tmp_path / "s", STATE)
-    assert_equal(load_snapshot(tmp_path / "s"), STATE)
+    assert_same(load_snapshot(tmp_path / "s"), STATE)
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
@@ -58,7 +40,7 @@ def test_a_state_is_copied():
     assert from_bytes(content)["x"].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("value", [object(), {1.5: 0}, {True: 0}, {"x": {1, 2}}, print])
+@each("value", [object(), {1.5: 0}, {True: 0}, {"x": {1, 2}}, print])
 def test_what_is_no_data_is_refused(value):
     with pytest.raises(TypeError, match="a snapshot cannot hold"):
         to_bytes(value)
@@ -69,7 +51,7 @@ def of_form(form) -> bytes:
     return save({FORM: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)})
 
 
-@pytest.mark.parametrize(
+@each(
     "content",
     [
         b"",

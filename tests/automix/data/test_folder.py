@@ -21,10 +21,11 @@ from tests.automix.data.checks import (
     refused,
     save_picture,
 )
+from tests.cases import each
 
 IN_MEMORY, ON_DISK = 1.0, 1e-9
 
-either_place = pytest.mark.parametrize("memory_limit_gb", [IN_MEMORY, ON_DISK])
+either_place = each("memory_limit_gb", [IN_MEMORY, ON_DISK])
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_pixels_labels_and_names_are_read_exactly(pets, memory_limit_gb):
     np.testing.assert_allclose(pixels_of(images), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@each("threads", [1, 2])
 def test_disk_and_memory_give_equal_bits_in_the_order_asked_for(pets, threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     disk = load_folder(pets, memory_limit_gb=ON_DISK).pixels
@@ -61,8 +62,8 @@ def test_uint8_is_kept_in_memory(pets):
     assert load_folder(pets).pixels.images.dtype == torch.uint8
 
 
-@pytest.mark.parametrize(
-    ("train", "evaluation"),
+@each(
+    "train, evaluation",
     [("train", "test"), ("train", "val"), ("train", "validation"), ("training", "valid")],
 )
 @either_place
@@ -196,7 +197,7 @@ def test_an_image_outside_the_class_folders_is_refused(pets):
         load_folder(pets)
 
 
-@pytest.mark.parametrize(("has", "lacks"), [("train", "test"), ("test", "train")])
+@each("has, lacks", [("train", "test"), ("test", "train")])
 def test_classes_that_differ_between_the_splits_are_refused(tmp_path, has, lacks):
     class_folders(tmp_path / has, names=("bird", "cat", "dog"))
     class_folders(tmp_path / lacks, names=("bird", "cat"))
@@ -230,7 +231,7 @@ def spoil(pets):
     return no_image, cut
 
 
-@pytest.mark.parametrize("image_size", [0, 4])
+@each("image_size", [0, 4])
 def test_files_that_cannot_be_read_are_refused(pets, image_size):
     no_image, _ = spoil(pets)
     with refused(f"first: {no_image}", "2 of 6", "cannot identify", hint="task.skip_bad=true"):

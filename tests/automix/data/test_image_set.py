@@ -11,6 +11,7 @@ import torch
 from automix.data import memory
 from automix.data.image_set import ImageSet, InMemory, OnDisk, Split, in_threads
 from tests.automix.data.checks import refused
+from tests.cases import each
 
 CPU = torch.device("cpu")
 NUMBERS = torch.arange(7 * 2 * 3 * 4, dtype=torch.uint8).view(7, 2, 3, 4)
@@ -50,7 +51,7 @@ def test_disk_decodes_the_files_of_the_images_asked_for():
     assert len(disk) == 3
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@each("threads", [1, 3])
 def test_threads_keep_the_order_and_pass_on_what_fails(threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert in_threads(lambda n: n * n, range(50)) == [n * n for n in range(50)]
@@ -135,7 +136,7 @@ def test_a_piece_holds_at_least_one_image():
     assert memory.images_a_piece((1, 8, 8)) == memory.PIECE // 256
 
 
-@pytest.mark.parametrize("label", [-1, 2])
+@each("label", [-1, 2])
 def test_labels_without_a_class_are_refused(label):
     with refused("numbers", f"labels hold {label}", "0 to 1 for 2 classes"):
         image_set(labels=np.array([0, 1, 0, 1, 0, 1, label]))

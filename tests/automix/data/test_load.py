@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from automix.core.errors import ConfigError
 from automix.data import DATASETS, DataSource, load
 from tests.automix.data.checks import refused
+from tests.cases import each
 
 
 def test_the_loaders_are_those_that_the_docs_name():
@@ -22,28 +21,26 @@ def test_digits_need_no_file():
     assert (images.name, images.shape, len(images.labels)) == ("digits", (1, 8, 8), 1797)
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"), [("digit", "digits"), ("foldr", "folder"), ("torhc/cifar10", "torch")]
-)
+@each("name, meant", [("digit", "digits"), ("foldr", "folder"), ("torhc/cifar10", "torch")])
 def test_the_closest_name_is_offered(name, meant):
     with refused(f"Did you mean '{meant}'?", kind=ConfigError, hint="known: digits, folder"):
         load(DataSource(dataset=name))
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("npz/x", "wanted npz"), ("torch", "torch/<name>")])
+@each("name, wanted", [("npz/x", "wanted npz"), ("torch", "torch/<name>")])
 def test_a_name_with_a_part_too_many_or_too_few_is_refused(name, wanted):
     with refused(f"'{name}'", wanted, kind=ConfigError):
         load(DataSource(dataset=name))
 
 
-@pytest.mark.parametrize("setting", ["image_size", "memory_limit_gb"])
-@pytest.mark.parametrize("value", [-1, float("nan")])
+@each("setting", ["image_size", "memory_limit_gb"])
+@each("value", [-1, float("nan")])
 def test_settings_out_of_range_are_refused(setting, value):
     with refused(f"task.{setting} is {value}", kind=ConfigError):
         DataSource(**{setting: value})
 
 
-@pytest.mark.parametrize("name", ["digits", "npz"])
+@each("name", ["digits", "npz"])
 def test_what_keeps_its_size_cannot_be_resized(name):
     with refused("task.image_size is 32", name, kind=ConfigError, hint="at 0"):
         load(DataSource(dataset=name, image_size=32))

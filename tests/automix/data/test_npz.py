@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from automix.core.errors import ConfigError, ResourceError
 from automix.data import DataSource, load, memory
 from tests.automix.data.checks import picture, refused
+from tests.cases import each
 
 IMAGES = np.stack([picture(seed, (6, 5)) for seed in range(4)])
 LABELS = np.array([7, -2, 7, 7])
@@ -51,15 +52,15 @@ def test_uint8_stays_uint8_in_memory(path):
     assert read(saved(path)).pixels.images.element_size() == 1
 
 
-@pytest.mark.parametrize("kind", ["<f2", "<f4", ">f4", "<f8"])
+@each("kind", ["<f2", "<f4", ">f4", "<f8"])
 def test_floats_keep_their_values(path, kind):
     values = np.linspace(0, 1, 4 * 6 * 5).reshape(4, 6, 5).astype(kind)
     pixels = everything(read(saved(path, images=values)))
     np.testing.assert_array_equal(pixels[:, 0], values.astype(np.float32))
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"),
+@each(
+    "shape, expected",
     [
         ((4, 6, 5, 3), (3, 6, 5)),
         ((4, 3, 6, 5), (3, 6, 5)),
@@ -81,7 +82,7 @@ def test_class_names_follow_the_sorted_labels(path):
     assert read(saved(path, class_names=["cat", "dog"])).class_names == ("cat", "dog")
 
 
-@pytest.mark.parametrize("test", [[True, False, False, True], [3, 0]])
+@each("test", [[True, False, False, True], [3, 0]])
 def test_the_test_part_may_be_a_mask_or_positions(path, test):
     assert read(saved(path, test=np.array(test))).test.tolist() == [0, 3]
 
@@ -115,14 +116,14 @@ def test_a_folder_is_refused(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04N.", b"\x93NUMPY\x01\x00"])
+@each("content", [b"", b"hello", b"\x80\x04N.", b"\x93NUMPY\x01\x00"])
 def test_another_format_is_refused(path, content):
     path.write_bytes(content)
     with refused(str(path), "is not an npz file", hint="np.savez"):
         read(path)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.9])
+@each("share", [0.3, 0.9])
 def test_a_file_cut_off_is_refused(path, share):
     whole = saved(path).read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -138,9 +139,7 @@ def test_a_changed_byte_is_noticed(path):
         read(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"x" * 40, np.lib.format.MAGIC_PREFIX + b"\x01\x00\x08\x00junk"]
-)
+@each("content", [b"x" * 40, np.lib.format.MAGIC_PREFIX + b"\x01\x00\x08\x00junk"])
 def test_a_member_that_is_no_array_is_refused(path, content):
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("images.npy", content)
@@ -149,7 +148,7 @@ def test_a_member_that_is_no_array_is_refused(path, content):
         read(path)
 
 
-@pytest.mark.parametrize("key", ["images", "labels"])
+@each("key", ["images", "labels"])
 def test_a_missing_array_is_refused(path, key):
     content = {"images": IMAGES, "labels": LABELS, "y": LABELS}
     del content[key]
@@ -158,7 +157,7 @@ def test_a_missing_array_is_refused(path, key):
         read(path)
 
 
-@pytest.mark.parametrize("key", ["images", "labels", "class_names", "test"])
+@each("key", ["images", "labels", "class_names", "test"])
 def test_objects_are_refused_and_no_pickle_is_loaded(path, tmp_path, key):
     marker = tmp_path / "ran"
 
@@ -172,7 +171,7 @@ def test_objects_are_refused_and_no_pickle_is_loaded(path, tmp_path, key):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("shape", [(4,), (4, 30), (4, 6, 5, 3, 1), (4, 0, 5), (4, 6, 5, 0)])
+@each("shape", [(4,), (4, 30), (4, 6, 5, 3, 1), (4, 0, 5), (4, 6, 5, 0)])
 def test_other_dimensions_are_refused(path, shape):
     with refused(str(path), "'images'", str(shape), "(n, h, w, c)"):
         read(saved(path, images=np.zeros(shape, np.uint8)))
@@ -183,14 +182,14 @@ def test_a_shape_that_reads_both_ways_is_refused(path):
         read(saved(path, images=np.zeros((4, 3, 3, 3), np.uint8)))
 
 
-@pytest.mark.parametrize("kind", ["int64", "bool", "complex64", "<U3"])
+@each("kind", ["int64", "bool", "complex64", "<U3"])
 def test_other_pixel_types_are_refused(path, kind):
     with refused(str(path), "'images'", kind, "uint8 or floats", hint="astype"):
         read(saved(path, images=np.zeros((4, 6, 5), kind)))
 
 
-@pytest.mark.parametrize(
-    ("value", "said", "hint"),
+@each(
+    "value, said, hint",
     [
         (np.nan, "NaN", "nan_to_num"),
         (np.inf, "inf", "divide"),
@@ -198,7 +197,7 @@ def test_other_pixel_types_are_refused(path, kind):
         (-0.25, "-0.25", "divide"),
     ],
 )
-@pytest.mark.parametrize("kind", [np.float16, np.float64])
+@each("kind", [np.float16, np.float64])
 def test_pixels_outside_the_range_are_refused(path, value, said, hint, kind):
     images = np.full((4, 6, 5), 0.5, kind)
     images[2, 3, 4] = images[3, 0, 0] = value
@@ -206,26 +205,26 @@ def test_pixels_outside_the_range_are_refused(path, value, said, hint, kind):
         read(saved(path, images=images))
 
 
-@pytest.mark.parametrize("kind", ["float64", "bool", "<U1"])
+@each("kind", ["float64", "bool", "<U1"])
 def test_other_label_types_are_refused(path, kind):
     with refused(str(path), "'labels'", kind, "wanted ints"):
         read(saved(path, labels=np.array([0, 1, 0, 1]).astype(kind)))
 
 
-@pytest.mark.parametrize("shape", [(3,), (5,), (4, 1), ()])
+@each("shape", [(3,), (5,), (4, 1), ()])
 def test_labels_of_another_length_are_refused(path, shape):
     with refused(str(path), "'labels'", str(shape), "(4,)"):
         read(saved(path, labels=np.zeros(shape, int)))
 
 
-@pytest.mark.parametrize("n", [0, 1, 4])
+@each("n", [0, 1, 4])
 def test_one_class_is_refused(path, n):
     with refused("xrays.npz", f"{n} images", "two classes"):
         read(saved(path, images=IMAGES[:n], labels=np.full(n, 3)))
 
 
-@pytest.mark.parametrize(
-    ("names", "said"),
+@each(
+    "names, said",
     [(["a"], "(1,)"), (["a", "b", "c"], "(3,)"), ([["a", "b"]], "(1, 2)"), ([0, 1], "int64")],
 )
 def test_class_names_that_do_not_fit_are_refused(path, names, said):
@@ -238,8 +237,8 @@ def test_a_class_name_given_twice_is_refused(path):
         read(saved(path, class_names=["a", "a"]))
 
 
-@pytest.mark.parametrize(
-    ("test", "said"),
+@each(
+    "test, said",
     [
         ([True, False], "(2,)"),
         ([0.5], "float64"),

@@ -21,6 +21,7 @@ from automix.data.tasks import (
     noisy_labels,
     stratified_split,
 )
+from tests.cases import each
 from tests.strategies import SEEDS
 
 FAMILY = FamilySettings(
@@ -108,8 +109,8 @@ def test_wrong_labels_are_uniform_over_the_other_classes():
     assert abs(counts[~np.eye(4, dtype=bool)] - 500).max() < 75  # four standard deviations
 
 
-@pytest.mark.parametrize("train_size", [0, 10, 50, 777])
-@pytest.mark.parametrize("seed", [0, 1])
+@each("train_size", [0, 10, 50, 777])
+@each("seed", [0, 1])
 def test_splits_do_not_overlap_and_have_their_sizes(family, train_size, seed):
     task = family.task(spec(train_size, seed=seed))
     parts = [task.train_index, task.val_index, task.test_index]
@@ -186,8 +187,8 @@ def test_a_kind_is_what_tasks_of_one_difficulty_share():
     assert spec(0, 0.0).kind == "all images, 0% noise"
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
+@each(
+    "changes, says",
     [
         ({"train_sizes": (1200,)}, "wanted 100 for validation and 1200 for training"),
         ({"val_size": 1200, "train_sizes": (0,)}, "wanted 1200 for validation and 10"),
@@ -208,8 +209,8 @@ def test_a_spec_that_is_too_large_for_its_family_is_refused(family):
         family.task(spec(1105))
 
 
-@pytest.mark.parametrize(
-    ("changes", "names"),
+@each(
+    "changes, names",
     [
         ({"label_noise": (1.0,)}, "task.label_noise"),
         ({"label_noise": ()}, "task.label_noise"),

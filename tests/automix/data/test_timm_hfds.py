@@ -14,6 +14,7 @@ from PIL import Image
 from automix.core.errors import ResourceError
 from automix.data import DataSource, load, timm_hfds
 from tests.automix.data.checks import picture, pixels_of, refused
+from tests.cases import each
 
 
 class Reader:
@@ -72,8 +73,8 @@ def read(**settings):
     return load(DataSource(dataset="hfds/me/pets", **settings))
 
 
-@pytest.mark.parametrize("memory_limit_gb", [1.0, 1e-9])
-@pytest.mark.parametrize("split", ["test", "validation"])
+@each("memory_limit_gb", [1.0, 1e-9])
+@each("split", ["test", "validation"])
 def test_train_is_the_pool_and_test_or_validation_the_test_part(hub, split, memory_limit_gb):
     hub.splits = {"train": Reader((0, 1, 2), [1, 0, 1], PETS), split: Reader((3, 4), [0, 1], PETS)}
     images = read(memory_limit_gb=memory_limit_gb)
@@ -109,9 +110,10 @@ def test_plain_ints_are_numbered_in_order(hub):
     assert images.labels.tolist() == [1, 0, 1, 0]
 
 
-@pytest.mark.parametrize("download", [False, True])
+@each("download", [False, True])
 def test_the_network_is_off_unless_download_is_on(hub, download, tmp_path):
     hub.splits = {"train": Reader((0, 1), [1, 0], PETS)}
+    hub.asked.clear()
     read(root=str(tmp_path), download=download)
     assert {asked[1:] for asked in hub.asked} == {(str(tmp_path), not download, not download)}
     assert hub.config.HF_HUB_OFFLINE is False
@@ -140,7 +142,7 @@ def test_a_download_that_fails_is_a_matter_of_the_machine(hub, tmp_path):
         read(root=str(tmp_path), download=True)
 
 
-@pytest.mark.parametrize("error", [KeyError("image"), ValueError("no column image")])
+@each("error", [KeyError("image"), ValueError("no column image")])
 def test_a_set_of_another_form_is_refused(hub, error):
     hub.splits = {"train": error}
     with refused("hfds/me/pets", "'train'", "image", hint="columns image and label"):

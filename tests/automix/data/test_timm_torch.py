@@ -8,7 +8,6 @@ import struct
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import scipy.io
 from PIL import Image
 from torchvision.datasets import CIFAR10, SVHN
@@ -17,6 +16,7 @@ from automix.core.errors import ConfigError, ResourceError
 from automix.data import DataSource, load, timm_torch
 from automix.data.image_set import InMemory, OnDisk
 from tests.automix.data.checks import picture, pixels_of, refused, save_picture
+from tests.cases import each
 
 TRAIN_LABELS, TEST_LABELS = [9, 0, 3, 0], [3, 9]
 
@@ -56,9 +56,9 @@ def write_mnist(root, name):
     return np.concatenate([train, test])[..., None]
 
 
-@pytest.mark.parametrize("memory_limit_gb", [1.0, 1e-9])
-@pytest.mark.parametrize(
-    ("name", "folder", "last"),
+@each("memory_limit_gb", [1.0, 1e-9])
+@each(
+    "name, folder, last",
     [
         ("mnist", "MNIST", "9 - nine"),
         ("fashion_mnist", "FashionMNIST", "Ankle boot"),
@@ -155,7 +155,7 @@ def test_sets_of_files_are_read_from_their_files(tmp_path, monkeypatch):
         read("imagenet", tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted(set(timm_torch.NAMES) - {"imagenet"}))
+@each("name", sorted(set(timm_torch.NAMES) - {"imagenet"}))
 def test_a_set_that_is_not_there_says_how_to_fetch_it_and_where_it_goes(tmp_path, name):
     with refused(
         f"torch/{name}",
@@ -174,7 +174,7 @@ def test_damaged_files_are_refused(tmp_path):
         read("mnist", tmp_path)
 
 
-@pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("File corrupted")])
+@each("error", [OSError("no route to host"), RuntimeError("File corrupted")])
 def test_a_download_that_fails_is_a_matter_of_the_machine(tmp_path, monkeypatch, error):
     def fail(*_, download, **__):
         assert download
@@ -204,9 +204,7 @@ def test_images_that_differ_in_size_are_named_by_number(tmp_path, monkeypatch):
         read("mnist", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"), [("cifar1O", "cifar10"), ("fashion-mnist", "fashion_mnist")]
-)
+@each("name, meant", [("cifar1O", "cifar10"), ("fashion-mnist", "fashion_mnist")])
 def test_the_closest_set_is_offered(tmp_path, name, meant):
     with refused(f"torch/{name}", f"Did you mean '{meant}'?", kind=ConfigError, hint="torch/svhn"):
         read(name, tmp_path)

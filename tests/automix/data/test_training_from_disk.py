@@ -15,6 +15,7 @@ from automix.training.batches import loader as feeding
 from automix.training.population import Population, Trainer
 from tests import tiny
 from tests.automix.data.checks import picture, save_picture
+from tests.cases import each
 
 SPEC = TaskSpec(train_size=0, label_noise=0.1, seed=3)
 
@@ -45,7 +46,7 @@ def training(task):
     return population, records + [population.run_epoch(turn) for turn in turns]
 
 
-@pytest.mark.parametrize("piece", [feeding.PIECE, 10 * 4 * 9 * 8 * 3])
+@each("piece", [feeding.PIECE, 10 * 4 * 9 * 8 * 3])
 def test_training_from_disk_equals_training_in_memory_bit_for_bit(pets, piece, monkeypatch):
     monkeypatch.setattr(memory, "PIECE", piece)
     monkeypatch.setattr(feeding, "PIECE", piece)

@@ -26,6 +26,7 @@ from automix.mixing.targets import as_targets
 from automix.nets.create import SMALL_TRANSFORMERS, create_classifier
 from automix.training.requirements import check_playable
 from tests import tiny
+from tests.cases import each
 from tests.references import labels as label_references
 from tests.references import token_labels as references
 from tests.strategies import SEEDS
@@ -33,8 +34,8 @@ from tests.strategies import SEEDS
 CLASSES, SIZE, PATCH, N = 7, (8, 12), 2, 5
 
 RULES = [e.name for e in LABEL_RULES.entries() if "attention" in e.info.requires]
-every_rule = pytest.mark.parametrize("rule", RULES)
-every_base = pytest.mark.parametrize("base", ["attention", "token_aligned"])
+every_rule = each("rule", RULES)
+every_base = each("base", ["attention", "token_aligned"])
 
 STILL = ("perturbed_attention", "perturbed_token_aligned")
 NO_NOISE = [f"{rule}.noise=0" for rule in STILL]
@@ -51,7 +52,7 @@ def transformer(heads: int = 2, **changes: object) -> VisionTransformer:
 
 
 POOLED = {"class_token": False, "global_pool": "avg"}
-both_nets = pytest.mark.parametrize("changes", [{}, POOLED], ids=["class token", "pooled"])
+both_nets = each("changes", [{}, POOLED])
 
 
 def planted(net: VisionTransformer, keys: Tensor) -> VisionTransformer:
@@ -104,7 +105,7 @@ def dense(mixed: Mixed) -> list:
 
 @every_base
 @both_nets
-@pytest.mark.parametrize("method", ["token_cutmix", "mixup"])
+@each("method", ["token_cutmix", "mixup"])
 def test_uniform_attention_gives_the_area_label(base, method, changes):
     mixed = mix(base, method)
     assert_close(targets_of(mixed, uniform(**changes)), mix("area", method).targets)
@@ -183,8 +184,8 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
-@pytest.mark.parametrize("share_per", ["image", "batch"])
+@each("labels", LABELS.values())
+@each("share_per", ["image", "batch"])
 def test_carried_labels_are_those_of_a_twin_with_a_column_for_each_class(labels, share_per):
     net = transformer()
     mixed = mix("token_aligned", labels=labels, share_per=share_per)
@@ -307,9 +308,7 @@ def test_the_perturbed_label_is_the_formula_on_top_of_the_base(base, seed, stren
 
 
 @every_rule
-@pytest.mark.parametrize(
-    "method", ["token_cutmix", "cutmix", "mixup", "rmix", "fmix", "resizemix", "smoothmix"]
-)
+@each("method", ["token_cutmix", "cutmix", "mixup", "rmix", "fmix", "resizemix", "smoothmix"])
 def test_targets_are_probabilities_under_every_mask(rule, method):
     mixed = mix(rule, method)
     targets = targets_of(mixed, transformer())
@@ -322,7 +321,7 @@ def test_targets_are_probabilities_under_every_mask(rule, method):
 
 
 @every_rule
-@pytest.mark.parametrize("method", ["token_cutmix", "mixup"])
+@each("method", ["token_cutmix", "mixup"])
 def test_batches_that_are_not_mixed_keep_their_label(rule, method):
     for more in ({"mix_probability": 0.0}, {"pairing": "flip", "images": batch(1)}):
         mixed = mix(rule, method, **more)
@@ -372,7 +371,7 @@ def test_some_rows_of_what_was_mixed_ahead_are_revised_as_all_of_it(rule):
     assert_close(some, targets_of(mixed, net)[2:4])
 
 
-@pytest.mark.parametrize("text", ["transmix@0.5", "tlalign@0.5", "mixup@0.4:perturbed_attention"])
+@each("text", ["transmix@0.5", "tlalign@0.5", "mixup@0.4:perturbed_attention"])
 def test_a_loop_of_ones_own_gets_the_loss_against_what_attention_says(text):
     net, images = transformer(), batch()
     told = loss_of(
@@ -394,8 +393,8 @@ def test_a_loop_of_ones_own_gets_the_loss_against_what_attention_says(text):
 OTHERS = {"swin_mini_patch2_32": (32, 32), "pvt_v2_mini": (32, 32), "vit_digits": (8, 8)}
 
 
-@pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize("base", ["attention", "token_aligned"])
+@each("name", OTHERS)
+@each("base", ["attention", "token_aligned"])
 def test_every_kind_of_transformer_is_watched(name, base):
     """Without a class token, and with tokens that grow fewer from stage to stage."""
     net = create_classifier(name, num_classes=CLASSES, shape=(3, *OTHERS[name]), seed=0).eval()
@@ -413,7 +412,7 @@ def test_every_kind_of_transformer_is_watched(name, base):
     assert_close(targets_of(constant, net), constant.targets)
 
 
-@pytest.mark.parametrize("name", [*SMALL_TRANSFORMERS, "deit_small_patch4_32"])
+@each("name", [*SMALL_TRANSFORMERS, "deit_small_patch4_32"])
 def test_boxes_of_whole_tokens_split_none_of_the_nets_that_come_along(name):
     side = 8 if name == "vit_digits" else 32
     net = create_classifier(name, num_classes=CLASSES, shape=(3, side, side), seed=0)
@@ -447,15 +446,15 @@ def test_a_net_without_attention_is_refused_in_a_loop_of_ones_own(rule):
         targets_of(mix(rule), net)
 
 
-@pytest.mark.parametrize("method", ["cutout", "mixstyle", "comixup"])
+@each("method", ["cutout", "mixstyle", "comixup"])
 @every_rule
 def test_methods_that_show_no_second_label_are_refused(rule, method):
     with pytest.raises(ConfigError, match=f"label rule '{rule}' weighs two labels"):
         MixAction.parse(f"{method}@0.5:{rule}")
 
 
-@pytest.mark.parametrize(
-    ("name", "form"),
+@each(
+    "name, form",
     [("transmix", "cutmix@0.5:attention"), ("tlalign", "token_cutmix@0.5:token_aligned")],
 )
 def test_published_names(name, form):

@@ -21,6 +21,7 @@ from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import Mixed, MixSettings, label, mix_batch
 from automix.nets.create import create_classifier
+from tests.cases import each
 from tests.references import blending
 from tests.references import labels as references
 from tests.strategies import SEEDS
@@ -61,7 +62,7 @@ def test_requested_is_what_was_asked_whatever_the_mask(share):
         assert (LABEL_RULES["requested"](shown(mask, share)) == 1 - share).all()
 
 
-@pytest.mark.parametrize("name", list(LABEL_RULES))
+@each("name", list(LABEL_RULES))
 def test_every_rule_weighs_in_float32_between_nothing_and_all(name):
     mask = masks(1)
     maps = mask[:, 0] / mask.sum((1, 2, 3))[:, None, None]
@@ -136,7 +137,7 @@ def test_cam_mass_is_its_slow_twin(seed):
             assert [float(one[i]) for one in got] == pytest.approx(wanted, abs=1e-5)
 
 
-@pytest.mark.parametrize("rule", MAPPED)
+@each("rule", MAPPED)
 @given(seed=SEEDS)
 def test_uniform_saliency_is_area(rule, seed):
     even = torch.full((4, *SIZE), 1 / 15)
@@ -171,8 +172,8 @@ def test_what_matters_decides_not_how_much_is_covered():
     assert_close(torch.stack(weigh("cam_mass", kept)), torch.tensor([[1.0], [0.3]]).expand(2, 4))
 
 
-@pytest.mark.parametrize(
-    ("rule", "bad"),
+@each(
+    "rule, bad",
     [("saliency_mass", 0.0), ("saliency_mass", float("nan")), ("cam_mass", float("nan"))],
 )
 def test_maps_that_tell_nothing_leave_the_area(rule, bad):
@@ -327,7 +328,7 @@ def test_the_more_is_seen_the_surer_the_label():
     assert_close(targets.sum(1), torch.ones(21))
 
 
-@pytest.mark.parametrize("keeps_label", [True, False])
+@each("keeps_label", [True, False])
 def test_images_that_weigh_more_than_others_do_so_softened_too(keeps_label):
     """A row's sum is its weight in the loss: that of the mixed row is mixed like labels."""
     rows = torch.eye(CLASSES)[:4] * torch.tensor([0.5, 2.0, 1.0, 1.5])[:, None]
@@ -360,12 +361,12 @@ def mix(action: MixAction, n: int = 6, **changes: object) -> Mixed:
     return mix_batch(options.pop("images", images), torch.arange(n), action, **options)
 
 
-every_rule = pytest.mark.parametrize("rule", list(LABEL_RULES))
+every_rule = each("rule", list(LABEL_RULES))
 
 
 @every_rule
-@pytest.mark.parametrize("method", ["mixup", "cutmix", "rmix"])
-@pytest.mark.parametrize("share_per", ["image", "batch"])
+@each("method", ["mixup", "cutmix", "rmix"])
+@each("share_per", ["image", "batch"])
 def test_targets_are_what_the_rule_tells_about_each_image(rule, method, share_per):
     action, settings = action_of(rule, method), MixSettings(share_per=share_per)
     mixed = mix(action, settings=settings, batch_size=3)
@@ -401,7 +402,7 @@ def test_batches_that_are_not_mixed_keep_their_labels_under_every_rule(rule):
 
 
 @every_rule
-@pytest.mark.parametrize("pairing", ["flip", "derange"])
+@each("pairing", ["flip", "derange"])
 def test_an_image_alone_keeps_its_label_under_every_rule(rule, pairing):
     mixed = mix(action_of(rule, "mixup"), 3, batch_size=1, settings=MixSettings(pairing=pairing))
     assert_close(mixed.targets, torch.eye(CLASSES)[:3])
@@ -453,8 +454,8 @@ def test_an_action_names_rule_and_provider():
     assert float((mixed.lam - plain.lam).abs().max()) > 0.01
 
 
-@pytest.mark.parametrize("rule", MAPPED)
-@pytest.mark.parametrize("method", ["cutmix", "rmix"])
+@each("rule", MAPPED)
+@each("method", ["cutmix", "rmix"])
 def test_a_rule_that_needs_maps_names_an_action_that_has_them(rule, method):
     with pytest.raises(ConfigError, match=f"{rule}.* weighs labels by saliency") as error:
         MixAction(method, 0.5, label_rule=rule)
@@ -464,8 +465,8 @@ def test_a_rule_that_needs_maps_names_an_action_that_has_them(rule, method):
         mix(MixAction(method, 0.5), settings=MixSettings(label_rule=rule))
 
 
-@pytest.mark.parametrize(
-    ("fact", "rule", "message"),
+@each(
+    "fact, rule, message",
     [
         ("layers", "perturbed", "shows more images than two"),
         ("layers", "visibility", "shows more images than two"),
@@ -486,8 +487,8 @@ def test_a_rule_that_does_not_fit_names_an_action_that_it_fits(fact, rule, messa
     assert MixAction.parse(error.value.hint.split(": ")[1]).label_rule == rule
 
 
-@pytest.mark.parametrize(
-    ("word", "message"),
+@each(
+    "word, message",
     [
         ("perturbed.strength=1.2", "perturbed.strength is 1.2"),
         ("perturbed.noise=0.7", "strength is 0.4 and perturbed.noise 0.7"),

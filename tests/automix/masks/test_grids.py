@@ -13,6 +13,7 @@ from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.masks.grids import first_cells, grid_of, saliency_of_cells
 from automix.masks.shapes import Cells
+from tests.cases import each
 from tests.references import cells as reference
 from tests.strategies import SEEDS, SIZES
 
@@ -34,7 +35,7 @@ def test_the_first_cells_are_those_of_the_slow_twin(size, seed, side, host):
         assert mask[i] == reference.mask(order, float(share[i]), size, grid, float(luck[i]))
 
 
-@pytest.mark.parametrize("share", [0.03, 0.4, 0.97])
+@each("share", [0.03, 0.4, 0.97])
 def test_the_mean_is_the_share_even_if_the_same_uneven_cells_always_come_first(share):
     size, grid = (5, 7), (3, 4)
     keys = np.tile(np.arange(12.0), (20_000, 1))
@@ -55,7 +56,7 @@ def test_no_cell_is_smaller_than_a_pixel():
     assert grid_of((3, 2), 7) == (3, 2)
 
 
-@pytest.mark.parametrize("cells", [0, -1, 2.5])
+@each("cells", [0, -1, 2.5])
 def test_cells_that_are_no_whole_number_are_refused(cells):
     with pytest.raises(ConfigError, match="whole number of 1 or more"):
         grid_of((8, 8), cells)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from automix.core.seeding import generator
 from automix.masks.pairing import PAIRINGS, pair_batches
+from tests.cases import each
 from tests.references import blending
 from tests.strategies import SEEDS
 
 sizes = st.integers(1, 20)
-every_pairing = pytest.mark.parametrize("name", list(PAIRINGS))
+every_pairing = each("name", list(PAIRINGS))
 
 
 @every_pairing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from torch.testing import assert_close
 
 from automix.core.seeding import generator
 from automix.masks.shapes import Boxes, Cells, Constant, Dense, Outer, as_mask
+from tests.cases import each
 from tests.references import blending
 from tests.references import cutmix as cutmix_reference
 from tests.references import rmix as rmix_reference
@@ -19,7 +19,7 @@ from tests.strategies import SEEDS, SIZES
 CPU = torch.device("cpu")
 
 KINDS = ["constant", "boxes", "cells", "outer", "dense"]
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = each("kind", KINDS)
 
 
 def masks(kind: str, size: tuple[int, int], seed: int, u: int = 5):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
@@ -15,9 +14,6 @@ from automix.core.seeding import generator
 from automix.masks.method_steps import Step, StepLoss
 from automix.masks.pairing import pair_batches
 from automix.mixes import MIXES
-from automix.mixing.actions import MixAction
-from automix.training.population import Population
-from tests import tiny
 from tests.automix.mixes.drawing import noise
 
 CLASSES = 3
@@ -52,33 +48,3 @@ def made(method: str, net: torch.nn.Module, step: Step, **settings: Any) -> Step
 def images(b: int = 6, channels: int = 2, size: tuple[int, int] = (8, 12)) -> Tensor:
     """Noise."""
     return noise(3, b, channels, *size)
-
-
-def population(members: int, model: str) -> Population:
-    """Trainings on digits that have just begun, all alike."""
-    trainings = Population([tiny.digits_task()] * members, tiny.trainer_settings(model=model))
-    trainings.reset([3] * members)
-    return trainings
-
-
-def played(trainings: Population, *actions: str) -> Any:
-    """Train for an epoch."""
-    return trainings.run_epoch([MixAction.parse(action) for action in actions])
-
-
-def check_training(method: str, model: str) -> None:
-    """A method trains, beside another and alone alike, and goes on from a snapshot as it would."""
-    trainings = population(2, model)
-    first = played(trainings, f"{method}@0.5", "none")
-    plain = played(population(1, model), "none")
-    alone = played(population(1, model), f"{method}@0.5")
-    assert first[0].val_loss == pytest.approx(alone[0].val_loss, rel=1e-4)
-    assert first[1].val_loss == pytest.approx(plain[0].val_loss, rel=1e-4)
-    assert first[0].train_loss != pytest.approx(first[1].train_loss, rel=1e-6)
-    assert 0.3 < first[0].partner_share < 0.7
-    for passes in ("forward_passes", "backward_passes"):
-        assert getattr(first[0], passes) == getattr(first[1], passes)
-    kept = trainings.state_dict()
-    after = played(trainings, f"{method}@0.5", "cutmix@0.5")
-    trainings.load_state_dict(kept)
-    assert played(trainings, f"{method}@0.5", "cutmix@0.5") == after

@@ -26,6 +26,7 @@ from tests.automix.masks.learned.learning import (
     step_of,
     taught,
 )
+from tests.cases import each
 
 SHARES = np.linspace(0.2, 0.9, 6)
 
@@ -104,7 +105,7 @@ def test_losses_that_weigh_nothing_take_no_pass():
     assert len(net.shown) == 3
 
 
-@pytest.mark.parametrize("learned", [0, 1, 2, 3])
+@each("learned", [0, 1, 2, 3])
 def test_every_other_step_of_the_block_is_an_adversarys(learned):
     """Its slopes are those of a loss written by hand: against the label, then for it."""
     state = begun("adautomix", classifier(seed=1))

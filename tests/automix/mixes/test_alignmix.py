@@ -18,8 +18,9 @@ from automix.nets.create import create_classifier
 from automix.nets.stages import stages
 from automix.nets.zoo.pooled import PooledNet
 from tests.automix.mixes.drawing import noise
-from tests.automix.mixes.own_steps import CLASSES, MODELS, check_training, images, made, step_of
+from tests.automix.mixes.own_steps import CLASSES, MODELS, images, made, step_of
 from tests.automix.nets.test_stages import NETS, net_of
+from tests.cases import each
 
 SHARES = (0.0, 0.2, 0.5, 0.7, 0.9, 1.0)
 SEEDS = range(20)
@@ -45,8 +46,8 @@ def slow_plan(cost: np.ndarray, eps: float) -> np.ndarray:
     return rows[:, None] * kernel * columns
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (4, 9), (1, 1)])
-@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+@each("shape", [(6, 6), (4, 9), (1, 1)])
+@each("scale", [0.1, 1.0, 4.0])
 def test_the_plan_is_that_of_a_slow_twin(shape, scale):
     cost = noise(1, 1, *shape).abs() * scale
     found = log_plan(cost, 0.1).exp()[0]
@@ -54,7 +55,7 @@ def test_the_plan_is_that_of_a_slow_twin(shape, scale):
     assert_close(found.double(), torch.from_numpy(wanted), rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [0.1, 1.0])
+@each("scale", [0.1, 1.0])
 def test_rows_and_columns_of_a_plan_are_even(monkeypatch, scale):
     monkeypatch.setattr(alignmix, "STOP", 0.0)
     plan = 6 * log_plan(noise(2, 5, 6, 6).abs() * scale, 0.1).exp()
@@ -62,7 +63,7 @@ def test_rows_and_columns_of_a_plan_are_even(monkeypatch, scale):
         assert_close(plan.sum(axis), torch.ones(5, 6), rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+@each("scale", [0.1, 1.0, 10.0])
 def test_rows_are_nearly_even_where_the_rounds_may_end(scale):
     """Prices of six rows that moved by less than 0.1 in all: by 0.17 of 0.1 each, as logarithms."""
     plan = 6 * log_plan(noise(2, 5, 6, 6).abs() * scale, 0.1).exp()
@@ -84,7 +85,7 @@ def test_distances_are_those_of_places():
     assert (distances(100 + own, 100 + own).diagonal(dim1=1, dim2=2) == 0).all()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each("seed", SEEDS)
 def test_equal_images_stay(seed):
     """Whoever is rearranged lands on itself."""
     net = convolved()
@@ -95,7 +96,7 @@ def test_equal_images_stay(seed):
     assert_close(told.losses, soft_losses(net(same), step.mixed_targets(step.own_share)))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@each("seed", SEEDS)
 def test_a_partner_in_another_order_is_put_in_order(seed):
     """The pose is then that of one image, whatever the share."""
 
@@ -175,7 +176,7 @@ def test_losses_and_slopes_are_those_of_a_slow_twin(monkeypatch):
     assert 4 <= sum(seen) <= 16
 
 
-@pytest.mark.parametrize("model", MODELS)
+@each("model", MODELS)
 def test_the_other_batches_are_mixup(model):
     net = create_classifier(model, num_classes=CLASSES, shape=(2, 8, 12), seed=0).train()
     step = step_of(images(), SHARES)
@@ -207,7 +208,7 @@ def test_a_class_token_is_mixed_as_it_is():
     assert not torch.allclose(mixed, (1 - share[:, None]) * found + share[:, None] * theirs)
 
 
-@pytest.mark.parametrize("kind", list(NETS))
+@each("kind", list(NETS))
 def test_features_of_every_layout_keep_their_places(kind):
     """Without a share of the partner's they stay, unless they are what is rearranged."""
     net = net_of(kind).eval()
@@ -235,12 +236,7 @@ def test_the_plan_is_made_in_single_precision(monkeypatch):
     assert_close(told.losses, wanted, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("word", ["aligned=1.5", "aligned=-0.1", "eps=0.0", "eps=-1.0"])
+@each("word", ["aligned=1.5", "aligned=-0.1", "eps=0.0", "eps=-1.0"])
 def test_settings_out_of_range_are_refused(word):
     with pytest.raises(ConfigError, match=f"alignmix.{word[:3]}"):
         MixSettings(options=[f"alignmix.{word}"])
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_it_trains(model):
-    check_training("alignmix", model)

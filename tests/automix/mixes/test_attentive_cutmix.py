@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from automix.core.seeding import generator
 from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
+from tests.cases import each
 from tests.references import attentive_cutmix as reference
 
 
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("size", [(28, 28), (9, 5)])
-@pytest.mark.parametrize("share", SHARES)
+@each("guided", [False, True])
+@each("size", [(28, 28), (9, 5)])
+@each("share", SHARES)
 def test_the_realised_share_is_the_wanted_one(share, size, guided):
     got = realised("attentive_cutmix", share, size, guided=guided)
     assert abs(got.mean() - share) < 0.003
@@ -20,7 +20,7 @@ def test_the_realised_share_is_the_wanted_one(share, size, guided):
         assert abs(got - share).max() < 1 / 49
 
 
-@pytest.mark.parametrize("size", [(28, 28), (8, 12), (3, 2)])
+@each("size", [(28, 28), (8, 12), (3, 2)])
 def test_the_mask_is_the_one_of_the_slow_twin(size):
     share = np.linspace(0, 1, 12, dtype=np.float32)
     maps = random_maps(12, size)

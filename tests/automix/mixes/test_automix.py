@@ -6,11 +6,9 @@ import copy
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.masks.learned.groups import regrouped
 from automix.mixes import MIXES
@@ -32,7 +30,7 @@ from tests.automix.masks.learned.learning import (
     step_of,
     taught,
 )
-from tests.automix.mixes.drawing import noise
+from tests.cases import each
 
 SHARES = np.linspace(0.15, 0.85, 6)
 
@@ -161,27 +159,7 @@ def test_it_says_how_many_passes_it_takes():
     assert automix(classifier(), step_of(state), clean=0.0).passes == (2, 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_passes_are_those_that_are_made(method, monkeypatch):
-    """Counted as calls of the last layer, by the classifier and by its slow copy."""
-    net = classifier()
-    state = begun(method, net)
-    calls = []
-    for one in (net, state.net):
-        one.fc.register_forward_hook(lambda *_: calls.append("forward"))
-        one.features[0].register_forward_hook(lambda *_: calls.append("image"))
-    action = MixAction.parse(f"{method}@0.5")
-    step = step_of(state)
-    told = loss_of(
-        *(net, step.images, step.targets, action),
-        num_classes=6,
-        rng=generator(0, "mix"),
-        state=state,
-    )
-    assert told.passes[0] == calls.count("image") - 1
-
-
-@pytest.mark.parametrize("method", METHODS)
+@each("method", METHODS)
 def test_half_precision_trains_and_keeps_masks_whole(method):
     net = Onlooker(classifier())
     state, action = begun(method, net.net), MixAction.parse(f"{method}@0.5")
@@ -199,21 +177,7 @@ def test_half_precision_trains_and_keeps_masks_whole(method):
     assert all(bool(weight.grad.isfinite().all()) for weight in net.parameters())
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("b", [1, 2, 5])
-def test_any_batch_will_do(method, b):
-    net, state = classifier((3, 12, 8)), begun(method, classifier((3, 12, 8)), (3, 12, 8))
-    told = loss_of(
-        *(net, noise(0, b, 3, 12, 8), torch.arange(b), MixAction.parse(f"{method}@0.5")),
-        num_classes=6,
-        rng=generator(0, "mix"),
-        state=state,
-    )
-    assert told.losses.shape == told.own_share.shape == (b,)
-    assert bool(told.losses.isfinite().all())
-
-
-@pytest.mark.parametrize("method", METHODS)
+@each("method", METHODS)
 def test_a_loss_can_be_looked_at_where_no_gradients_are_kept(method):
     net = classifier()
     state, step = begun(method, net), step_of(begun(method, net))
@@ -227,19 +191,7 @@ def test_a_loss_can_be_looked_at_where_no_gradients_are_kept(method):
     assert state.learned == 1
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_loop_that_keeps_no_state_is_told(method):
-    with pytest.raises(ConfigError, match=f"{method} keeps something from step to step") as error:
-        loss_of(
-            *(classifier(), noise(0, 6, 1, 8, 8), torch.arange(6)),
-            MixAction.parse(f"{method}@0.5"),
-            num_classes=6,
-            rng=generator(0, "mix"),
-        )
-    assert "new_state" in error.value.hint
-
-
-@pytest.mark.parametrize("method", ["automix", "samix"])
+@each("method", ["automix", "samix"])
 def test_a_block_learns_to_draw_what_can_be_read(method):
     """Sixty steps, the slow copy held still: its loss on mixtures that are kept aside falls."""
     net = copy.deepcopy(taught()[0])

@@ -16,6 +16,7 @@ from automix.mixes import MixInputs
 from automix.mixes.comixup import Puzzle, comixup, parted, solve
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
+from tests.cases import each
 from tests.references import comixup as twin
 
 
@@ -69,7 +70,7 @@ def test_the_objective_is_that_of_the_slow_twin():
         assert_close(float(got), wanted, atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("grid", [(4, 4), (2, 4), (1, 1)])
+@each("grid", [(4, 4), (2, 4), (1, 1)])
 def test_more_rounds_are_never_worse_than_the_greedy_start(grid):
     puzzle = puzzle_of(10, p=20, m=9, grid=grid)
     found = [puzzle(solve(puzzle, niter, 3)[0]) for niter in (0, 1, 4)]
@@ -125,8 +126,8 @@ def test_borders_that_cost_more_are_fewer():
     assert borders[1] < 0.8 * borders[0]
 
 
-@pytest.mark.parametrize("size", [(16, 16), (7, 5), (3, 2), (1, 9)])
-@pytest.mark.parametrize("guided", [False, True])
+@each("size", [(16, 16), (7, 5), (3, 2), (1, 9)])
+@each("guided", [False, True])
 def test_the_own_share_is_what_was_wanted_on_any_size(guided, size):
     draw = draw_of(30, size, guided=guided)
     layers = comixup(draw)
@@ -134,13 +135,13 @@ def test_the_own_share_is_what_was_wanted_on_any_size(guided, size):
     assert_close(layers.weights.sum(1), torch.ones_like(layers.weights[:, 0]))
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
+@each("share", [0.0, 1.0])
 def test_no_share_and_all_of_it_are_exact(share):
     own = comixup(draw_of(9, (7, 5), share=share)).weights[:, 0]
     assert torch.equal(own, torch.full_like(own, 1 - share))
 
 
-@pytest.mark.parametrize(("n", "batch_size"), [(50, 25), (45, 21), (9, 4), (1, 1), (3, 1)])
+@each("n, batch_size", [(50, 25), (45, 21), (9, 4), (1, 1), (3, 1)])
 def test_sources_are_images_of_the_same_batch_the_image_itself_first(n, batch_size):
     layers = comixup(draw_of(n, batch_size=batch_size))
     sources = torch.as_tensor(layers.sources)
@@ -182,8 +183,8 @@ def test_what_the_pixels_show_is_what_the_labels_say():
     assert int((mixed.targets > 0).sum(1).max()) == 3
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
+@each(
+    "setting, message",
     [
         ({"gamma": -1.0}, "comixup.gamma is -1.0, wanted a number of 0 or more"),
         ({"omega": 2.0}, "comixup.omega is 2.0, wanted a number from 0 to 1"),

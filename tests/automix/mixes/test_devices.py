@@ -7,10 +7,10 @@ host, gets an error.
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from tests.automix.mixes import drawn, random_maps
+from tests.cases import each
 
 GUIDED = [
     *("attentive_cutmix", "cutmix", "fmix", "grafting", "gridmix", "mixup", "rmix"),
@@ -18,7 +18,7 @@ GUIDED = [
 ]
 
 
-@pytest.mark.parametrize("method", GUIDED)
+@each("method", GUIDED)
 def test_masks_are_made_where_the_maps_are(method):
     there = torch.device("meta")
     maps = [random_maps(6, (8, 12)).to(there) for _ in range(2)]

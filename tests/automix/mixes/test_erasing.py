@@ -9,13 +9,14 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from tests.automix.mixes.drawing import SIZES, boxes, mixed, noise, recipe_of
+from tests.cases import each
 from tests.references import warps as reference
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(
-    ("method", "options"),
+@each(
+    "method, options",
     [
         ("cutout", ["cutout.fill=7"]),
         ("random_erasing", ["random_erasing.fill=7", "random_erasing.noise=0"]),
@@ -53,7 +54,7 @@ def test_guided_cutout_erases_around_the_own_peak():
     assert mask.area()[1] < mask.area()[0]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@each("size", SIZES)
 def test_the_box_of_random_erasing_covers_the_share_and_lies_inside(size):
     share = np.linspace(0, 1, 300)
     box = recipe_of("random_erasing", share, size).mask
@@ -85,7 +86,7 @@ def test_random_erasing_leaves_noise_at_each_pixel_that_its_seed_fixes():
     assert torch.equal(halves, first.bfloat16())
 
 
-@pytest.mark.parametrize("size", SIZES)
+@each("size", SIZES)
 def test_hide_and_seek_erases_as_much_as_is_wanted_on_average(size):
     for share in (0.1, 0.5):
         area = recipe_of("hide_and_seek", np.full(3000, share), size).mask.area()
@@ -110,8 +111,8 @@ def test_hide_and_seek_hides_whole_cells_of_its_grids_any_of_them():
     assert bool(filled.mask.any())
 
 
-@pytest.mark.parametrize(
-    ("method", "bad"),
+@each(
+    "method, bad",
     [
         ("hide_and_seek", {"cells": ()}),
         ("hide_and_seek", {"cells": (4, 0)}),

@@ -16,13 +16,14 @@ from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
 from tests import contract
 from tests.automix.mixes.drawing import SIZES, boxes, mixed, noise, recipe_of
+from tests.cases import each
 from tests.references import warps as reference
 
 FITTED = ["resizemix", "asymmetric_cutmix"]
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("method", FITTED)
+@each("size", SIZES)
+@each("method", FITTED)
 def test_the_box_covers_the_share_but_for_half_a_column(method, size):
     share = np.linspace(0, 1, 400)
     box = recipe_of(method, share, size).mask
@@ -35,7 +36,7 @@ def test_the_box_covers_the_share_but_for_half_a_column(method, size):
         assert abs(tall - wide).max() < 0.06
 
 
-@pytest.mark.parametrize("method", FITTED)
+@each("method", FITTED)
 def test_the_box_is_anywhere_inside_the_image(method):
     box = recipe_of(method, np.full(2000, 0.25), (8, 12)).mask
     assert (box.end - box.first == [4, 6]).all()
@@ -44,7 +45,7 @@ def test_the_box_is_anywhere_inside_the_image(method):
     assert count.max() < 2 * count.min() + 20
 
 
-@pytest.mark.parametrize("method", FITTED)
+@each("method", FITTED)
 def test_pixels_are_those_of_the_slow_twin(method):
     images = noise(0, 12, 2, 9, 7)
     size, share = (9, 7), np.linspace(0.05, 1, 12)
@@ -60,7 +61,7 @@ def test_pixels_are_those_of_the_slow_twin(method):
             assert_close(torch.stack(got), torch.tensor(list(wanted.values())), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("method", FITTED)
+@each("method", FITTED)
 def test_the_label_tells_what_the_pixels_show(method):
     for size in SIZES:
         for share_per in ("image", "batch"):
@@ -90,8 +91,8 @@ def test_the_crop_of_asymmetric_cutmix_has_a_law_of_its_own():
     assert recipe_of("asymmetric_cutmix", share, (1, 1)).partner.source.area().min() == 1
 
 
-@pytest.mark.parametrize(
-    ("source", "target"),
+@each(
+    "source, target",
     [((0, 0, 6, 8), (1, 2, 4, 4)), ((1, 1, 3, 4), (0, 0, 6, 8)), ((2, 3, 5, 7), (2, 0, 5, 4))],
 )
 def test_maps_keep_the_mass_of_what_is_shown(source, target):
@@ -157,7 +158,7 @@ def test_the_soft_crop_is_a_shift_of_the_slow_twins_and_shows_one_colour():
     assert {(np.sign(dy), np.sign(dx)) for dy, dx in found} >= {(1, 1), (1, -1), (-1, 1), (-1, -1)}
 
 
-@pytest.mark.parametrize("size", SIZES)
+@each("size", SIZES)
 def test_the_soft_crop_cuts_off_what_is_wanted(size):
     share = np.linspace(0, 1, 300)
     area = recipe_of("soft_crop", share, size).mask.area()
@@ -175,8 +176,8 @@ def test_the_colours_of_the_soft_crop_are_those_asked_for():
     assert (plain(*[torch.zeros(1, 1, 2, 2)] * 2) == 3).all()
 
 
-@pytest.mark.parametrize(
-    ("method", "bad"),
+@each(
+    "method, bad",
     [
         ("resizemix", {"scope": (0.8, 0.1)}),
         ("resizemix", {"scope": (0.1,)}),

@@ -11,11 +11,12 @@ from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixes.fmix import FAINTEST, _amplitudes, highest, highest_there, noise
 from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
+from tests.cases import each
 from tests.references import fmix as reference
 
 
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("share", SHARES)
+@each("guided", [False, True])
+@each("share", SHARES)
 def test_the_realised_share_is_the_wanted_one_but_for_the_rounding(share, guided):
     got = realised("fmix", share, (9, 7), guided=guided) * 63
     down, up = np.floor(share * 63), np.ceil(share * 63)
@@ -24,7 +25,7 @@ def test_the_realised_share_is_the_wanted_one_but_for_the_rounding(share, guided
     assert abs(realised("fmix", share, (10, 10), guided=guided) - share).max() < 1e-6
 
 
-@pytest.mark.parametrize("size", [(6, 9), (7, 4), (1, 5), (3, 2)])
+@each("size", [(6, 9), (7, 4), (1, 5), (3, 2)])
 def test_the_mask_is_the_one_of_the_slow_twin(size):
     count = np.arange(4) * size[0] * size[1] // 3
     masks = drawn("fmix", count / (size[0] * size[1]), size, decay=2.0)
@@ -97,7 +98,7 @@ def test_guidance_says_how_much_of_the_saliency_is_covered():
     assert amounts[3] > amounts[0] + 0.2
 
 
-@pytest.mark.parametrize("wrong", [{"decay": -1.0}, {"guidance": -0.5}, {"decay": float("nan")}])
+@each("wrong", [{"decay": -1.0}, {"guidance": -0.5}, {"decay": float("nan")}])
 def test_numbers_without_a_meaning_are_refused(wrong):
     with pytest.raises(ConfigError, match="wanted a number of 0 or more"):
         drawn("fmix", [0.5], (8, 8), **wrong)

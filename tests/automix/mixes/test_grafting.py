@@ -13,13 +13,14 @@ from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixes.grafting import probabilities
 from tests.automix.mixes import SHARES, drawn, random_maps, realised
+from tests.cases import each
 from tests.references import grafting as reference
 from tests.strategies import SEEDS
 
 
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("size", [(32, 32), (7, 5)])
-@pytest.mark.parametrize("share", SHARES)
+@each("guided", [False, True])
+@each("size", [(32, 32), (7, 5)])
+@each("share", SHARES)
 def test_the_realised_share_scatters_around_the_wanted_one(share, size, guided):
     got = realised("grafting", share, size, guided=guided)
     assert abs(got.mean() - share) < 4 * (share * (1 - share) / 16 / 3000) ** 0.5
@@ -66,7 +67,7 @@ def test_cells_below_the_median_come_in_only_when_the_others_are_taken():
         assert float(weight[:, :2].mean()) == pytest.approx(2 * share, abs=0.03)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf")])
+@each("temperature", [0.0, -1.0, float("inf")])
 def test_temperatures_without_a_meaning_are_refused(temperature):
     with pytest.raises(ConfigError, match="wanted a number above 0"):
         drawn("grafting", [0.5], (8, 8), temperature=temperature)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
+from tests.cases import each
 from tests.references import gridmix as reference
 
 
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("size", [(32, 32), (7, 5)])
-@pytest.mark.parametrize("share", SHARES)
+@each("guided", [False, True])
+@each("size", [(32, 32), (7, 5)])
+@each("share", SHARES)
 def test_the_realised_share_is_the_wanted_one(share, size, guided):
     got = realised("gridmix", share, size, guided=guided)
     assert abs(got.mean() - share) < 0.005

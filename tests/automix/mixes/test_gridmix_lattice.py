@@ -8,11 +8,12 @@ import pytest
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from tests.automix.mixes import SHARES, drawn, realised
+from tests.cases import each
 from tests.references import gridmix_lattice as reference
 
 
-@pytest.mark.parametrize("size", [(32, 32), (24, 40), (7, 5), (1, 9)])
-@pytest.mark.parametrize("share", SHARES)
+@each("size", [(32, 32), (24, 40), (7, 5), (1, 9)])
+@each("share", SHARES)
 def test_the_realised_share_is_off_by_less_than_a_column_and_right_in_the_mean(share, size):
     got = realised("gridmix_lattice", share, size)
     rows = np.ceil(size[0] * share**0.5)
@@ -20,7 +21,7 @@ def test_the_realised_share_is_off_by_less_than_a_column_and_right_in_the_mean(s
     assert abs(got.mean() - share) < 0.004
 
 
-@pytest.mark.parametrize(("share", "hole"), [(1 / 16, 4), (1 / 4, 8), (9 / 16, 12)])
+@each("share, hole", [(1 / 16, 4), (1 / 4, 8), (9 / 16, 12)])
 def test_the_mask_is_the_one_of_the_slow_twin(share, hole):
     """On 64 pixels with 4 holes a side the lattice fits: every hole is the square it should be."""
     masks = drawn("gridmix_lattice", np.full(30, share), (64, 64), holes=(4, 4))
@@ -43,7 +44,7 @@ def test_as_many_holes_as_drawn_lie_along_the_longer_side():
     assert lonely.area().mean() > 0
 
 
-@pytest.mark.parametrize("holes", [(0, 3), (4, 2), (3,), (1.5, 2)])
+@each("holes", [(0, 3), (4, 2), (3,), (1.5, 2)])
 def test_impossible_numbers_of_holes_are_refused(holes):
     with pytest.raises(ConfigError, match="wanted two whole numbers"):
         drawn("gridmix_lattice", [0.5], (8, 8), holes=holes)

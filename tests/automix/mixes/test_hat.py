@@ -17,9 +17,7 @@ from automix.mixes.hat import climbed, divergence, high_frequencies
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.mixing.loss import loss_of
-from automix.nets.create import create_classifier
-from automix.training.population import Population
-from tests import tiny
+from tests.cases import each
 
 HAT = MixAction("hat", 0.5)
 FAST = ("hat.stride=0.05", "hat.limit=0.08", "hat.consistency=0.5")
@@ -84,8 +82,8 @@ def twin(net, images, labels, passes=3, stride=0.05, limit=0.08, consistency=0.5
     return total, summed, [moved for moved, _ in seen]
 
 
-@pytest.mark.parametrize("make", [linear, norms])
-@pytest.mark.parametrize("passes", [2, 3, 5])
+@each("make", [linear, norms])
+@each("passes", [2, 3, 5])
 def test_loss_and_slopes_are_those_of_the_passes_added_up(make, passes):
     net, (images, labels) = make(), batch()
     losses, gradients, moved = twin(copy.deepcopy(net), images, labels, passes)
@@ -139,7 +137,7 @@ def test_a_linear_net_loses_what_the_slopes_say():
 # The adversary -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cutoff", [0.0, 0.3, 0.8])
+@each("cutoff", [0.0, 0.3, 0.8])
 def test_it_stays_in_its_box_and_climbs_a_linear_slope(cutoff):
     slope = torch.from_numpy(generator(2).standard_normal((4, 3, 8, 9)).astype("float32"))
     moved = torch.zeros_like(slope)
@@ -152,8 +150,8 @@ def test_it_stays_in_its_box_and_climbs_a_linear_slope(cutoff):
         assert torch.equal(moved, slope.sign()), "it is in the corner of the box at last"
 
 
-@pytest.mark.parametrize("size", [(8, 8), (8, 9), (7, 6)])
-@pytest.mark.parametrize("cutoff", [0.25, 0.5, 0.9])
+@each("size", [(8, 8), (8, 9), (7, 6)])
+@each("cutoff", [0.25, 0.5, 0.9])
 def test_below_the_cutoff_it_has_no_energy(cutoff, size):
     slope = torch.from_numpy(generator(2).standard_normal((4, 3, *size)).astype("float32")) + 0.5
     moved = climbed(torch.zeros_like(slope), slope, 0.6, 1.0, cutoff)
@@ -232,8 +230,8 @@ def test_frozen_weights_and_weights_out_of_use_are_left_alone():
     assert net.spare.weight.grad is None or not net.spare.weight.grad.any()
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
+@each(
+    "option, message",
     [
         ("hat.passes=1", r"hat\.passes is 1, wanted 2 or more"),
         ("hat.stride=-0.1", r"hat\.stride is -0\.1"),
@@ -244,43 +242,3 @@ def test_settings_without_an_adversary_are_refused_before_a_training(option, mes
     with pytest.raises(ConfigError, match=message) as error:
         MixSettings(options=(option,))
     assert error.value.hint
-
-
-# In a training -----------------------------------------------------------------------------------
-
-
-def played(members: int, *actions: str, **settings):
-    trainings = Population([tiny.digits_task()] * members, tiny.trainer_settings(**settings))
-    trainings.reset([3] * members)
-    return trainings, trainings.run_epoch([MixAction.parse(one) for one in actions])
-
-
-@pytest.mark.parametrize("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
-def test_company_does_not_matter_and_its_passes_are_counted(model):
-    _, (alone,) = played(1, "hat", model=model)
-    _, (none, among, _) = played(3, "none", "hat", "cutmix@0.5", model=model)
-    assert among.val_loss == pytest.approx(alone.val_loss, rel=1e-4)
-    assert among.forward_passes - none.forward_passes == 3 * 60
-    assert among.backward_passes - none.backward_passes == 2 * 60
-    assert among.partner_share == 0
-    assert among.mixed_loss > 2 * none.mixed_loss
-
-
-def test_a_snapshot_goes_on_alike():
-    trainings, _ = played(2, "hat", "none", model="dropout_cnn_for_tests")
-    kept = trainings.state_dict()
-    actions = [MixAction.parse("hat"), MixAction.parse("hat")]
-    after = trainings.run_epoch(actions)
-    trainings.load_state_dict(kept)
-    assert trainings.run_epoch(actions) == after
-
-
-def test_a_transformer_takes_a_step_in_bfloat16():
-    net = create_classifier("deit_tiny_patch16_224", num_classes=3, shape=(2, 32, 32), seed=0)
-    images, labels = torch.randn(2, 2, 32, 32, generator=torch.Generator().manual_seed(0)), [0, 1]
-    with torch.autocast("cpu", torch.bfloat16):
-        got = told(net.train(), images, torch.tensor(labels), *FAST)
-    got.losses.mean().backward()
-    assert got.losses.dtype == torch.float32
-    assert all(one.isfinite().all() for one in gradients(net))
-    assert gradients(net)[0].abs().sum() > 0

@@ -17,12 +17,13 @@ from automix.nets.create import create_classifier
 from automix.nets.stages import stages
 from automix.nets.zoo.pooled import PooledNet
 from tests.automix.mixes.drawing import noise
-from tests.automix.mixes.own_steps import CLASSES, MODELS, check_training, images, made, step_of
+from tests.automix.mixes.own_steps import CLASSES, MODELS, images, made, step_of
 from tests.automix.nets.test_stages import NETS
 from tests.automix.nets.test_stages import net_of as net_of_kind
+from tests.cases import each
 
 SHARES = (0.0, 0.2, 0.5, 0.7, 0.9, 1.0)
-every_model = pytest.mark.parametrize("model", MODELS)
+every_model = each("model", MODELS)
 
 
 def net_of(model: str) -> nn.Module:
@@ -48,7 +49,7 @@ def test_at_the_images_it_is_mixup(model):
 
 
 @every_model
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@each("stage", [0, 1, 2, 3])
 def test_without_a_partner_it_is_the_plain_step(model, stage):
     net, step = net_of(model).train(), step_of(images(), 0.0)
     with borrowed_global_rng(4):
@@ -56,7 +57,7 @@ def test_without_a_partner_it_is_the_plain_step(model, stage):
     assert torch.equal(losses(net, 0.0, stages=(stage,)), wanted)
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@each("stage", [1, 2])
 def test_a_tail_that_is_linear_mixes_logits(stage):
     """Two convolutions without anything between them, a mean, and a layer."""
     with borrowed_global_rng(0):
@@ -74,7 +75,7 @@ def test_a_tail_that_is_linear_mixes_logits(stage):
 
 
 @every_model
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@each("stage", [1, 2, 3])
 def test_slopes_are_those_of_one_image_after_another(model, stage):
     net, step = net_of(model).eval(), step_of(images(), SHARES)
     losses(net, SHARES, stages=(stage,)).sum().backward()
@@ -91,7 +92,7 @@ def test_slopes_are_those_of_one_image_after_another(model, stage):
         assert_close(slope, weight.grad, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", list(NETS))
+@each("kind", list(NETS))
 def test_every_layout_is_mixed_image_by_image(kind):
     """The first image has no share of its partner, the second nothing else, wherever it is."""
     net = net_of_kind(kind).eval()
@@ -142,7 +143,7 @@ def test_half_precision():
     assert_close(told, losses(net, SHARES, stages=(2,)), rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("value", ["[]", "[0,-1]"])
+@each("value", ["[]", "[0,-1]"])
 def test_stages_that_are_none_are_refused(value):
     with pytest.raises(ConfigError, match=r"manifold_mixup\.stages is"):
         MixSettings(options=[f"manifold_mixup.stages={value}"])
@@ -150,8 +151,3 @@ def test_stages_that_are_none_are_refused(value):
 
 def test_stages_can_be_set():
     assert MixSettings(options=["manifold_mixup.stages=[1,3]"]).options
-
-
-@every_model
-def test_it_trains(model):
-    check_training("manifold_mixup", model)

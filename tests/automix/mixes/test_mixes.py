@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from automix.masks.pairing import PAIRINGS
 from automix.masks.shapes import Boxes, Cells, Constant, Dense
+from tests.cases import named
 from tests.contract import (
     FORMS,
     LAYOUTS,
@@ -25,55 +26,50 @@ from tests.contract import (
 )
 from tests.strategies import AWKWARD, DTYPES, awkward, cases
 
-PAIRS = [(form, "area") for form in FORMS]
-PAIRS += [(form, rule) for rule in RULES if rule != "area" for form in REPRESENTATIVES]
-
-every_pair = pytest.mark.parametrize(
-    ("form", "rule"), PAIRS, ids=[f"{form}-{rule}" for form, rule in PAIRS]
-)
+every_form = pytest.mark.parametrize("form", FORMS, ids=str)
 
 
-@pytest.mark.parametrize(
-    ("form", "rule", "check"),
-    [
-        pytest.param(form, rule, check, id=f"{form}-{rule}-{check.__name__}")
-        for form, rule in PAIRS
-        for check in checks_of(form, rule)
-    ],
-)
-def test_every_mix_keeps_the_contract_on_awkward_batches(form, rule, check):
-    for case in awkward(form, rule):
-        check(case)
+def rules_of(form):
+    """Every rule for the representatives: what lies behind the mask sees nothing else of it."""
+    return RULES if form in REPRESENTATIVES else ["area"]
 
 
-@every_pair
+@every_form
+def test_every_mix_keeps_the_contract_on_awkward_batches(form):
+    for rule in rules_of(form):
+        for case in awkward(form, rule):
+            for check in checks_of(form, rule):
+                with named(check.__name__, case):
+                    check(case)
+
+
+@every_form
 @settings(settings.get_profile("few"))
 @given(data=st.data())
-def test_every_mix_keeps_the_contract(form, rule, data):
-    for check in checks_of(form, rule):
-        check(data.draw(cases(form, rule)))
+def test_every_mix_keeps_the_contract(form, data):
+    for rule in rules_of(form):
+        for check in checks_of(form, rule):
+            with named(check.__name__):
+                check(data.draw(cases(form, rule)))
 
 
 @pytest.mark.slow
-@every_pair
+@every_form
 @settings(settings.get_profile("many"))
 @given(data=st.data())
-def test_every_mix_keeps_the_contract_on_many_batches(form, rule, data):
-    case = data.draw(cases(form, rule))
-    for check in checks_of(form, rule):
-        check(case)
+def test_every_mix_keeps_the_contract_on_many_batches(form, data):
+    for rule in rules_of(form):
+        case = data.draw(cases(form, rule))
+        for check in checks_of(form, rule):
+            with named(check.__name__):
+                check(case)
 
 
-@pytest.mark.parametrize(
-    ("form", "law"),
-    [
-        pytest.param(form, law, id=f"{form}-{law.__name__}")
-        for form in FORMS
-        for law in laws_of(form)
-    ],
-)
-def test_over_many_draws_the_law_holds(form, law):
-    law(form)
+@every_form
+def test_over_many_draws_the_laws_hold(form):
+    for law in laws_of(form):
+        with named(law.__name__):
+            law(form)
 
 
 def test_the_representatives_have_every_kind_of_mask():

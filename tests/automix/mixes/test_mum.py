@@ -16,8 +16,9 @@ from automix.mixing.batch import MixSettings
 from automix.nets.create import create_classifier
 from automix.nets.zoo.pooled import PooledNet
 from tests.automix.mixes.drawing import noise
-from tests.automix.mixes.own_steps import CLASSES, MODELS, check_training, images, made, step_of
+from tests.automix.mixes.own_steps import CLASSES, MODELS, images, made, step_of
 from tests.automix.nets.test_stages import NETS, net_of
+from tests.cases import each
 
 GRIDS = [(4, 4), (2, 3), (1, 4), (8, 12)]
 
@@ -34,8 +35,8 @@ def pointwise(*more: nn.Module) -> PooledNet:
         return PooledNet([nn.Conv2d(2, 5, 1), *more, nn.ReLU(), nn.Conv2d(5, 4, 1)], 4, CLASSES)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("share", [0.3, 0.75, 1.0])
+@each("grid", GRIDS)
+@each("share", [0.3, 0.75, 1.0])
 def test_unmixing_brings_every_tile_back(grid, share):
     source = drawn(share, grid)
     mosaics = exchanged(images(11), source, grid)
@@ -43,7 +44,7 @@ def test_unmixing_brings_every_tile_back(grid, share):
     assert not torch.equal(mosaics, images(11))
 
 
-@pytest.mark.parametrize("grid", [(4, 4), (2, 3)])
+@each("grid", [(4, 4), (2, 3)])
 def test_mosaics_are_those_of_a_slow_twin(grid):
     whole, source = images(9), drawn(0.5, grid, b=9)
     rows, columns = grid
@@ -68,7 +69,7 @@ def test_tiles_move_within_their_group_and_all_at_a_place_or_none():
         assert (moving == 4).sum() == 8
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+@each("share", [0.0, 0.1, 0.5, 0.9, 1.0])
 def test_the_share_of_foreign_tiles_is_the_wanted_one(share):
     seeds = range(200)
     foreign = [(drawn(share, (2, 3), 8, seed=s) != np.arange(8)[:, None]).mean() for s in seeds]
@@ -82,7 +83,7 @@ def test_every_place_and_every_other_image_are_as_likely():
     assert [(moves == by).mean() for by in (1, 2, 3)] == pytest.approx([1 / 6] * 3, abs=0.02)
 
 
-@pytest.mark.parametrize("b", [8, 11, 3])
+@each("b", [8, 11, 3])
 def test_a_net_that_sees_pixels_takes_the_plain_step(b):
     net, step = pointwise(), step_of(images(b), 0.6)
     told = made("mum", net, step)
@@ -128,7 +129,7 @@ def test_the_own_share_is_what_is_left():
     assert told.passes == (0, 0)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@each("model", MODELS)
 def test_without_foreign_tiles_it_is_the_plain_step(model):
     """The look at the map's size leaves no trace either, in dropout and in statistics."""
     net, plain = (
@@ -145,7 +146,7 @@ def test_without_foreign_tiles_it_is_the_plain_step(model):
         assert_close(one, other)
 
 
-@pytest.mark.parametrize("kind", sorted(set(NETS) - {"drop in the head"}))
+@each("kind", sorted(set(NETS) - {"drop in the head"}))
 def test_tiles_are_cut_of_every_layout(kind):
     """Moved and brought back, features are as they were."""
     net = net_of(kind).eval()
@@ -153,21 +154,20 @@ def test_tiles_are_cut_of_every_layout(kind):
     assert_close(made("mum", net, step).losses, soft_losses(net(step.images), step.targets))
 
 
-@pytest.mark.parametrize(
-    ("places", "tiles", "wanted"),
+@each(
+    "places, tiles, wanted",
     [(8, 4, 4), (2, 4, 2), (6, 4, 3), (7, 4, 7), (14, 4, 7), (1, 4, 1), (8, 2, 2), (5, 4, 5)],
 )
 def test_tiles_hold_whole_places(places, tiles, wanted):
     assert _nearest(places, tiles) == wanted
 
 
-@pytest.mark.parametrize(
-    ("net", "size", "message"),
+@each(
+    "net, size, message",
     [
         (PooledNet([nn.AdaptiveAvgPool2d(1)], 2, CLASSES), (8, 12), "1 x 1 places"),
         (PooledNet([nn.Conv2d(2, 4, 3, stride=2)], 4, CLASSES), (8, 12), "3 x 5 places"),
     ],
-    ids=["one place", "no whole pixels"],
 )
 def test_images_that_cannot_be_cut_are_refused(net, size, message):
     with pytest.raises(ConfigError, match=f"mum cannot cut images of 8 x 12 .*{message}"):
@@ -182,12 +182,7 @@ def test_half_precision():
     assert_close(told.losses, soft_losses(net(step.images), step.targets), rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("word", ["group=1", "tiles=1", "tiles=0"])
+@each("word", ["group=1", "tiles=1", "tiles=0"])
 def test_settings_out_of_range_are_refused(word):
     with pytest.raises(ConfigError, match=f"mum.{word[:5]} is"):
         MixSettings(options=[f"mum.{word}"])
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_it_trains(model):
-    check_training("mum", model)

@@ -18,6 +18,7 @@ from automix.mixes.pointcutmix import pointcutmix
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
 from tests.automix.mixes.drawing import mixed, noise
+from tests.cases import each
 from tests.references import pointcutmix as reference
 
 R = ["pointcutmix.nearest=false"]
@@ -48,7 +49,7 @@ def test_points_are_matched_as_the_slow_twin_does():
         assert tuple(order[i]) == reference.matched(clouds[i].tolist(), clouds[i - 1].tolist())
 
 
-@pytest.mark.parametrize("options", [[], R], ids=["nearest", "random"])
+@each("options", [[], R])
 def test_a_share_of_the_points_is_replaced_by_their_matches(options):
     clouds = shapes(8, 40)
     before = clouds.clone()

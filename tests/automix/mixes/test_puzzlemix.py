@@ -19,6 +19,7 @@ from automix.mixes import MixInputs
 from automix.mixes.puzzlemix import GRIDS, energy_of, filled, puzzlemix, solve, with_pixels
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
+from tests.cases import each
 from tests.references import puzzlemix as twin
 
 CPU = torch.device("cpu")
@@ -42,7 +43,7 @@ def energies(seed, u, grid, size, weight=0.6):
     return with_pixels(energy, images[0], images[1], weight), start, share
 
 
-@pytest.mark.parametrize(("grid", "size"), [((2, 2), (5, 7)), ((4, 2), (8, 3)), ((1, 4), (1, 9))])
+@each("grid, size", [((2, 2), (5, 7)), ((4, 2), (8, 3)), ((1, 4), (1, 9))])
 def test_the_energy_is_that_of_the_slow_twin(grid, size):
     own, partner = maps(1, 6, *size).chunk(2)
     share = torch.tensor([0.2, 0.5, 0.9])
@@ -54,7 +55,7 @@ def test_the_energy_is_that_of_the_slow_twin(grid, size):
         assert_close(float(got), wanted, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("grid", "size"), [((2, 2), (5, 7)), ((4, 2), (8, 3)), ((1, 4), (1, 9))])
+@each("grid, size", [((2, 2), (5, 7)), ((4, 2), (8, 3)), ((1, 4), (1, 9))])
 def test_pixels_add_their_mean_distance_at_every_border_of_a_hard_mask(grid, size):
     """Up to what no mask changes, so that energies are compared with that of an empty mask."""
     images = numbers(3, 2, 1, 3, *size)
@@ -81,7 +82,7 @@ def test_what_each_label_costs_is_the_difference_of_energies():
     assert_close(each - each[0], torch.stack(totals) - totals[0], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("grid", [(2, 2), (2, 4)])
+@each("grid", [(2, 2), (2, 4)])
 def test_the_labels_are_all_but_always_the_best_of_their_share(grid):
     """All 81 labelings of a 2x2 grid, all 6561 of a 2x4 one."""
     u, size = 20, (8, 16)
@@ -99,9 +100,7 @@ def test_the_labels_are_all_but_always_the_best_of_their_share(grid):
     assert bool((energy(start) > least + 1e-5).any()), "the start was the best already"
 
 
-@pytest.mark.parametrize(
-    ("grid", "size"), [((2, 2), (4, 4)), ((16, 16), (31, 40)), ((4, 1), (9, 1))]
-)
+@each("grid, size", [((2, 2), (4, 4)), ((16, 16), (31, 40)), ((4, 1), (9, 1))])
 def test_the_energy_is_never_above_that_of_thresholded_saliency(grid, size):
     energy, start, share = energies(6, 40, grid, size)
     got = solve(energy, start, share, size)
@@ -135,8 +134,8 @@ def test_a_planted_region_is_found():
     assert torch.equal(spread(got, (16, 16)), partner)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (7, 5), (1, 9), (4, 4)])
-@pytest.mark.parametrize("guided", [False, True])
+@each("size", [(32, 32), (7, 5), (1, 9), (4, 4)])
+@each("guided", [False, True])
 def test_the_wanted_share_is_met_to_half_a_cell(guided, size):
     u = 200
     share = numbers(9, u).numpy()
@@ -157,7 +156,7 @@ def test_equal_maps_still_meet_the_share():
     assert np.abs(recipe.mask.area().numpy() - share).max() <= 1 / 16 + 1e-6
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
+@each("share", [0.0, 1.0])
 def test_no_share_and_all_of_it_are_exact_even_when_drawn(share):
     shares = np.full(40, share, np.float32)
     recipe = puzzlemix(MixInputs(shares, (9, 12), 0.4, generator(1, "draw")))
@@ -169,9 +168,7 @@ def test_no_share_and_all_of_it_are_exact_even_when_drawn(share):
 # Transport --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("shape", "eps"), [((4, 4), 0.8), ((8, 8), 0.05), ((3, 7), 0.2), ((1, 5), 0.1)]
-)
+@each("shape, eps", [((4, 4), 0.8), ((8, 8), 0.05), ((3, 7), 0.2), ((1, 5), 0.1)])
 def test_the_plan_is_a_permutation_near_the_cheapest(shape, eps):
     u = 20
     weight = (numbers(12, u, *shape) < 0.5).float()
@@ -197,7 +194,7 @@ def test_a_salient_block_moves_to_where_the_image_shows():
     assert plan(weight, mass, 0.6).tolist() == [[0, 1, 2, 3]], "moving two blocks costs 1.2"
 
 
-@pytest.mark.parametrize("size", [(8, 8), (9, 14), (4, 6), (3, 2), (1, 1), (40, 70)])
+@each("size", [(8, 8), (9, 14), (4, 6), (3, 2), (1, 1), (40, 70)])
 def test_transport_keeps_every_pixel(size):
     """Blocks keep their insides, and what fills no block its place."""
     u, saliency = 5, maps(14, 5, *size)
@@ -272,14 +269,14 @@ def test_each_image_shows_more_of_its_saliency_where_blocks_moved():
         assert after.mean() > before.mean() + 0.015
 
 
-@pytest.mark.parametrize("ratio", [0.0, 1.0])
+@each("ratio", [0.0, 1.0])
 def test_a_ratio_of_0_or_1_mixes_nothing(ratio):
     share = np.full(3, ratio, np.float32)
     assert isinstance(puzzlemix(MixInputs(share, (8, 8), ratio, generator(0, "draw"))), Constant)
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
+@each(
+    "setting, message",
     [
         ({"beta": -1.0}, "puzzlemix.beta is -1.0, wanted a number of 0 or more"),
         ({"t_eps": float("nan")}, "puzzlemix.t_eps is nan"),

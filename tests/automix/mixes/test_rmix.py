@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from torch.testing import assert_close
 
@@ -14,8 +13,8 @@ from automix.masks.shapes import as_mask
 from automix.mixes.rmix import at_percentiles
 from automix.mixing.batch import draw_share
 from tests import contract
+from tests.cases import each
 from tests.contract import Case, Form, draw_of, mask_of, masks_of, noise_images, saliency_maps
-from tests.mutants import Mutant
 from tests.references import rmix as reference
 
 RMIX, GUIDED = Form("rmix"), Form("rmix", guided=True)
@@ -81,79 +80,10 @@ def test_flat_maps_make_it_mixup_and_disjoint_ones_a_hard_choice():
     assert set.union(*levels(flat, half, 2)) == {0.0, 0.25}
 
 
-@pytest.mark.parametrize("form", [RMIX, GUIDED], ids=str)
+@each("form", [RMIX, GUIDED])
 def test_where_no_percentile_drops_a_cell_it_is_mixup(form):
     case = Case(form=form, b=40, size=(7, 10))
     share = torch.from_numpy(draw_share(0.3, case.b, generator(0, "share")))
     nothing = np.zeros((2, case.b), np.int64)
     mask = at_percentiles(draw_of(case, share, 0.3), nothing).dense(contract.CPU)
     assert torch.equal(mask, share[:, None, None, None].expand_as(mask))
-
-
-HERE = "automix.mixes.rmix"
-
-MUTANTS = [
-    Mutant(
-        "R-Mix gives the partner the cells where both agree",
-        HERE,
-        "(mine == theirs) * share[rows][:, None] + (theirs & ~mine)",
-        "(mine == theirs) + 0 * share[rows][:, None] + (theirs & ~mine)",
-        test_at_one_half_every_mask_and_label_is_that_of_the_slow_twin,
-    ),
-    Mutant(
-        "R-Mix shows the partner where the own image is salient",
-        HERE,
-        "(mine == theirs) * share[rows][:, None] + (theirs & ~mine)",
-        "(mine == theirs) * share[rows][:, None] + (mine & ~theirs)",
-        contract.the_partner_shows_more_where_it_is_salient,
-    ),
-    Mutant(
-        "R-Mix tilts both percentiles the same way",
-        HERE,
-        "[[1 - ratio], [ratio]]",
-        "[[ratio], [ratio]]",
-        contract.the_realised_share_follows_the_wanted_one,
-    ),
-    Mutant(
-        "R-Mix ignores the ratio but for its ends",
-        HERE,
-        "kept = (1 - PERCENTILES) * tilt",
-        "return np.array([PERCENTILES, PERCENTILES])",
-        contract.the_realised_share_follows_the_wanted_one,
-    ),
-    Mutant(
-        "R-Mix keeps the dull cells",
-        HERE,
-        "cells >= threshold[:, None]",
-        "cells <= threshold[:, None]",
-        contract.the_partner_shows_more_where_it_is_salient,
-    ),
-    Mutant(
-        "R-Mix drops ties",
-        HERE,
-        "cells >= threshold",
-        "cells > threshold",
-        test_flat_maps_make_it_mixup_and_disjoint_ones_a_hard_choice,
-    ),
-    Mutant(
-        "R-Mix has one threshold for the batch",
-        HERE,
-        "threshold[:, None]",
-        "threshold.mean()",
-        test_at_one_half_every_mask_and_label_is_that_of_the_slow_twin,
-    ),
-    Mutant(
-        "a coarse grid of R-Mix repeats instead of growing",
-        HERE,
-        "np.arange(finest) * grid // finest",
-        "np.arange(finest) % grid",
-        test_at_one_half_every_mask_and_label_is_that_of_the_slow_twin,
-    ),
-    Mutant(
-        "R-Mix drops a cell too many",
-        HERE,
-        "rank >= dropped",
-        "rank > dropped",
-        test_where_no_percentile_drops_a_cell_it_is_mixup,
-    ),
-]

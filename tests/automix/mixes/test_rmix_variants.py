@@ -10,15 +10,16 @@ from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixing.batch import draw_share
 from tests.automix.mixes import CPU, SHARES, drawn, pixels, random_maps, realised
+from tests.cases import each
 from tests.references import cells
 from tests.references import rmix as reference
 
 VARIANTS = ["rmix", "rmix_least", "rmix_paste"]
 
 
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("size", [(32, 32), (7, 5)])
-@pytest.mark.parametrize("share", SHARES)
+@each("guided", [False, True])
+@each("size", [(32, 32), (7, 5)])
+@each("share", SHARES)
 def test_pasted_cells_realise_the_wanted_share(share, size, guided):
     got = realised("rmix_paste", share, size, guided=guided)
     assert abs(got.mean() - share) < 0.009  # four standard errors
@@ -27,8 +28,8 @@ def test_pasted_cells_realise_the_wanted_share(share, size, guided):
         assert set(got) <= numbers | {np.ceil(n * share) / n for n in (4, 16)}
 
 
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("ratio", SHARES)
+@each("guided", [False, True])
+@each("ratio", SHARES)
 def test_choose_least_shares_as_much_as_choose_top(ratio, guided):
     """Which is about the ratio; more where little is asked for, because cells are whole."""
     least, top = (
@@ -68,7 +69,7 @@ def test_choose_least_shows_the_partner_where_the_image_is_salient():
     assert set(shown[:, :, :, 4:].unique().tolist()) == {0.0, 0.25}
 
 
-@pytest.mark.parametrize("size", [(8, 8), (7, 5)])
+@each("size", [(8, 8), (7, 5)])
 def test_pasted_cells_are_those_of_the_slow_twin(size):
     """The most salient of either grid, the last of them with luck."""
     share, maps = np.linspace(0, 1, 30, dtype=np.float32), random_maps(30, size)
@@ -86,8 +87,8 @@ def test_pasted_cells_are_those_of_the_slow_twin(size):
     assert grids == {2, 4}
 
 
-@pytest.mark.parametrize("method", VARIANTS)
-@pytest.mark.parametrize("guided", [False, True])
+@each("method", VARIANTS)
+@each("guided", [False, True])
 def test_grids_are_a_setting(method, guided):
     how = {"ratio": 0.5, "guided": guided, "grids": (3, 1, 6)}
     masks = drawn(method, np.full(60, 0.4), (12, 18), **how)

@@ -6,7 +6,6 @@ import copy
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from torch.testing import assert_close
 
@@ -23,6 +22,7 @@ from tests.automix.masks.learned.learning import (
     slopes_by_hand,
     step_of,
 )
+from tests.cases import each
 
 SHARES = np.linspace(0.15, 0.85, 6)
 
@@ -38,7 +38,7 @@ def test_a_frozen_half_mask_is_mixup():
     assert torch.equal(told.own_share, torch.full((6,), 0.5))
 
 
-@pytest.mark.parametrize("contrast", [0.0, 5.0])
+@each("contrast", [0.0, 5.0])
 def test_the_block_is_paid_for_clear_masks(contrast):
     state = begun("samix", classifier(seed=1))
     step = step_of(state, SHARES)

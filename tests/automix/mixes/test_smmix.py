@@ -26,10 +26,10 @@ from automix.mixing.loss import loss_of
 from automix.nets.attention import attended
 from automix.nets.create import create_classifier
 from automix.nets.zoo.small_cnn import SmallCNN
-from automix.training.population import Population
 from automix.training.requirements import check_playable
 from tests import tiny
 from tests.automix.saliency.planted import CLASSES, SIZE, noise, token_nets
+from tests.cases import each
 from tests.references import smmix as reference
 
 SMMIX = MIXES["smmix"]
@@ -86,7 +86,7 @@ def cnn(shape=(1, 8, 8)) -> nn.Module:
 # Windows -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("grid", [(5, 7), (4, 4), (1, 6), (14, 14)])
+@each("grid", [(5, 7), (4, 4), (1, 6), (14, 14)])
 def test_the_best_window_is_the_one_of_the_slow_twin(grid):
     rng = generator(0, "windows")
     maps = torch.from_numpy(rng.random((40, *grid), dtype=np.float32) ** 3)
@@ -155,7 +155,7 @@ def test_where_tokens_are_no_whole_pixels_windows_lie_at_the_nearest():
             assert len((at[:, axis] - shown).unique()) == 1, "not moved as it is"
 
 
-@pytest.mark.parametrize("size", [(32, 32), (24, 40), (31, 31), (7, 5), (1, 9)])
+@each("size", [(32, 32), (24, 40), (31, 31), (7, 5), (1, 9)])
 def test_windows_have_the_wanted_share_in_the_mean_and_the_form_of_the_image(size):
     for share in (0.1, 0.25, 0.5):
         step = step_of(torch.zeros(4000, 1, *size), share)
@@ -165,8 +165,8 @@ def test_windows_have_the_wanted_share_in_the_mean_and_the_form_of_the_image(siz
         assert abs(rows * windows.grid[1] - columns * windows.grid[0]).max() <= max(windows.grid)
 
 
-@pytest.mark.parametrize("whole", [0, 1])
-@pytest.mark.parametrize("size", [(8, 12), (31, 29), (1, 9)])
+@each("whole", [0, 1])
+@each("size", [(8, 12), (31, 29), (1, 9)])
 def test_no_share_is_the_image_and_all_of_it_the_partner(size, whole):
     images, net = noise(0, 6, 1, *size), cnn((1, *size))
     seen = watched(net)
@@ -188,7 +188,7 @@ def test_an_image_that_meets_itself_stays_as_it_is():
     assert (told.own_share[::2] < 1).all()
 
 
-@pytest.mark.parametrize("size", [(8, 8), (31, 31), (24, 40)])
+@each("size", [(8, 8), (31, 31), (24, 40)])
 def test_the_label_tells_how_many_pixels_are_the_partners(size):
     images = torch.tensor([0.0, 1.0] * 5)[:, None, None, None].expand(-1, 1, *size)
     net = cnn((1, *size))
@@ -278,7 +278,7 @@ def answer_to(net, mean: Tensor) -> Tensor:
 SHARES = [0.4, 0.0, 0.2, 0.6, 0.5]
 
 
-@pytest.mark.parametrize("name", [name for name in TOKEN_NETS if name != "channels last"])
+@each("name", [name for name in TOKEN_NETS if name != "channels last"])
 def test_the_loss_of_a_transformer_is_the_one_by_hand(name):
     net, images = vit(name), noise(4, 5, 1, *SIZE)
     told = SMMIX(net, step_of(images, SHARES))
@@ -289,7 +289,7 @@ def test_the_loss_of_a_transformer_is_the_one_by_hand(name):
     assert len(set(told.own_share.tolist())) > 2
 
 
-@pytest.mark.parametrize("name", ["channels last", "class token", "convolutional"])
+@each("name", ["channels last", "class token", "convolutional"])
 def test_guided_the_loss_is_the_one_by_hand(name):
     """The tokens are pixels here; those of the net are weighed by what is seen there."""
     net = without_norms(cnn((1, *SIZE))) if name == "convolutional" else vit(name)
@@ -307,7 +307,7 @@ def without_norms(net: nn.Module) -> nn.Module:
     return net
 
 
-@pytest.mark.parametrize("weights", [(0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (0.5, 0.25)])
+@each("weights", [(0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (0.5, 0.25)])
 def test_the_further_losses_have_weights(weights):
     names = ("tokens", "consistency")
     settings = dict(zip(names, weights, strict=True))
@@ -374,7 +374,7 @@ def test_what_the_head_draws_for_regions_moves_no_other_draws():
 # What it needs -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", ["tokens=-1", "consistency=-0.5"])
+@each("wrong", ["tokens=-1", "consistency=-0.5"])
 def test_impossible_weights_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"trainer.mix.options: smmix.{wrong.split('=')[0]} is "):
         MixSettings(options=(f"smmix.{wrong}",))
@@ -395,45 +395,6 @@ def test_a_net_without_attention_needs_a_provider():
     opaque = tiny.trainer_settings(model="dropout_cnn_for_tests")
     with pytest.raises(ConfigError, match="smmix needs the features of the net"):
         check_playable(guided, opaque, 10, (1, 8, 8), CPU)
-
-
-def population(model: str, members: int = 1, **settings) -> Population:
-    return Population(
-        [tiny.digits_task()] * members, tiny.trainer_settings(model=model, **settings)
-    )
-
-
-@pytest.mark.parametrize(
-    ("model", "action"),
-    [
-        ("vit_digits", "smmix@0.5"),
-        ("vit_digits", "smmix@0.5+cam"),
-        ("small_cnn_w8", "smmix@0.5+cam"),
-    ],
-)
-def test_it_trains_and_goes_on_from_a_snapshot(model, action):
-    trainings = population(model, opt="adamw", lr=0.003)
-    play = [MixAction.parse(action)]
-    trainings.reset([3])
-    trainings.run_epoch(play)
-    kept = trainings.state_dict()
-    (second,) = trainings.run_epoch(play)
-    trainings.load_state_dict(kept)
-    assert trainings.run_epoch(play) == [second]
-    assert second.gradient_norm > 0
-    assert 0.3 < second.partner_share < 0.7
-    passes = 2 + ("cam" in action)
-    assert second.forward_passes - 60 * passes == tiny.trainer_settings().probe_size + 30
-
-
-def test_company_changes_nothing():
-    alone, among = population("small_cnn_w8"), population("small_cnn_w8", 3)
-    alone.reset([3])
-    among.reset([3, 3, 3])
-    play, *others = (MixAction.parse(text) for text in ("smmix@0.5+cam", "none", "cutmix@0.5"))
-    for _ in range(2):
-        (one,), (many, *_) = alone.run_epoch([play]), among.run_epoch([play, *others])
-        assert many.val_loss == pytest.approx(one.val_loss, rel=1e-4)
 
 
 def test_a_net_that_drops_out_is_asked_without():

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch.testing import assert_close
 
 from automix.core.seeding import generator
 from tests.automix.mixes import CPU, SHARES, drawn, random_maps, realised
+from tests.cases import each
 from tests.references import smoothmix as reference
 
 
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("size", [(32, 32), (5, 12)])
-@pytest.mark.parametrize("share", SHARES)
+@each("guided", [False, True])
+@each("size", [(32, 32), (5, 12)])
+@each("share", SHARES)
 def test_every_image_realises_its_wanted_share(share, size, guided):
     assert abs(realised("smoothmix", share, size, guided=guided) - share).max() < 3e-6
 
 
-@pytest.mark.parametrize("share", [1e-6, 0.003, 0.999, 1 - 1e-6])
-@pytest.mark.parametrize("guided", [False, True])
+@each("share", [1e-6, 0.003, 0.999, 1 - 1e-6])
+@each("guided", [False, True])
 def test_so_it_does_next_to_nothing_and_all(share, guided):
     """A bump of one pixel shows 0.017: below that, guided, it is lower."""
     assert abs(realised("smoothmix", share, (5, 12), guided=guided) - share).max() < 3e-6
 
 
-@pytest.mark.parametrize("guided", [False, True])
+@each("guided", [False, True])
 def test_the_mask_is_the_one_of_the_slow_twin(guided):
     size, share, maps = (6, 9), np.float32([0.05, 0.2, 0.5, 0.8]), random_maps(4, (6, 9))
     masks = drawn("smoothmix", share, size, guided=guided, maps=[maps.flip(1), maps])

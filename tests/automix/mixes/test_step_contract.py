@@ -10,37 +10,73 @@ import pytest
 import torch
 
 from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
-from automix.mixes import MIXES
+from automix.mixes import MIXES, MixInfo
+from automix.mixing.actions import OFF, PLAIN, MixAction
 from automix.mixing.loss import keeps_state
 from automix.mixing.options import configured
+from automix.training.population import Population
 from tests import step_contract as contract
+from tests import tiny
+from tests.automix.mixes import own_steps  # noqa: F401 (registers a net)
+from tests.automix.training.helpers import digits
+from tests.cases import each, named
+from tests.same import assert_same
 from tests.step_contract import CNN, LAWS, VARIETY, VIT, Case
 
 REGISTERED = contract.cases()
 
-law = pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 every_case = pytest.mark.parametrize("case", REGISTERED, ids=str)
-variety = pytest.mark.parametrize("change", VARIETY.values(), ids=list(VARIETY))
+
+
+def keeps_the_contract(case: Case) -> None:
+    """Every law, and batches of every kind; a state goes on from its copy, if there is one."""
+    for law in LAWS:
+        with named(law.__name__):
+            law(case)
+    for name, change in VARIETY.items():
+        with named(name):
+            contract.a_loss_and_a_share_for_each_image(replace(case, **change))
+    if keeps_state(case.action):
+        contract.a_state_goes_on_from_its_copy(case)
 
 
 # What is registered ------------------------------------------------------------------------------
 
 
-@law
 @every_case
-def test_a_registered_step_keeps_the_contract(law, case):
-    law(case)
+def test_a_registered_step_keeps_the_contract(case):
+    keeps_the_contract(case)
 
 
-@variety
-@every_case
-def test_a_registered_step_takes_any_batch(case, change):
-    contract.a_loss_and_a_share_for_each_image(replace(case, **change))
+@pytest.mark.parametrize("method", sorted({case.method for case in REGISTERED}))
+def test_a_registered_step_trains_beside_others_as_alone_and_goes_on_from_a_snapshot(method):
+    forms = {(case.model, case.guided) for case in REGISTERED if case.method == method}
+    for model, guided in sorted(forms):
+        action = MixAction(method, 0.5, "spectral" if guided else OFF)
+        # The transformer here draws while it trains.
+        model = {CNN: CNN, VIT: "vit_of_three_blocks"}[model]
+        with named(action, model):
+            together, (own, plain) = trained(model, action, PLAIN)
+            (alone,), (nothing,) = (trained(model, one)[1] for one in (action, PLAIN))
+            assert own.val_loss == pytest.approx(alone.val_loss, rel=1e-4)
+            assert plain.val_loss == pytest.approx(nothing.val_loss, rel=1e-4)
+            assert own.forward_passes == alone.forward_passes >= plain.forward_passes
+            assert own.backward_passes == alone.backward_passes >= plain.backward_passes
+            assert own.train_loss != pytest.approx(plain.train_loss, rel=1e-6)
+            kept = together.state_dict()
+            actions = [action, MixAction("cutmix", 0.5)]
+            after, end = together.run_epoch(actions), together.state_dict()
+            together.load_state_dict(kept)
+            assert together.run_epoch(actions) == after
+            assert_same(together.state_dict(), end)
 
 
-@pytest.mark.parametrize("case", [case for case in REGISTERED if keeps_state(case.action)], ids=str)
-def test_a_registered_state_goes_on_from_its_copy(case):
-    contract.a_state_goes_on_from_its_copy(case)
+def trained(model, *actions):
+    """Members that are alike, but for what they are trained by for an epoch."""
+    settings = tiny.trainer_settings(model=model)
+    population = Population([digits(36)] * len(actions), settings)
+    population.reset([3] * len(actions))
+    return population, population.run_epoch(list(actions))
 
 
 # Stand-ins that keep it --------------------------------------------------------------------------
@@ -100,51 +136,30 @@ class Average:
         self.noise = torch.tensor(state["noise"], dtype=torch.float64)
 
 
-@pytest.fixture
-def register(monkeypatch):
-    """Registers a method until the end of the test."""
+def registering(monkeypatch):
+    """Return what registers a method until the end of the test."""
     list(MIXES)  # discover what there is before the copy
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
     configured.cache_clear()  # it knows methods by their names
-    yield MIXES.register
-    configured.cache_clear()
+    return MIXES.register
 
 
-STAND_INS = {own_blend: {}, own_adversary: {}, own_average: {"state": Average}}
-stand_in = pytest.mark.parametrize("method", STAND_INS, ids=lambda method: method.__name__)
-every_model = pytest.mark.parametrize("model", [CNN, VIT])
+@pytest.mark.parametrize("model", [CNN, VIT])
+@each("method, state", [(own_blend, {}), (own_adversary, {}), (own_average, {"state": Average})])
+def test_a_good_step_keeps_the_contract(monkeypatch, method, state, model):
+    registering(monkeypatch)("good", MixInfo(step=True, **state))(method)
+    keeps_the_contract(Case(method="good", model=model))
 
 
-@every_model
-@law
-@stand_in
-def test_a_good_step_keeps_the_contract(register, method, law, model):
-    register("good", step=True, **STAND_INS[method])(method)
-    law(Case(method="good", model=model))
-
-
-@every_model
-@variety
-@stand_in
-def test_a_good_step_takes_any_batch(register, method, change, model):
-    register("good", step=True, **STAND_INS[method])(method)
-    contract.a_loss_and_a_share_for_each_image(Case(method="good", model=model, **change))
-
-
-def test_a_good_state_goes_on_from_its_copy(register):
-    register("good", step=True, state=Average)(own_average)
-    contract.a_state_goes_on_from_its_copy(Case(method="good"))
-
-
-def test_methods_are_tried_on_the_nets_that_have_what_they_require(register, monkeypatch):
-    before = contract.cases()
-    register("on_both", step=True, requires=("features",), guided=True)(own_blend)
+def test_methods_are_tried_on_the_nets_that_have_what_they_require(monkeypatch):
+    before, register = contract.cases(), registering(monkeypatch)
+    register("on_both", MixInfo(step=True, requires=("features",), guided=True))(own_blend)
     found = [case for case in contract.cases() if case not in before]
     assert {(case.model, case.guided) for case in found} == {
         (model, guided) for model in (CNN, VIT) for guided in (False, True)
     }
     monkeypatch.setitem(contract.ABILITIES, "attention", lambda net: hasattr(net, "blocks"))
-    register("on_tokens", step=True, requires=("attention",))(own_blend)
+    register("on_tokens", MixInfo(step=True, requires=("attention",)))(own_blend)
     assert [case.model for case in contract.cases() if case.method == "on_tokens"] == [VIT]
 
 
@@ -252,22 +267,23 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("method", MISTAKES, ids=lambda method: method.__name__)
-def test_a_mistake_is_found(register, method):
-    register("bad", step=True)(method)
+@each("method", MISTAKES)
+def test_a_mistake_is_found(monkeypatch, method):
+    registering(monkeypatch)("bad", MixInfo(step=True))(method)
     found_by, told = MISTAKES[method]
     with pytest.raises(AssertionError, match=told):
         found_by(Case(method="bad"))
 
 
-def test_two_passes_that_train_may_both_be_recorded(register):
+def test_two_passes_that_train_may_both_be_recorded(monkeypatch):
     def both(net, step):
         clean, told = plain(net, step), own_blend(net, step)
         return replace(told, losses=told.losses + clean, passes=(2, 1))
 
-    register("both", step=True)(both)
+    registering(monkeypatch)("both", MixInfo(step=True))(both)
     for law in LAWS:
-        law(Case(method="both"))
+        with named(law.__name__):
+            law(Case(method="both"))
 
 
 class Forgetful(Average):
@@ -286,11 +302,11 @@ class Strange(Average):
         return {**super().state_dict(), "noise": np.zeros(3)}
 
 
-@pytest.mark.parametrize(
-    ("state", "told"),
+@each(
+    "state, told",
     [(Forgetful, "not what was kept"), (Shared, "has moved"), (Strange, "noise is a ndarray")],
 )
-def test_a_mistake_of_a_state_is_found(register, state, told):
-    register("bad", step=True, state=state)(own_average)
+def test_a_mistake_of_a_state_is_found(monkeypatch, state, told):
+    registering(monkeypatch)("bad", MixInfo(step=True, state=state))(own_average)
     with pytest.raises(AssertionError, match=told):
         contract.a_state_goes_on_from_its_copy(Case(method="bad"))

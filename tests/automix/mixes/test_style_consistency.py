@@ -18,9 +18,7 @@ from automix.mixes.style_consistency import disagreement, restyled, second_partn
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.mixing.loss import drawn_step, loss_of
-from automix.nets.create import create_classifier
-from automix.training.population import Population
-from tests import tiny
+from tests.cases import each
 from tests.references import styles as reference
 
 STYLE = MixAction("style_consistency", 0.5)
@@ -75,7 +73,7 @@ def test_three_answers_by_hand_in_any_order():
 # The views ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("style", ["statistics", "amplitude"])
+@each("style", ["statistics", "amplitude"])
 def test_views_are_those_of_the_slow_twins_of_the_style_mixes(style):
     images, _ = batch()
     step = step_of(images)
@@ -100,8 +98,8 @@ def _rng_after_the_share() -> np.random.Generator:
     return rng
 
 
-@pytest.mark.parametrize("pairing", ["roll", "derange", "flip", "permute"])
-@pytest.mark.parametrize("b", [3, 4, 9])
+@each("pairing", ["roll", "derange", "flip", "permute"])
+@each("b", [3, 4, 9])
 def test_the_second_partner_is_any_other_image(pairing, b):
     rng, met = generator(0), np.zeros((b, b), int)
     for _ in range(400):
@@ -117,7 +115,7 @@ def test_the_second_partner_is_any_other_image(pairing, b):
         assert np.allclose(others, 1 / (b - 1), atol=0.12)
 
 
-@pytest.mark.parametrize("b", [1, 2])
+@each("b", [1, 2])
 def test_a_batch_too_small_for_a_second_partner_has_the_first_again(b):
     first = pair_batches(b, b, "roll", generator(0)).partner
     assert second_partner(first, generator(0)).tolist() == first.tolist()
@@ -128,7 +126,7 @@ def test_a_batch_too_small_for_a_second_partner_has_the_first_again(b):
 # The step ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weight", [0.0, 2.5])
+@each("weight", [0.0, 2.5])
 def test_the_loss_is_the_mean_cross_entropy_and_the_weighed_divergence(weight):
     net, (images, labels) = net_of(), batch()
     got = told(net, images, labels, f"style_consistency.weight={weight}")
@@ -199,8 +197,8 @@ def test_a_larger_ratio_goes_further_to_other_styles():
     assert far[1] > 2 * far[0]
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
+@each(
+    "option, message",
     [
         ("style_consistency.style=brush", r"style is 'brush', wanted one of statistics, amplitude"),
         ("style_consistency.weight=-1", r"weight is -1\.0"),
@@ -209,43 +207,3 @@ def test_a_larger_ratio_goes_further_to_other_styles():
 def test_settings_that_mean_nothing_are_refused_before_a_training(option, message):
     with pytest.raises(ConfigError, match=message):
         MixSettings(options=(option,))
-
-
-# In a training -----------------------------------------------------------------------------------
-
-
-def played(members: int, *actions: str, **settings):
-    trainings = Population([tiny.digits_task()] * members, tiny.trainer_settings(**settings))
-    trainings.reset([3] * members)
-    return trainings, trainings.run_epoch([MixAction.parse(one) for one in actions])
-
-
-@pytest.mark.parametrize("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
-def test_company_does_not_matter_and_its_passes_are_counted(model):
-    _, (alone,) = played(1, "style_consistency", model=model)
-    _, (none, among, _) = played(3, "none", "style_consistency", "cutmix@0.5", model=model)
-    assert among.val_loss == pytest.approx(alone.val_loss, rel=1e-4)
-    assert among.forward_passes - none.forward_passes == 2 * 60
-    assert among.backward_passes - none.backward_passes == 2 * 60
-    assert among.partner_share == 0
-
-
-def test_a_snapshot_goes_on_alike():
-    trainings, _ = played(2, "style_consistency", "none", model="dropout_cnn_for_tests")
-    kept = trainings.state_dict()
-    actions = [MixAction.parse("style_consistency@0.3"), MixAction.parse("hat")]
-    after = trainings.run_epoch(actions)
-    trainings.load_state_dict(kept)
-    assert trainings.run_epoch(actions) == after
-
-
-@pytest.mark.parametrize("style", ["statistics", "amplitude"])
-def test_a_transformer_takes_a_step_in_bfloat16(style):
-    net = create_classifier("deit_tiny_patch16_224", num_classes=3, shape=(2, 32, 32), seed=0)
-    images = torch.randn(4, 2, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.autocast("cpu", torch.bfloat16):
-        option = f"style_consistency.style={style}"
-        got = told(net.train(), images, torch.tensor([0, 1, 2, 0]), option)
-    got.losses.mean().backward()
-    assert got.losses.dtype == torch.float32
-    assert all(one.grad is not None and one.grad.isfinite().all() for one in net.parameters())

@@ -11,13 +11,14 @@ from automix.core.seeding import generator
 from automix.mixes.amplitude_mix import InAmplitude
 from automix.mixes.mixstyle import InStatistics
 from tests.automix.mixes.drawing import mixed, noise, recipe_of
+from tests.cases import each
 from tests.references import styles as reference
 
 METHODS = ["mixstyle", "amplitude_mix"]
 
 
-@pytest.mark.parametrize("size", [(6, 5), (5, 6), (1, 4)])
-@pytest.mark.parametrize("method", METHODS)
+@each("size", [(6, 5), (5, 6), (1, 4)])
+@each("method", METHODS)
 def test_blending_with_the_restyled_image_mixes_the_statistics_of_the_slow_twin(method, size):
     """Brightness apart: amplitudes know none below zero, so images are made bright."""
     images = noise(0, 4, 2, *size) + 4
@@ -55,7 +56,7 @@ def test_brightness_is_mixed_with_its_sign():
     assert_close(restyled, raised, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("window", "taken"), [(0.0, 1), (0.1, 2), (0.5, 10)])
+@each("window, taken", [(0.0, 1), (0.1, 2), (0.5, 10)])
 def test_amplitudes_are_the_partners_up_to_the_window(window, taken):
     own, partner = noise(0, 2, 1, 20, 24), noise(1, 2, 1, 20, 24)
     spectra = [
@@ -68,7 +69,7 @@ def test_amplitudes_are_the_partners_up_to_the_window(window, taken):
     assert_close(high[2], high[0], atol=1e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("moved", [InStatistics(7), InAmplitude(7, 0.1)])
+@each("moved", [InStatistics(7), InAmplitude(7, 0.1)])
 def test_some_of_them_are_as_many_as_there_are_rows(moved):
     assert len(moved) == 7
     assert len(moved[2:5]) == 3

@@ -8,6 +8,7 @@ import pytest
 from automix.core.errors import ConfigError
 from automix.mixing.batch import MixSettings
 from tests.automix.mixes import CPU, SHARES, drawn, pixels, realised
+from tests.cases import each
 
 SIZES = [((8, 8), 2), ((224, 224), 16), ((32, 32), 4), ((28, 28), 4), ((24, 40), 4), ((8, 6), 1)]
 
@@ -19,9 +20,7 @@ def test_no_token_is_split():
             assert bool((cells == cells[:, :1, :, :1]).all())
 
 
-@pytest.mark.parametrize(
-    ("size", "patch"), [*SIZES, ((64, 64), 16), ((31, 31), 4), ((100, 36), 4), ((3, 9), 1)]
-)
+@each("size, patch", [*SIZES, ((64, 64), 16), ((31, 31), 4), ((100, 36), 4), ((3, 9), 1)])
 def test_the_patch_that_an_image_is_given_is_the_finest_border_of_its_boxes(size, patch):
     mask = drawn("token_cutmix", np.full(500, 0.3), size)
     borders = {int(at) for part in (mask.first, mask.end) for at in np.ravel(part)} - {*size}
@@ -35,8 +34,8 @@ def test_a_patch_that_is_set_is_taken_and_what_reaches_beyond_the_image_is_cut_o
     assert {*mask.end[:, 1].tolist()} == {3, 6, 9, 10}
 
 
-@pytest.mark.parametrize("size", [(8, 8), (32, 32), (24, 40)])
-@pytest.mark.parametrize("share", [*SHARES, 0.05, 0.9])
+@each("size", [(8, 8), (32, 32), (24, 40)])
+@each("share", [*SHARES, 0.05, 0.9])
 def test_the_realised_share_is_the_wanted_one(share, size):
     got = realised("token_cutmix", share, size)
     assert abs(got.mean() - share) < 5 * got.std() / len(got) ** 0.5 + 1e-6

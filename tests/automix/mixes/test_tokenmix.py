@@ -20,14 +20,15 @@ from automix.training.population import Population
 from tests import tiny
 from tests.automix.mixes import SHARES, drawn, random_maps, realised
 from tests.automix.mixes.drawing import mixed, noise
+from tests.cases import each
 from tests.references import tokenmix as reference
 
-both_modes = pytest.mark.parametrize("mode", ["block", "random"])
+both_modes = each("mode", ["block", "random"])
 
 
 @both_modes
-@pytest.mark.parametrize("size", [(224, 224), (32, 32), (24, 40), (31, 31), (7, 5), (1, 9)])
-@pytest.mark.parametrize("share", SHARES)
+@each("size", [(224, 224), (32, 32), (24, 40), (31, 31), (7, 5), (1, 9)])
+@each("share", SHARES)
 def test_a_mask_drawn_at_lam_gives_lam_up_to_one_token_and_in_the_mean(share, size, mode):
     got = realised("tokenmix", share, size, mode=mode)
     rows, columns = token_grid(size)
@@ -56,7 +57,7 @@ def test_all_tokens_and_what_rounds_them_are_not_one_more():
         assert mask.area().tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("size", [(8, 8), (24, 40), (1, 9), (13, 2)])
+@each("size", [(8, 8), (24, 40), (1, 9), (13, 2)])
 def test_the_blocks_are_those_of_the_slow_twin(size):
     rows, columns = token_grid(size)
     kinds = set()
@@ -106,7 +107,7 @@ def test_no_token_is_out_of_reach_of_blocks():
     assert 0.08 < often.min() < often.max() < 0.45
 
 
-@pytest.mark.parametrize(
+@each(
     "sizes",
     [
         ((224, 224), (14, 14)),
@@ -125,7 +126,7 @@ def test_eight_to_fourteen_tokens_lie_along_the_longer_side(sizes):
     assert token_grid(size) == grid
 
 
-@pytest.mark.parametrize(("size", "patch"), [((32, 32), 4), ((24, 40), 8), ((224, 224), 16)])
+@each("size, patch", [((32, 32), 4), ((24, 40), 8), ((224, 224), 16)])
 def test_a_token_is_a_square_of_pixels(size, patch):
     mask = drawn("tokenmix", np.full(20, 0.4), size, patch=patch).dense(torch.device("cpu"))[:, 0]
     rows, columns = size[0] // patch, size[1] // patch
@@ -139,7 +140,7 @@ def test_a_patch_larger_than_the_image_is_all_of_it():
     assert set(masks.area().tolist()) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("wrong", [{"mode": "blocks"}, {"patch": -1}])
+@each("wrong", [{"mode": "blocks"}, {"patch": -1}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"tokenmix.{next(iter(wrong))} is "):
         drawn("tokenmix", [0.5], (8, 8), **wrong)
@@ -182,9 +183,7 @@ def test_without_a_teacher_and_under_level_maps_the_label_is_the_area():
     assert_close(level.targets, plain.targets)
 
 
-@pytest.mark.parametrize(
-    "action", ["tokenmix_ema@0.5", "tokenmix@0.5+cam:cam_mass", "tokenmix@0.5"]
-)
+@each("action", ["tokenmix_ema@0.5", "tokenmix@0.5+cam:cam_mass", "tokenmix@0.5"])
 def test_it_trains(action):
     trainings = Population([tiny.digits_task()], tiny.trainer_settings(model_ema=True))
     trainings.reset([3])

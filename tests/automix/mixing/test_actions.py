@@ -12,6 +12,7 @@ from automix.core.errors import ConfigError
 from automix.mixes import MIXES
 from automix.mixing.actions import MAX_RATIO, OFF, PLAIN, MixAction, nearest_action
 from automix.saliency import SALIENCY
+from tests.cases import each
 from tests.contract import FORMS
 
 ratios = st.one_of(st.just(0.0), st.floats(1e-12, MAX_RATIO))
@@ -33,8 +34,8 @@ def test_what_is_written_reads_back(action):
     assert back.ratio == pytest.approx(action.ratio, rel=1e-5)  # six digits are written
 
 
-@pytest.mark.parametrize(
-    ("text", "action"),
+@each(
+    "text, action",
     [
         ("none", PLAIN),
         ("none@0.3", PLAIN),
@@ -57,8 +58,8 @@ def test_a_text_means_one_action(text, action):
     assert MixAction.parse(text) == action
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
+@each(
+    "text, names",
     [
         ("", "''"),
         ("cutmix@", "'cutmix@'"),
@@ -85,13 +86,13 @@ def test_a_text_that_means_nothing_is_refused_by_its_own_words(text, names):
     assert names in error.value.message
 
 
-@pytest.mark.parametrize("ratio", [-0.001, 0.501, 1.0, float("nan"), float("inf")])
+@each("ratio", [-0.001, 0.501, 1.0, float("nan"), float("inf")])
 def test_a_ratio_is_at_most_one_half(ratio):
     with pytest.raises(ConfigError, match="ratio of cutmix"):
         MixAction("cutmix", ratio)
 
 
-@pytest.mark.parametrize("probability", [0.0, -0.1, 1.001, float("nan"), float("inf")])
+@each("probability", [0.0, -0.1, 1.001, float("nan"), float("inf")])
 def test_a_mix_probability_is_above_zero_and_at_most_one(probability):
     with pytest.raises(ConfigError, match="mix probability of cutmix"):
         MixAction("cutmix", 0.5, mix_probability=probability)
@@ -118,9 +119,9 @@ def test_an_action_is_a_value():
         PLAIN.ratio = 0.5
 
 
-@pytest.mark.parametrize("method", list(MIXES))
-@pytest.mark.parametrize("ratio", [0.0, 0.3])
-@pytest.mark.parametrize("saliency", [OFF, "gradient"])
+@each("method", list(MIXES))
+@each("ratio", [0.0, 0.3])
+@each("saliency", [OFF, "gradient"])
 def test_three_parts_mean_the_action_that_is_left_without_the_meaningless_ones(
     method, ratio, saliency
 ):

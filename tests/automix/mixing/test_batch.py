@@ -22,13 +22,14 @@ from automix.mixing.targets import as_targets, mix_targets
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY, only_in_training
 from tests.automix.saliency.planted import models_for
+from tests.cases import each
 from tests.contract import CUTMIX, Case, mix, noise_images
 from tests.references import rmix as rmix_reference
 from tests.strategies import SEEDS
 
 
-@pytest.mark.parametrize("ratio", [0.02, 0.1, 0.3, 0.5, 0.9])
-@pytest.mark.parametrize("concentration", [0.4, 2.0, 8.0])
+@each("ratio", [0.02, 0.1, 0.3, 0.5, 0.9])
+@each("concentration", [0.4, 2.0, 8.0])
 def test_the_partner_share_follows_the_beta_law(ratio, concentration):
     share = draw_share(ratio, 5000, generator(3), concentration).astype(np.float64)
     law = scipy.stats.beta(concentration * ratio, concentration * (1 - ratio))
@@ -45,7 +46,7 @@ def test_at_one_half_the_law_is_the_papers_uniform_one():
     assert scipy.stats.kstest(share, "uniform").pvalue > 0.01
 
 
-@pytest.mark.parametrize("whole", [0.0, 1.0])
+@each("whole", [0.0, 1.0])
 def test_nothing_and_all_are_exact(whole):
     share = draw_share(whole, 5, generator(0))
     assert share.dtype == np.float32
@@ -94,7 +95,7 @@ def test_classes_are_mixed_as_their_probabilities_are(seed, dtype):
     assert whole.unique().tolist() in ([0, 1], []), "the shares of one class sum to exactly 1"
 
 
-@pytest.mark.parametrize("wrong", [-1, 3, 255])
+@each("wrong", [-1, 3, 255])
 def test_a_label_beyond_the_classes_is_an_error(wrong):
     labels, pairs = torch.tensor([0, wrong]), Pairs(np.array([1, 0]), 2, False)
     with pytest.raises(RuntimeError):
@@ -116,7 +117,7 @@ def test_each_row_has_its_own_quantile(seed, n):
         )
 
 
-@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.7])
+@each("ratio", [0.1, 0.5, 0.7])
 def test_percentiles_are_tilted_by_odds_and_one_half_keeps_them(ratio):
     q = np.array(rmix_reference.PERCENTILES)
     tilted = _quantiles(ratio)
@@ -142,8 +143,8 @@ def test_every_random_cell_is_kept_alike():
     assert abs(share - 0.25).max() < 0.03  # four standard deviations
 
 
-@pytest.mark.parametrize(
-    ("bad", "names"),
+@each(
+    "bad, names",
     [
         ({"concentration": 0.0}, "concentration is 0.0"),
         ({"concentration": float("nan")}, "concentration is nan"),
@@ -182,7 +183,7 @@ def test_a_place_that_is_not_like_the_images_is_refused():
             batch(("cutmix", 0.5), out=out)
 
 
-@pytest.mark.parametrize("pairing", ["roll", "derange"])
+@each("pairing", ["roll", "derange"])
 def test_a_gradient_flows_through_the_blend(pairing):
     images = noise_images(Case(form=CUTMIX, b=6)).requires_grad_()
     out = torch.empty_like(images)
@@ -212,8 +213,8 @@ def test_a_provider_that_needs_a_classifier_says_so():
 ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entry.name)]
 
 
-@pytest.mark.parametrize("provider", ALONE)
-@pytest.mark.parametrize("method", ["mixup", "cutmix", "rmix"])
+@each("provider", ALONE)
+@each("method", ["mixup", "cutmix", "rmix"])
 def test_maps_are_computed_by_the_actions_provider_if_none_are_given(provider, method):
     model = models_for(provider)[0]
     net = create_classifier(model, num_classes=6, shape=(3, 8, 12), seed=0).eval()
@@ -253,9 +254,7 @@ def test_settings_reach_the_draws():
     assert float((lam - 0.5).abs().max()) < 0.1
 
 
-@pytest.mark.parametrize(
-    ("own", "settings", "together"), [(0.5, 1.0, 0.5), (1.0, 0.5, 0.5), (0.5, 0.5, 0.25)]
-)
+@each("own, settings, together", [(0.5, 1.0, 0.5), (1.0, 0.5, 0.5), (0.5, 0.5, 0.25)])
 def test_the_probabilities_of_action_and_settings_multiply(own, settings, together):
     images, labels = torch.rand(40, 1, 6, 6), torch.arange(40) % 4
 

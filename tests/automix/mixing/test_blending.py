@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -14,6 +14,7 @@ from automix.masks.pairing import PAIRINGS, Pairs, pair_batches
 from automix.masks.shapes import Boxes, Constant, Dense
 from automix.mixing import blending
 from tests.automix.masks.test_shapes import KINDS, masks
+from tests.cases import each
 from tests.references import blending as reference
 from tests.strategies import SEEDS
 
@@ -33,13 +34,10 @@ def small_blocks(monkeypatch, block, big):
     monkeypatch.setattr(blending, "BIG", big)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("pairing", list(PAIRINGS))
-@pytest.mark.parametrize(
-    ("block", "big"),
-    [(1 << 20, 1 << 17), (1, 1 << 17), (150, 1 << 17), (300, 1)],
-    ids=["at once", "one by one", "in blocks", "read in place"],
-)
+@each("kind", KINDS)
+@each("pairing", list(PAIRINGS))
+@each("block, big", [(1 << 20, 1 << 17), (1, 1 << 17), (150, 1 << 17), (300, 1)])
+@settings(settings.get_profile("few"))
 @given(n=st.integers(1, 9), batch_size=st.integers(1, 9), seed=SEEDS, per=st.booleans())
 def test_every_way_is_the_slow_twin(kind, pairing, block, big, n, batch_size, seed, per):
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -56,8 +54,9 @@ def test_every_way_is_the_slow_twin(kind, pairing, block, big, n, batch_size, se
         assert_close(mixed[i], wanted, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("block", [1 << 20, 150])
+@each("kind", KINDS)
+@each("block", [1 << 20, 150])
+@settings(max_examples=8)
 @given(n=st.integers(1, 9), batch_size=st.integers(1, 9), seed=SEEDS)
 def test_neighbours_read_in_place_are_neighbours_gathered_bit_by_bit(
     kind, block, n, batch_size, seed
@@ -87,9 +86,10 @@ def test_a_blend_is_exact_where_the_mask_is_nothing_or_all(seed):
             assert torch.equal(mixed, torch.where(mask > 0, one[pairs.partner], one))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("pairing", list(PAIRINGS))
-@pytest.mark.parametrize("block", [1 << 20, 300], ids=["at once", "in blocks"])
+@each("dtype", [torch.uint8, torch.bfloat16, torch.float16])
+@each("pairing", list(PAIRINGS))
+@each("block", [1 << 20, 300])
+@settings(max_examples=8)
 @given(seed=SEEDS, u=st.sampled_from([7, 2, 1]))
 def test_boxes_of_short_numbers_are_copies_of_them(dtype, pairing, block, seed, u):
     """Of any bits, infinities and what is not a number among them."""
@@ -108,7 +108,7 @@ def test_boxes_of_short_numbers_are_copies_of_them(dtype, pairing, block, seed, 
     assert torch.equal(mixed.view(torch.uint8), wanted.view(torch.uint8))
 
 
-@pytest.mark.parametrize("pairing", list(PAIRINGS))
+@each("pairing", list(PAIRINGS))
 @given(seed=SEEDS, weight=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 def test_blends_of_bytes_are_rounded_halves_up(pairing, seed, weight):
     """With weights of quarters the formula is exact in floats, so the rounding is all there is."""
@@ -120,7 +120,7 @@ def test_blends_of_bytes_are_rounded_halves_up(pairing, seed, weight):
         assert mixed[i].tolist() == reference.blended_bytes(own[i], own[j], mask)
 
 
-@pytest.mark.parametrize("pairing", list(PAIRINGS))
+@each("pairing", list(PAIRINGS))
 @given(seed=SEEDS, n=st.integers(1, 9))
 def test_one_weight_for_all_is_that_weight_for_each_bit_by_bit(pairing, seed, n):
     """One is a number, many are a tensor, which has a kernel of its own."""

@@ -13,6 +13,7 @@ from automix.mixes import MIXES, MixInfo
 from automix.mixing import options
 from automix.mixing.batch import MixSettings
 from automix.mixing.options import configured_rule, options_of, parameters_of
+from tests.cases import each
 
 
 def toy(draw: object, *, decay: float = 3.0, cells: int = 2, soft: bool = False) -> object:
@@ -59,8 +60,8 @@ def test_a_function_gets_its_own_settings(toys):
     assert configured_rule("area", words) is LABEL_RULES["area"]
 
 
-@pytest.mark.parametrize(
-    ("word", "message", "hint"),
+@each(
+    "word, message, hint",
     [
         ("perturbd.noise=0.1", "Did you mean 'perturbed'", "cutmix"),
         ("perturbed.nose=0.1", "Did you mean 'noise'", "strength, noise, alpha"),
@@ -85,8 +86,8 @@ def test_words_that_mean_nothing_are_refused_where_settings_are_made(toys, word,
     assert hint in error.value.hint
 
 
-@pytest.mark.parametrize(
-    ("word", "told"),
+@each(
+    "word, told",
     [
         ("fmix.decay=-1", "fmix.decay is -1.0, wanted"),
         ("puzzlemix.t_size=0", "puzzlemix.t_size is 0, wanted"),
@@ -102,7 +103,7 @@ def test_values_out_of_range_are_refused_where_settings_are_made(word, told):
     assert error.value.message.startswith(f"trainer.mix.options: {told}")
 
 
-@pytest.mark.parametrize("name", sorted({*MIXES, *LABEL_RULES}))
+@each("name", sorted({*MIXES, *LABEL_RULES}))
 def test_the_defaults_of_every_method_and_rule_can_be_named(name):
     words = [f"{name}.{key}={json.dumps(value)}" for key, value in parameters_of(name).items()]
     assert options_of(words).get(name, {}) == parameters_of(name)

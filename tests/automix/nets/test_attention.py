@@ -25,6 +25,7 @@ from automix.nets.attention import (
 from automix.nets.create import create_classifier
 from automix.nets.stacking import stack
 from tests.automix.saliency.planted import CLASSES, noise
+from tests.cases import each
 from tests.references import attention as reference
 
 SIZE = (8, 12)
@@ -54,7 +55,7 @@ MAKERS = {
 }
 PLAIN = list(MAKERS)[:5]
 ONE_SIZE = [kind for kind in MAKERS if "pyramid" not in kind]
-kinds = pytest.mark.parametrize("kind", list(MAKERS))
+kinds = each("kind", list(MAKERS))
 
 
 def net_of(kind, **more):
@@ -91,8 +92,8 @@ def attention_modules(net):
 
 
 @kinds
-@pytest.mark.parametrize("query", ["class", "mean"])
-@pytest.mark.parametrize("training", [True, False])
+@each("query", ["class", "mean"])
+@each("training", [True, False])
 def test_maps_are_shares_of_a_grid_and_logits_are_those_of_the_net(kind, query, training):
     net, images = net_of(kind).train(training), images_of(kind)
     logits, maps = attended(net, images, query)
@@ -105,8 +106,8 @@ def test_maps_are_shares_of_a_grid_and_logits_are_those_of_the_net(kind, query, 
     assert not torch.allclose(maps[0], maps[1], rtol=0.02)
 
 
-@pytest.mark.parametrize("kind", PLAIN)
-@pytest.mark.parametrize("query", ["class", "mean"])
+@each("kind", PLAIN)
+@each("query", ["class", "mean"])
 def test_the_map_of_a_vit_is_its_slow_twin(kind, query):
     net, images = net_of(kind), images_of(kind)
     maps = attended(net, images, query)[1]
@@ -120,8 +121,8 @@ def test_the_map_of_a_vit_is_its_slow_twin(kind, query):
         assert_close(got.flatten(), wanted / wanted.sum(), rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["windows", "padded windows"])
-@pytest.mark.parametrize("depth", [1, 2])
+@each("kind", ["windows", "padded windows"])
+@each("depth", [1, 2])
 def test_the_map_of_shifted_windows_is_its_slow_twin(kind, depth):
     """Of one stage whose last block is shifted, or not."""
     net, images = net_of(kind, depths=(depth,), num_heads=(2,)), images_of(kind)
@@ -177,7 +178,7 @@ def assert_two_columns(labels, got, owner, partner):
     assert_close(labels.sum(), torch.tensor(1.0))
 
 
-@pytest.mark.parametrize("kind", PLAIN)
+@each("kind", PLAIN)
 def test_two_weights_carry_what_labels_of_all_classes_do_in_a_vit(kind):
     net, (images, weights) = net_of(kind), planted_weights(kind)
     logits, got = carried(net, images, weights)
@@ -195,7 +196,7 @@ def test_two_weights_carry_what_labels_of_all_classes_do_in_a_vit(kind):
         assert_two_columns(at.mean(0), got[i], owner, partner)
 
 
-@pytest.mark.parametrize("kind", ["windows", "padded windows"])
+@each("kind", ["windows", "padded windows"])
 def test_two_weights_carry_what_labels_of_all_classes_do_in_windows(kind):
     net, (images, weights) = net_of(kind), planted_weights(kind)
     got = carried(net, images, weights)[1]
@@ -215,7 +216,7 @@ def test_two_weights_carry_what_labels_of_all_classes_do_in_windows(kind):
         assert_two_columns(labels.mean((0, 1)), got[i], i, 4)
 
 
-@pytest.mark.parametrize("kind", ["pyramid", "reduced pyramid"])
+@each("kind", ["pyramid", "reduced pyramid"])
 def test_two_weights_carry_what_labels_of_all_classes_do_in_a_pyramid(kind):
     net, (images, weights) = net_of(kind), planted_weights(kind)
     got = carried(net, images, weights)[1]
@@ -239,7 +240,7 @@ def test_two_weights_carry_what_labels_of_all_classes_do_in_a_pyramid(kind):
 
 
 @kinds
-@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+@each("value", [0.0, 0.25, 1.0])
 def test_a_constant_label_arrives_as_it_is(kind, value):
     net, images = net_of(kind), images_of(kind)
     got = carried(net, images, torch.full((3, 1, *images.shape[2:]), value))[1]
@@ -278,13 +279,13 @@ def test_a_label_goes_the_way_that_attention_shows():
     assert_close(carried(net, images, weights)[1], wanted)
 
 
-@pytest.mark.parametrize("kind", ["class token", "windows", "padded windows"])
+@each("kind", ["class token", "windows", "padded windows"])
 def test_uniform_attention_is_the_area(kind):
     net, (images, weights) = unlooking(net_of(kind)), planted_weights(kind)
     assert_close(carried(net, images, weights)[1], weights.mean((1, 2, 3)))
 
 
-@pytest.mark.parametrize("query", ["class", "mean"])
+@each("query", ["class", "mean"])
 def test_the_map_of_a_planted_look_is_where_it_goes(query):
     """The class token looks at patch 7 and at itself; patches look at patch 3 alone."""
     net, images = net_of("class token", depth=1), images_of("class token")
@@ -301,9 +302,7 @@ def test_the_map_of_a_planted_look_is_where_it_goes(query):
 
 
 @kinds
-@pytest.mark.parametrize(
-    "look", [lambda n, x: attended(n, x)[0], lambda n, x: carried(n, x, x[:, :1])[0]]
-)
+@each("look", [lambda n, x: attended(n, x)[0], lambda n, x: carried(n, x, x[:, :1])[0]])
 def test_gradients_are_those_of_a_plain_step(kind, look):
     net, images = net_of(kind), images_of(kind)
     gradients = []
@@ -367,7 +366,7 @@ def test_members_of_a_stack_are_asked_one_by_one():
         assert_close(maps[:, place], wanted[1])
 
 
-@pytest.mark.parametrize("kind", ["class token", "windows", "pyramid"])
+@each("kind", ["class token", "windows", "pyramid"])
 def test_half_precision_carries_labels_in_full(kind):
     net, (images, weights) = net_of(kind), planted_weights(kind)
     wanted = carried(net, images, weights)[1]
@@ -391,9 +390,7 @@ def test_masks_of_whole_tokens_are_found_again(kind):
     assert torch.equal(token_masks(net, images, enlarged), tokens[:, 0])
 
 
-@pytest.mark.parametrize(
-    "model", ["resnet18", "small_cnn_w8", "mlp_mixer", "convit_tiny", "swinv2_tiny_window8_256"]
-)
+@each("model", ["resnet18", "small_cnn_w8", "mlp_mixer", "convit_tiny", "swinv2_tiny_window8_256"])
 def test_nets_without_it_or_of_another_kind_have_none(model):
     if not timm.is_model(model):
         model = "mixer_s16_224"
@@ -405,9 +402,7 @@ def test_nets_without_it_or_of_another_kind_have_none(model):
     assert "gradcam" in error.value.hint
 
 
-@pytest.mark.parametrize(
-    "change", [{"attn_layer": "diff"}, {"patch_drop_rate": 0.2}, {"global_pool": "map"}]
-)
+@each("change", [{"attn_layer": "diff"}, {"patch_drop_rate": 0.2}, {"global_pool": "map"}])
 def test_a_vit_that_would_be_read_wrongly_has_none(change):
     assert not has_attention(VisionTransformer(**VIT | change))
 
@@ -424,7 +419,7 @@ def test_an_image_padded_to_whole_patches_counts_its_pixels_alone():
 # What speaks for a class ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["class token", "no class token"])
+@each("kind", ["class token", "no class token"])
 def test_getam_is_its_slow_twin(kind):
     """Slopes from finite differences of the score, with attention moved in the net itself."""
     net, images = net_of(kind, depth=2).double(), images_of(kind, 1).double()

@@ -8,14 +8,12 @@ import torch
 
 from automix.core.errors import ConfigError
 from automix.nets.create import SMALL_NETS, create_classifier
+from tests.cases import each
 from tests.contract import global_states
 
 
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [("small_cnn_w8", 6418), ("small_cnn_w16", 24346), ("small_cnn_w32", 94762)],
-)
-@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 4, 7), (3, 33, 20)])
+@each("name, weights", [("small_cnn_w8", 6418), ("small_cnn_w16", 24346), ("small_cnn_w32", 94762)])
+@each("shape", [(3, 8, 8), (3, 4, 7), (3, 33, 20)])
 def test_small_nets_are_timm_models_for_any_small_size(name, weights, shape):
     assert timm.is_model(name)
     net = create_classifier(name, num_classes=10, shape=shape, seed=0)
@@ -48,7 +46,7 @@ def test_a_seed_fixes_the_weights_and_leaves_the_global_generators_alone():
         assert a.dim() == 1 or not torch.equal(a, c)
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+@each("name", ["test_vit", "test_resnet"])
 def test_nets_of_fixed_and_of_any_size_take_the_images_of_the_task(name):
     net = create_classifier(name, num_classes=3, shape=(1, 32, 48), seed=0)
     assert net(torch.zeros(2, 1, 32, 48)).shape == (2, 3)

@@ -11,13 +11,14 @@ from automix.core.errors import ConfigError
 from automix.nets.feature_maps import FeatureNet, features, halves, scored
 from automix.nets.zoo.pooled import PooledNet
 from tests.automix.saliency.planted import CLASSES, SIZE, noise, pooled, token_nets
+from tests.cases import each
 
-kinds = pytest.mark.parametrize("kind", list(token_nets()))
+kinds = each("kind", list(token_nets()))
 ONE_BLOCK = ["class token", "two class tokens"]
 
 
 @kinds
-@pytest.mark.parametrize("training", [True, False])
+@each("training", [True, False])
 def test_the_logits_are_those_of_the_net(kind, training):
     net, images = token_nets()[kind].train(training), noise(0, 4, 1, *SIZE)
     found, logits = halves(net, images)
@@ -26,7 +27,7 @@ def test_the_logits_are_those_of_the_net(kind, training):
     assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("kind", ONE_BLOCK)
+@each("kind", ONE_BLOCK)
 def test_places_of_the_map_are_places_of_the_image(kind):
     """What the only block is given are the patches themselves."""
     net, images = token_nets()[kind].eval(), noise(0, 1, 1, *SIZE)
@@ -113,9 +114,7 @@ def test_a_class_token_without_blocks_is_refused():
         halves(net, noise(0, 1, 2, 4, 4))
 
 
-@pytest.mark.parametrize(
-    ("shape", "message"), [((2, 7, 4), "7 tokens of Odd make no grid"), ((2, 4), r"\(2, 4\)")]
-)
+@each("shape, message", [((2, 7, 4), "7 tokens of Odd make no grid"), ((2, 4), r"\(2, 4\)")])
 def test_features_that_are_no_map_are_refused(shape, message):
     class Odd(nn.Module):
         def forward_features(self, images):

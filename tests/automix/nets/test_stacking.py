@@ -22,6 +22,7 @@ from automix.nets.stacking import (
     logits_of,
     stack,
 )
+from tests.cases import each
 
 MEMBERS, CLASSES = 3, 4
 
@@ -57,8 +58,8 @@ def varied():
         return Varied()
 
 
-nets_of = pytest.mark.parametrize("net", [small_cnn, varied], ids=["small_cnn", "varied"])
-kinds = pytest.mark.parametrize("kind", [GroupedStack, LoopedStack])
+nets_of = each("net", [small_cnn, varied])
+kinds = each("kind", [GroupedStack, LoopedStack])
 
 
 def different(net):
@@ -89,7 +90,7 @@ def losses_of(logits, labels):
 
 @nets_of
 @kinds
-@pytest.mark.parametrize("training", [True, False])
+@each("training", [True, False])
 def test_the_stack_gives_each_nets_own_logits(net, kind, training):
     nets, (images, _) = different(net), batch()
     together = stacked(kind, nets)
@@ -143,7 +144,7 @@ def test_gradients_and_one_step_are_those_of_each_net_alone(net, kind):
 
 @nets_of
 @kinds
-@pytest.mark.parametrize("chosen", [[1], [2, 0], [0, 1, 2], [1, 1]])
+@each("chosen", [[1], [2, 0], [0, 1, 2], [1, 1]])
 def test_some_members_alone_give_what_they_give_in_the_stack(net, kind, chosen):
     together, (images, _) = stacked(kind, different(net)), batch()
     together.module().eval()
@@ -152,8 +153,8 @@ def test_some_members_alone_give_what_they_give_in_the_stack(net, kind, chosen):
 
 
 @kinds
-@pytest.mark.parametrize("chosen", [[1], [2, 0], [0, 1, 2]])
-@pytest.mark.parametrize("training", [True, False])
+@each("chosen", [[1], [2, 0], [0, 1, 2]])
+@each("training", [True, False])
 def test_some_members_show_the_feature_maps_and_slopes_of_each_alone(kind, chosen, training):
     nets, (images, labels) = different(small_cnn), batch()
     together = stacked(kind, nets)
@@ -170,7 +171,7 @@ def test_some_members_show_the_feature_maps_and_slopes_of_each_alone(kind, chose
 
 @nets_of
 @kinds
-@pytest.mark.parametrize("chosen", [[1], [2, 0], [0, 1, 2]])
+@each("chosen", [[1], [2, 0], [0, 1, 2]])
 def test_a_pass_of_some_members_that_trains_reaches_their_weights_only(net, kind, chosen):
     nets, (images, labels) = different(net), batch()
     together = stacked(kind, nets)
@@ -203,7 +204,7 @@ def test_a_frozen_pass_of_some_members_moves_no_statistics(net, kind):
 
 
 @nets_of
-@pytest.mark.parametrize("chosen", [[0, 1, 2], [2, 0]])
+@each("chosen", [[0, 1, 2], [2, 0]])
 def test_no_gradient_of_a_look_reaches_the_weights_of_a_grouped_stack(net, chosen):
     together, (images, _) = stacked(GroupedStack, different(net)), batch()
     images.requires_grad_()
@@ -226,7 +227,7 @@ def test_a_member_that_breaks_down_breaks_down_alone():
     assert torch.equal(together(images)[:, 1:], sound(images)[:, 1:])
 
 
-@pytest.mark.parametrize("members", [1, 3])
+@each("members", [1, 3])
 def test_equal_copies_give_equal_logits_and_leave_the_net_alone(members):
     net = small_cnn()
     before = copy.deepcopy(net.state_dict())
@@ -286,7 +287,7 @@ def shared(net):
     net.trunk.append(net.trunk[-1])
 
 
-@pytest.mark.parametrize(
+@each(
     "net",
     [
         changed(unmarked),
@@ -297,16 +298,6 @@ def shared(net):
         with_layer(Standardised(12, 12, 1)),
         changed(shared),
         Scaled,
-    ],
-    ids=[
-        "unmarked",
-        "dropout",
-        "groupnorm",
-        "softmax",
-        "circular",
-        "own-forward",
-        "shared",
-        "own-weight",
     ],
 )
 def test_what_cannot_be_grouped_runs_in_a_loop(net):
@@ -373,7 +364,7 @@ def pooled():
         return Pooled()
 
 
-all_nets = pytest.mark.parametrize("net", [small_cnn, varied, oriented, pooled])
+all_nets = each("net", [small_cnn, varied, oriented, pooled])
 
 
 def trained(together, steps=2, lr=0.05):
@@ -399,7 +390,7 @@ def nets_in(together, net):
 
 @all_nets
 @kinds
-@pytest.mark.parametrize("members", [1, 2, 4, 6])
+@each("members", [1, 2, 4, 6])
 def test_the_evaluator_gives_each_nets_own_answers(net, kind, members):
     """To an image of its own, to one for all, and to one for neighbours."""
     together = trained(kind([copy.deepcopy(net()) for _ in range(members)]))
@@ -466,7 +457,7 @@ class Norms(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("net", "norms"), [(small_cnn, 0), (varied, 0), (oriented, 3)])
+@each("net, norms", [(small_cnn, 0), (varied, 0), (oriented, 3)])
 def test_a_norm_behind_a_convolution_costs_nothing(net, norms):
     evaluate = stacked(GroupedStack, different(net)).evaluator()
     with torch.no_grad(), Norms() as ran:
@@ -536,8 +527,8 @@ def built(net):
     return build
 
 
-@pytest.mark.parametrize(
-    ("net", "shown"),
+@each(
+    "net, shown",
     [
         (shared_activation, 1),
         (shared_activation, 4),
@@ -548,7 +539,6 @@ def built(net):
         (built(Echo), 1),
         (built(Echo), 4),
     ],
-    ids=["twice-1", "twice-4", "empty", "own-forward", "norm-1", "norm-4", "echo-1", "echo-4"],
 )
 def test_whatever_is_grouped_is_evaluated_as_it_is_trained(net, shown):
     """Or it must not be grouped."""
@@ -612,7 +602,7 @@ def test_parts_cover_everything_once(net, kind):
 
 @all_nets
 @kinds
-@pytest.mark.parametrize("member", range(MEMBERS))
+@each("member", range(MEMBERS))
 def test_what_is_written_through_parts_moves_one_member(net, kind, member):
     together, images = stacked(kind, different(net)), batch()[0]
     other = net()

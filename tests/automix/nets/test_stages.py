@@ -23,6 +23,7 @@ from automix.nets.stages import Staged, has_stages, stages
 from automix.training.requirements import check_backbone
 from tests import tiny  # noqa: F401 (registers nets)
 from tests.automix.saliency.planted import Dropping, noise
+from tests.cases import each
 
 CLASSES = 3
 DROPS = {"drop_rate": 0.3, "drop_path_rate": 0.5}
@@ -100,7 +101,7 @@ NETS = {
         [(3, 4)],
     ),
 }
-kinds = pytest.mark.parametrize("kind", list(NETS))
+kinds = each("kind", list(NETS))
 
 
 def net_of(kind: str) -> nn.Module:
@@ -120,7 +121,7 @@ def images_of(kind: str) -> torch.Tensor:
 
 
 @kinds
-@pytest.mark.parametrize("training", [False, True])
+@each("training", [False, True])
 def test_every_stage_leads_to_the_logits_of_the_net(kind, training):
     net, images = net_of(kind).train(training), images_of(kind)
     staged = stages(net)
@@ -158,7 +159,7 @@ def test_the_last_stage_moves_the_logits_at_every_place(kind):
     assert (shown.grad.abs().amax((0, 1)) > 0).all()
 
 
-@pytest.mark.parametrize("kind", ["small_cnn", "vit", "resnet"])
+@each("kind", ["small_cnn", "vit", "resnet"])
 def test_gradients_go_through_a_stage(kind):
     net, images = net_of(kind).eval(), images_of(kind)
     staged = stages(net)
@@ -220,11 +221,7 @@ class OfItsOwn(VisionTransformer):
         return super().forward_features(x + 1)
 
 
-@pytest.mark.parametrize(
-    "net",
-    [nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), OfItsOwn((8, 12), depth=1, **VIT)],
-    ids=["no chain", "a way of its own"],
-)
+@each("net", [nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), OfItsOwn((8, 12), depth=1, **VIT)])
 def test_other_nets_are_not_cut(net):
     assert not has_stages(net)
     with pytest.raises(ConfigError, match=f"{type(net).__name__} cannot be cut into stages"):

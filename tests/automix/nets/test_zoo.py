@@ -16,6 +16,7 @@ from automix.nets.zoo.wide_resnet import WideResNet
 from automix.training.population import Population
 from automix.training.requirements import ABILITIES, abilities_of
 from tests import tiny
+from tests.cases import each
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, *, groups: int = 1, bias: bool = False) -> int:
@@ -68,8 +69,8 @@ def deit_small(classes: int, patches: int = 64, d: int = 384) -> int:
     return embedding + 12 * block + norm(d) + linear(d, classes)
 
 
-@pytest.mark.parametrize(
-    ("name", "counted", "published", "side"),
+@each(
+    "name, counted, published, side",
     [
         ("preact_resnet18", preact18(100), 11.2e6, 32),
         ("preact_resnet18_s2", preact18(100), 11.2e6, 64),
@@ -92,8 +93,8 @@ def test_the_count_of_xie_et_al_comes_out_for_their_own_resnext():
     assert resnext29(8, 64, 10) == pytest.approx(34.4e6, rel=0.002)
 
 
-@pytest.mark.parametrize(
-    ("name", "last"),
+@each(
+    "name, last",
     [
         ("preact_resnet18", (512, 2, 2)),
         ("preact_resnet18_s2", (512, 1, 1)),
@@ -116,10 +117,7 @@ def side_of(name: str) -> int:
     return 8 if name == "vit_digits" else 32
 
 
-@pytest.mark.parametrize(
-    ("name", "grid"),
-    list(zip(SMALL_TRANSFORMERS, [(4, 4), (8, 8), (8, 8), (4, 4)], strict=True)),
-)
+@each("name, grid", list(zip(SMALL_TRANSFORMERS, [(4, 4), (8, 8), (8, 8), (4, 4)], strict=True)))
 def test_the_small_transformers_show_their_attention_from_the_start(name, grid):
     side = side_of(name)
     net = create_classifier(name, num_classes=4, shape=(1, side, side), seed=0)
@@ -134,13 +132,13 @@ def test_the_small_transformers_show_their_attention_from_the_start(name, grid):
     assert grid_of(other, torch.rand(1, 1, *wide)) == (grid[0], grid[1] + grid[1] // 2)
 
 
-@pytest.mark.parametrize("name", ["vit_digits", "vit_mini_patch4_32", "swin_mini_patch2_32"])
+@each("name", ["vit_digits", "vit_mini_patch4_32", "swin_mini_patch2_32"])
 def test_images_that_patches_do_not_cover_are_refused(name):
     with pytest.raises(ConfigError, match=f"{name} and the images have 9 x 8 pixels"):
         create_classifier(name, num_classes=3, shape=(1, 9, 8), seed=0)
 
 
-@pytest.mark.parametrize("name", SMALL_TRANSFORMERS)
+@each("name", SMALL_TRANSFORMERS)
 def test_small_transformers_show_everything(name):
     side = 8 if name == "vit_digits" else 32
     assert abilities_of(name, 3, (1, side, side)) == set(ABILITIES)
@@ -159,7 +157,7 @@ def test_the_transformer_takes_the_images_of_the_task_and_says_which_it_cannot()
         create_classifier("deit_small_patch4_32", num_classes=3, shape=(3, 30, 32), seed=0)
 
 
-@pytest.mark.parametrize("name", [*PROTOCOL_NETS, *SMALL_TRANSFORMERS])
+@each("name", [*PROTOCOL_NETS, *SMALL_TRANSFORMERS])
 def test_a_net_says_how_large_it_is(name):
     millions = float(timm.model_entrypoint(name).__doc__.split(" M weights")[0])
     net = timm.create_model(name, num_classes=100 if name in PROTOCOL_NETS else 10)
@@ -177,7 +175,7 @@ def resnext_for_tests(pretrained: bool = False, **kwargs):
     return ResNeXt29(2, 2, num_classes=kwargs["num_classes"], in_chans=kwargs["in_chans"])
 
 
-@pytest.mark.parametrize("model", ["wide_for_tests", "resnext_for_tests"])
+@each("model", ["wide_for_tests", "resnext_for_tests"])
 def test_members_train_side_by_side_as_they_do_alone(model):
     task = tiny.fake_task((3, 8, 8))
     settings = tiny.trainer_settings(
@@ -197,7 +195,7 @@ def test_members_train_side_by_side_as_they_do_alone(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", PROTOCOL_NETS)
+@each("model", PROTOCOL_NETS)
 def test_the_nets_themselves_train_in_a_population(model):
     side = 64 if model.endswith("_s2") else 32
     task = tiny.fake_task((3, side, side), train=4, val=3, test=3)
@@ -210,7 +208,7 @@ def test_the_nets_themselves_train_in_a_population(model):
     assert not any(record.diverged for record in after)
 
 
-@pytest.mark.parametrize("model", SMALL_TRANSFORMERS)
+@each("model", SMALL_TRANSFORMERS)
 def test_the_small_transformers_learn_a_batch(model):
     side = side_of(model)
     task = tiny.fake_task((1, side, side), train=8, val=3, test=3)

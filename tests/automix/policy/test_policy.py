@@ -19,6 +19,7 @@ from automix.core.errors import DataError
 from automix.mixing.actions import nearest_action
 from automix.policy.policy import MixPolicy, PolicyForm, load_policy, save_policy
 from automix.policy.policy_net import PolicyNet
+from tests.cases import each
 
 OBSERVED = {"progress": 1, "val_loss": 1, "last_method": 3}
 CHOICES = [
@@ -60,7 +61,7 @@ def observations(n: int = 50) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(n, 5)).astype(np.float32)
 
 
-every_space = pytest.mark.parametrize("space", ["factored", "flat"])
+every_space = each("space", ["factored", "flat"])
 
 
 @every_space
@@ -126,8 +127,12 @@ def test_drawn_actions_follow_the_softmax_of_the_scores():
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    save_policy(tmp_path, policy())
-    return tmp_path
+    return saved(tmp_path)
+
+
+def saved(folder: Path) -> Path:
+    save_policy(folder, policy())
+    return folder
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -334,8 +339,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("damage", "told"), DAMAGE.values(), ids=list(DAMAGE))
-def test_what_is_damaged_is_refused_with_the_file_named(folder, damage, told):
+@each("damage, told", DAMAGE.values())
+def test_what_is_damaged_is_refused_with_the_file_named(tmp_path, damage, told):
+    folder = saved(tmp_path)
     damage(folder)
     with pytest.raises(DataError, match=told) as error:
         load_policy(folder)
@@ -349,7 +355,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         load_policy(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("space", ["factored", "flat", "box"])
+@each("space", ["factored", "flat", "box"])
 def test_a_policy_of_published_names_survives_its_files(tmp_path, space):
     methods, ratios = ["none", "lumix", "snapmix", "cutmix+spectral"], [0.25, 0.5]
     guides = ["off", "spectral"]

@@ -15,6 +15,7 @@ from automix.core.seeding import generator
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
 from automix.policy.schedule import MixSchedule, load_schedule, save_schedule
+from tests.cases import each
 
 ACTIONS = [MixAction.parse(text) for text in ("none", "mixup@0.25", "rmix@0.5+spectral", "none")]
 KINDS = {"100 images, 0% noise": ACTIONS[:2], "a: b #c": ACTIONS[2:]}
@@ -64,8 +65,8 @@ def test_how_actions_were_carried_out_goes_along(tmp_path):
     assert not torch.equal(targets(loaded), targets(loaded, settings=MixSettings()))
 
 
-@pytest.mark.parametrize(
-    ("mix", "reason"),
+@each(
+    "mix, reason",
     [
         ("[1]", "mix is list, wanted a table"),
         ("{concentraton: 2}", "mix holds 'concentraton'. Did you mean 'concentration'?"),
@@ -94,7 +95,7 @@ def test_off_needs_no_quotes_though_yaml_takes_it_for_a_truth_value(tmp_path):
     assert load_schedule(tmp_path).actions == [MixAction("cutmix", 0.5)]
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 4, 7, 30, 1000])
+@each("epochs", [1, 2, 4, 7, 30, 1000])
 def test_a_schedule_stretches_to_any_budget(epochs):
     schedule = MixSchedule(ACTIONS)
     played = [schedule.at(epoch / epochs) for epoch in range(epochs)]
@@ -110,7 +111,7 @@ def test_rounded_progress_finds_its_epoch():
     assert schedule.at(1 - 1e-12) == schedule.actions[-1]
 
 
-@pytest.mark.parametrize("progress", [1.0, 1.5, -0.01, float("nan"), float("inf")])
+@each("progress", [1.0, 1.5, -0.01, float("nan"), float("inf")])
 def test_a_schedule_knows_nothing_beyond_its_budget(progress):
     with pytest.raises(
         ConfigError, match="wanted finished epochs / budget, from 0 to below 1"
@@ -223,7 +224,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), DAMAGE.values(), ids=list(DAMAGE))
+@each("text, told", DAMAGE.values())
 def test_what_is_damaged_is_refused_with_file_and_row_named(tmp_path, text, told):
     path, marker = tmp_path / "schedule.yaml", tmp_path / "marker"
     if text is not None:
@@ -257,8 +258,8 @@ def test_label_rules_survive_the_file_and_say_nothing_where_there_is_none(tmp_pa
     assert (tmp_path / "schedule.yaml").read_text().count("label_rule") == 4
 
 
-@pytest.mark.parametrize(
-    ("late", "settings", "told"),
+@each(
+    "late, settings, told",
     [
         ("cutmix@0.5+ema", {}, "saliency 'ema' is part of a training"),
         ("cutmix@0.5", {"label_rule": "saliency_mass"}, "cutmix@0.5 names none"),

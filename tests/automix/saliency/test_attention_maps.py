@@ -16,6 +16,7 @@ from automix.saliency import SALIENCY, enlarged
 from automix.training.requirements import check_backbone
 from tests.automix.saliency.planted import CLASSES, noise, pooled, vit
 from tests.automix.training.helpers import Watch
+from tests.cases import each
 
 SOFT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.3, 0.7], [0.2, 0.5, 0.3]])
 MAPS = {
@@ -23,7 +24,7 @@ MAPS = {
     "attention_mean": lambda net, images: attended(net, images, "mean")[1],
     "getam": lambda net, images: spoken_for(net, images, SOFT)[0],
 }
-every_map = pytest.mark.parametrize("name", list(MAPS))
+every_map = each("name", list(MAPS))
 
 
 @every_map

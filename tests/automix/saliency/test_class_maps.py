@@ -15,10 +15,11 @@ from automix.saliency import SALIENCY
 from automix.saliency.cam import activation_maps
 from tests.automix.saliency.planted import CLASSES, SIZE, noise, pooled, token_nets
 from tests.automix.training.helpers import Watch
+from tests.cases import each
 from tests.references import saliency as reference
 
 SOFT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.3, 0.7], [0.2, 0.5, 0.3]])
-class_maps = pytest.mark.parametrize("name", ["cam", "gradcam"])
+class_maps = each("name", ["cam", "gradcam"])
 
 
 def by_hand(net, image, target):
@@ -85,7 +86,7 @@ def test_one_forward_pass_and_nothing_backward_through_the_trunk(name):
 
 
 @class_maps
-@pytest.mark.parametrize("kind", list(token_nets()))
+@each("kind", list(token_nets()))
 def test_transformers_have_class_maps_too(name, kind):
     net, images = token_nets()[kind].eval(), noise(0, 2, 1, *SIZE)
     maps = SALIENCY[name](images, SOFT[:2], net)

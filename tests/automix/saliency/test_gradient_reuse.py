@@ -17,6 +17,7 @@ from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.automix.saliency.planted import pooled
 from tests.automix.training.helpers import cohort_of, digits, epoch_of, order
+from tests.cases import each
 
 REUSE = MixAction("rmix", 0.5, "gradient_reuse")
 GRADIENT = MixAction("rmix", 0.5, "gradient")
@@ -36,8 +37,8 @@ def slopes_of(net, *batches):
     return {name: weight.grad for name, weight in net.named_parameters()}
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("actions", [[REUSE], [REUSE, REUSE], [PLAIN, REUSE, GRADIENT, REUSE]])
+@each("smoothing", [0.0, 0.1])
+@each("actions", [[REUSE], [REUSE, REUSE], [PLAIN, REUSE, GRADIENT, REUSE]])
 def test_a_step_follows_the_sum_of_clean_and_mixed_loss(actions, smoothing):
     population = population_of(len(actions), label_smoothing=smoothing)
     population.run_epoch(actions)  # so that the members differ, and slopes of a step are around

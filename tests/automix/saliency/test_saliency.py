@@ -17,11 +17,12 @@ from automix.nets.create import create_classifier
 from automix.nets.stacking import frozen_running_statistics
 from automix.saliency import SALIENCY, enlarged, normalised, only_in_training
 from tests.automix.saliency.planted import models_for, vit
+from tests.cases import each
 from tests.references import saliency as reference
 from tests.strategies import SEEDS, SIZES
 
 ALONE = [entry.name for entry in SALIENCY.entries() if not only_in_training(entry.name)]
-every_provider = pytest.mark.parametrize("name", list(SALIENCY))
+every_provider = each("name", list(SALIENCY))
 CLASSES = 3
 
 
@@ -89,8 +90,8 @@ def test_bfloat16_images_get_a_float32_map(name):
     assert_is_a_map(SALIENCY[name](images, targets_of(2).bfloat16(), net), 2, (8, 8))
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.3, -2.5])
-@pytest.mark.parametrize("size", [(8, 8), (31, 31), (7, 12)])
+@each("value", [0.0, 1.0, 0.3, -2.5])
+@each("size", [(8, 8), (31, 31), (7, 12)])
 def test_a_constant_image_has_a_uniform_spectral_map(value, size):
     maps = maps_of("spectral", torch.full((2, 3, *size), value), nn.Identity())
     # Rounding in the transform of odd sizes is all that differs.
@@ -106,7 +107,7 @@ def test_a_net_that_does_not_look_has_a_uniform_gradient_map():
     assert torch.equal(maps, torch.full((2, 5, 6), 1 / 30))
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@each("bad", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_none_do_not_spread(bad):
     raw = noise(0, 2, 3, 4)
     raw[0, 1, 2] = bad
@@ -117,7 +118,7 @@ def test_numbers_that_are_none_do_not_spread(bad):
     assert torch.equal(normalised(torch.full((1, 2, 2), bad)), torch.full((1, 2, 2), 0.25))
 
 
-@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-33, 1e-20, 1.0, 1e20, 1e37])
+@each("scale", [1e-44, 1e-38, 1e-33, 1e-20, 1.0, 1e20, 1e37])
 def test_maps_of_any_magnitude_sum_to_one(scale):
     """A sure classifier has slopes near the smallest number; a diverging one near the largest."""
     raw = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]], dtype=torch.float64) * scale
@@ -182,7 +183,7 @@ def test_gradient_works_where_gradients_are_off_and_leaves_none_behind():
     assert all(p.grad is None for p in net.parameters())
 
 
-@pytest.mark.parametrize(("small", "size"), [((1, 1), (5, 3)), ((2, 3), (7, 7)), ((3, 2), (31, 8))])
+@each("small, size", [((1, 1), (5, 3)), ((2, 3), (7, 7)), ((3, 2), (31, 8))])
 def test_a_map_is_enlarged_bilinearly(small, size):
     maps = noise(0, 2, *small)
     for found, one in zip(enlarged(maps, size), maps, strict=True):
@@ -229,7 +230,7 @@ def test_a_norm_that_never_recorded_does_not_start_to():
     assert not norm.track_running_stats
 
 
-@pytest.mark.parametrize("name", ALONE)
+@each("name", ALONE)
 def test_mixing_a_batch_for_a_training_loop_leaves_the_classifier_alone(name):
     """Not a statistic, not a gradient, not a draw of its dropout in trunk and head."""
     model = models_for(name)[1]

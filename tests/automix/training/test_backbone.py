@@ -21,6 +21,7 @@ from automix.training.requirements import (
     requirements,
     supports,
 )
+from tests.cases import each
 
 SHAPE = (1, 8, 8)
 BLIND = "dropout_cnn_for_tests"
@@ -53,7 +54,7 @@ def test_an_entry_supports_the_kinds_of_net_that_have_what_it_requires():
     assert supports(MixInfo(points=True)) == ("points",)
 
 
-@pytest.mark.parametrize("ability", ABILITIES)
+@each("ability", ABILITIES)
 def test_kinds_say_what_nets_have(ability):
     """As soon as any net has it: an ability that none has yet says nothing of the kinds."""
     tokens = VisionTransformer(
@@ -68,8 +69,8 @@ def test_kinds_say_what_nets_have(ability):
         assert not any(ability in entry.info.required(guided=False) for entry in ENTRIES)
 
 
-@pytest.mark.parametrize(
-    ("action", "rule", "wanted"),
+@each(
+    "action, rule, wanted",
     [
         ("none", "looking_rule", []),
         ("cutmix@0.5", "area", []),
@@ -85,8 +86,8 @@ def test_an_action_needs_what_its_parts_need(registered, action, rule, wanted):
     assert list(requirements(MixAction.parse(action), rule)) == wanted
 
 
-@pytest.mark.parametrize(
-    ("action", "who", "kind", "works"),
+@each(
+    "action, who, kind, works",
     [
         ("looking_mix@0.5", "looking_mix", "mix method", "cutmix"),
         ("cutmix@0.5+looking_maps", "looking_maps", "saliency provider", "spectral"),

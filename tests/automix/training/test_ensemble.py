@@ -21,13 +21,14 @@ from tests.automix.training.helpers import (
     epoch_of,
     seat_of,
 )
+from tests.cases import each
 
 GRADIENT, CUTMIX = MixAction("rmix", 0.5, "gradient"), MixAction("cutmix", 0.5)
 ACTIONS = [GRADIENT, CUTMIX, PLAIN]
 DROPOUT = "dropout_cnn_for_tests"
 
-every_model = pytest.mark.parametrize("model", ["small_cnn_w8", DROPOUT])
-every_count = pytest.mark.parametrize("members", [1, 3])
+every_model = each("model", ["small_cnn_w8", DROPOUT])
+every_count = each("members", [1, 3])
 
 
 def population_of(members=1, **changes):
@@ -80,7 +81,7 @@ def test_half_precision_answers_are_near_those_of_full_precision(model, members)
     torch.testing.assert_close(logits, full.logits(images), atol=0.03, rtol=0.03)
 
 
-@pytest.mark.parametrize("source", ["pass", "step"])
+@each("source", ["pass", "step"])
 @every_count
 def test_a_training_in_half_precision_is_near_that_in_full(source, members):
     changes = {"lr": 0.05, "saliency": SaliencySettings(source=source)}
@@ -111,7 +112,7 @@ def test_a_training_in_half_precision_learns():
     assert last.val_accuracy > first.val_accuracy + 0.2
 
 
-@pytest.mark.parametrize("refresh", [1, 2])
+@each("refresh", [1, 2])
 @every_count
 def test_a_look_runs_in_half_precision_too(members, refresh):
     """It is a forward pass; and at full precision it would take longer than the step it guides."""
@@ -144,8 +145,8 @@ compiler = pytest.mark.skipif(
 @compiler
 # Dynamo looks at this attribute itself and silences what torch says about it, but not its raising.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.parametrize("members", [1, 3])
-@pytest.mark.parametrize("source", ["pass", "step"])
+@each("members", [1, 3])
+@each("source", ["pass", "step"])
 def test_a_compiled_training_is_the_same_training(members, source):
     """Steps, looks, the measuring after them, and a last batch of another size."""
     changes = {"lr": 0.05, "saliency": SaliencySettings(source=source)}
@@ -191,8 +192,8 @@ def test_a_record_is_the_same_however_many_sit_beside():
         assert_close(one, other)
 
 
-@pytest.mark.parametrize(
-    ("members", "shape", "wanted"),
+@each(
+    "members, shape, wanted",
     [(1, (1, 8, 8), 512), (2, (1, 8, 8), 256), (8, (1, 8, 8), 128), (1, (3, 224, 224), 128)],
 )
 def test_tiny_images_of_few_members_are_measured_in_fewer_passes(members, shape, wanted):

@@ -12,6 +12,7 @@ from automix.mixing.actions import PLAIN, MixAction
 from automix.training.evaluation import TestScores, test_scores
 from automix.training.population import Population
 from tests import tiny
+from tests.cases import each
 
 # pytest would take both for tests.
 scores_of, Scores = test_scores, TestScores
@@ -100,7 +101,7 @@ def test_a_diverged_training_knows_nothing():
     assert scores_of(diverged) == [Scores(0.0, 1.0, 0.0)] * 2
 
 
-@pytest.mark.parametrize(("classes", "has"), [(3, False), (5, False), (6, True)])
+@each("classes, has", [(3, False), (5, False), (6, True)])
 def test_five_guesses_say_something_of_more_than_five_classes_only(classes, has):
     """At the start and after a divergence alike."""
     task = tiny.fake_task((1, 8, 8), classes=classes)

@@ -15,6 +15,7 @@ from automix.mixing.batch import mix_batch
 from automix.mixing.loss import loss_of
 from automix.training.population import Population
 from tests import tiny
+from tests.cases import each
 
 OWN, KEEPING, CUTMIX, NONE = "own_plain@0.5", "own_keeping@0.5", "cutmix@0.5", "none"
 """Texts, because the first two are methods only while a test runs."""
@@ -78,7 +79,7 @@ def test_a_plain_step_of_its_own_trains_as_a_plain_step():
     assert own.backward_passes == 3 * none.backward_passes
 
 
-@pytest.mark.parametrize("others", [(OWN, CUTMIX), (CUTMIX, KEEPING), (NONE, OWN)])
+@each("others", [(OWN, CUTMIX), (CUTMIX, KEEPING), (NONE, OWN)])
 def test_dropout_does_not_depend_on_company(others):
     _, alone = records(OWN, model="dropout_cnn_for_tests")
     _, among = records(OWN, *others, model="dropout_cnn_for_tests")
@@ -154,9 +155,7 @@ def test_a_batch_that_is_not_mixed_is_trained_on_as_it_is():
     )
 
 
-@pytest.mark.parametrize(
-    "action", ["cutmix@0.5", "cutmix@0.5:perturbed", "mixup@0.5+gradient", "none"]
-)
+@each("action", ["cutmix@0.5", "cutmix@0.5:perturbed", "mixup@0.5+gradient", "none"])
 def test_a_loop_of_ones_own_gets_a_loss_for_every_action(action):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     images, labels = torch.rand(6, 1, 8, 8), torch.arange(6)

@@ -14,14 +14,15 @@ from automix.mixing.batch import MixSettings
 from automix.training.requirements import check_playable
 from automix.training.settings import SaliencySettings
 from tests import tiny
+from tests.cases import each
 from tests.envs import worlds
 
 SHAPE, CPU = (1, 8, 8), torch.device("cpu")
 MASS = MixSettings(label_rule="saliency_mass")
 
 
-@pytest.mark.parametrize(
-    ("action", "changes", "told"),
+@each(
+    "action, changes, told",
     [
         ("cutmix@0.5", {"mix": MASS}, r"'saliency_mass' .* cutmix@0.5 names none"),
         ("comixup@0.5+spectral", {"mix": MASS}, r"comixup shows more images than two"),
@@ -36,8 +37,8 @@ def test_what_the_settings_do_not_give_is_refused(action, changes, told):
         check_playable(MixAction.parse(action), settings, 10, SHAPE, CPU)
 
 
-@pytest.mark.parametrize(
-    ("action", "changes"),
+@each(
+    "action, changes",
     [
         ("cutmix@0.5+spectral", {"mix": MASS}),
         ("cutmix@0.5:area", {"mix": MASS}),

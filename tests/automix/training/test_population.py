@@ -27,6 +27,8 @@ from tests.automix.training.helpers import (
     play_epoch,
     seat_of,
 )
+from tests.cases import each
+from tests.same import assert_same
 
 GRADIENT = MixAction("rmix", 0.5, "gradient")
 SPECTRAL = MixAction("cutmix", 0.4, "spectral")
@@ -46,11 +48,11 @@ DROPOUT = "dropout_cnn_for_tests"
 NESTEROV, ADAMW = {"opt": "nesterov", "lr": 0.05}, {"opt": "adamw", "lr": 0.005}
 OPTS = {"nesterov": NESTEROV, "adamw": ADAMW}
 
-every_limit = pytest.mark.parametrize("limit", [0, 1, 2])
-every_model = pytest.mark.parametrize("model", ["small_cnn_w8", DROPOUT])
-every_opt = pytest.mark.parametrize("opt", OPTS)
-every_kind = pytest.mark.parametrize(
-    ("model", "opt"), [("small_cnn_w8", "nesterov"), ("small_cnn_w8", "adamw"), (DROPOUT, "adamw")]
+every_limit = each("limit", [0, 1, 2])
+every_model = each("model", ["small_cnn_w8", DROPOUT])
+every_opt = each("opt", OPTS)
+every_kind = each(
+    "model, opt", [("small_cnn_w8", "nesterov"), ("small_cnn_w8", "adamw"), (DROPOUT, "adamw")]
 )
 
 
@@ -80,22 +82,6 @@ def batch_norm_counts(state):
 def seated(population):
     """The members of each stack, in the order of their seats."""
     return [members for _, members in population._ensembles()]
-
-
-def assert_same_numbers(got, wanted):
-    """All that a member's next epoch depends on, bit by bit."""
-    assert type(got) is type(wanted)
-    if isinstance(wanted, dict):
-        assert got.keys() == wanted.keys()
-        for key in wanted:
-            assert_same_numbers(got[key], wanted[key])
-    elif isinstance(wanted, list):
-        for one, other in zip(got, wanted, strict=True):
-            assert_same_numbers(one, other)
-    elif isinstance(wanted, torch.Tensor):
-        assert torch.equal(got, wanted)
-    else:
-        assert bool((got == wanted) if not hasattr(wanted, "shape") else (got == wanted).all())
 
 
 # Each as if it were alone -----------------------------------------------------------------------
@@ -261,7 +247,7 @@ def test_a_reset_of_all_forgets_everything():
     population.run_epoch(PLAYS[0])
     records = population.reset([seed for _, seed in WHO])
     assert records == everyone(**NESTEROV)[1]
-    assert_same_numbers(
+    assert_same(
         [population.run_epoch(PLAYS[0]), population.state_dict()],
         [(again := everyone(**NESTEROV)[0]).run_epoch(PLAYS[0]), again.state_dict()],
     )
@@ -278,8 +264,8 @@ def test_two_who_are_reset_alike_meet_in_one_stack():
     assert sorted(map(sorted, seated(population))) == [[0, 2], [1, 3]], "another epoch"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "names"),
+@each(
+    "arguments, names",
     [
         (([1],), "1 seeds for 3 members"),
         (([1, 2, 3, 4],), "4 seeds for 3 members"),
@@ -294,20 +280,20 @@ def test_counts_that_do_not_fit_are_refused(arguments, names):
     before = population.state_dict()
     with pytest.raises(ConfigError, match=names):
         population.reset(*arguments)
-    assert_same_numbers(population.state_dict(), before)
+    assert_same(population.state_dict(), before)
 
 
-@pytest.mark.parametrize("members", [[-1], [3], [0, 0], [1, -2]])
+@each("members", [[-1], [3], [0, 0], [1, -2]])
 def test_members_that_are_not_there_or_twice_are_refused(members):
     population = population_of([SAME, SAME, SHORT])
     population.reset([0, 1, 2])
     before = population.state_dict()
     with pytest.raises(ConfigError, match="members"):
         population.reset([7] * len(members), members)
-    assert_same_numbers(population.state_dict(), before)
+    assert_same(population.state_dict(), before)
 
 
-@pytest.mark.parametrize("members", [1, 3])
+@each("members", [1, 3])
 def test_a_snapshot_of_more_or_fewer_members_is_refused(members):
     other = population_of([SAME] * members)
     other.reset([0] * members)
@@ -340,7 +326,7 @@ def test_one_budget_that_is_spent_stops_all_and_trains_nobody():
     before = population.state_dict()
     with pytest.raises(ConfigError, match="epoch 2 is beyond the budget of 1 epochs"):
         population.run_epoch([PLAIN, PLAIN])
-    assert_same_numbers(population.state_dict(), before)
+    assert_same(population.state_dict(), before)
     population.reset([1], members=[0])
     assert [record.epoch for record in population.run_epoch([PLAIN, PLAIN])] == [1, 1]
 
@@ -413,14 +399,14 @@ def test_a_population_goes_on_from_a_snapshot_bit_by_bit(opt, model):
     other, _ = everyone(**changes)
     other.load_state_dict(snapshot)
     assert other.run_epoch(PLAYS[1]) == wanted
-    assert_same_numbers(other.state_dict(), end)
-    assert_same_numbers(snapshot, kept)
+    assert_same(other.state_dict(), end)
+    assert_same(snapshot, kept)
     population.load_state_dict(snapshot)
     assert population.run_epoch(PLAYS[1]) == wanted
 
 
 @every_opt
-@pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 0), (2, 0), (0, 2)])
+@each("before, after", [(0, 1), (1, 0), (2, 0), (0, 2)])
 def test_a_snapshot_goes_on_in_stacks_of_another_size(opt, before, after):
     changes = {"saliency": STEPS, **OPTS[opt]}
     first, _ = everyone(before, **changes)
@@ -428,7 +414,7 @@ def test_a_snapshot_goes_on_in_stacks_of_another_size(opt, before, after):
     snapshot = first.state_dict()
     second = population_of([task for task, _ in WHO], after, **changes)
     second.load_state_dict(snapshot)
-    assert_same_numbers(second.state_dict(), snapshot)
+    assert_same(second.state_dict(), snapshot)
     assert seated(second) == seated(everyone(after)[0])
     got, wanted = second.run_epoch(PLAYS[1]), first.run_epoch(PLAYS[1])
     for one, other in zip(got, wanted, strict=True):
@@ -445,7 +431,7 @@ def test_one_member_moves_into_a_trainer_of_its_own(opt, model):
     for member in (1, 4):
         trainer = Trainer(WHO[member][0], tiny.trainer_settings(**changes))
         trainer.load_state_dict({"members": [states[member]]})
-        assert_same_numbers(trainer.state_dict(), {"members": [states[member]]})
+        assert_same(trainer.state_dict(), {"members": [states[member]]})
         assert_close(trainer.run_epoch(PLAYS[1][member]), wanted[member])
 
 
@@ -527,7 +513,7 @@ ALONE = ("adafactorbv", "lamb", "lookahead_adamw", "muon")
 within, and a choice by the weight's shape."""
 
 
-@pytest.mark.parametrize("opt", [*sorted(ELEMENTWISE), *ALONE])
+@each("opt", [*sorted(ELEMENTWISE), *ALONE])
 def test_every_optimizer_goes_on_from_bytes_bit_by_bit(opt):
     members = 2 if opt in ELEMENTWISE else 1
     one, other = (population_of([SHORT] * members, opt=opt, lr=0.003) for _ in range(2))
@@ -540,7 +526,7 @@ def test_every_optimizer_goes_on_from_bytes_bit_by_bit(opt):
     assert to_bytes(other.state_dict()) == to_bytes(one.state_dict())
 
 
-@pytest.mark.parametrize("opt", ["kron", "lookahead_kronw"])
+@each("opt", ["kron", "lookahead_kronw"])
 def test_an_optimizer_that_draws_for_itself_has_no_snapshot(opt):
     with pytest.raises(
         ConfigError, match=f"trainer.opt is '{opt}', which draws numbers of its own"

@@ -15,10 +15,11 @@ from automix.training.settings import (
     SelfAdaptiveSettings,
     TrainerSettings,
 )
+from tests.cases import each
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
+@each(
+    "changes, message",
     [
         ({"precision": "float16"}, "precision is 'float16', wanted 'float32' or 'bfloat16'"),
         ({"precision": "half"}, "precision is 'half', wanted 'float32' or 'bfloat16'"),
@@ -41,8 +42,8 @@ def test_what_means_nothing_is_refused_by_name(changes, message):
     assert error.value.message == f"trainer.{message}"
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
+@each(
+    "changes, message",
     [
         ({"refresh": 0}, "refresh is 0, wanted a whole number, 1 or more"),
         ({"refresh": -3}, "refresh is -3, wanted a whole number, 1 or more"),
@@ -57,8 +58,8 @@ def test_a_look_that_means_nothing_is_refused_by_name(changes, message):
     assert error.value.message == f"trainer.saliency.{message}"
 
 
-@pytest.mark.parametrize(
-    ("kind", "changes", "message"),
+@each(
+    "kind, changes, message",
     [
         (MarginSettings, {"weight": -0.1}, "margin.weight is -0.1, wanted a number, 0 or more"),
         (MarginSettings, {"weight": float("nan")}, "margin.weight is nan, wanted a number"),
@@ -77,7 +78,7 @@ def test_targets_and_losses_that_mean_nothing_are_refused_by_name(kind, changes,
     assert message in error.value.message
 
 
-@pytest.mark.parametrize(
+@each(
     "changes",
     [
         {"epochs": 1, "batch_size": 1, "probe_size": 1},

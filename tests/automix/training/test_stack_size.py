@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import pytest
 import torch
 import torch.nn as nn
 
@@ -14,6 +13,7 @@ from automix.training.batches.task_tensors import TaskTensors
 from automix.training.population import activation_bytes, largest_stack
 from tests import tiny
 from tests.automix.training.helpers import CPU
+from tests.cases import each
 
 PLENTY = 2**40
 
@@ -29,7 +29,7 @@ def largest(monkeypatch, shape=(1, 8, 8), free=PLENTY, model="small_cnn_w8", **c
     return largest_stack(small_cnn(shape, 3, model), data, settings, CPU)
 
 
-@pytest.mark.parametrize(("side", "channels"), [(8, 1), (16, 3), (32, 3)])
+@each("side, channels", [(8, 1), (16, 3), (32, 3)])
 def test_bytes_of_activations_by_hand(side, channels):
     """Convolution, norm and ReLU give the same again: 8 channels, then 16 and 32 at half sides."""
     maps = 8 * side**2 + 16 * (side // 2) ** 2 + 32 * (side // 4) ** 2

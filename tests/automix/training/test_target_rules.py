@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import pytest
 import torch
 
 from automix.labels import LABEL_RULES
@@ -24,7 +23,8 @@ from tests.automix.training.helpers import (
     play_epoch,
     seat_of,
 )
-from tests.automix.training.test_population import assert_same_numbers
+from tests.cases import each
+from tests.same import assert_same
 
 DROPOUT = "dropout_vit_for_tests"
 SAME, OTHER, LONG = digits(64), digits(64, seed=4), digits(65)
@@ -78,7 +78,7 @@ CASES = {
         form_of("token_aligned", "token_cutmix"),
     ),
 }
-every_case = pytest.mark.parametrize(("changes", "action"), CASES.values(), ids=CASES)
+every_case = each("changes, action", CASES.values())
 
 
 def settings_of(changes):
@@ -120,8 +120,8 @@ def test_a_training_goes_on_from_a_snapshot_bit_by_bit(changes, action):
     other, _ = everyone(changes)
     other.load_state_dict(snapshot)
     assert other.run_epoch(plays_of(action)[1]) == wanted
-    assert_same_numbers(other.state_dict(), end)
-    assert_same_numbers(snapshot, kept)
+    assert_same(other.state_dict(), end)
+    assert_same(snapshot, kept)
 
 
 @every_case
@@ -156,7 +156,7 @@ def test_a_penalty_is_part_of_the_loss_that_is_logged():
     assert logged[0] > logged[1] + 0.01
 
 
-@pytest.mark.parametrize("guide", ["", "+spectral", "+gradient"])
+@each("guide", ["", "+spectral", "+gradient"])
 def test_batches_bring_what_revises_their_own_targets(guide):
     """Those mixed ahead, many batches at once, and those mixed step by step."""
     words = MixSettings(options=["perturbed.strength=1", "perturbed.noise=0"])
@@ -213,12 +213,12 @@ def test_members_that_play_different_rules_do_not_change_each_other():
             assert_close(many[slot], one)
 
 
-@pytest.mark.parametrize("action", WATCHED[:4], ids=str)
+@each("action", WATCHED[:4])
 def test_one_seed_is_one_training(action):
     assert records_of(DROPOUT, action) == records_of(DROPOUT, action)
 
 
-@pytest.mark.parametrize("action", WATCHED[:2], ids=str)
+@each("action", WATCHED[:2])
 def test_a_net_that_is_watched_takes_no_further_pass(action):
     ((watched, plain),) = records_of("vit_digits", action, MixAction("cutmix", 0.5))[:1]
     assert watched.forward_passes == plain.forward_passes

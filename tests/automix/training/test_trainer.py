@@ -25,7 +25,9 @@ from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE, TrainerSettings
 from tests import golden, tiny
 from tests.automix.saliency.planted import models_for
+from tests.cases import each, named
 from tests.contract import FORMS, global_states
+from tests.same import assert_same
 
 GRADIENT = MixAction("rmix", 0.5, "gradient")
 
@@ -36,6 +38,9 @@ ACTIONS = [
 ]
 
 every_action = pytest.mark.parametrize("action", ACTIONS, ids=str)
+
+EVERY_KIND = [PLAIN, GRADIENT, MixAction("cutmix", 0.5), MixAction("mixup", 0.3, "spectral")]
+"""Of action, as a trainer sees them: nothing, maps of the classifier, no maps, maps of images."""
 
 
 def trainer_of(task, **changes):
@@ -77,46 +82,45 @@ def assert_close_records(got, wanted, tolerance=2e-3):
 
 
 @every_action
-def test_the_same_seed_repeats_a_training_bit_by_bit(digits_task, action):
-    plays = [action, action]
+def test_a_training_is_counted_repeats_and_goes_on_bit_by_bit(digits_task, action):
     trainer = trainer_of(digits_task)
-    first = play(trainer, plays)
-    assert play(trainer, plays) == first, "the second training in the same trainer"
-    assert play(trainer_of(digits_task), plays) == first, "another trainer"
-    assert play(trainer, plays, seed=1)[2] != first[2], "another seed"
+    start, first = play(trainer, [action])
+    measured = 20 + 30  # probe and validation
+    assert (start.forward_passes, start.backward_passes) == (measured, 0)
+    saliency = 60 if action.saliency == "gradient" else 0
+    assert first.forward_passes == 60 + measured + saliency
+    assert first.backward_passes == 60 + saliency
+    snapshot = trainer.state_dict()
+    kept = copy.deepcopy(snapshot)
+    second = trainer.run_epoch(action)
+    assert batches_recorded(trainer) == {2 * 4}, "saliency passes and measuring are not recorded"
+    other = trainer_of(digits_task)
+    play(other, [PLAIN], seed=5)
+    other.load_state_dict(snapshot)
+    assert other.run_epoch(action) == second, "from a snapshot"
+    assert_same(snapshot, kept)
+    assert play(other, [action]) == [start, first], "in another trainer"
+    assert play(trainer, [action], seed=1)[1] != first, "another seed"
 
 
-@every_action
-@pytest.mark.parametrize("opt", ["nesterov", "adamw"])
+def batches_recorded(trainer):
+    """What the norms of a net say, each about itself."""
+    buffers = cohort_of(trainer)._net.named_buffers()
+    return {int(value) for name, value in buffers if name.endswith("num_batches_tracked")}
+
+
+@each("action", EVERY_KIND)
+@each("opt", ["nesterov", "adamw"])
 def test_two_epochs_are_one_epoch_a_snapshot_and_one_epoch(digits_task, action, opt):
     trainer = trainer_of(digits_task, opt=opt, lr=0.05)
     wanted = play(trainer, [action, action, PLAIN])
     trainer.reset(0)
     trainer.run_epoch(action)
     snapshot = trainer.state_dict()
-    kept = copy.deepcopy(snapshot)
     trainer.run_epoch(PLAIN)
-    other = trainer_of(digits_task, opt=opt, lr=0.05)
-    play(other, [PLAIN, PLAIN], seed=5)
-    for restored in (other, trainer, other):
-        restored.load_state_dict(snapshot)
-        assert [restored.run_epoch(action), restored.run_epoch(PLAIN)] == wanted[2:]
-    assert_same_tree(snapshot, kept)
-
-
-def assert_same_tree(got, wanted):
-    """A snapshot is a copy: what is trained afterwards does not change it."""
-    if isinstance(wanted, dict):
-        assert got.keys() == wanted.keys()
-        for key in wanted:
-            assert_same_tree(got[key], wanted[key])
-    elif isinstance(wanted, list):
-        for one, other in zip(got, wanted, strict=True):
-            assert_same_tree(one, other)
-    elif isinstance(wanted, torch.Tensor):
-        assert torch.equal(got, wanted)
-    else:
-        assert np.array_equal(got, wanted)
+    for _ in range(2):
+        trainer.load_state_dict(snapshot)
+        assert [trainer.run_epoch(action), trainer.run_epoch(PLAIN)] == wanted[2:]
 
 
 def test_an_untrained_classifier_can_be_a_snapshot_too(digits_task):
@@ -139,7 +143,7 @@ def test_a_snapshot_remembers_how_much_of_the_budget_is_spent(digits_task):
         trainer.run_epoch(PLAIN)
 
 
-@pytest.mark.parametrize("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
+@each("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
 def test_the_global_generators_are_neither_read_nor_moved(digits_task, model):
     trainer = trainer_of(digits_task, model=model)
     before = global_states()
@@ -164,11 +168,9 @@ def test_golden_numbers():
 
 # Populations ------------------------------------------------------------------------------------
 
-MIXED_PLAYS = [PLAIN, GRADIENT, MixAction("cutmix", 0.5), MixAction("mixup", 0.3, "spectral")]
-
 
 def test_a_population_is_as_many_trainers_alone(digits_task):
-    plays = [MIXED_PLAYS, MIXED_PLAYS[::-1]]
+    plays = [EVERY_KIND, EVERY_KIND[::-1]]
     population = population_of(digits_task, 4)
     together = play(population, plays)
     assert isinstance(cohort_of(population)._stack, GroupedStack)
@@ -185,7 +187,7 @@ def test_a_population_is_as_many_trainers_alone(digits_task):
         )
 
 
-@pytest.mark.parametrize("model", ["test_resnet", "dropout_cnn_for_tests"])
+@each("model", ["test_resnet", "dropout_cnn_for_tests"])
 def test_a_population_of_nets_that_cannot_be_stacked_is_as_many_trainers_alone(model):
     task, plays = tiny.fake_task((3, 32, 32)), [[GRADIENT, MixAction("cutmix", 0.5)]] * 2
     population = population_of(task, 2, model=model, batch_size=6)
@@ -196,19 +198,20 @@ def test_a_population_of_nets_that_cannot_be_stacked_is_as_many_trainers_alone(m
         assert_close_records([records[m] for records in together], alone)
 
 
-@pytest.mark.parametrize("own", [MixAction("cutmix", 0.5), GRADIENT, PLAIN], ids=str)
-@pytest.mark.parametrize(
-    "other", [GRADIENT, MixAction("mixup", 0.4, "gradient"), MixAction("rmix", 0.3)], ids=str
-)
-@pytest.mark.parametrize("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
-def test_what_the_others_play_does_not_matter(digits_task, own, other, model):
+@each("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
+@each("own", [MixAction("cutmix", 0.5), GRADIENT, PLAIN])
+def test_what_the_others_play_does_not_matter(digits_task, own, model):
     alike = play(population_of(digits_task, 3, model=model), [[own] * 3] * 2)
-    mixed = play(population_of(digits_task, 3, model=model), [[own, other, PLAIN]] * 2)
-    assert_close_records([r[0] for r in mixed], [r[0] for r in alike], tolerance=1e-3)
-    assert mixed[2][0].partner_share == pytest.approx(alike[2][0].partner_share, abs=1e-6)
+    # Equal actions give equal numbers.
+    assert_close_records([r[0] for r in alike], [r[1] for r in alike], tolerance=1e-3)
+    for other in (GRADIENT, MixAction("mixup", 0.4, "gradient"), MixAction("rmix", 0.3)):
+        with named(other):
+            mixed = play(population_of(digits_task, 3, model=model), [[own, other, PLAIN]] * 2)
+            assert_close_records([r[0] for r in mixed], [r[0] for r in alike], tolerance=1e-3)
+            assert mixed[2][0].partner_share == pytest.approx(alike[2][0].partner_share, abs=1e-6)
 
 
-@pytest.mark.parametrize("opt", sorted(ELEMENTWISE))
+@each("opt", sorted(ELEMENTWISE))
 def test_members_do_not_meet_in_the_optimizer(digits_task, opt):
     own, other = MixAction("cutmix", 0.5), MixAction("mixup", 0.5)
     settings = {"opt": opt, "lr": 0.02, "batch_size": 30, "warmup_epochs": 0}
@@ -220,18 +223,12 @@ def test_members_do_not_meet_in_the_optimizer(digits_task, opt):
     assert_close_records([got], alone[1:])
 
 
-@pytest.mark.parametrize("opt", ["lamb", "lars", "adafactor", "muon", "sgdp"])
+@each("opt", ["lamb", "lars", "adafactor", "muon", "sgdp"])
 def test_an_optimizer_in_which_members_would_meet_trains_one_only(digits_task, opt):
     with pytest.raises(ConfigError, match=f"trainer.opt is '{opt}', with which 2 training runs"):
         population_of(digits_task, 2, opt=opt)
     record = play(trainer_of(digits_task, opt=opt, lr=0.01), [PLAIN])[1]
     assert not record.diverged
-
-
-@every_action
-def test_members_with_equal_actions_have_equal_numbers(digits_task, action):
-    records = play(population_of(digits_task, 2), [[action, action]] * 2)
-    assert_close_records([r[0] for r in records], [r[1] for r in records], tolerance=1e-3)
 
 
 def test_each_member_needs_an_action(digits_task):
@@ -245,8 +242,8 @@ def test_each_member_needs_an_action(digits_task):
 # Divergence -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lr", [1e9, 1e35])
-@pytest.mark.parametrize("action", [PLAIN, GRADIENT], ids=str)
+@each("lr", [1e9, 1e35])
+@each("action", [PLAIN, GRADIENT])
 def test_a_training_that_diverges_is_an_outcome_not_an_error(digits_task, lr, action):
     records = play(trainer_of(digits_task, lr=lr, warmup_epochs=0), [action] * 4)
     for record in records:
@@ -262,7 +259,7 @@ def test_a_training_that_diverges_is_an_outcome_not_an_error(digits_task, lr, ac
         assert last.val_accuracy == last.train_accuracy == last.val_confidence == 0.0
 
 
-@pytest.mark.parametrize("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
+@each("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
 def test_a_member_that_diverges_leaves_the_others_untouched(digits_task, model):
     actions = [GRADIENT, GRADIENT, MixAction("cutmix", 0.5)]
     sound, broken = (population_of(digits_task, 3, model=model) for _ in range(2))
@@ -308,33 +305,10 @@ def test_divergence_survives_a_snapshot(digits_task):
 # Counts and metrics -----------------------------------------------------------------------------
 
 
-@every_action
-def test_passes_are_counted_exactly(digits_task, action):
-    start, record = play(trainer_of(digits_task), [action])
-    measured = 20 + 30  # probe and validation
-    assert (start.forward_passes, start.backward_passes) == (measured, 0)
-    saliency = 60 if action.saliency == "gradient" else 0
-    assert record.forward_passes == 60 + measured + saliency
-    assert record.backward_passes == 60 + saliency
-
-
 def test_each_member_counts_its_own_passes(digits_task):
     records = play(population_of(digits_task, 3), [[GRADIENT, PLAIN, GRADIENT]])[1]
     assert [r.forward_passes for r in records] == [170, 110, 170]
     assert [r.backward_passes for r in records] == [120, 60, 120]
-
-
-@every_action
-def test_batch_norm_records_each_training_batch_once(digits_task, action):
-    """Neither the saliency pass nor the measuring counts."""
-    trainer = trainer_of(digits_task)
-    play(trainer, [action, action])
-    counts = {
-        int(value)
-        for name, value in cohort_of(trainer)._net.named_buffers()
-        if name.endswith("num_batches_tracked")
-    }
-    assert counts == {2 * 4}
 
 
 def test_the_first_record_is_of_the_untrained_classifier(digits_task):
@@ -414,9 +388,7 @@ def test_every_epoch_draws_anew(digits_task):
     assert len({record.partner_share for record in records}) == 3
 
 
-@pytest.mark.parametrize(
-    "provider", [entry.name for entry in SALIENCY.entries() if entry.info.asks is None]
-)
+@each("provider", [entry.name for entry in SALIENCY.entries() if entry.info.asks is None])
 def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, monkeypatch):
     """The maps of an image, of the classifier as it is when the batch is mixed."""
     settings = tiny.trainer_settings(model=models_for(provider)[0])
@@ -520,7 +492,7 @@ def test_the_budget_is_the_end(digits_task):
     assert [r.epoch for r in play(trainer, [PLAIN])] == [0, 1], "reset starts a new budget"
 
 
-@pytest.mark.parametrize("model", ["test_resnet", "test_vit", "test_efficientnet", "resnet10t"])
+@each("model", ["test_resnet", "test_vit", "test_efficientnet", "resnet10t"])
 def test_any_timm_model_trains(model):
     task = tiny.fake_task((3, 32, 32))
     for action in (MixAction("cutmix", 0.5), GRADIENT):
@@ -530,8 +502,8 @@ def test_any_timm_model_trains(model):
         assert record.val_loss != start.val_loss
 
 
-@pytest.mark.parametrize("model", ["small_cnn_w8", "test_resnet"])
-@pytest.mark.parametrize("batch_size", [12, 11, 4, 100])
+@each("model", ["small_cnn_w8", "test_resnet"])
+@each("batch_size", [12, 11, 4, 100])
 def test_a_last_batch_of_any_size_trains(model, batch_size):
     """Batch norm has no statistics of one image whose map is one pixel: none comes alone."""
     task = tiny.fake_task((1, 4, 4), train=13)
@@ -543,8 +515,8 @@ def test_a_last_batch_of_any_size_trains(model, batch_size):
         assert record.backward_passes == trained * (2 if action == GRADIENT else 1)
 
 
-@pytest.mark.parametrize(
-    ("changes", "names"),
+@each(
+    "changes, names",
     [
         ({"epochs": 0}, "trainer.epochs is 0"),
         ({"batch_size": 0}, "trainer.batch_size is 0"),
@@ -561,8 +533,8 @@ def test_settings_that_mean_nothing_are_refused(changes, names):
     assert names in error.value.message
 
 
-@pytest.mark.parametrize(
-    ("changes", "names"),
+@each(
+    "changes, names",
     [
         ({"model": "small_cnn_w9"}, "'small_cnn_w9' is not a timm model"),
         ({"opt": "sgdd"}, "trainer.opt is 'sgdd'"),

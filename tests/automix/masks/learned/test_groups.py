@@ -10,13 +10,14 @@ from torch.testing import assert_close
 from automix.masks.learned.groups import Group, grouped, regrouped
 from tests.automix.masks.learned.learning import begun, classifier, step_of
 from tests.automix.mixes.drawing import noise
+from tests.cases import each
 
 
 def step_with(share, **more):
     return step_of(begun("automix", classifier()), share, **more)
 
 
-@pytest.mark.parametrize("three", [False, True])
+@each("three", [False, True])
 def test_weights_are_the_shares_of_the_step(three):
     share = np.linspace(0, 1, 6)
     step = step_with(share)
@@ -74,7 +75,7 @@ def test_what_masks_miss_by_hand():
     assert_close(three.missed(masks), torch.tensor([(0.2 + 0.65 + 0.35) / 2]))
 
 
-@pytest.mark.parametrize(("margin", "mixup"), [(0.0, [0, 5]), (0.08, [0, 1, 4, 5])])
+@each("margin, mixup", [(0.0, [0, 5]), (0.08, [0, 1, 4, 5])])
 def test_mixup_is_played_up_to_the_margin(margin, mixup):
     own = torch.tensor([0.0, 0.05, 0.2, 0.5, 0.95, 1.0])
     group = Group(torch.zeros(2, 6).long(), torch.stack([own, 1 - own]))

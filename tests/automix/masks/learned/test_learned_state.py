@@ -28,6 +28,8 @@ from tests import tiny
 from tests.automix.masks.learned.learning import METHODS, SHAPE, begun, classifier, maps_of
 from tests.automix.mixes.drawing import noise
 from tests.automix.training.helpers import seat_of
+from tests.cases import each
+from tests.same import assert_same
 
 ACTIONS = [f"{method}@0.5" for method in METHODS]
 
@@ -146,7 +148,7 @@ def test_a_block_begins_by_its_seed_alone():
     net = classifier()
     first = state_of(net).block.state_dict()
     with borrowed_global_rng(1):
-        assert_equal(state_of(net).block.state_dict(), first)
+        assert_same(state_of(net).block.state_dict(), first)
     assert not torch.equal(state_of(net, seed=1).block.embed.weight, first["embed.weight"])
 
 
@@ -164,7 +166,7 @@ def test_a_net_without_stages_shows_its_last_map():
     assert not go_on().requires_grad
 
 
-@pytest.mark.parametrize("pool", ["token", "avg"])
+@each("pool", ["token", "avg"])
 def test_a_transformer_shows_the_grid_of_its_tokens(pool):
     shape = (2, 8, 12)
     form = {"img_size": shape[1:], "patch_size": 4, "in_chans": 2, "num_classes": 6}
@@ -187,7 +189,7 @@ def counting_cnn_for_tests(pretrained: bool = False, **words) -> SmallCNN:
     return net
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@each("action", ACTIONS)
 def test_a_net_may_have_buffers_that_it_makes_itself(action):
     trainings = population(1, model="counting_cnn_for_tests")
     played(trainings, action)
@@ -209,37 +211,22 @@ def test_a_stage_that_is_not_there_is_refused():
 # Snapshots ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-def test_a_restored_training_goes_on_as_it_did(action):
-    trainings = population(1, 2, 3)
-    played(trainings, action, "none", action)
+def test_a_restored_training_goes_on_as_it_did():
+    """Each method, one that joins later and one that pauses."""
+    trainings = population(1, 2, 3, 4)
+    played(trainings, *ACTIONS, "none")
     kept = trainings.state_dict()
-    first = [played(trainings, action, action, "cutmix@0.5"), played(trainings, *[action] * 3)]
+    plays = (*ACTIONS, ACTIONS[0]), ("cutmix@0.5", *ACTIONS)
+    first = [played(trainings, *play) for play in plays]
     end = trainings.state_dict()
-    trainings.reset([7, 8, 9])
-    played(trainings, "none", action, "none")
+    trainings.reset([7, 8, 9, 10])
+    played(trainings, "none", *ACTIONS)
     trainings.load_state_dict(kept)
-    again = [played(trainings, action, action, "cutmix@0.5"), played(trainings, *[action] * 3)]
-    assert again == first
-    assert_equal(trainings.state_dict(), end)
+    assert [played(trainings, *play) for play in plays] == first
+    assert_same(trainings.state_dict(), end)
 
 
-def assert_equal(one, other):
-    """Nested states are equal to the last bit."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_equal(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        for mine, theirs in zip(one, other, strict=True):
-            assert_equal(mine, theirs)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
-
-
-@pytest.mark.parametrize("method", METHODS)
+@each("method", METHODS)
 def test_a_state_that_was_taken_does_not_move(method):
     trainings = population(1)
     played(trainings, f"{method}@0.5")
@@ -248,32 +235,20 @@ def test_a_state_that_was_taken_does_not_move(method):
     beside = copy.deepcopy(taken)
     state.load_state_dict(taken)
     played(trainings, f"{method}@0.5")
-    assert_equal(taken, beside)
+    assert_same(taken, beside)
     assert not torch.equal(state.state_dict()["net"]["fc.weight"], taken["net"]["fc.weight"])
     assert float(state.state_dict()["optimizer"][0]["step"]) == 8
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@each("action", ACTIONS)
 def test_equal_seeds_learn_equal_masks_and_others_do_not(action):
     trainings = population(1, 1, 2)
     played(trainings, action, action, action)
     one, same, other = (m["methods"] for m in trainings.state_dict()["members"])
-    assert_equal(one, same)
+    assert_same(one, same)
     weight = "value.weight" if action != "samix@0.5" else "value.0.weight"
     blocks = [next(iter(states.values()))["block"][weight] for states in (one, other)]
     assert not torch.equal(*blocks)
-
-
-@pytest.mark.parametrize("action", ACTIONS)
-def test_company_changes_nothing(action):
-    alone, among = population(1), population(2, 1, 3)
-    for others in (("none", "mixup@0.5"), (action, "none")):
-        (one,), (_, many, _) = (
-            played(alone, action),
-            played(among, others[0], action, others[1]),
-        )
-        assert many.val_loss == pytest.approx(one.val_loss, rel=1e-3)
-        assert many.forward_passes == one.forward_passes
 
 
 def test_a_reset_lets_go_of_what_was_learned():
@@ -286,8 +261,8 @@ def test_a_reset_lets_go_of_what_was_learned():
     assert not trainings.state_dict()["members"][0]["methods"]
 
 
-@pytest.mark.parametrize(
-    ("word", "match"),
+@each(
+    "word, match",
     [
         ("automix.margin=0.6", r"automix\.margin is 0\.6, wanted a number from 0 to 0\.5"),
         ("samix.memory=0.0", r"samix\.memory is 0\.0"),

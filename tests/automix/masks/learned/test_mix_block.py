@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from math import exp, sqrt
 
-import pytest
 import torch
 from torch.testing import assert_close
 
 from automix.masks.learned.mix_block import CrowdBlock, JointBlock, PairBlock
 from tests.automix.mixes.drawing import noise
+from tests.cases import each
 
 BLOCKS = [(PairBlock, 2), (JointBlock, 2), (CrowdBlock, 3)]
 
@@ -90,9 +90,9 @@ def crowd_twin(block, maps, weights):
     return scores
 
 
-@pytest.mark.parametrize("told", [False, True])
-@pytest.mark.parametrize(
-    ("kind", "n", "twin"),
+@each("told", [False, True])
+@each(
+    "kind, n, twin",
     [(PairBlock, 2, pair_twin), (JointBlock, 2, joint_twin), (CrowdBlock, 3, crowd_twin)],
 )
 def test_scores_are_those_of_the_slow_twin(kind, n, twin, told):
@@ -104,8 +104,8 @@ def test_scores_are_those_of_the_slow_twin(kind, n, twin, told):
     assert got.std() > 0.1
 
 
-@pytest.mark.parametrize("size", [(6, 9), (5, 7), (2, 3)])
-@pytest.mark.parametrize(("kind", "n"), BLOCKS)
+@each("size", [(6, 9), (5, 7), (2, 3)])
+@each("kind, n", BLOCKS)
 def test_masks_sum_to_1_in_every_pixel(kind, n, size):
     block, maps = block_of(kind, 4, True), noise(1, n, 5, 4, 2, 3)
     masks = block(maps, weights_of(n, 5), size)
@@ -123,7 +123,7 @@ def test_the_mask_of_a_pair_is_the_sigmoid_of_its_score_in_each_cell():
     assert_close(own, 1 - partner)
 
 
-@pytest.mark.parametrize(("kind", "n"), BLOCKS)
+@each("kind, n", BLOCKS)
 def test_the_weights_are_heard_only_by_blocks_that_are_told(kind, n):
     maps, one = noise(1, n, 5, 4, 2, 3), weights_of(n, 5)
     for told in (False, True):
@@ -132,7 +132,7 @@ def test_the_weights_are_heard_only_by_blocks_that_are_told(kind, n):
         assert same is not told
 
 
-@pytest.mark.parametrize(("kind", "n"), BLOCKS)
+@each("kind, n", BLOCKS)
 def test_masks_are_made_in_full_precision(kind, n):
     block, maps, weights = block_of(kind, 4, True), noise(1, n, 5, 4, 2, 3), weights_of(n, 5)
     wanted = block(maps.bfloat16().float(), weights, (4, 6))
@@ -140,7 +140,7 @@ def test_masks_are_made_in_full_precision(kind, n):
         assert torch.equal(block(maps.bfloat16(), weights, (4, 6)), wanted)
 
 
-@pytest.mark.parametrize(("kind", "n"), BLOCKS)
+@each("kind, n", BLOCKS)
 def test_a_new_block_shows_all_images_nearly_alike(kind, n):
     masks = kind(8, True)(noise(1, n, 5, 8, 2, 3), weights_of(n, 5), (4, 6))
     assert_close(masks, torch.full_like(masks, 1 / n), atol=0.02, rtol=0)

@@ -20,6 +20,7 @@ from automix.training.batches.augment import (
     canonical_maps,
     draw_views,
 )
+from tests.cases import each
 from tests.strategies import SEEDS
 
 CIFAR = AugmentSettings(crop_padding=4, flip=0.5)
@@ -138,9 +139,9 @@ def test_a_picture_in_numbers():
     ]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
-@pytest.mark.parametrize(
-    ("fill", "colours"),
+@each("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+@each(
+    "fill, colours",
     [
         (7.0, [7, 7]),
         (torch.tensor(7.0), [7, 7]),
@@ -178,12 +179,12 @@ def test_settings_that_are_off_leave_all_as_it_is_in_new_memory(size, layout, se
     assert not len(images) or moved.data_ptr() != images.data_ptr()
 
 
-@pytest.mark.parametrize("on", [{"crop_padding": 1}, {"flip": 0.01}])
+@each("on", [{"crop_padding": 1}, {"flip": 0.01}])
 def test_settings_that_can_move_an_image_are_active(on):
     assert AugmentSettings(**on).active
 
 
-@pytest.mark.parametrize("at_once", [0, 1, 2, 3, 5, 9])
+@each("at_once", [0, 1, 2, 3, 5, 9])
 def test_many_images_are_moved_in_blocks_as_few_are(monkeypatch, at_once):
     """Also where the last block is shorter; memory that no block reaches keeps its -1."""
     images, views = numbered(5, 3, 6, 4), draw_views(5, CIFAR, generator(1))
@@ -272,7 +273,7 @@ def test_whatever_the_settings_three_numbers_an_image_are_drawn(settings, b, see
     assert rng.bit_generator.state == plain.bit_generator.state
 
 
-@pytest.mark.parametrize("padding", [1, 4, 20])
+@each("padding", [1, 4, 20])
 def test_offsets_are_uniform_and_independent(padding):
     n, kinds = 20_000, 2 * padding + 1
     views = draw_views(n, AugmentSettings(crop_padding=padding, flip=0.5), generator(7))
@@ -285,7 +286,7 @@ def test_offsets_are_uniform_and_independent(padding):
     assert scipy.stats.chisquare(both).pvalue > 0.01
 
 
-@pytest.mark.parametrize("flip", [0.1, 0.5, 0.8])
+@each("flip", [0.1, 0.5, 0.8])
 def test_the_wanted_share_is_flipped(flip):
     n = 20_000
     flips = int(draw_views(n, AugmentSettings(flip=flip), generator(8)).flipped.sum())
@@ -302,7 +303,7 @@ class _Edge:
         return np.full(size, self.number)
 
 
-@pytest.mark.parametrize("padding", [0, 1, 2, 4, 8, 28, 1000])
+@each("padding", [0, 1, 2, 4, 8, 28, 1000])
 def test_the_least_and_the_greatest_draw_stay_within_the_padding(padding):
     for flip in (0.0, 1.0):
         settings = AugmentSettings(crop_padding=padding, flip=flip)
@@ -334,8 +335,8 @@ def test_a_gpu_shows_the_same_views_and_is_not_waited_for():
     assert torch.equal(back.cpu(), torch.where(seen.cpu(), images[:, 0], 0))
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
+@each(
+    "bad, message",
     [
         ({"flip": 1.5}, "trainer.augment.flip is 1.5, wanted a number from 0 to 1"),
         ({"flip": -0.1}, "trainer.augment.flip is -0.1, wanted a number from 0 to 1"),
@@ -361,9 +362,7 @@ def test_views_of_another_batch_are_refused():
         augmented(torch.zeros(4, 1, 2, 2), draw_views(3, CIFAR, generator(0)))
 
 
-@pytest.mark.parametrize(
-    "out", [torch.zeros(3, 1, 2, 1), torch.zeros(3, 1, 2, 2, dtype=torch.float64)]
-)
+@each("out", [torch.zeros(3, 1, 2, 1), torch.zeros(3, 1, 2, 2, dtype=torch.float64)])
 def test_an_out_that_is_unlike_the_images_is_refused(out):
     with pytest.raises(ConfigError, match=r"wanted that of the images: \(3, 1, 2, 2\) torch.fl"):
         augmented(torch.zeros(3, 1, 2, 2), draw_views(3, CIFAR, generator(0)), out=out)

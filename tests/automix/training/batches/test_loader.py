@@ -17,6 +17,7 @@ from automix.training.population import Population
 from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.automix.training.helpers import cohort_of, digits, epoch_of, order, play_epoch
+from tests.cases import each
 
 MIXUP, CUTMIX = MixAction("mixup", 0.5), MixAction("cutmix", 0.5)
 RMIX, GRADIENT = MixAction("rmix", 0.5), MixAction("rmix", 0.5, "gradient")
@@ -37,7 +38,7 @@ def batches_of(population, actions):
 # Batches ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("epoch", [0, 1])
+@each("epoch", [0, 1])
 def test_an_epoch_is_the_training_images_in_the_order_drawn(epoch):
     """Each member's own: two tasks, two seeds, with the labels that training sees."""
     tasks, seeds = [digits(), digits(), digits(seed=4)], [0, 1, 1]
@@ -65,8 +66,8 @@ def test_an_image_that_would_be_alone_in_its_batch_rests():
     assert [len(images) for images, _ in one_by_one] == [1] * 20, "asked for"
 
 
-@pytest.mark.parametrize("action", [MIXUP, CUTMIX, RMIX, SPECTRAL], ids=str)
-@pytest.mark.parametrize("model", ["small_cnn_w8", DROPOUT])
+@each("action", [MIXUP, CUTMIX, RMIX, SPECTRAL])
+@each("model", ["small_cnn_w8", DROPOUT])
 def test_a_members_batches_are_what_the_mix_makes_of_its_images(action, model):
     """One call for the whole epoch, with the draws of seed and epoch, whoever plays what."""
     task = digits()
@@ -107,7 +108,7 @@ def test_images_too_many_for_one_piece_come_in_several(monkeypatch):
         assert torch.equal(one[1], other[1])
 
 
-@pytest.mark.parametrize("piece", [1, feeding.PIECE])
+@each("piece", [1, feeding.PIECE])
 def test_images_are_moved_before_they_are_mixed(piece, monkeypatch):
     monkeypatch.setattr(feeding, "PIECE", piece)
     augment = AugmentSettings(crop_padding=2, flip=0.5)
@@ -194,7 +195,7 @@ def by_bools(args):
     )
 
 
-@pytest.mark.parametrize(
+@each(
     "wait",
     [
         lambda x: x.sum().item(),
@@ -227,7 +228,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@each("way", WAYS)
 def test_nothing_in_an_epoch_waits_for_the_device(way):
     """Neither making batches nor steps; one member and all kinds of actions side by side."""
     for actions in ([GRADIENT], [PLAIN, MIXUP, CUTMIX, RMIX, GRADIENT, BOX, SPECTRAL]):
@@ -239,7 +240,7 @@ def test_nothing_in_an_epoch_waits_for_the_device(way):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("way", WAYS)
+@each("way", WAYS)
 def test_nothing_in_an_epoch_waits_for_a_gpu(way):
     actions = [PLAIN, MIXUP, CUTMIX, RMIX, GRADIENT, BOX, SPECTRAL]
     population = Population([digits()] * 7, tiny.trainer_settings(**WAYS[way]), "cuda")

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pytest
 import torch
 
 from automix.saliency import SALIENCY
 from automix.training.batches.task_tensors import TaskTensors
 from tests import tiny
 from tests.automix.training.helpers import CPU, digits
+from tests.cases import each
 
 
 def tensors(task, **changes):
     return TaskTensors(task, tiny.trainer_settings(**changes), CPU)
 
 
-@pytest.mark.parametrize(
-    ("n", "batch_size", "trained"),
+@each(
+    "n, batch_size, trained",
     [
         *((60, 16, 60), (64, 16, 64), (65, 16, 64), (49, 16, 48), (60, 59, 59), (60, 60, 60)),
         *((60, 61, 60), (60, 1, 60), (61, 2, 60), (61, 60, 60), (61, 61, 61)),

@@ -31,6 +31,7 @@ from tests.automix.training.helpers import (
     play_epoch,
     seat_of,
 )
+from tests.cases import each
 
 GRADIENT = MixAction("rmix", 0.5, "gradient")
 MEASURED, TRAINED, STEPS = 20 + 30, 60, 4
@@ -91,8 +92,8 @@ def mixes(monkeypatch):
 # When it is asked -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("settings", "images"),
+@each(
+    "settings, images",
     [
         # Batches of 16, 16, 16 and 12; the first epoch knows no map yet.
         (looking(), [60, 60, 60, 60]),
@@ -106,9 +107,8 @@ def mixes(monkeypatch):
         (looking(scale=2), [60, 60, 60, 60]),
         (looking(scale=2, refresh=4), [60, 16, 16, 16]),
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("members", [1, 2])
+@each("members", [1, 2])
 def test_passes_are_counted_exactly(settings, images, members):
     population = population_of(members=members, saliency=settings)
     for wanted in images:
@@ -117,7 +117,7 @@ def test_passes_are_counted_exactly(settings, images, members):
         assert [asked(record) for record in records[1:]] == [(0, 0)] * (members - 1)
 
 
-@pytest.mark.parametrize("settings", [looking(refresh=100), looking(source="step")], ids=str)
+@each("settings", [looking(refresh=100), looking(source="step")])
 def test_an_image_without_a_map_is_asked_about_when_it_turns_up(settings):
     """The image that rests in the first epoch trains in the second, whose batch is asked about."""
     task = digits(49)
@@ -188,10 +188,8 @@ def test_what_a_provider_says_it_costs_is_counted(provider):
 # What is used -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refresh", [2, 3])
-@pytest.mark.parametrize(
-    ("piece", "together"), [(1, 1), (feeding.PIECE, 1), (feeding.PIECE, 2), (feeding.PIECE, 8)]
-)
+@each("refresh", [2, 3])
+@each("piece, together", [(1, 1), (feeding.PIECE, 1), (feeding.PIECE, 2), (feeding.PIECE, 8)])
 def test_in_between_the_map_of_an_image_is_the_one_it_had_last(
     monkeypatch, refresh, piece, together
 ):
@@ -274,9 +272,7 @@ def test_a_classifier_is_asked_about_the_images_as_they_are_shown_at_a_smaller_s
         assert bool((inside.amax((1, 2)) == saliency.amax((1, 2))).all())
 
 
-@pytest.mark.parametrize(
-    ("shape", "scale", "seen"), [((1, 7, 5), 2, (4, 3)), ((3, 8, 8), 3, (3, 3))]
-)
+@each("shape, scale, seen", [((1, 7, 5), 2, (4, 3)), ((3, 8, 8), 3, (3, 3))])
 def test_sizes_that_the_factor_does_not_divide_are_rounded_up(provider, shape, scale, seen, mixes):
     sizes = set()
 
@@ -310,9 +306,9 @@ def hand_made_map(slope):
     return (root / root.sum()).float()
 
 
-@pytest.mark.parametrize("ratios", [[0.5], [0.5, 0.3]])
-@pytest.mark.parametrize("share_per", ["image", "batch"])
-@pytest.mark.parametrize("method", ["rmix", "cutmix", "mixup"])
+@each("ratios", [[0.5], [0.5, 0.3]])
+@each("share_per", ["image", "batch"])
+@each("method", ["rmix", "cutmix", "mixup"])
 def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
     mixes, ratios, share_per, method
 ):
@@ -420,7 +416,7 @@ def test_maps_lie_on_the_untouched_images_whatever_way_these_are_shown(provider,
         assert torch.equal(saliency, wanted[: len(saliency)].flip(2))
 
 
-@pytest.mark.parametrize("source", ["pass", "step"])
+@each("source", ["pass", "step"])
 def test_what_a_crop_does_not_show_keeps_its_map(source, mixes):
     augment = AugmentSettings(crop_padding=2, flip=0.5)
     population = population_of(saliency=looking(refresh=100, source=source), augment=augment)
@@ -440,8 +436,8 @@ def test_what_a_crop_does_not_show_keeps_its_map(source, mixes):
 # What a look leaves alone -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("members", [1, 3])
-@pytest.mark.parametrize("askers", [1, 3])
+@each("members", [1, 3])
+@each("askers", [1, 3])
 def test_a_look_computes_no_gradients_of_weights(members, askers):
     population = population_of(members=members)
     cohort = cohort_of(population)
@@ -473,8 +469,8 @@ def test_reading_a_step_costs_the_slope_at_the_images_and_nothing_else():
     assert len(watch.of("convolution")) == 3 * STEPS
 
 
-@pytest.mark.parametrize("model", ["small_cnn_w8", DROPOUT])
-@pytest.mark.parametrize("settings", [looking(), looking(refresh=2), looking(scale=2)], ids=str)
+@each("model", ["small_cnn_w8", DROPOUT])
+@each("settings", [looking(), looking(refresh=2), looking(scale=2)])
 def test_a_look_leaves_no_trace_in_the_training(settings, model, provider, monkeypatch):
     """Guided by maps that are thrown away, it is the training that nobody looks at."""
     population, plain = (population_of(members=2, model=model, saliency=settings) for _ in "ab")

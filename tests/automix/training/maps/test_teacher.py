@@ -17,6 +17,7 @@ from automix.training.settings import TeacherSettings
 from tests import tiny
 from tests.automix.saliency import planted  # noqa: F401 (registers nets)
 from tests.automix.training.helpers import CPU, cohort_of, digits
+from tests.cases import each
 from tests.references import saliency as reference
 
 TEACHER = MixAction("cutmix", 0.5, "teacher")
@@ -49,8 +50,8 @@ def refused(teacher, kind=DataError):
     return error.value
 
 
-@pytest.mark.parametrize("classes", [7, 10, 1])
-@pytest.mark.parametrize("members", [1, 2])
+@each("classes", [7, 10, 1])
+@each("members", [1, 2])
 def test_the_map_is_the_energy_of_the_net_in_the_file(monkeypatch, tmp_path, classes, members):
     """Whatever number of classes it has, and whoever asks."""
     seen = []
@@ -91,7 +92,7 @@ def test_without_weights_it_says_what_to_set_and_what_works_without():
         assert word in error.hint
 
 
-@pytest.mark.parametrize("given", ["model", "weights"])
+@each("given", ["model", "weights"])
 def test_half_a_teacher_is_refused(given):
     missing = {"model": "weights", "weights": "model"}[given]
     wanted = rf"trainer\.teacher\.{given} is set and trainer\.teacher\.{missing} is not"
@@ -130,7 +131,7 @@ def test_a_missing_file_is_refused(tmp_path):
     assert "which is not there" in error.message
 
 
-@pytest.mark.parametrize("name", ["teacher.safetensors", "teacher.pth"])
+@each("name", ["teacher.safetensors", "teacher.pth"])
 def test_a_pickle_is_never_read(tmp_path, name):
     class Trap:
         def __reduce__(self):

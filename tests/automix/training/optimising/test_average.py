@@ -15,11 +15,12 @@ from automix.training.population import Population
 from tests import tiny
 from tests.automix.saliency import planted
 from tests.automix.training.helpers import cohort_of, digits, epoch_of
+from tests.cases import each
 from tests.references import saliency as reference
 
 EMA = MixAction("cutmix", 0.5, "ema")
 DECAY = 0.7
-every_net = pytest.mark.parametrize("model", ["small_cnn_w8", "dropping_cnn_for_tests"])
+every_net = each("model", ["small_cnn_w8", "dropping_cnn_for_tests"])
 
 
 def population_of(members, **changes):
@@ -35,7 +36,7 @@ def followed(cohort, slot):
 
 
 @every_net
-@pytest.mark.parametrize("actions", [[PLAIN], [PLAIN, EMA, MixAction("mixup", 0.3)]])
+@each("actions", [[PLAIN], [PLAIN, EMA, MixAction("mixup", 0.3)]])
 def test_it_follows_every_step_whatever_is_played(model, actions):
     """Each number, step by step; whole numbers are those of the net."""
     cohort = cohort_of(population_of(len(actions), model=model))
@@ -60,7 +61,7 @@ def test_it_follows_every_step_whatever_is_played(model, actions):
         assert not torch.allclose(found["fc.weight"], weights, rtol=1e-2)
 
 
-@pytest.mark.parametrize("members", [1, 2])
+@each("members", [1, 2])
 def test_it_changes_nothing_but_what_asks_it(members):
     trained = [population_of(members, model_ema=on) for on in (True, False)]
     actions = [MixAction("rmix", 0.5, "gradient"), PLAIN][:members]
@@ -74,7 +75,7 @@ def test_it_costs_nothing_where_it_is_off():
     assert population.state_dict()["members"][0]["average"] == {}
 
 
-@pytest.mark.parametrize("members", [1, 3])
+@each("members", [1, 3])
 def test_the_map_is_the_energy_of_the_average_in_evaluation_mode(monkeypatch, members):
     seen = []
 

@@ -13,6 +13,7 @@ from automix.training.optimising.learning_rate import OneCycle, scheduler_of
 from automix.training.population import Population
 from automix.training.settings import OneCycleSettings, TrainerSettings
 from tests import tiny
+from tests.cases import each
 
 
 def optimizer_of(kind: str) -> torch.optim.Optimizer:
@@ -37,8 +38,8 @@ def course(optimizer: torch.optim.Optimizer, step, steps: int) -> list[tuple[flo
     return found
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
-@pytest.mark.parametrize(
+@each("kind", ["sgd", "adamw"])
+@each(
     "settings",
     [
         OneCycleSettings(div_factor=100),
@@ -46,7 +47,7 @@ def course(optimizer: torch.optim.Optimizer, step, steps: int) -> list[tuple[flo
         OneCycleSettings(pct_start=0.1, final_div_factor=10),
     ],
 )
-@pytest.mark.parametrize("steps", [12, 40])
+@each("steps", [12, 40])
 def test_one_cycle_is_torchs(kind, settings, steps):
     ours, theirs = optimizer_of(kind), optimizer_of(kind)
     twin = OneCycleLR(
@@ -108,8 +109,8 @@ def test_a_training_under_one_cycle_goes_on_from_a_snapshot_as_if_nothing_had_be
     assert rates[3] == pytest.approx(0.2 / 25 / 1e4)
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
+@each(
+    "changes, told",
     [
         ({"pct_start": 0.0}, "pct_start is 0.0"),
         ({"pct_start": 1.0}, "pct_start is 1.0"),
@@ -124,13 +125,13 @@ def test_a_cycle_that_means_nothing_is_refused(changes, told):
         OneCycleSettings(**changes)
 
 
-@pytest.mark.parametrize("milestones", [(), (0, 3), (6, 3), (3, 3)])
+@each("milestones", [(), (0, 3), (6, 3), (3, 3)])
 def test_milestones_rise(milestones):
     with pytest.raises(ConfigError, match=r"decay_milestones is .*wanted rising epochs"):
         TrainerSettings(decay_milestones=milestones)
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+@each("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_decay_rate_is_above_zero(rate):
     with pytest.raises(ConfigError, match="decay_rate is "):
         TrainerSettings(decay_rate=rate)
