@@ -25,8 +25,7 @@ from automix.agents.contest.validation import pick_fixed
 from automix.agents.jobs.check import check, expanded, given_policy, located
 from automix.agents.learning.export import learning_cost, policy_of
 from automix.agents.learning.training import Learned, Stopped, learn
-from automix.agents.parallel.devices import worker_count
-from automix.agents.parallel.pool import start_workers
+from automix.agents.parallel.pool import workers_of
 from automix.agents.parallel.worker import Worker
 from automix.agents.report import write_report
 from automix.agents.runs.result_cache import ResultCache
@@ -207,16 +206,7 @@ def _working(directory: RunDirectory, settings: RunSettings, device: str) -> Ite
         directory.status("running")
         announce(path, f"python run.py resume {path}   (should it be interrupted)")
         cache = ResultCache(path / "checkpoints" / "finished.jsonl", settings.checkpoint.share)
-        count = worker_count(settings, device)
-        with start_workers(
-            count,
-            settings.threads,
-            device,
-            backend=settings.backend,
-            max_restarts=settings.max_restarts,
-            step_timeout_s=settings.step_timeout_s,
-            ray=settings.ray,
-        ) as started:
+        with workers_of(settings, device) as started:
             workers += started
             yield _Run(started, cache, asked)
 
@@ -273,6 +263,5 @@ def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, A
     compared = replace(settings.compare, contestants=(contestant,), validation_draws=0)
     settings, device = check(replace(settings, compare=compared, policy=policy), learns=False)
     learned = given_policy(settings)
-    count = worker_count(settings, device)
-    with start_workers(count, settings.threads, device) as workers:
+    with workers_of(settings, device) as workers:
         return _compare(settings, workers, device, learned)[1]

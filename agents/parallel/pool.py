@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from automix.agents.config.settings import RaySettings
+from automix.agents.config.settings import RaySettings, RunSettings
+from automix.agents.parallel.devices import worker_count
 from automix.agents.parallel.machine import equal_share, keep_memory
 from automix.agents.parallel.process_worker import ProcessWorker, share_gpu
 from automix.agents.parallel.ray_session import capacity, ray_session
@@ -59,6 +60,23 @@ def start_workers(
             workers.append(start(index, **limits))
             stack.callback(workers[-1].close)
         yield workers
+
+
+def workers_of(settings: RunSettings, device: str) -> AbstractContextManager[Sequence[Worker]]:
+    """Start the workers of a run, as many and of the kind that its settings say.
+
+    Raises:
+        ResourceError: As ``start_workers`` does.
+    """
+    return start_workers(
+        worker_count(settings, device),
+        settings.threads,
+        device,
+        backend=settings.backend,
+        max_restarts=settings.max_restarts,
+        step_timeout_s=settings.step_timeout_s,
+        ray=settings.ray,
+    )
 
 
 def _processes(count: int, device: str) -> Callable[..., Worker]:
