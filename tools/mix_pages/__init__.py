@@ -110,7 +110,7 @@ def _use(name: str) -> str:
         if form_of(preset).method == name
     ]
     use = (
-        f"`{action}` is the action; `env.actions.methods=[{methods}]` puts it on an agent's menu,\n"
+        f"`{action}` is the action; `env.actions.methods=[{methods}]` offers it to an agent,\n"
         f"and `compare.contestants=[{fixed}]` plays it all along."
     )
     return "\n\n".join([use, "Published names:", "\n".join(published)] if published else [use])
