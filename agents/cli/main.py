@@ -99,7 +99,7 @@ def _failed(error: Exception) -> int:
 
 
 def _misused(error: click.ClickException) -> int:
-    """Tell of an option or argument in the form of all other errors."""
+    """Report a wrong option or argument in the form of all other errors."""
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         return error.exit_code

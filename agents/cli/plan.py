@@ -23,8 +23,8 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
     """Print what would be done and what it costs in classifier epochs and minutes."""
     budget, agent = settings.trainer.epochs, settings.agent
     policy = None if learns else given_policy(settings)
-    menu = ActionCodec(settings.env.actions).choices
-    contestants = contestants_of(settings.compare.contestants, menu)
+    actions = ActionCodec(settings.env.actions).choices
+    contestants = contestants_of(settings.compare.contestants, actions)
     matches = matches_of(settings)
     trials = len(contestants) * sum(match.trainings for match in matches)
     updates = updates_of(agent, settings.env.steps(budget)) if learns else 0
@@ -34,7 +34,7 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
         "run_dir": str(path.absolute()),
         "device": device,
         "workers": worker_count(settings, device),
-        "actions": [str(action) for action in menu],
+        "actions": [str(action) for action in actions],
         "updates": updates,
         "episodes": episodes,
         "contestants": [contestant.name for contestant in contestants],

@@ -27,10 +27,10 @@ def print_table(
     title: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
-    words: int = 1,
+    texts: int = 1,
     whole: int = 0,
 ) -> None:
-    """Print rows; the first ``words`` columns to the left, the others, numbers, to the right.
+    """Print rows; the first ``texts`` columns to the left, the others, numbers, to the right.
 
     Where the table is too wide, all columns give way; the one behind the first ``whole`` alone, if
     they are named.
@@ -40,7 +40,7 @@ def print_table(
     # Said here: left to itself, the table takes from narrow columns what it gives to wide ones.
     left = console().width - sum(widths[:whole]) - 2 * whole
     for number, column in enumerate(columns):
-        justify: JustifyMethod = "left" if number < words else "right"
+        justify: JustifyMethod = "left" if number < texts else "right"
         most = max(left, len(column)) if whole and number >= whole else None
         table.add_column(column, justify=justify, no_wrap=True, max_width=most)
     for row in rows:
@@ -95,7 +95,7 @@ def print_sweep(result: dict[str, Any]) -> None:
         for setting in settings[:MOST_SETTINGS]
     ]
     title = f"{result['finished']} of {result['trials']} trials; settings by validation accuracy"
-    print_table(title, [*keys, "validation % [95 %]", "n", "test %"], rows, words=len(keys))
+    print_table(title, [*keys, "validation % [95 %]", "n", "test %"], rows, texts=len(keys))
     lines = []
     if len(settings) > MOST_SETTINGS:
         lines.append(f"{len(settings) - MOST_SETTINGS} more are on the page.")
@@ -104,8 +104,8 @@ def print_sweep(result: dict[str, Any]) -> None:
         lines.append(f"Of the differences between settings explain: {', '.join(parts)}.")
     lead = result["lead"]
     if lead:
-        told = "" if lead["enough"] else f" (n = {lead['n']}: too few to tell)"
-        lines.append(f"The best minus the next, paired by seed: {_signed(lead)}{told}.")
+        doubt = "" if lead["enough"] else f" (n = {lead['n']}: too few to decide)"
+        lines.append(f"The best minus the next, paired by seed: {_signed(lead)}{doubt}.")
     for line in lines:
         console().print(line, highlight=False, soft_wrap=True, markup=False)
 
@@ -145,12 +145,12 @@ def _title(result: dict[str, Any]) -> str:
     kinds, seeds = len(result["tasks"]), len(result["seeds"])
     scope = f"kinds x seeds = {kinds} x {seeds}"
     if result["draws"]:
-        scope = f"drawn tasks x trainings = {result['draws']} x {result['trainings']}"
+        scope = f"drawn tasks x training runs = {result['draws']} x {result['trainings']}"
     return f"{result['unit']} on held-out tasks, {scope}, paired"
 
 
 def _footnote(result: dict[str, Any]) -> str:
-    """Return what was published, by whom, and what keeps it from being the same experiment."""
+    """Return what was published, where, and what keeps it from being the same experiment."""
     published = result.get("published")
     if not published:
         return ""
@@ -158,15 +158,15 @@ def _footnote(result: dict[str, Any]) -> str:
         return f"No figures of {published['net']} are published under {published['name']!r}."
     figures, playing = published["figures"], {row["name"] for row in result["contestants"]}
     others = [figure for figure in figures if figure["contestant"] not in playing]
-    words = [f"published: top-1 % of {published['net']}. {published['title']}."]
-    words.append(published["differs"])
+    sentences = [f"published: top-1 % of {published['net']}. {published['title']}."]
+    sentences.append(published["differs"])
     if others:
         rest = ", ".join(f"{figure['method']} {_published(figure)}" for figure in others)
-        words.append(f"Not played here: {rest}.")
+        sentences.append(f"Not played here: {rest}.")
     if not all(figure["verified"] for figure in figures):
-        words.append(f"{UNVERIFIED}: unverified, from memory.")
+        sentences.append(f"{UNVERIFIED}: unverified, from memory.")
     sources = dict.fromkeys(figure["source"] for figure in figures)
-    return " ".join([*words, f"Sources: {'; '.join(sources)}."])
+    return " ".join([*sentences, f"Sources: {'; '.join(sources)}."])
 
 
 UNVERIFIED = "?"
@@ -181,28 +181,31 @@ def _published(figure: dict[str, Any] | None) -> str:
 
 def _legend(result: dict[str, Any]) -> str:
     """Return what the columns mean, and the best fixed choice."""
-    words = ["IQM: mean of the middle half."]
+    sentences = ["IQM: mean of the middle half."]
     if result["agent_minus"]:
-        words.append(
+        sentences.append(
             "agent minus it: points, paired, with 95 % interval; P: chance that the agent's run is"
             " the better one."
         )
-    words.append("epochs: classifier epochs spent, learning included.")
+    sentences.append("epochs: classifier epochs spent, learning included.")
     if result["best_fixed"]:
         tasks = result["best_fixed_picked"]["tasks"]
         where = f" on {tasks} other tasks" if tasks else ""
-        words.append(f"Best fixed choice by validation accuracy{where}: {result['best_fixed']}.")
-    return " ".join(words)
+        sentences.append(
+            f"Best fixed choice by validation accuracy{where}: {result['best_fixed']}."
+        )
+    return " ".join(sentences)
 
 
 def _verdict(result: dict[str, Any]) -> str:
-    """Return whom the agent does not beat, or that nobody can tell."""
+    """Return which contestants the agent does not beat, or that there are too few pairs."""
     if not result["enough"]:
-        drawn = result["draws"]
-        pairs = f"{drawn} drawn task(s)" if drawn else f"{len(result['seeds'])} seed(s)"
+        pairs, unit = result["draws"], "drawn task"
+        if not pairs:
+            pairs, unit = len(result["seeds"]), "seed"
         return (
-            f"No difference can be told from {pairs}: for a paired test to reach p = 0.05, "
-            f"{FEWEST_PAIRS} or more are needed."
+            f"{pairs} {unit}{'' if pairs == 1 else 's'} cannot show a difference: for a paired "
+            f"test to reach p = 0.05, {FEWEST_PAIRS} or more are needed."
         )
     if not result["agent_minus"]:
         return ""
@@ -219,7 +222,7 @@ def _oracle(result: dict[str, Any]) -> str:
     parts = [
         f"{name}: {_regrets(oracle[key], result['best_fixed'])}"
         for key, name in (
-            ("cross_fitted", "picked on a task's other trainings"),
+            ("cross_fitted", "picked on a task's other training runs"),
             ("hindsight", "picked in hindsight, so by luck too"),
         )
         if oracle[key]
@@ -227,13 +230,13 @@ def _oracle(result: dict[str, Any]) -> str:
     return f"Regret to each task's best of {oracle['choices']} fixed choices; {'; '.join(parts)}."
 
 
-def _regrets(form: dict[str, Any], best: str) -> str:
-    named = [(name, form["regret"][name]) for name in ("agent", best) if name in form["regret"]]
-    words = [f"{name} {_signed(value)}" for name, value in named]
-    if form["ratio"]:
-        low, high = form["ratio"]["ci95"]
-        words.append(f"ratio {form['ratio']['mean']:.2f} [{low:.2f}, {high:.2f}]")
-    return ", ".join(words)
+def _regrets(regrets: dict[str, Any], best: str) -> str:
+    own, ratio = regrets["regret"], regrets["ratio"]
+    parts = [f"{name} {_signed(own[name])}" for name in ("agent", best) if name in own]
+    if ratio:
+        low, high = ratio["ci95"]
+        parts.append(f"ratio {ratio['mean']:.2f} [{low:.2f}, {high:.2f}]")
+    return ", ".join(parts)
 
 
 def _difference(difference: dict[str, Any] | None) -> list[str]:

@@ -28,28 +28,18 @@ def few(monkeypatch):
     MIXES.register("looking_mix", MixInfo(requires=("features",)))(MIXES["mixup"])
 
 
-@pytest.mark.parametrize("command", ["train", "compare"])
-def test_the_plan_names_what_all_stands_for_and_the_log_what_it_leaves_out(cli, command):
+def test_the_plan_names_what_all_stands_for_and_the_log_what_it_leaves_out(cli):
     words = [w for w in WORDS if not w.startswith("compare.contestants")]
-    outcome = cli(command, "--dry-run", "--json", *words, *ALL, BLIND)
-    assert outcome.code == 0
-    document = json.loads(outcome.out)
-    assert document["config"]["env"]["actions"]["methods"] == [
-        "none",
-        "cutmix",
-        "mixup",
-        "rmix",
-        "lumix",
-    ]
-    assert document["plan"]["actions"] == [
-        "none",
-        "cutmix@0.5",
-        "mixup@0.5",
-        "rmix@0.5",
-        "cutmix@0.5:perturbed",
-    ]
-    (line,) = (line for line in outcome.err.splitlines() if "leaves out" in line)
-    assert "looking_mix (needs the features of the net" in line
+    methods = ["none", "cutmix", "mixup", "rmix", "lumix"]
+    actions = ["none", "cutmix@0.5", "mixup@0.5", "rmix@0.5", "cutmix@0.5:perturbed"]
+    for command in ("train", "compare"):
+        outcome = cli(command, "--dry-run", "--json", *words, *ALL, BLIND)
+        assert outcome.code == 0
+        document = json.loads(outcome.out)
+        assert document["config"]["env"]["actions"]["methods"] == methods
+        assert document["plan"]["actions"] == actions
+        (line,) = (line for line in outcome.err.splitlines() if "leaves out" in line)
+        assert "looking_mix (needs the features of the net" in line
 
 
 def test_what_is_named_and_cannot_be_played_ends_with_code_2(cli):

@@ -9,7 +9,6 @@ from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -19,54 +18,35 @@ from tests.cli.conftest import everything_below
 Usage = namedtuple("Usage", "total used free")
 
 USAGE = {
-    "a misspelt group": ("tsk=digits", "'task'"),
-    "a misspelt option": ("task=cifr10", "'cifar10'"),
-    "a misspelt key": ("agent.learning_rat=1", "'agent.learning_rate'"),
-    "a key of another section": ("agent.lr=1", "'trainer.lr'"),
-    "a misspelt method": ("env.actions.methods=[none,cutmx]", "'cutmix'"),
-    "a misspelt saliency": ("env.actions.saliency=['off',spectrl]", "'spectral'"),
-    "a misspelt observation": ("env.observations=[progress,val_los]", "'val_loss'"),
-    "a misspelt reward": ("env.reward.name=acuracy_gain", "'accuracy_gain'"),
-    "a misspelt contestant": ("compare.contestants=[agent,randm]", "'random'"),
-    "a misspelt fixed choice": ("compare.contestants=[agent,fixed:cutmx@0.5]", "'cutmix'"),
-    "a misspelt model": ("trainer.model=small_cnn_w81", "'small_cnn_w8'"),
-    "a misspelt data set": ("task.dataset=digts", "'digits'"),
-    "a misspelt agent": ("agent.name=ppoo", "'ppo'"),
-    "a misspelt pairing": ("trainer.mix.pairing=derang", "'derange'"),
-    "a word for a number": ("agent.learning_rate=abc", "agent.learning_rate"),
-    "a number too large": ("agent.gamma=1.5", "agent.gamma is 1.5"),
-    "no groups": ("agent.groups=0", "agent.groups is 0"),
-    "too few steps": ("agent.total_timesteps=1", "agent.total_timesteps is 1"),
-    "a negative number of workers": ("workers=-1", "workers is -1"),
-    "no device": ("device=tpu", "device is 'tpu'"),
-    "a sweep": ("seed=1,2", "gives several values"),
-    "a key to add": ("+seed=1", "neither be added nor removed"),
-    "a key to remove": ("~seed", "neither be added nor removed"),
-    "an interpolation": ("name=${oc.env:HOME}", "interpolation is not offered"),
-    "a target": ("task._target_=os.system", "no key 'task._target_'"),
-    "a name that leads elsewhere": ("name=../../etc/x", "name is '../../etc/x'"),
-    "no agent to learn for": ("compare.contestants=[none]", "lacks 'agent'"),
-    "no file": ("task=npz", "task.root is empty"),
-    "no folder": ("task=folder", "task.root is empty"),
-    "no value": ("seed", "'seed' is not an override"),
-    "a contestant twice": ("compare.contestants=[agent,none,none]", "none twice"),
+    "agent.lr=1": "'trainer.lr'",
+    "env.observations=[progress,val_los]": "'val_loss'",
+    "compare.contestants=[agent,randm]": "'random'",
+    "compare.contestants=[agent,fixed:cutmx@0.5]": "'cutmix'",
+    "compare.contestants=[agent,none,none]": "none twice",
+    "compare.contestants=[none]": "lacks 'agent'",
+    "trainer.model=small_cnn_w81": "'small_cnn_w8'",
+    "task.dataset=digts": "'digits'",
+    "task=npz": "task.root is empty",
+    "task=folder": "task.root is empty",
+    "agent.total_timesteps=1": "agent.total_timesteps is 1",
+    "device=tpu": "device is 'tpu'",
+    "name=${oc.env:HOME}": "interpolation is not offered",
 }
+"""What is refused beyond the configuration, whose test has all else; one of it is the last."""
 
 
-@pytest.mark.parametrize(("word", "told"), USAGE.values(), ids=list(USAGE))
-def test_a_word_that_cannot_be_used_ends_with_code_2(cli, word, told):
-    outcome = cli("train", *WORDS, word)
-    assert outcome.code == 2
-    assert told in outcome.error
-    assert outcome.out == ""
+def test_an_override_that_cannot_be_used_ends_with_code_2(cli):
+    for override, says in USAGE.items():
+        outcome = cli("train", *WORDS, override)
+        assert outcome.code == 2, override
+        assert says in outcome.error, override
+        assert outcome.out == "", override
     assert everything_below(Path.cwd()) == []
 
 
-@pytest.mark.parametrize(
-    "word", ["seed=1,2", "+seed=1", "~seed", "tsk=digits", "seed=abc", "task=x"]
-)
-def test_the_hint_is_the_next_step(cli, word):
-    assert len(cli("train", word).hint) > len("hint: ")
+def test_the_hint_is_the_next_step(cli):
+    for override in ("seed=1,2", "+seed=1", "~seed", "tsk=digits", "seed=abc", "task=x"):
+        assert len(cli("train", override).hint) > len("hint: "), override
 
 
 def test_an_equals_sign_within_a_list_wants_quotes(cli):
@@ -76,9 +56,8 @@ def test_an_equals_sign_within_a_list_wants_quotes(cli):
     assert cli("config", word).code == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
+def test_other_commands_refuse_as_train_does(cli):
+    for words, says in [
         (["list", "mixs"], "Did you mean 'mixes'"),
         (["evaluate", "randm"], "Did you mean 'random'"),
         (["evaluate", "agent"], "'agent' has no policy"),
@@ -100,13 +79,11 @@ def test_an_equals_sign_within_a_list_wants_quotes(cli):
             ["compare", "--dry-run", "compare.contestants=['fixed:cutmix@0.5+ema']"],
             "saliency 'ema' asks the moving average",
         ),
-    ],
-)
-def test_other_commands_refuse_as_train_does(cli, words, told):
-    outcome = cli(*words)
-    assert outcome.code == 2
-    assert told in outcome.error
-    assert outcome.hint
+    ]:
+        outcome = cli(*words)
+        assert outcome.code == 2, words
+        assert says in outcome.error, words
+        assert outcome.hint, words
     assert everything_below(Path.cwd()) == []
 
 
@@ -190,17 +167,15 @@ DATA = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("task", "make", "told"), DATA, ids=[f"{d[0]}-{d[1].__name__}" for d in DATA]
-)
-def test_data_that_cannot_be_used_ends_with_code_3(cli, tmp_path, task, make, told):
-    root = make(tmp_path / "data")
+def test_data_that_cannot_be_used_ends_with_code_3(cli, tmp_path):
     small = ("task.image_size=0", "trainer.model=small_cnn_w8", "device=cpu")
-    for words in (["train"], ["train", "--dry-run"]):
-        outcome = cli(*words, f"task={task}", f"task.root={root}", *small)
-        assert outcome.code == 3, outcome.err
-        assert told in outcome.error
-        assert outcome.hint
+    for number, (task, make, says) in enumerate(DATA):
+        root = make(tmp_path / f"data{number}")
+        for words in (["train"], ["train", "--dry-run"]):
+            outcome = cli(*words, f"task={task}", f"task.root={root}", *small)
+            assert outcome.code == 3, (make.__name__, outcome.err)
+            assert says in outcome.error, make.__name__
+            assert outcome.hint, make.__name__
     assert everything_below(Path.cwd()) == []
 
 
@@ -212,9 +187,13 @@ def test_too_few_images_for_the_splits_asked_for_end_with_code_3(cli):
     assert everything_below(Path.cwd()) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
+def test_files_that_cannot_be_used_end_with_code_3(cli, run, tmp_path):
+    damaged = Path(shutil.copytree(run / "export", tmp_path / "damaged"))
+    with (damaged / "policy.safetensors").open("r+b") as file:
+        file.truncate(100)
+    empty_folder = tmp_path / "empty"
+    empty_folder.mkdir()
+    for words, says in [
         (["evaluate", "{damaged}"], "policy.safetensors"),
         (["compare", "policy={damaged}"], "policy.safetensors"),
         (["compare", "--dry-run", "policy={damaged}"], "policy.safetensors"),
@@ -224,19 +203,12 @@ def test_too_few_images_for_the_splits_asked_for_end_with_code_3(cli):
         (["export", "nowhere", "--out", "out"], "holds no exported policy"),
         (["report", "nowhere"], "nowhere"),
         (["report", "{empty}"], "empty"),
-    ],
-)
-def test_files_that_cannot_be_used_end_with_code_3(cli, run, tmp_path, words, told):
-    damaged = Path(shutil.copytree(run / "export", tmp_path / "damaged"))
-    with (damaged / "policy.safetensors").open("r+b") as file:
-        file.truncate(100)
-    (tmp_path / "empty").mkdir()
-    places = {"damaged": damaged, "empty": tmp_path / "empty"}
-    outcome = cli(*(word.format(**places) for word in words))
-    assert outcome.code == 3
-    assert told in outcome.error
+    ]:
+        outcome = cli(*(word.format(damaged=damaged, empty=empty_folder) for word in words))
+        assert outcome.code == 3, words
+        assert says in outcome.error, words
     assert everything_below(Path.cwd()) == []
-    assert everything_below(tmp_path / "empty") == []
+    assert everything_below(empty_folder) == []
 
 
 def test_a_policy_that_names_what_is_unknown_here_ends_with_code_3(cli, run, tmp_path):
@@ -261,22 +233,18 @@ def test_a_gpu_that_is_not_there_ends_with_code_4(cli, monkeypatch):
     assert everything_below(Path.cwd()) == []
 
 
-@pytest.mark.parametrize(
-    ("command", "contestants"), [("train", "[agent,none]"), ("compare", "[none]")]
-)
-def test_a_place_that_cannot_be_written_to_ends_with_code_4_before_anything_is_trained(
-    cli, monkeypatch, command, contestants
-):
+def test_a_place_that_cannot_be_written_to_ends_with_code_4_before_training(cli, monkeypatch):
     """Below a regular file, where not even root can write."""
     monkeypatch.setattr(
         "automix.agents.jobs.run.start_workers", None
-    )  # whoever trains fails otherwise
+    )  # training would fail otherwise
     Path("file").write_text("", encoding="utf-8")
-    words = (*WORDS, f"compare.contestants={contestants}", "--run-dir", "file/runs/x")
-    outcome = cli(command, *words)
-    assert outcome.code == 4
-    assert "file/runs/x cannot be made: Not a directory" in outcome.error
-    assert "--run-dir" in outcome.hint
+    for command, contestants in ("train", "[agent,none]"), ("compare", "[none]"):
+        words = (*WORDS, f"compare.contestants={contestants}", "--run-dir", "file/runs/x")
+        outcome = cli(command, *words)
+        assert outcome.code == 4
+        assert "file/runs/x cannot be made: Not a directory" in outcome.error
+        assert "--run-dir" in outcome.hint
     assert everything_below(Path.cwd()) == ["file"]
 
 
@@ -290,7 +258,7 @@ def test_a_disk_that_is_all_but_full_ends_with_code_4_before_anything_is_trained
 
 
 def test_a_disk_that_fills_up_ends_with_code_4_and_no_half_written_file(cli, monkeypatch):
-    """Whoever writes the result finds no room any more."""
+    """There is no room any more for the result."""
     write = Path.write_bytes
 
     def fills_up(path: Path, content: bytes) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.agents.tiny_run import WORDS
 from tests.cli.conftest import everything_below
 
@@ -21,14 +19,12 @@ def test_names_may_stand_one_by_one_or_with_commas(cli):
 
 def test_json_names_the_rows(cli):
     outcome = cli("gallery", *WORDS, "--mixes", "cutmix@0.5+spectral", "--out", "x.png", "--json")
-    assert json.loads(outcome.out) == {
-        "gallery": str(Path("x.png").absolute()),
-        "forms": ["cutmix@0.5+spectral"],
-        "skipped": {},
-    }
+    made = str(Path("x.png").absolute())
+    wanted = {"gallery": made, "forms": ["cutmix@0.5+spectral"], "skipped": {}}
+    assert json.loads(outcome.out) == wanted
 
 
-def test_many_rows_that_are_left_out_for_one_reason_are_told_in_one_line(cli):
+def test_many_rows_that_are_left_out_for_one_reason_share_a_line(cli):
     many = ("--mixes", "cutmix,fmix,gridmix,mixup,rmix", "--saliency", "off,teacher")
     outcome = cli("gallery", *WORDS, *many, "--ratios", "0.5")
     assert outcome.out.startswith("5 forms in ")
@@ -38,19 +34,16 @@ def test_many_rows_that_are_left_out_for_one_reason_are_told_in_one_line(cli):
     )
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
+def test_what_cannot_be_used_is_refused_in_one_line(cli):
+    for words, says in [
         (("--mixes", "cutmx"), "'cutmx' is not a mix method. Did you mean 'cutmix'?"),
         (("--mixes", "cutmix", "rmx"), "Did you mean 'rmix'?"),
         (("seed",), "'seed' is not an override"),
         (("--ratios", "a"), "--ratios is 'a'"),
         (("--saliency", "spectrl"), "Did you mean 'spectral'?"),
         (("--out", "x.jpg"), "--out is x.jpg"),
-    ],
-)
-def test_what_cannot_be_used_is_told_in_one_line(cli, words, told):
-    outcome = cli("gallery", *words)
-    assert outcome.code == 2
-    assert told in outcome.error
+    ]:
+        outcome = cli("gallery", *words)
+        assert outcome.code == 2, words
+        assert says in outcome.error, words
     assert everything_below(Path.cwd()) == []

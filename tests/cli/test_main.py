@@ -15,7 +15,6 @@ import automix
 import automix.agents.jobs.run
 from automix.agents.cli.main import COMMANDS
 from automix.core.errors import AutomixError, ConfigError, DataError, ResourceError
-from automix.mixes import MIXES
 from tests.agents import tiny_run
 from tests.faults.killing import assert_nobody_left
 
@@ -43,15 +42,15 @@ def test_every_command_file_is_listed():
     assert files == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_its_options(cli, command):
-    shown = cli(command, "--help")
-    assert shown.code == 0
-    assert "--json" in shown.out
-    assert "--quiet" in shown.out
-    if command in ("train", "compare"):
-        for option in ("--run-dir", "--overwrite", "--dry-run"):
-            assert option in shown.out
+def test_every_command_has_help_with_its_options(cli):
+    for command in COMMANDS:
+        shown = cli(command, "--help")
+        assert shown.code == 0
+        options = ["--json", "--quiet"]
+        if command in ("train", "compare"):
+            options += ["--run-dir", "--overwrite", "--dry-run"]
+        for option in options:
+            assert option in shown.out, (command, option)
 
 
 def test_help_imports_nothing_heavy_and_answers_at_once():
@@ -83,9 +82,8 @@ def test_nothing_at_all_shows_the_help(cli):
     assert "Usage:" in shown.out + shown.err
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
+def test_misuse_is_one_line_with_the_next_step(cli):
+    for words, says in [
         (["trian"], "'trian' is not a command. Did you mean 'train'?"),
         (["train", "--dryrun"], "--dryrun"),
         (["train", "--run-dir"], "'--run-dir' requires an argument"),
@@ -93,35 +91,25 @@ def test_nothing_at_all_shows_the_help(cli):
         (["evaluate"], "Missing argument 'EXPORT_DIR|POLICY|CONTESTANT'"),
         (["list", "mixes", "more"], "unexpected extra argument"),
         (["--nope"], "--nope"),
-    ],
-)
-def test_misuse_is_told_in_one_line_with_the_next_step(cli, words, told):
-    outcome = cli(*words)
-    assert outcome.code == 2
-    assert told in outcome.error
-    assert outcome.hint
-    assert outcome.out == ""
+    ]:
+        outcome = cli(*words)
+        assert outcome.code == 2, words
+        assert says in outcome.error, words
+        assert outcome.hint, words
+        assert outcome.out == "", words
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (AutomixError("it failed", "try again"), 1),
-        (ConfigError("it failed", "try again"), 2),
-        (DataError("it failed", "try again"), 3),
-        (ResourceError("it failed", "try again"), 4),
-    ],
-)
-def test_each_kind_of_error_has_its_exit_code(cli, monkeypatch, error, code):
-    def fail(*args):
-        raise error
+def test_each_kind_of_error_has_its_exit_code(cli, monkeypatch):
+    for kind, code in (AutomixError, 1), (ConfigError, 2), (DataError, 3), (ResourceError, 4):
 
-    monkeypatch.setattr("automix.agents.cli.catalogue.catalogue", fail)
-    outcome = cli("list")
-    assert outcome.code == code
-    assert outcome.error == "error: it failed"
-    assert outcome.hint == "hint: try again"
-    assert outcome.out == ""
+        def fail(*args, kind=kind):
+            raise kind("it failed", "try again")
+
+        monkeypatch.setattr("automix.agents.cli.catalogue.catalogue", fail)
+        outcome = cli("list")
+        assert outcome.code == code
+        assert outcome.err == "error: it failed\nhint: try again\n"
+        assert outcome.out == ""
 
 
 def test_an_error_without_a_hint_is_one_line(cli, monkeypatch):
@@ -180,10 +168,7 @@ def test_the_real_process_ends_with_the_same_codes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pipe_is_given_whole_lines_and_may_be_closed_early():
-    whole = python("run.py", "list", "mixes").stdout
-    assert "…" not in whole
-    assert MIXES.entry("adautomix").summary in whole
+def test_a_pipe_may_be_closed_early():
     command = [sys.executable, "run.py", "list", "mixes"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

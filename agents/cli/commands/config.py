@@ -1,4 +1,4 @@
-"""``config``: what a run would be told."""
+"""``config``: the settings that a run would have."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from automix.agents.cli.options import as_json, overrides, print_json, verbosity
 
 
 @click.command("evaluate")
-@click.argument("who", metavar="EXPORT_DIR|POLICY|CONTESTANT")
+@click.argument("contestant", metavar="EXPORT_DIR|POLICY|CONTESTANT")
 @overrides
 @as_json
 @verbosity
-def command(who: str, overrides: tuple[str, ...], as_json: bool) -> None:
+def command(contestant: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Score one policy or one schedule on held-out tasks; writes nothing.
 
     \b
@@ -26,9 +26,10 @@ def command(who: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from automix.agents.jobs.run import evaluate
     from automix.policy.shipped import shipped
 
-    folder = Path(who) / "export" if (Path(who) / "export").is_dir() else Path(who)
-    policy = str(folder) if folder.is_dir() else who if who in shipped() else ""
-    result = evaluate(load_settings(overrides), "agent" if policy else who, policy)
+    path = Path(contestant)
+    folder = path / "export" if (path / "export").is_dir() else path
+    policy = str(folder) if folder.is_dir() else contestant if contestant in shipped() else ""
+    result = evaluate(load_settings(overrides), "agent" if policy else contestant, policy)
     if as_json:
         print_json(result)
     else:

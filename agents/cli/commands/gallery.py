@@ -14,7 +14,7 @@ NAMED = 3
 
 
 @click.command("gallery")
-@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--mixes", multiple=True, metavar="NAME...", help="Only these; default all.")
 @click.option("--ratios", default="0.25,0.5", show_default=True, help="Wanted partner shares.")
 @click.option("--saliency", default="", help="Only by these, and off; default all.")
@@ -28,7 +28,7 @@ NAMED = 3
 @as_json
 @verbosity
 def command(
-    words: tuple[str, ...],
+    arguments: tuple[str, ...],
     mixes: tuple[str, ...],
     ratios: str,
     saliency: str,
@@ -44,9 +44,9 @@ def command(
     from automix.agents.config.compose import load_settings
     from automix.agents.gallery import write_gallery
 
-    # Click gives an option one word: those after it that set no key are names too.
-    more = [word for word in words if mixes and "=" not in word]
-    settings = load_settings([word for word in words if word not in more])
+    # Click gives an option one value: arguments after it that set no key are names too.
+    more = [argument for argument in arguments if mixes and "=" not in argument]
+    settings = load_settings([argument for argument in arguments if argument not in more])
     made = write_gallery(
         out, settings, _split([*mixes, *more]), _numbers(ratios), _split([saliency])
     )
@@ -66,9 +66,9 @@ def command(
     click.echo(f"{len(made.rows)} forms in {made.path.absolute()}")
 
 
-def _split(words: Iterable[str]) -> list[str]:
+def _split(texts: Iterable[str]) -> list[str]:
     """Return names that were given one by one, or with commas between them."""
-    return [name.strip() for word in words for name in word.split(",") if name.strip()]
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 def _numbers(text: str) -> list[float]:

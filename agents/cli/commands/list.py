@@ -35,5 +35,5 @@ def command(what: str | None, as_json: bool) -> None:
                 [name, *(", ".join(e["facts"][fact]) for fact in facts), summary]
                 for e, (name, summary) in zip(entries, rows, strict=True)
             ]
-        print_table(kind, columns, rows, words=len(columns), whole=len(columns) - 1)
+        print_table(kind, columns, rows, texts=len(columns), whole=len(columns) - 1)
         click.echo()

@@ -186,7 +186,7 @@ def test_a_control_pays_for_its_search_and_has_as_long_as_the_agent_learned(
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
 
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "6 drawn held-out tasks \N{MULTIPLICATION SIGN} 2 trainings" in page
+    assert "6 drawn held-out tasks \N{MULTIPLICATION SIGN} 2 training runs" in page
     assert "cutmix@0.5 \N{MULTIPLICATION SIGN} 1, none \N{MULTIPLICATION SIGN} 1" in page
     assert "Regret: how much better the best of 2 fixed choices" in page
     assert "whole tasks are drawn again" in page
@@ -195,7 +195,7 @@ def test_a_control_pays_for_its_search_and_has_as_long_as_the_agent_learned(
     capsys.readouterr()
     print_result(result)
     text = capsys.readouterr().out
-    assert "drawn tasks x trainings = 6 x 2" in text
+    assert "drawn tasks x training runs = 6 x 2" in text
     assert "Regret to each task's best of 2 fixed choices; picked on a task's other" in text
     unbeaten = ", ".join(result["not_beaten"])
     assert f"The agent does not beat: {unbeaten}." in text or not unbeaten
@@ -219,7 +219,7 @@ def test_in_training_the_search_lasts_as_long_as_the_learning_did(found_by, tmp_
     assert result["enough"] is False
     assert {*result["not_beaten"]} == {"none", "seeker"}
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "No difference can be told from 1 drawn task: 6" in page
+    assert "1 drawn task cannot show a difference: 6" in page
     assert "6 or more are needed" in page
 
 
