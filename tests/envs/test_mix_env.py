@@ -1,19 +1,157 @@
-"""One training or a group of them: what the members share, and what they do not."""
+"""The environments whose step is an epoch: what gymnasium expects, and what members share."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.vector import AutoresetMode
 from numpy.testing import assert_allclose, assert_array_equal
+from stable_baselines3.common.env_checker import check_env as sb3_check
 
+from automix.core.errors import ConfigError
 from automix.data.image_set import InMemory
 from automix.data.tasks import TaskFamily
-from automix.envs import ImageWorld, MixEnv, MixVectorEnv
+from automix.envs import ActionCodec, ActionSettings, EnvSettings, ImageWorld, MixEnv, MixVectorEnv
+from automix.mixes import MIXES
+from automix.training.requirements import supports
 from tests.envs import worlds
+from tests.step_contract import CNN, VIT
+
+TINY: dict[str, Any] = {
+    "automix/Mix-v0": lambda: {"world": worlds.image_world()},
+    "automix/Surrogate-v0": lambda: {"budget": worlds.BUDGET},
+}
+"""Arguments that make an environment small, for those of one step an epoch."""
+
+every_env = pytest.mark.parametrize("env_id", TINY)
+
+
+def make(env_id: str, settings: EnvSettings) -> gymnasium.Env:
+    return gymnasium.make(env_id, settings=settings, **TINY[env_id]())
+
+
+def episode(env: gymnasium.Env, seed: int) -> np.ndarray:
+    """Play one episode of random actions; return all observations and rewards."""
+    rng = np.random.default_rng(7)
+    found = [env.reset(seed=seed)[0]]
+    ended = False
+    while not ended:
+        env.action_space.seed(int(rng.integers(2**31)))
+        observation, reward, ended, truncated, _ = env.step(env.action_space.sample())
+        assert truncated is False
+        found += [observation, np.array([reward])]
+    return np.concatenate(found)
+
+
+@every_env
+def test_the_checks_of_gymnasium_and_stable_baselines3_pass(env_id):
+    for space in worlds.SPACES:
+        env = make(env_id, worlds.settings(space)).unwrapped
+        gymnasium_check(env)
+        sb3_check(env)
+
+
+@every_env
+def test_make_needs_no_arguments(env_id):
+    """The default world is the digits family; nothing is trained here."""
+    env = gymnasium.make(env_id)
+    assert env.observation_space.shape == (19,)
+    assert env.action_space.nvec.tolist() == [4, 3, 1]
+
+
+@every_env
+def test_a_seed_fixes_the_episode_whatever_was_played_before(env_id):
+    for space in worlds.SPACES:
+        env = make(env_id, worlds.settings(space))
+        first, other = episode(env, 5), episode(env, 6)
+        assert_array_equal(first, episode(env, 5))
+        assert_array_equal(first, episode(make(env_id, worlds.settings(space)), 5))
+        if env_id == "automix/Mix-v0":
+            assert not np.array_equal(first, other)
+
+
+@every_env
+def test_without_a_seed_the_next_episode_is_a_new_draw(env_id):
+    env = make(env_id, worlds.settings())
+    drawn = [env.reset(seed=3)[1]["task"], *(env.reset()[1]["task"] for _ in range(2))]
+    assert len({task["seed"] for task in drawn}) == 3
+    assert env.reset(seed=3)[1]["task"] == drawn[0]
+
+
+@every_env
+def test_progress_comes_first_numbers_are_finite_and_the_last_epoch_is_terminal(env_id):
+    env = make(env_id, worlds.settings())
+    observation, _ = env.reset(seed=0)
+    seen = [float(observation[0])]
+    for epoch in range(1, worlds.BUDGET + 1):
+        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        seen.append(float(observation[0]))
+        assert terminated is (epoch == worlds.BUDGET)
+        assert truncated is False
+        assert info["metrics"]["epoch"] == epoch
+        assert type(reward) is float
+        assert observation.dtype == np.float32
+        assert np.isfinite(observation).all()
+        assert env.observation_space.contains(observation)
+    assert seen == [0.0, 0.5, 1.0]
+
+
+def test_a_step_before_the_first_reset_is_an_error_that_says_so():
+    group = MixVectorEnv(2, worlds.image_world(), worlds.settings())
+    for env in (*(make(env_id, worlds.settings()) for env_id in TINY), group):
+        if env is not group:
+            with pytest.raises(ResetNeeded):
+                env.step(env.action_space.sample())
+        with pytest.raises(ConfigError, match="before reset") as error:
+            env.unwrapped.step(env.action_space.sample())
+        assert error.value.hint == "call env.reset() first"
+
+
+@every_env
+def test_masks_offer_every_entry_and_info_names_what_was_really_played(env_id):
+    # 3 mixes x 3 ratios x 3 saliencies and none; or 4 methods, 3 ratios, 3 saliencies
+    for space, entries in (("flat", 28), ("factored", 10)):
+        env = make(env_id, worlds.settings(space))
+        assert env.unwrapped.action_masks().tolist() == [True] * entries
+        env.reset(seed=0)
+        codec = env.unwrapped.codec
+        for mix in ("cutmix@0.25+spectral", "none"):
+            chosen = next(action for action in codec.choices if str(action) == mix)
+            assert env.step(codec.encode(chosen))[4]["mix"] == mix
+    env.reset(seed=0)
+    info = env.step(np.array([0, 2, 1]))[4]  # none, whatever comes with it
+    assert (info["mix"], info["metrics"]["partner_share"]) == ("none", 0.0)
+
+
+@pytest.mark.parametrize(("kind", "net"), [("cnn", CNN), ("vit", VIT)])
+def test_an_episode_plays_every_mix_guided_and_not_and_tells_which(kind, net):
+    entries = [entry for entry in MIXES.entries() if kind in supports(entry.info)]
+    if kind == "vit":  # the net is slower, and does no more than the other for these
+        entries = [
+            e for e in entries if e.info.required(guided=False) or e.info.step or e.name == "none"
+        ]
+    names = [entry.name for entry in entries]
+    actions = ActionSettings(methods=names, ratios=(0.3,), saliency=("off", "spectral"))
+    choices = ActionCodec(actions).choices
+    world = worlds.image_world(model=net)
+    group = MixVectorEnv(len(choices), world, worlds.settings("flat", actions))
+    group.reset(seed=1)
+    for _ in range(worlds.BUDGET):
+        observations, rewards, _, _, infos = group.step(np.arange(len(choices)))
+        assert [str(mix) for mix in infos["mix"]] == [str(action) for action in choices]
+        assert np.isfinite(observations).all()
+        assert np.isfinite(rewards).all()
+    assert {action.method for action in choices} == set(names)
+
+
+# Groups -------------------------------------------------------------------------------------------
+
 
 NONE, CUTMIX, RMIX = np.array([0, 0, 0]), np.array([2, 2, 0]), np.array([3, 1, 2])
 
@@ -38,15 +176,9 @@ def test_equal_actions_make_equal_trainings_bit_for_bit():
         assert_array_equal(part[0], part[2])
 
 
-def test_members_start_from_the_same_weights_on_the_same_task():
-    observations = group_of(4).reset(seed=11)[0]
-    for member in range(1, 4):
-        assert_array_equal(observations[member], observations[0])
-
-
-def test_other_actions_make_another_training():
-    start, first, *_ = play(group_of(2), [CUTMIX, NONE])
-    assert_array_equal(start[0], start[1])
+def test_members_start_alike_and_other_actions_make_another_training():
+    start, first, *_ = play(group_of(3), [CUTMIX, NONE, NONE], seed=11)
+    assert_array_equal(start, [start[0]] * 3)
     assert not np.allclose(first[0], first[1])
 
 
@@ -66,8 +198,8 @@ def test_a_single_environment_is_member_0_of_a_group(space):
     settings = worlds.settings(space, name="loss_gain")
     env = MixEnv(worlds.image_world(), settings)
     group = MixVectorEnv(3, worlds.image_world(), settings)
-    encode = env._group.codec.encode
-    actions = [encode(a) for a in env._group.codec.choices[3:6]]
+    encode = env.codec.encode
+    actions = [encode(a) for a in env.codec.choices[3:6]]
     one, task = env.reset(seed=8)
     several, group_task = group.reset(seed=8)
     assert task["task"] == {name: group_task["task"][name][0] for name in task["task"]}
@@ -109,12 +241,8 @@ def test_the_seed_fixes_every_episode_that_follows():
             tasks.append((group.task_kinds, observations.tolist()))
         rounds.append(tasks)
     assert rounds[0] == rounds[1]
-
-
-def test_of_a_list_of_seeds_the_first_counts():
-    group = group_of(2)
     first, again = (group.reset(seed=seed)[1]["task"]["seed"] for seed in ([4, 9], 4))
-    assert_array_equal(first, again)
+    assert_array_equal(first, again, "of a list of seeds the first of each group counts")
 
 
 def test_infos_tell_of_each_member_what_it_played():
@@ -155,17 +283,8 @@ def test_all_members_of_a_diverging_group_rest_until_the_end():
     assert np.isfinite(observations).all()
 
 
-def test_the_kind_of_the_task_is_told():
-    group = group_of(2)
-    assert group.task_kinds == []
-    _, info = group.reset(seed=0)
-    size, noise = info["task"]["train_size"][0], info["task"]["label_noise"][0]
-    assert group.task_kinds == [f"{size} images, {100 * noise:.0f}% noise"] * 2
-    assert size in worlds.FAMILY.train_sizes
-
-
 def test_the_test_split_is_never_looked_at():
-    """Its labels and pixels are poisoned; not a bit of the game changes."""
+    """Its labels and pixels are poisoned; not a bit of what is seen changes."""
     trajectories = []
     for poisoned in (False, True):
         world = worlds.image_world()

@@ -20,10 +20,12 @@ from automix.core.seeding import generator
 from automix.data.image_set import InMemory
 from automix.data.tasks import Task, TaskSpec
 from automix.envs.rlmix.env import RLMixEnv
-from automix.envs.rlmix.training import GRID, similarity
+from automix.envs.rlmix.training import GRID, BatchTraining, similarity
 from automix.mixing.batch import MixSettings
 from automix.training.population import Population
+from automix.training.settings import SelfAdaptiveSettings
 from tests import tiny
+from tests.envs import worlds
 
 LOWEST, HIGHEST = 0, 9
 """Choices: percentile 0 keeps every cell, 0.99 the most salient one."""
@@ -73,30 +75,25 @@ def play(env: RLMixEnv, epochs: int, seed: int = 5, rng_seed: int = 0) -> list[d
 SHAPES = [(1, 8, 8), (3, 32, 32), (3, 9, 13), (1, 4, 7)]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_both_checks_pass(shape):
-    gymnasium_check(env_of(shape))
-    sb3_check(env_of(shape))
-
-
-def test_make_needs_no_arguments_and_spaces_follow_the_default_trainer():
+def test_both_checks_pass_and_make_needs_no_arguments():
+    for shape in SHAPES:
+        gymnasium_check(env_of(shape))
+        sb3_check(env_of(shape))
     env = gymnasium.make("automix/RLMix-v0")
     assert env.action_space.nvec.tolist() == [10] * 50
     sizes = {name: part.shape for name, part in env.observation_space.spaces.items()}
     assert sizes == {"saliency": (50 * 64,), "logits": (50 * 10,), "present": (50,)}
 
 
-@pytest.mark.parametrize(
-    ("train", "batch_size", "counts"),
-    [(12, 5, [5, 5, 2]), (12, 12, [12]), (12, 20, [12]), (11, 5, [5, 5]), (3, 1, [1, 1, 1])],
-)
-def test_an_episode_is_an_epoch_of_whole_and_smaller_batches(train, batch_size, counts):
+def test_an_episode_is_an_epoch_of_whole_and_smaller_batches():
     """Of 11 images in batches of 5 the last rests, as in any training; alone by choice it plays."""
-    steps = play(env_of(train=train, batch_size=batch_size), epochs=2)
-    assert [int(step["seen"]["present"].sum()) for step in steps] == counts * 2
-    assert [step["ended"] for step in steps] == ([False] * (len(counts) - 1) + [True]) * 2
-    assert [step["metrics"]["epoch"] for step in steps if step["ended"]] == [1, 2]
-    assert [step["finished"] for step in steps] == [False] * (2 * len(counts) - 1) + [True]
+    batches = {(12, 5): [5, 5, 2], (12, 12): [12], (12, 20): [12], (11, 5): [5, 5], (3, 1): [1] * 3}
+    for (train, batch_size), counts in batches.items():
+        steps = play(env_of(train=train, batch_size=batch_size), epochs=2)
+        assert [int(step["seen"]["present"].sum()) for step in steps] == counts * 2
+        assert [step["ended"] for step in steps] == ([False] * (len(counts) - 1) + [True]) * 2
+        assert [step["metrics"]["epoch"] for step in steps if step["ended"]] == [1, 2]
+        assert [step["finished"] for step in steps] == [False] * (2 * len(counts) - 1) + [True]
 
 
 def test_episodes_go_on_with_the_same_classifier_until_the_budget_is_spent():
@@ -151,14 +148,14 @@ def test_weights_and_batches_are_those_of_any_training_with_the_seed():
     env.reset(options={"seed": 4})
     population = world.start([None])
     assert env.training.history == population.reset([4])
-    assert_array_equal(env.training._lane.rows, generator(4, "order", 0).permutation(12)[:5])
+    assert_array_equal(env.training._shared.rows, generator(4, "order", 0).permutation(12)[:5])
 
 
 # What is seen ------------------------------------------------------------------------------------
 
 
-def slopes_of(net: torch.nn.Module, images, targets) -> torch.Tensor:
-    """Return the root mean square slopes on the grid, by the definition."""
+def gradients_of(net: torch.nn.Module, images, targets) -> torch.Tensor:
+    """Return the root mean square gradients on the grid, by the definition."""
     images = images.clone().requires_grad_()
     loss = -(targets * net(images).log_softmax(1)).sum(1).mean()
     loss.backward()
@@ -176,7 +173,7 @@ def watch_mixing(env: RLMixEnv, monkeypatch) -> list:
 
     def watched(percentile):
         batch, lam = make(percentile)
-        mixed.append((env.training._lane.images, batch.images[:, 0], batch.targets[:, 0], lam))
+        mixed.append((env.training._shared.images, batch.images[:, 0], batch.targets[:, 0], lam))
         return batch, lam
 
     monkeypatch.setattr(env.training, "_mixed", watched)
@@ -190,26 +187,19 @@ def test_observation_and_reward_are_what_the_definition_says(shape, monkeypatch)
     mixed = watch_mixing(env, monkeypatch)
     for _ in range(3):
         net, count = net_of(env), int(seen["present"].sum())
-        lane = env.training._lane
-        clean = slopes_of(net, lane.images, lane.targets)
+        shared = env.training._shared
+        clean = gradients_of(net, shared.images, shared.targets)
         shares = clean / clean.sum((1, 2), keepdim=True)
         assert_allclose(seen["saliency"][: count * 64], shares.flatten(), rtol=1e-3, atol=1e-6)
-        logits = net(lane.images).log_softmax(1).detach()
+        logits = net(shared.images).log_softmax(1).detach()
         assert_allclose(seen["logits"][: count * 3], logits.flatten(), rtol=1e-4, atol=1e-5)
         for name, size in (("saliency", 64), ("logits", 3), ("present", 1)):
             assert not seen[name][count * size :].any()
         seen, reward, *_ = env.step(env.action_space.sample())
         _, images, targets, _ = mixed[-1]
-        after = slopes_of(net, images, targets)
+        after = gradients_of(net, images, targets)
         wanted = (clean * after).sum() / (clean.norm() * after.norm())
         assert reward == pytest.approx(float(wanted), rel=1e-4)
-
-
-def test_after_the_last_batch_nobody_is_there():
-    env = env_of(batch_size=12)
-    env.reset(seed=1)
-    seen, *_ = env.step(env.action_space.sample())
-    assert not any(part.any() for part in seen.values())
 
 
 def test_only_training_images_decide():
@@ -260,7 +250,13 @@ def test_what_is_chosen_beyond_the_batch_is_ignored():
     assert env.step(np.full(12, HIGHEST))[1] != rewards[0]
 
 
-def test_a_batch_costs_two_passes_forward_and_two_backward():
+def test_a_batch_costs_two_passes_each_way_and_looking_leaves_no_trace():
+    env = env_of(train=12, batch_size=12)
+    env.reset(seed=1)
+    before = net_of(env).state_dict()
+    env.training.look()
+    for name, value in net_of(env).state_dict().items():
+        assert torch.equal(value, before[name]), name
     steps = play(env_of(), epochs=1)
     assert steps[-1]["metrics"]["forward_passes"] == 2 * 12 + 12 + 6  # and probe and validation
     assert steps[-1]["metrics"]["backward_passes"] == 2 * 12
@@ -276,15 +272,6 @@ def test_settings_of_the_mix_hold(monkeypatch):
     assert lam.tolist() == [1.0] * 5
 
 
-def test_looking_leaves_running_statistics_alone():
-    env = env_of(train=12, batch_size=12)
-    env.reset(seed=1)
-    before = net_of(env).state_dict()
-    env.training.look()
-    for name, value in net_of(env).state_dict().items():
-        assert torch.equal(value, before[name]), name
-
-
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_training_that_diverges_is_an_outcome():
     steps = play(env_of(lr=1e20, epochs=3), epochs=3)
@@ -295,9 +282,8 @@ def test_a_training_that_diverges_is_an_outcome():
     assert all(space.contains(step["seen"]) for step in steps)
 
 
-@pytest.mark.parametrize(
-    ("clean", "mixed", "cosine"),
-    [
+def test_similarity():
+    for clean, mixed, cosine in (
         ([1.0, 2.0], [1.0, 2.0], 1.0),
         ([1e-30, 2e-30], [1e30, 2e30], 1.0),
         ([1.0, 0.0], [0.0, 1.0], 0.0),
@@ -305,10 +291,8 @@ def test_a_training_that_diverges_is_an_outcome():
         ([0.0, 0.0], [1.0, 1.0], 0.0),
         ([float("nan"), 1.0], [1.0, 1.0], 0.0),
         ([1.0, 1.0], [float("inf"), 1.0], 0.0),
-    ],
-)
-def test_similarity(clean, mixed, cosine):
-    assert similarity(torch.tensor([clean]), torch.tensor([mixed])) == pytest.approx(cosine)
+    ):
+        assert similarity(torch.tensor([clean]), torch.tensor([mixed])) == pytest.approx(cosine)
 
 
 def test_a_step_out_of_turn_is_an_error_that_says_so():
@@ -317,7 +301,8 @@ def test_a_step_out_of_turn_is_an_error_that_says_so():
         env.step(env.action_space.sample())
     assert "env.reset()" in error.value.hint
     env.reset(seed=0)
-    env.step(env.action_space.sample())
+    seen, *_ = env.step(env.action_space.sample())
+    assert not any(part.any() for part in seen.values()), "after the last batch there is none"
     with pytest.raises(ConfigError, match="after the end of an epoch"):
         env.step(env.action_space.sample())
 
@@ -329,3 +314,45 @@ def test_several_members_cannot_be_taken_batch_by_batch():
         population.alone()
     with pytest.raises(ConfigError, match="before reset"):
         Population([tiny.digits_task()], tiny.trainer_settings()).alone()
+
+
+# Targets -----------------------------------------------------------------------------------------
+
+
+def losses(**changes: object) -> list[float]:
+    """Mixed losses of two epochs."""
+    settings = tiny.trainer_settings(**changes)
+    training = BatchTraining(Population([tiny.digits_task()], settings), 0)
+    for _ in range(2):
+        training.begin_epoch()
+        for _ in range(training.steps_per_epoch):
+            shown = len(training.look().maps)
+            training.step(np.full(shown, 4))
+    return [record.mixed_loss for record in training.history[1:]]
+
+
+def test_a_label_rule_and_what_it_sees_of_attention_reach_the_step():
+    plain, model = losses(), {"model": "vit_digits"}
+    for rule in ("perturbed", "saliency_mass", "visibility"):
+        assert losses(mix=MixSettings(label_rule=rule)) != plain, rule
+    assert losses(mix=MixSettings(label_rule="token_aligned"), **model) != losses(**model)
+    with pytest.raises(ConfigError, match="attention needs the attention of the net"):
+        RLMixEnv(worlds.image_world(mix=MixSettings(label_rule="attention")))
+
+
+def test_settings_of_a_rule_and_the_classifiers_say_reach_the_step():
+    still, strong = (
+        MixSettings(
+            label_rule="perturbed",
+            options=["perturbed.noise=0", f"perturbed.strength={strength}"],
+        )
+        for strength in (0, 0.9)
+    )
+    assert losses(mix=still) == losses()
+    assert losses(mix=strong) != losses()
+
+
+def test_adapted_targets_are_trained_on_from_the_next_epoch():
+    adapted = losses(self_adaptive=SelfAdaptiveSettings(start_epoch=1, momentum=0.2))
+    assert adapted[0] == losses()[0]
+    assert adapted[1] != losses()[1]
