@@ -38,14 +38,14 @@ def registered(monkeypatch):
     SALIENCY.register("looking_maps", SaliencyInfo(passes=(1, 0), **needs))(SALIENCY["gradient"])
 
 
-def spelled(settings: ActionSettings, **trainer) -> ActionSettings:
+def names_of(settings: ActionSettings, **trainer) -> ActionSettings:
     return expanded(settings, worlds.image_world(**trainer).check)
 
 
 def test_all_methods_are_every_method_for_images_and_every_published_name_that_adds_to_them():
-    methods = spelled(EVERY).methods
+    methods = names_of(EVERY).methods
     points = {entry.name for entry in MIXES.entries() if entry.info.points}
-    small = spelled(EVERY, model="small_cnn_w8")
+    small = names_of(EVERY, model="small_cnn_w8")
     assert small.methods == methods
     assert methods[0] == "none"
     assert points
@@ -61,24 +61,23 @@ def test_everything_that_is_offered_can_be_played():
     world.check(ActionCodec(offered).choices)
 
 
-@pytest.mark.parametrize("space", worlds.SPACES)
-def test_what_the_net_cannot_do_is_on_no_menu_and_no_mask_hides_anything(space):
-    menus = {}
+def test_what_the_net_cannot_do_is_no_choice_and_no_mask_hides_anything():
+    choices = {}
     for model in ("small_cnn_w8", BLIND):
         world = worlds.image_world(model=model)
-        actions = replace(EVERY, saliency=("all",), space=space)
+        actions = replace(EVERY, saliency=("all",))
         env = MixEnv(world, EnvSettings(actions=actions))
-        menus[model] = {str(action) for action in env.codec.choices}
+        choices[model] = {str(action) for action in env.codec.choices}
         assert env.action_masks().all()
-    assert menus[BLIND] < menus["small_cnn_w8"]
-    gone = menus["small_cnn_w8"] - menus[BLIND]
+    assert choices[BLIND] < choices["small_cnn_w8"]
+    gone = choices["small_cnn_w8"] - choices[BLIND]
     assert {"looking_mix@0.5", "cutmix@0.5+looking_maps"} <= gone
     assert all([*requirements(MixAction.parse(action), "area")] for action in gone)
 
 
-def test_one_line_of_the_log_tells_what_is_left_out_and_why(caplog):
+def test_one_line_of_the_log_says_what_is_left_out_and_why(caplog):
     with caplog.at_level(logging.INFO, logger="automix"):
-        spelled(replace(EVERY, saliency=("all",)), model=BLIND)
+        names_of(replace(EVERY, saliency=("all",)), model=BLIND)
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith("'all' leaves out ")
     reason = re.escape(
@@ -88,16 +87,15 @@ def test_one_line_of_the_log_tells_what_is_left_out_and_why(caplog):
     assert "ema (" in line
     assert "rmix" not in line
 
-
-def test_nothing_is_logged_where_nothing_is_asked(caplog):
+    caplog.clear()
     with caplog.at_level(logging.INFO, logger="automix"):
-        assert spelled(ActionSettings()) == ActionSettings()
+        assert names_of(ActionSettings()) == ActionSettings()
     assert not caplog.records
 
 
 def test_what_the_trainers_label_rule_does_not_fit_is_left_out():
     settings = replace(EVERY, saliency=("off", "spectral"))
-    methods = spelled(settings, mix=MixSettings(label_rule="saliency_mass")).methods
+    methods = names_of(settings, mix=MixSettings(label_rule="saliency_mass")).methods
     assert "cutout" in methods  # it keeps its label
     assert "saliencymix" in methods  # it brings the maps
     assert not {"cutmix", "mixup", "fmix"} & set(methods)  # without maps where they are off
@@ -105,51 +103,43 @@ def test_what_the_trainers_label_rule_does_not_fit_is_left_out():
 
 def test_all_saliency_is_off_and_what_can_guide_something():
     actions = ActionSettings(methods=("none", "cutmix"), ratios=(0.5,), saliency=("all",))
-    here = spelled(actions, saliency=SaliencySettings(scale=2)).saliency
+    here = names_of(actions, saliency=SaliencySettings(scale=2)).saliency
     assert here[0] == "off"
     assert {"gradient", "spectral", "looking_maps"} <= set(here)
     assert not {"ema", "teacher", "gradient_reuse"} & set(here)
-    assert "ema" in spelled(actions, model_ema=True).saliency
+    assert "ema" in names_of(actions, model_ema=True).saliency
     unguided = replace(actions, methods=("none", "mixstyle"))
-    assert spelled(unguided).saliency == ("off",)
+    assert names_of(unguided).saliency == ("off",)
 
 
 def test_a_published_name_for_what_is_there_already_is_no_second_choice():
-    assert "saliencymix" in spelled(EVERY).methods
-    assert "saliencymix" not in spelled(replace(EVERY, saliency=("off", "spectral"))).methods
+    assert "saliencymix" in names_of(EVERY).methods
+    assert "saliencymix" not in names_of(replace(EVERY, saliency=("off", "spectral"))).methods
 
 
 def test_what_is_named_beside_all_is_offered_whatever_it_adds():
     settings = replace(EVERY, methods=("rmix", "all", "saliencymix"), saliency=("off", "spectral"))
-    methods = spelled(settings).methods
+    methods = names_of(settings).methods
     assert methods[:2] == ("rmix", "none")
     assert methods.count("saliencymix") == methods.count("rmix") == 1
 
 
-@pytest.mark.parametrize(
-    ("actions", "told"),
-    [
+def test_what_is_named_and_cannot_be_played_is_an_error():
+    for actions, said in (
         ({"methods": ("all", "looking_mix")}, "looking_mix needs the features"),
         ({"methods": ("none", "looking_mix")}, "looking_mix needs the features"),
         ({"methods": ("none", "cutmix:looking_rule")}, "looking_rule needs the features"),
         ({"methods": ("all",), "saliency": ("looking_maps",)}, "looking_maps needs the features"),
         ({"saliency": ("off", "looking_maps")}, "looking_maps needs the features"),
         ({"methods": ("cutmix",), "saliency": ("all", "ema")}, "moving average"),
-    ],
-)
-def test_what_is_named_and_cannot_be_played_is_an_error(actions, told):
-    settings = EnvSettings(actions=ActionSettings(**actions))
-    with pytest.raises(ConfigError, match=told):
-        MixEnv(worlds.image_world(model=BLIND), settings)
-    with pytest.raises(ConfigError, match=told):
-        MixVectorEnv(2, worlds.image_world(model=BLIND), settings)
-
-
-def test_a_codec_wants_names():
+    ):
+        settings = EnvSettings(actions=ActionSettings(**actions))
+        with pytest.raises(ConfigError, match=said):
+            MixEnv(worlds.image_world(model=BLIND), settings)
+        with pytest.raises(ConfigError, match=said):
+            MixVectorEnv(2, worlds.image_world(model=BLIND), settings)
     with pytest.raises(ConfigError, match="'all' among the actions is not expanded"):
         ActionCodec(EVERY)
-    with pytest.raises(ConfigError, match="names something twice"):
-        ActionSettings(methods=("all", "all"))
 
 
 def test_an_episode_plays_what_all_stands_for(monkeypatch):

@@ -36,7 +36,7 @@ def test_both_checks_pass_on_a_wrapped_environment(wrapper):
 
 
 @every_wrapper
-def test_every_choice_of_the_menu_can_be_played(wrapper):
+def test_every_choice_can_be_played(wrapper):
     env = wrapped(wrapper)
     for action in env.unwrapped.codec.choices:
         env.reset()
@@ -50,15 +50,13 @@ def test_a_flat_number_counts_the_choices():
     assert env.step(np.int64(5))[4]["mix"] == str(env.unwrapped.codec.choices[5])
 
 
-@pytest.mark.parametrize(
-    ("ratio", "played"),
-    [(-1.0, 0.1), (-0.3, 0.1), (-0.2, 0.25), (0.45, 0.25), (0.6, 0.5), (9.0, 0.5)],
-)
-def test_a_ratio_between_those_that_are_offered_becomes_the_closest(ratio, played):
+def test_a_ratio_between_those_that_are_offered_becomes_the_closest():
     """The vocabulary has 0.1, 0.25 and 0.5; the number r asks for 0.25 * (r + 1)."""
-    env = wrapped(BoxActions, ActionSettings())
-    numbers = np.array([0.1, -1, 0.9, -1, ratio], dtype=np.float32)
-    assert env.step(numbers)[4]["mix"] == f"cutmix@{played:g}"
+    closest = {-1.0: 0.1, -0.3: 0.1, -0.2: 0.25, 0.45: 0.25, 0.6: 0.5, 9.0: 0.5}
+    for ratio, played in closest.items():
+        env = wrapped(BoxActions, ActionSettings())
+        numbers = np.array([0.1, -1, 0.9, -1, ratio], dtype=np.float32)
+        assert env.step(numbers)[4]["mix"] == f"cutmix@{played:g}"
 
 
 def test_any_sample_of_the_box_can_be_played_where_none_is_not_offered():
@@ -69,12 +67,9 @@ def test_any_sample_of_the_box_can_be_played_where_none_is_not_offered():
         assert env.step(numbers)[4]["mix"].partition("@")[2] in ("0.3", "0.5")
 
 
-def test_a_box_cannot_be_masked():
+def test_a_box_cannot_be_masked_and_is_that_of_the_settings():
     with pytest.raises(ConfigError, match="'box', whose numbers cannot be masked") as error:
         wrapped(BoxActions).action_masks()
     assert "flat" in error.value.hint
-
-
-def test_the_box_of_an_environment_is_that_of_its_wrapper():
     codec = ActionCodec(replace(worlds.GUIDED, space="box"))
     assert wrapped(BoxActions).action_space == codec.space

@@ -22,7 +22,7 @@ from automix.core.seeding import borrowed_global_rng, generator
 from automix.envs.rlmix.env import RLMixEnv
 from automix.training.evaluation import test_scores as scores_of
 from tests.cases import each
-from tests.envs.test_rlmix_env import FakeWorld
+from tests.envs.test_rlmix import FakeWorld
 
 PLACES, CLASSES = 6, 3
 
