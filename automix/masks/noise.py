@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.masks.shapes import Rows
+from automix.masks.shapes import PerDraw
 
 
 @dataclass(frozen=True, slots=True)
-class Noise:
+class Noise(PerDraw):
     """Normal random values, drawn where the images are."""
 
     seeds: np.ndarray
@@ -23,12 +23,6 @@ class Noise:
     """Standard deviation, in the units of the images."""
     plain: bool = False
     """Whether an image has one random colour, rather than one at each pixel."""
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    def __getitem__(self, rows: Rows) -> Noise:
-        return Noise(self.seeds[rows], self.mean, self.spread, self.plain)
 
     def __call__(self, own: Tensor, partner: Tensor) -> Tensor:
         """Return new values, (u, c, h, w)."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from automix.masks.pairing import Pairs
-from automix.masks.shapes import Array, Cells, Mask, Rows, as_mask, as_tensor, like
+from automix.masks.shapes import Array, Cells, Mask, PerDraw, Rows, as_mask, as_tensor, like
 
 
 class Transform(Protocol):
@@ -97,17 +97,11 @@ def for_each(moved: Transform, pairs: Pairs) -> Transform:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(PerDraw):
     """A plain colour in the place of an image: what erasing leaves."""
 
     colour: Array
     """(u, c or 1) float32, in the units of the images."""
-
-    def __len__(self) -> int:
-        return len(self.colour)
-
-    def __getitem__(self, rows: Rows) -> Filled:
-        return Filled(self.colour[rows])
 
     def __call__(self, own: Tensor, partner: Tensor) -> Tensor:
         """Return plain images, (u, c, h, w)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, Self, TypeAlias
+from typing import ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -49,18 +49,34 @@ class Mask(Protocol):
         ...
 
 
+class PerDraw:
+    """Base of a dataclass of u things, one for each draw.
+
+    What it holds in arrays, or in others of this kind, has u rows, the first field in any case; all
+    else is common to all draws.
+    """
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        """Return u."""
+        rows: Array = getattr(self, self.__match_args__[0])
+        return len(rows)
+
+    def __getitem__(self, rows: Rows) -> Self:
+        """Return some of them."""
+        found = {name: getattr(self, name) for name in self.__match_args__}
+        kinds = np.ndarray, Tensor, PerDraw
+        return type(self)(**{n: v[rows] if isinstance(v, kinds) else v for n, v in found.items()})
+
+
 @dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(PerDraw):
     """One weight for all pixels of an image."""
 
     weight: Array
     """(u,) float32 in [0, 1]."""
-
-    def __len__(self) -> int:
-        return len(self.weight)
-
-    def __getitem__(self, rows: Rows) -> Constant:
-        return Constant(self.weight[rows])
 
     def area(self) -> Array:
         """Return the weights."""
@@ -76,7 +92,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Boxes:
+class Boxes(PerDraw):
     """Weight 1 inside one box an image; what is outside the image is cut off when it is made."""
 
     first: Array
@@ -97,12 +113,6 @@ class Boxes:
             end = torch.maximum(torch.minimum(torch.as_tensor(end), most), first)
         object.__setattr__(self, "first", first)
         object.__setattr__(self, "end", end)
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def __getitem__(self, rows: Rows) -> Boxes:
-        return Boxes(self.first[rows], self.end[rows], self.size)
 
     @property
     def on_host(self) -> bool:
@@ -133,19 +143,13 @@ class Boxes:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class Cells(PerDraw):
     """A coarse grid of weights: each pixel has that of the cell it lies in."""
 
     weight: Array
     """(u, rows, columns) float32 in [0, 1]."""
     size: tuple[int, int]
     """(h, w) of the images; need not be multiples of the grid."""
-
-    def __len__(self) -> int:
-        return len(self.weight)
-
-    def __getitem__(self, rows: Rows) -> Cells:
-        return Cells(self.weight[rows], self.size)
 
     def area(self) -> Array:
         """Return the mean over the cells, each counted with its pixels."""
@@ -175,19 +179,13 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
-class Outer:
+class Outer(PerDraw):
     """Weights that are a product: of one for the row and one for the column of a pixel."""
 
     rows: Array
     """(u, h) float32 in [0, 1]."""
     columns: Array
     """(u, w) of the same kind."""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: Rows) -> Outer:
-        return Outer(self.rows[rows], self.columns[rows])
 
     def area(self) -> Array:
         """Return the product of the means of rows and columns."""
@@ -204,17 +202,11 @@ class Outer:
 
 
 @dataclass(frozen=True, slots=True)
-class Dense:
+class Dense(PerDraw):
     """Weights that differ from pixel to pixel."""
 
     weight: Array
     """(u, 1, h, w) in [0, 1], or of size 1 where they do not differ."""
-
-    def __len__(self) -> int:
-        return len(self.weight)
-
-    def __getitem__(self, rows: Rows) -> Dense:
-        return Dense(self.weight[rows])
 
     def area(self) -> Array:
         """Return the mean over the pixels."""

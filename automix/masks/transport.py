@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from automix.masks.shapes import Rows, as_tensor
+from automix.masks.shapes import PerDraw, as_tensor
 
 MOST = 16
 """Blocks a side: larger images have larger blocks."""
@@ -27,7 +27,7 @@ LEAST_GAIN = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(PerDraw):
     """Images with their square blocks in another order."""
 
     source: Tensor
@@ -37,12 +37,6 @@ class Moved:
     """Pixels of a block."""
     of_partner: bool
     """Whether it is the partners that move, rather than the own images."""
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, rows: Rows) -> Moved:
-        return Moved(self.source[rows], self.side, self.of_partner)
 
     def __call__(self, own: Tensor, partner: Tensor) -> Tensor:
         """Return moved images, (u, c, h, w)."""

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.masks.shapes import Boxes, Rows, as_tensor
+from automix.masks.shapes import Boxes, PerDraw, as_tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class Fitted(PerDraw):
     """The box ``source`` of an image, resized into the box ``target`` of the same image.
 
     Outside ``target`` are the nearest pixels of its border, which a mask should hide.
@@ -30,12 +30,6 @@ class Fitted:
     """Whether pixels are interpolated linearly, border to border, or the nearest is taken."""
     moves_own: bool = False
     """Whether the own image is moved, and not its partner."""
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, rows: Rows) -> Fitted:
-        return Fitted(self.source[rows], self.target[rows], self.smooth, self.moves_own)
 
     def __call__(self, own: Tensor, partner: Tensor) -> Tensor:
         """Return the resampled images, (u, c, h, w)."""

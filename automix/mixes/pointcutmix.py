@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from automix.masks.recipes import Recipe
-from automix.masks.shapes import Dense, Rows, as_tensor
+from automix.masks.shapes import Dense, PerDraw, as_tensor
 from automix.mixes import MIXES, MixInfo, MixInputs
 
 FAINTEST = 1e-30
@@ -70,17 +70,11 @@ def pointcutmix(inputs: MixInputs, *, nearest: bool = True) -> Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(PerDraw):
     """Partner clouds with their points in the order of those that they are matched with."""
 
     order: np.ndarray
     """(u, points) int64: which point of the partner goes with each point of the image."""
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, rows: Rows) -> Matched:
-        return Matched(self.order[rows])
 
     def __call__(self, own: Tensor, partner: Tensor) -> Tensor:
         """Return re-ordered clouds, (u, coordinates, points, 1)."""
