@@ -30,9 +30,18 @@ class Range:
         low = value > self.above if self.above is not None else value >= (self.least or 0)
         return low and (value < math.inf if self.most is None else value <= self.most)
 
+    def check(self, name: str, value: float) -> None:
+        """Refuse a number that is none of them.
+
+        Raises:
+            ConfigError: If it is not; it is called by its name.
+        """
+        if value not in self:
+            raise ConfigError(f"{name} is {value}, wanted {self}", self.hint)
+
     def __str__(self) -> str:
         if self.above is not None:
-            return f"a number above {self.above}"
+            return f"a number above {self.above}" + (f", at most {self.most}" if self.most else "")
         if self.most is not None:
             return f"a number from {self.least} to {self.most}"
         return f"{self.least} or more"
@@ -77,10 +86,20 @@ def check_ranges(settings: Any, section: str = "") -> None:
         ConfigError: If one is outside; it is called ``<section>.<name>``.
     """
     for one in fields(settings):
-        limits, value = one.metadata.get("range"), getattr(settings, one.name)
-        if limits is not None and value not in limits:
+        limits: Range | None = one.metadata.get("range")
+        if limits is not None:
             where = f"{section}.{one.name}" if section else one.name
-            raise ConfigError(f"{where} is {value}, wanted {limits}", limits.hint)
+            limits.check(where, getattr(settings, one.name))
+
+
+def within(**ranges: Range) -> Callable[..., None]:
+    """Return a function that takes numbers by keyword and refuses those outside their range."""
+
+    def check(**numbers: float) -> None:
+        for name in numbers.keys() & ranges.keys():
+            ranges[name].check(name, numbers[name])
+
+    return check
 
 
 def affects(settings: object, name: str) -> Affects:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn as nn
 from torch import Tensor
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Weights, watched_weights
 from automix.nets.attention import attended, token_masks
 
@@ -28,8 +28,7 @@ def attention(record: MixRecord, *, strength: float = 0.5) -> Weights:
         record: What the images show.
         strength: How much attention has to say, in [0, 1]; a half as in the paper's code.
     """
-    if not 0 <= strength <= 1:
-        raise ConfigError(f"attention.strength is {strength}, wanted a number from 0 to 1")
+    Range(0, 1).check("attention.strength", strength)
     return watched_weights(record, partner_attended, strength)
 
 

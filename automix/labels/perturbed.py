@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Seen, Weights, watched_weights
 from automix.labels.attention import partner_attended
 from automix.masks.shapes import Array
@@ -64,10 +65,7 @@ def perturbed_attention(
         attention: How much attention has to say within the label that is moved, in [0, 1].
     """
     how = Perturbation("perturbed_attention", strength, noise, alpha)
-    if not 0 <= attention <= 1:
-        raise ConfigError(
-            f"perturbed_attention.attention is {attention}, wanted a number from 0 to 1"
-        )
+    Range(0, 1).check("perturbed_attention.attention", attention)
     return how.of(watched_weights(record, partner_attended, attention), record)
 
 
@@ -103,14 +101,13 @@ class Perturbation:
     alpha: float
 
     def __post_init__(self) -> None:
-        strength, noise, alpha = self.strength, self.noise, self.alpha
+        strength, noise = self.strength, self.noise
         if not (strength >= 0 and noise >= 0 and strength + noise <= 1):
             raise ConfigError(
                 f"{self.rule}.strength is {strength} and {self.rule}.noise {noise}, "
                 "wanted 0 or more, at most 1 together"
             )
-        if not 0 < alpha < float("inf"):
-            raise ConfigError(f"{self.rule}.alpha is {alpha}, wanted a number above 0")
+        Range(above=0).check(f"{self.rule}.alpha", self.alpha)
 
     @property
     def moves(self) -> bool:

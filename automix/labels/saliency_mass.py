@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.labels import LABEL_RULES, LabelInfo, MixRecord
 from automix.masks.shapes import Array
 
@@ -26,8 +26,7 @@ def saliency_mass(record: MixRecord, *, norm: float = 1.0) -> Array:
             is remembered to have, would give an image of which a quarter is covered by a box
             0.63 instead of 0.75 under uniform maps.
     """
-    if not norm >= 1:
-        raise ConfigError(f"saliency_mass.norm is {norm}, wanted 1 or more")
+    Range(1).check("saliency_mass.norm", norm)
     if record.own is None or record.partner is None:  # nothing is mixed
         return 1 - record.area
     mask = record.masks.dense(record.own.device)[:, 0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.labels import LABEL_RULES, LabelInfo, MixRecord, Weights
 
 
@@ -27,8 +27,7 @@ def visibility(record: MixRecord, *, power: float = 4.0) -> Weights:
         record: What the images show.
         power: How much may be hidden before it matters, above 0; 4 as in the paper's code.
     """
-    if not 0 < power < float("inf"):
-        raise ConfigError(f"visibility.power is {power}, wanted a number above 0")
+    Range(above=0).check("visibility.power", power)
     hidden = record.areas
     partner = torch.zeros_like(hidden)
     if not record.keeps_label:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.masks.learned.groups import grouped, regrouped
-from automix.masks.learned.learned_state import LearnedState, check_ranges
+from automix.masks.learned.learned_state import LearnedState, check_settings
 from automix.masks.learned.mix_block import CrowdBlock
 from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES, MixInfo
@@ -25,7 +25,7 @@ from automix.mixes import MIXES, MixInfo
         step=True,
         requires=("features",),
         state=partial(LearnedState, block=CrowdBlock),
-        check=check_ranges,
+        check=check_settings,
     ),
 )
 def adautomix(

@@ -12,7 +12,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range, within
 from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.masks.shapes import as_tensor
 from automix.mixes import MIXES, MixInfo
@@ -30,14 +30,10 @@ LOOK = 10
 """Rounds from one look at that to the next: a look makes the host wait for the device."""
 
 
-def _check(*, aligned: float = 0.5, eps: float = 0.1) -> None:
-    if not 0 <= aligned <= 1:
-        raise ConfigError(f"alignmix.aligned is {aligned}, wanted a number from 0 to 1")
-    if eps <= 0:
-        raise ConfigError(f"alignmix.eps is {eps}, wanted a number above 0")
-
-
-@MIXES.register("alignmix", MixInfo(step=True, requires=("stages",), check=_check))
+@MIXES.register(
+    "alignmix",
+    MixInfo(step=True, requires=("stages",), check=within(aligned=Range(0, 1), eps=Range(above=0))),
+)
 def alignmix(net: nn.Module, step: Step, *, aligned: float = 0.5, eps: float = 0.1) -> StepLoss:
     """Blend the last feature maps, one of them rearranged to lie on the other; or the images.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Constant, Rows
 from automix.mixes import MIXES, MixInfo, MixInputs
@@ -44,11 +44,8 @@ def amplitude_mix(inputs: MixInputs, *, window: float = 0.1) -> Recipe:
         - The mean is mixed with its sign. The papers' pixels are never negative, so that theirs has
           none; this way normalised images are mixed as they would be before they were normalised.
     """
-    if not 0 <= window <= 0.5:
-        raise ConfigError(
-            f"window is {window}, wanted a frequency from 0 to 0.5 cycles per pixel",
-            "0.1 is that of FDA, 0.5 takes all frequencies",
-        )
+    cycles = "cycles per pixel; 0.1 is that of FDA, 0.5 takes all frequencies"
+    Range(0, 0.5, hint=cycles).check("window", window)
     return Recipe(Constant(inputs.share), partner=InAmplitude(len(inputs.share), window))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.placing import placed_inside, sides_of
 from automix.masks.recipes import Recipe
 from automix.masks.warps import Fitted
@@ -39,8 +39,7 @@ def asymmetric_cutmix(inputs: MixInputs, *, concentration: float = 2.0) -> Recip
           wanted one, and the crop has one pixel at least.
         - The paper's labels are the label rule ``cam_mass``; ``snapmix`` is both together.
     """
-    if not 0 < concentration < float("inf"):
-        raise ConfigError(f"concentration is {concentration}, wanted a number above 0")
+    Range(above=0).check("concentration", concentration)
     cropped = inputs.share
     if 0 < inputs.ratio < 1:
         law = concentration * inputs.ratio, concentration * (1 - inputs.ratio)

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch.nn as nn
 
-from automix.masks.learned.learned_state import LearnedState, check_ranges
+from automix.masks.learned.learned_state import LearnedState, check_settings
 from automix.masks.learned.mix_block import PairBlock
 from automix.masks.learned.pair_step import pair_step
 from automix.masks.method_steps import Step, StepLoss
@@ -22,7 +22,7 @@ from automix.mixes import MIXES, MixInfo
         step=True,
         requires=("features",),
         state=partial(LearnedState, block=PairBlock),
-        check=check_ranges,
+        check=check_settings,
     ),
 )
 def automix(

@@ -7,14 +7,13 @@ arXiv:2102.03065, section 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range, within
 from automix.masks.grids import Grid, fitted, parts, summed
 from automix.masks.recipes import Layers
 from automix.masks.shapes import as_tensor
@@ -28,6 +27,12 @@ ALPHA = 2.0
 
 NEVER = -1e4
 """The worth of what must not be chosen."""
+
+
+_check = within(
+    **dict.fromkeys(("beta", "gamma", "eta", "threshold", "niter"), Range(0)),
+    **{"omega": Range(0, 1), "part": Range(2), "shown": Range(2)},
+)
 
 
 @MIXES.register("comixup", MixInfo(guided=True, looks=True, layers=True))
@@ -86,8 +91,8 @@ def comixup(
           blended.
         - The unguided form is ours.
     """
-    weights = {"beta": beta, "gamma": gamma, "eta": eta, "omega": omega, "threshold": threshold}
-    _check(weights, {"niter": (niter, 0), "part": (part, 2), "shown": (shown, 2)})
+    _check(beta=beta, gamma=gamma, eta=eta, omega=omega, threshold=threshold)
+    _check(niter=niter, part=part, shown=shown)
     n, grid = len(inputs.share), fitted(GRID, inputs.size)
     members, there = parted(n, n if inputs.pairs is None else inputs.pairs.batch_size, part)
     if members.shape[1] == 1:  # nobody to be mixed with
@@ -307,14 +312,3 @@ def _cells(inputs: MixInputs, grid: Grid) -> Tensor:
     drawn = inputs.rng.random((len(inputs.share), *grid), dtype=np.float32)
     device = torch.device("cpu") if inputs.images is None else inputs.images.device
     return as_tensor(drawn / drawn.sum((1, 2), keepdims=True), device)
-
-
-def _check(weights: dict[str, float], counts: dict[str, tuple[int, int]]) -> None:
-    for name, value in weights.items():
-        if not (isfinite(value) and value >= 0):
-            raise ConfigError(f"comixup.{name} is {value}, wanted a number of 0 or more")
-    if weights["omega"] > 1:
-        raise ConfigError(f"comixup.omega is {weights['omega']}, wanted a number from 0 to 1")
-    for name, (value, least) in counts.items():
-        if value < least:
-            raise ConfigError(f"comixup.{name} is {value}, wanted {least} or more")

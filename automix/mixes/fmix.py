@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.grids import grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Dense, as_tensor
 from automix.mixes import MIXES, MixInfo, MixInputs
@@ -59,9 +59,8 @@ def fmix(inputs: MixInputs, *, decay: float = 3.0, guidance: float = 1.0) -> Den
         - The official code's soft band around the border is left out, and its label is the share
           that was drawn; under the label rule ``area`` ours counts the pixels.
     """
-    for name, value in (("decay", decay), ("guidance", guidance)):
-        if not 0 <= value < float("inf"):
-            raise ConfigError(f"{name} is {value}, wanted a number of 0 or more")
+    Range(0).check("decay", decay)
+    Range(0).check("guidance", guidance)
     u, (height, width) = len(inputs.share), inputs.size
     waves = noise(u, inputs.size, decay, inputs.rng).reshape(u, -1)
     # In float32 as the shares are: a tenth of 100 pixels is 10, not a little more.

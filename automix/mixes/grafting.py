@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.grids import grid_of, saliency_of_cells
 from automix.masks.shapes import Array, Cells, as_float, as_tensor, pixels_of_cells
 from automix.mixes import MIXES, MixInfo, MixInputs
@@ -49,8 +49,7 @@ def grafting(inputs: MixInputs, *, cells: int = 4, temperature: float = 0.2) -> 
         - The paper weighs labels by saliency, which is a matter of the label rule, and maps come
           from any provider.
     """
-    if not 0 < temperature < float("inf"):
-        raise ConfigError(f"temperature is {temperature}, wanted a number above 0", "such as 0.2")
+    Range(above=0, hint="such as 0.2").check("temperature", temperature)
     grid = grid_of(inputs.size, cells)
     chance = inputs.rng.random((len(inputs.share), grid[0] * grid[1]), dtype=np.float32)
     taken: Array

@@ -14,6 +14,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.core.settings import Range, within
 from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.mixes import MIXES, MixInfo
 from automix.nets.stacking import frozen_running_statistics
@@ -22,31 +23,21 @@ PASSES = 3
 STRIDE, LIMIT = 1 / 255, 2 / 255
 
 
-def check(
-    *,
-    passes: int = PASSES,
-    stride: float = STRIDE,
-    limit: float = LIMIT,
-    weight: float = 3.0,
-    consistency: float = 0.01,
-    cutoff: float = 0.0,
-) -> None:
+_check = within(
+    passes=Range(2, hint="the first is over the images as they are; for none play another mix"),
+    **dict.fromkeys(
+        ("stride", "limit", "weight", "consistency"), Range(0, hint="leave it out for the paper's")
+    ),
+)
+
+
+def check(*, cutoff: float = 0.0, **numbers: float) -> None:
     """Refuse settings that make no adversary.
 
     Raises:
         ConfigError: If there are any.
     """
-    if passes < 2:
-        raise ConfigError(
-            f"passes is {passes}, wanted 2 or more: the first is over the images as they are",
-            f"such as {PASSES}; play none in epochs without an adversary",
-        )
-    amounts = {"stride": stride, "limit": limit, "weight": weight, "consistency": consistency}
-    for name, value in amounts.items():
-        if value < 0:
-            raise ConfigError(
-                f"{name} is {value}, wanted 0 or more", "leave it out for the paper's"
-            )
+    _check(**numbers)
     if not 0 <= cutoff < 1:
         raise ConfigError(
             f"cutoff is {cutoff}, wanted a part of the highest frequency, from 0 to below 1",

@@ -12,6 +12,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.core.settings import Range, within
 from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
 from automix.masks.shapes import as_tensor
 from automix.mixes import MIXES, MixInfo
@@ -22,13 +23,15 @@ Grid = tuple[int, int]
 """Rows and columns."""
 
 
-def _check(*, group: int = 4, tiles: int = 4) -> None:
-    for name, value in (("group", group), ("tiles", tiles)):
-        if value < 2:
-            raise ConfigError(f"mum.{name} is {value}, wanted a whole number above 1")
-
-
-@MIXES.register("mum", MixInfo(step=True, requires=("stages",), keeps_label=True, check=_check))
+@MIXES.register(
+    "mum",
+    MixInfo(
+        step=True,
+        requires=("stages",),
+        keeps_label=True,
+        check=within(group=Range(2), tiles=Range(2)),
+    ),
+)
 def mum(net: nn.Module, step: Step, *, group: int = 4, tiles: int = 4) -> StepLoss:
     """Exchange tiles among the images of a group, and put the features of each back together.
 

@@ -7,13 +7,13 @@ arXiv:2009.06962, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite, log
+from math import log
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range, within
 from automix.masks.grids import Grid, fitted, parts, spread, summed
 from automix.masks.recipes import Recipe
 from automix.masks.shapes import Cells, Constant, as_tensor
@@ -28,6 +28,9 @@ LABELS = (0.0, 0.5, 1.0)
 
 ROUNDS = 8
 """How often the cells answer their neighbours."""
+
+
+_check = within(t_size=Range(1), **dict.fromkeys(("eta", "beta", "gamma", "t_eps"), Range(0)))
 
 
 @MIXES.register("puzzlemix", MixInfo(guided=True, looks=True, moves=True))
@@ -78,7 +81,7 @@ def puzzlemix(
           in pairs, so that all are there in the end.
         - The unguided form is ours.
     """
-    _check({"eta": eta, "beta": beta, "gamma": gamma, "t_eps": t_eps}, t_size)
+    _check(eta=eta, beta=beta, gamma=gamma, t_eps=t_eps, t_size=t_size)
     if inputs.ratio in (0.0, 1.0):
         return Constant(inputs.share)
     grid_of = inputs.rng.integers(len(GRIDS), size=len(inputs.share))
@@ -301,11 +304,3 @@ def _maps(inputs: MixInputs, grid_of: np.ndarray) -> tuple[Tensor, Tensor]:
     maps = spread(cells.flatten(0, 1).to(device), inputs.size)
     own, partner = (maps / maps.sum((1, 2), keepdim=True)).chunk(2)
     return own, partner
-
-
-def _check(weights: dict[str, float], t_size: int) -> None:
-    for name, value in weights.items():
-        if not (isfinite(value) and value >= 0):
-            raise ConfigError(f"puzzlemix.{name} is {value}, wanted a number of 0 or more")
-    if t_size < 1:
-        raise ConfigError(f"puzzlemix.t_size is {t_size}, wanted a whole number above 0")

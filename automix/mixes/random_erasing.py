@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.noise import draw_noise
 from automix.masks.placing import placed_inside, sides_of
 from automix.masks.recipes import Recipe
@@ -44,10 +44,8 @@ def random_erasing(
           uniform law would make most boxes taller than wide.
         - The paper did best with random values at each pixel; ours are normal, as timm's.
     """
-    if not 0 < aspect <= 1:
-        raise ConfigError(f"aspect is {aspect}, wanted a number above 0, at most 1")
-    if not 0 <= noise < float("inf"):
-        raise ConfigError(f"noise is {noise}, wanted a standard deviation of 0 or more")
+    Range(above=0, most=1).check("aspect", aspect)
+    Range(0).check("noise", noise)
     shape = aspect ** inputs.rng.uniform(-1, 1, len(inputs.share))
     height = np.sqrt(inputs.share * math.prod(inputs.size) * shape).astype(np.float32)
     box = placed_inside(sides_of(inputs.share, height, inputs.size), inputs.size, inputs.rng)

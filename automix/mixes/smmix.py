@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.core.settings import Range, within
 from automix.masks.grids import Grid, saliency_of_cells
 from automix.masks.method_steps import Step, StepLoss, soft_losses, unseen
 from automix.masks.shapes import as_tensor
@@ -26,13 +26,6 @@ from automix.nets.attention import attended, has_attention
 from automix.nets.feature_maps import as_map
 
 
-def check(**weights: float) -> None:
-    """Refuse weights of the losses that cannot be."""
-    for name, weight in weights.items():
-        if not (isfinite(weight) and weight >= 0):
-            raise ConfigError(f"smmix.{name} is {weight}, wanted a number of 0 or more")
-
-
 @MIXES.register(
     "smmix",
     MixInfo(
@@ -40,7 +33,7 @@ def check(**weights: float) -> None:
         guided=True,
         requires=("features",),
         unguided_requires=("attention",),
-        check=check,
+        check=within(tokens=Range(0), consistency=Range(0)),
     ),
 )
 def smmix(net: nn.Module, step: Step, *, tokens: float = 1.0, consistency: float = 1.0) -> StepLoss:
@@ -83,7 +76,6 @@ def smmix(net: nn.Module, step: Step, *, tokens: float = 1.0, consistency: float
         - Batch norm, which the paper's nets have none of, takes its statistics from the batch for z
           as well: running ones lag behind, in a deep net by far at the beginning.
     """
-    check(tokens=tokens, consistency=consistency)
     logits = maps = None
     if consistency or step.maps is None:
         logits, maps = _looked(net, step.images, attention=step.maps is None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.noise import draw_noise
 from automix.masks.placing import sides_of
 from automix.masks.recipes import Recipe
@@ -41,8 +41,7 @@ def soft_crop(inputs: MixInputs, *, fill: float = 0.0, spread: float = 1.0) -> R
         - The paper's targets, which soften with what is cut off, are the label rule ``visibility``;
           ``soft_augmentation`` is both together.
     """
-    if not 0 <= spread < float("inf"):
-        raise ConfigError(f"spread is {spread}, wanted a standard deviation of 0 or more")
+    Range(0).check("spread", spread)
     u, size = len(inputs.share), np.array(inputs.size)
     seen = 1 - inputs.share
     rows = seen ** inputs.rng.random(u, dtype=np.float32) * np.float32(size[0])

@@ -15,6 +15,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.method_steps import Step, StepLoss, soft_losses
 from automix.masks.shapes import as_tensor
 from automix.mixes import MIXES, MixInfo
@@ -34,8 +35,7 @@ def check(*, style: str = STYLES[0], weight: float = 12.0) -> None:
     """
     if style not in STYLES:
         raise ConfigError(f"style is {style!r}, wanted one of {', '.join(STYLES)}")
-    if weight < 0:
-        raise ConfigError(f"weight is {weight}, wanted 0 or more", "12 is that of AugMix")
+    Range(0, hint="12 is that of AugMix").check("weight", weight)
 
 
 @MIXES.register("style_consistency", MixInfo(step=True, keeps_label=True, check=check))

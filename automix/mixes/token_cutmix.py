@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.placing import placed_inside
 from automix.masks.shapes import Boxes
 from automix.mixes import MIXES, MixInputs
@@ -59,11 +59,7 @@ def token_cutmix(inputs: MixInputs, *, patch: int = 0) -> Boxes:
 
 def _patch_of(size: tuple[int, int], patch: int) -> int:
     """Return the pixels along a token of images (h, w), from the setting of that name."""
-    if patch < 0:
-        raise ConfigError(
-            f"token_cutmix.patch is {patch}, wanted pixels along a token",
-            "such as 4, or 0 for one that fits the image",
-        )
+    Range(0, hint="pixels along a token, or 0 for what fits").check("token_cutmix.patch", patch)
     leaving = [one for one in PATCHES if min(size) >= FEWEST * one]
     dividing = [one for one in leaving if not (size[0] % one or size[1] % one)]
     return patch or (dividing or leaving or [1])[0]

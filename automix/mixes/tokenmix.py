@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.masks.grids import Grid
 from automix.masks.shapes import Cells
 from automix.mixes import MIXES, MixInputs
@@ -64,11 +65,7 @@ def tokenmix(inputs: MixInputs, *, mode: str = "block", patch: int = 0) -> Cells
     """
     if mode not in MODES:
         raise ConfigError(f"tokenmix.mode is {mode!r}, wanted {' or '.join(MODES)}")
-    if patch < 0:
-        raise ConfigError(
-            f"tokenmix.patch is {patch}, wanted pixels along a token",
-            "such as 4, or 0 for one that fits the image",
-        )
+    Range(0, hint="pixels along a token, or 0 for what fits").check("tokenmix.patch", patch)
     grid = token_grid(inputs.size, patch)
     # In float64, so that all tokens and what rounds them stay below one more.
     wanted = inputs.share.astype(np.float64) * (grid[0] * grid[1])

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng
+from automix.core.settings import Range, within
 from automix.masks.learned.mix_block import MixBlock
 from automix.masks.method_steps import Setup
 from automix.nets.feature_maps import as_map, halves
@@ -33,18 +34,14 @@ SETTINGS = ("stage", "memory", "lr", "told")
 Python counts (the last one where the net cannot be cut into stages); how much of the training run
 the slow copy remembers; the learning rate of the block, by Adam; whether it is told the weights."""
 
-RANGES = {
-    "memory": (1e-6, 1),
-    "lr": (0, 1),
-    "area": (0, 1e6),
-    "contrast": (0, 1e6),
-    "margin": (0, 0.5),
-    "every": (1, float("inf")),
-    "hardness": (0, 1e6),
-    "clean": (0, 1e6),
-    "plain": (0, 1e6),
-}
-"""Least and largest value of the settings that any learned mixer has; others may be any number."""
+check_settings = within(
+    memory=Range(1e-6, 1),
+    lr=Range(0, 1),
+    margin=Range(0, 0.5),
+    every=Range(1),
+    **dict.fromkeys(("area", "contrast", "hardness", "clean", "plain"), Range(0, 1e6)),
+)
+"""Refuses numbers, by keyword, that no learned mixer can work with."""
 
 Maps = Tensor
 """(b, c, h', w')."""
@@ -163,16 +160,3 @@ def _counted(net: nn.Module, stage: int) -> int | None:
             "-1 is the last one, -2 the one before it",
         )
     return found
-
-
-def check_ranges(**settings: Any) -> None:
-    """Refuse settings of a learned mixer that are outside their range.
-
-    Raises:
-        ConfigError: If one is below the first or above the second number.
-    """
-    for name, value in settings.items():
-        least, most = RANGES.get(name, (value, value))
-        if not least <= value <= most:
-            upto = f" to {most:g}" if most < float("inf") else " up"
-            raise ConfigError(f"{name} is {value}, wanted a number from {least:g}{upto}")

@@ -186,10 +186,10 @@ def test_what_the_pixels_show_is_what_the_labels_say():
 @each(
     "setting, message",
     [
-        ({"gamma": -1.0}, "comixup.gamma is -1.0, wanted a number of 0 or more"),
-        ({"omega": 2.0}, "comixup.omega is 2.0, wanted a number from 0 to 1"),
-        ({"shown": 1}, "comixup.shown is 1, wanted 2 or more"),
-        ({"niter": -1}, "comixup.niter is -1, wanted 0 or more"),
+        ({"gamma": -1.0}, "gamma is -1.0, wanted 0 or more"),
+        ({"omega": 2.0}, "omega is 2.0, wanted a number from 0 to 1"),
+        ({"shown": 1}, "shown is 1, wanted 2 or more"),
+        ({"niter": -1}, "niter is -1, wanted 0 or more"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(setting, message):

@@ -100,5 +100,5 @@ def test_guidance_says_how_much_of_the_saliency_is_covered():
 
 @each("wrong", [{"decay": -1.0}, {"guidance": -0.5}, {"decay": float("nan")}])
 def test_numbers_without_a_meaning_are_refused(wrong):
-    with pytest.raises(ConfigError, match="wanted a number of 0 or more"):
+    with pytest.raises(ConfigError, match="wanted 0 or more"):
         drawn("fmix", [0.5], (8, 8), **wrong)

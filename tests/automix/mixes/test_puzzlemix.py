@@ -278,9 +278,9 @@ def test_a_ratio_of_0_or_1_mixes_nothing(ratio):
 @each(
     "setting, message",
     [
-        ({"beta": -1.0}, "puzzlemix.beta is -1.0, wanted a number of 0 or more"),
-        ({"t_eps": float("nan")}, "puzzlemix.t_eps is nan"),
-        ({"t_size": 0}, "puzzlemix.t_size is 0, wanted a whole number above 0"),
+        ({"beta": -1.0}, "beta is -1.0, wanted 0 or more"),
+        ({"t_eps": float("nan")}, "t_eps is nan"),
+        ({"t_size": 0}, "t_size is 0, wanted 1 or more"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(setting, message):

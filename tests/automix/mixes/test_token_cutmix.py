@@ -60,5 +60,5 @@ def test_a_grid_of_one_token_is_all_or_nothing_as_often_as_wanted():
 
 
 def test_a_patch_below_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"token_cutmix\.patch is -2, wanted pixels"):
+    with pytest.raises(ConfigError, match=r"token_cutmix\.patch is -2, wanted 0 or more"):
         MixSettings(options=["token_cutmix.patch=-2"])

@@ -267,7 +267,7 @@ def test_a_reset_lets_go_of_what_was_learned():
         ("automix.margin=0.6", r"automix\.margin is 0\.6, wanted a number from 0 to 0\.5"),
         ("samix.memory=0.0", r"samix\.memory is 0\.0"),
         ("samix.contrast=-1.0", r"samix\.contrast is -1\.0, wanted a number from 0"),
-        ("adautomix.every=0", r"adautomix\.every is 0, wanted a number from 1 up"),
+        ("adautomix.every=0", r"adautomix\.every is 0, wanted 1 or more"),
         ("automix.lr=-0.1", r"automix\.lr is -0\.1"),
     ],
 )
