@@ -26,7 +26,7 @@ class AutomixError(Exception):
 
 
 class ConfigError(AutomixError):
-    """A setting, name or command-line word that cannot be used."""
+    """A setting, name or command-line argument that cannot be used."""
 
     exit_code = 2
 

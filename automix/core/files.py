@@ -51,7 +51,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed had not finished to write; nobody may be writing."""
+    """Remove what killed processes left unfinished; no process may be writing now."""
     for path in folder.rglob(f".*{UNFINISHED}"):
         path.unlink(missing_ok=True)
 
@@ -102,7 +102,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def short(value: Any) -> str:
-    """Return what a value of a file looks like in a message: however large, a few words of it."""
+    """Return what a value of a file looks like in a message: however large, the beginning of it."""
     plain = value is None or isinstance(value, (bool, int, float, str))
     return reprlib.repr(value) if plain else type(value).__name__
 
@@ -117,13 +117,13 @@ def append_line(path: Path, line: str) -> None:
 
 
 def lock(file: TextIO) -> bool:
-    """Take the lock of an open file; return whether nobody else has it.
+    """Take the lock of an open file; return whether no other process holds it.
 
     The system takes it back from a process that ends, however it ends.
     """
     try:
         import fcntl
-    except ImportError:  # Windows has none: two processes at one file are then the user's matter
+    except ImportError:  # Windows has none: two processes on one file are then up to the user
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

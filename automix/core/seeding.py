@@ -1,6 +1,6 @@
 """One root seed, many named and independent generators.
 
-A name is a path of words and numbers, such as ``("group", 3, "order")``. The same root and path
+A name is a path of strings and numbers, such as ``("group", 3, "order")``. The same root and path
 give the same numbers in every process, whatever was drawn elsewhere before. Nothing outside this
 module reads or sets a global generator.
 """

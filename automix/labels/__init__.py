@@ -61,11 +61,11 @@ class MixRecord:
     share: np.ndarray
     """(u,) float32: the wanted partner share that the mask was made from."""
     pairs: Pairs
-    """Who was mixed with whom."""
+    """The partner of each image."""
     rng: np.random.Generator
     """Every draw of the rule comes from here."""
     keeps_label: bool = False
-    """Whether the mask tells what was erased or restyled, rather than where another class is."""
+    """Whether the mask says what was erased or restyled, rather than where another class is."""
     own: Tensor | None = None
     """(n, h, w) saliency maps of the images, lying as their pixels do in the mixed images; the
     mass of what is cut away is missing. None unless the rule says ``needs_maps``."""
@@ -155,7 +155,7 @@ def check_label_rule(rule: str, action: object, method: str, has_maps: bool) -> 
 
     Args:
         rule: Its name.
-        action: What to call the action in words: only then is it written out.
+        action: How an error names the action; converted to text only then.
         method: Its mix method.
         has_maps: Whether it names a saliency provider.
 

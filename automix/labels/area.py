@@ -1,4 +1,4 @@
-"""Area: the label tells what the pixels show."""
+"""Area: the label says what the pixels show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention: the label tells what the classifier attends to.
+"""Attention: the label says what the classifier attends to.
 
 TransMix (Chen et al. 2022, arXiv:2111.09833, section 3).
 """

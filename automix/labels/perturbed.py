@@ -127,8 +127,8 @@ class Perturbation:
             by_chance, mixed = (
                 part[rows].to(seen.device, non_blocking=True) for part in (chance, both)
             )
-            told = (1 - self.strength - self.noise) * lam + self.strength * seen
-            return torch.where(mixed, told + self.noise * by_chance, lam).clamp(0, 1)
+            revised = (1 - self.strength - self.noise) * lam + self.strength * seen
+            return torch.where(mixed, revised + self.noise * by_chance, lam).clamp(0, 1)
 
         def revision(seen: Seen, rows: slice) -> Tensor:
             given = lam[rows].to(seen.own.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Saliency mass: the label tells how much of what matters is seen of each image.
+"""Saliency mass: the label says how much of each image's salient content is visible.
 
 Saliency Grafting (Park et al. 2022, arXiv:2112.08796). No code is public; that saliency decides
 the label is what the abstract says, the norm is from memory.

@@ -86,7 +86,7 @@ def first_cells(
         share: (u,) in [0, 1]: wanted part of the image.
         size: (h, w) of the images.
         grid: (rows, columns).
-        rng: Draws who gets the last cell.
+        rng: Draws which masks get the last cell.
 
     Returns:
         (u, rows * columns) bool, where the keys are.

@@ -82,7 +82,7 @@ class Step:
     ratio: float
     """The mean of the law that ``share`` was drawn from."""
     pairs: Pairs
-    """Who meets whom."""
+    """The partner of each image."""
     rng: np.random.Generator
     """Every draw."""
     maps: Tensor | None = None

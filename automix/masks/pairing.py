@@ -1,4 +1,4 @@
-"""Who is mixed with whom: the partner index of each image of a batch."""
+"""Pairing: the partner index of each image of a batch."""
 
 from __future__ import annotations
 

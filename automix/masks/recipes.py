@@ -77,9 +77,9 @@ class Layers:
         k = self.sources.shape[1]
         return torch.stack([torch.as_tensor(self.layer(i).area()) for i in range(k)], 1)
 
-    def only(self, played: np.ndarray) -> Layers:
-        """Return layers that show the images themselves where ``played``, (n,) bool, is false."""
-        kept = like(played.astype(np.float32), self.weights)[:, None, None, None]
+    def only(self, chosen: np.ndarray) -> Layers:
+        """Return layers that show the images themselves where ``chosen``, (n,) bool, is false."""
+        kept = like(chosen.astype(np.float32), self.weights)[:, None, None, None]
         alone = np.zeros((1, self.sources.shape[1], 1, 1), np.float32)
         alone[:, 0] = 1
         weights = self.weights * kept + like(alone, self.weights) * (1 - kept)

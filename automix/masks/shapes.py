@@ -44,8 +44,8 @@ class Mask(Protocol):
         """Return the weights per pixel, (u, 1, h, w), or (u, 1, 1, 1) where they are constant."""
         ...
 
-    def only(self, played: np.ndarray) -> Self:
-        """Return the masks where ``played``, (u,) bool, and masks of zeros elsewhere."""
+    def only(self, chosen: np.ndarray) -> Self:
+        """Return the masks where ``chosen``, (u,) bool, and masks of zeros elsewhere."""
         ...
 
 
@@ -86,9 +86,9 @@ class Constant(PerDraw):
         """Return (u, 1, 1, 1) float32."""
         return as_tensor(self.weight.reshape(-1, 1, 1, 1), device)
 
-    def only(self, played: np.ndarray) -> Constant:
+    def only(self, chosen: np.ndarray) -> Constant:
         """Put a weight of 0 elsewhere."""
-        return Constant(self.weight * like(played, self.weight))
+        return Constant(self.weight * like(chosen, self.weight))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,9 @@ class Boxes(PerDraw):
         rows = as_tensor(inside[:, :1, :height, None], device)
         return rows * as_tensor(inside[:, 1:, None, :width], device)
 
-    def only(self, played: np.ndarray) -> Boxes:
+    def only(self, chosen: np.ndarray) -> Boxes:
         """Leave empty boxes elsewhere."""
-        kept = like(played, self.end)[:, None]
+        kept = like(chosen, self.end)[:, None]
         return Boxes(self.first * kept, self.end * kept, self.size)
 
 
@@ -173,9 +173,9 @@ class Cells(PerDraw):
         )
         return self.weight.to(device).index_select(2, column).index_select(1, row)[:, None]
 
-    def only(self, played: np.ndarray) -> Cells:
+    def only(self, chosen: np.ndarray) -> Cells:
         """Put weights of 0 elsewhere."""
-        return Cells(self.weight * like(played, self.weight)[:, None, None], self.size)
+        return Cells(self.weight * like(chosen, self.weight)[:, None, None], self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +196,9 @@ class Outer(PerDraw):
         rows, columns = as_tensor(self.rows, device), as_tensor(self.columns, device)
         return rows[:, None, :, None] * columns[:, None, None, :]
 
-    def only(self, played: np.ndarray) -> Outer:
+    def only(self, chosen: np.ndarray) -> Outer:
         """Put weights of 0 elsewhere."""
-        return Outer(self.rows * like(played, self.rows)[:, None], self.columns)
+        return Outer(self.rows * like(chosen, self.rows)[:, None], self.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +216,9 @@ class Dense(PerDraw):
         """Return the weights in float32."""
         return as_tensor(as_float(self.weight), device)
 
-    def only(self, played: np.ndarray) -> Dense:
+    def only(self, chosen: np.ndarray) -> Dense:
         """Put weights of 0 elsewhere."""
-        return Dense(self.weight * like(played, self.weight)[:, None, None, None])
+        return Dense(self.weight * like(chosen, self.weight)[:, None, None, None])
 
 
 def as_mask(weight: Mask | Array) -> Mask:

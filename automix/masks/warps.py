@@ -1,7 +1,7 @@
 """Images that are moved before they are blended: one box of an image fitted into another box.
 
 A partner shrunk into a box, a crop of it resized into another, an image shifted to the side: each
-is told by two boxes, and resampled along rows and columns apart.
+is described by two boxes, and resampled along rows and columns separately.
 """
 
 from __future__ import annotations

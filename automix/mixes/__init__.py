@@ -58,7 +58,7 @@ class MixInputs:
     images: Tensor | None = None
     """(u, c, h, w) float: the images themselves, for methods that state ``looks``."""
     pairs: Pairs | None = None
-    """Who meets whom, and in which batches, for the same."""
+    """The partner of each image, and the batches, for the same."""
 
 
 MaskFunction = Callable[..., Recipe | Layers | Mask | Array]

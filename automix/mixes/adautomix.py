@@ -66,7 +66,7 @@ def adautomix(
         stage: As of ``automix``.
         memory: As of ``automix``.
         lr: As of ``automix``.
-        told: Whether the block is told the weights, as one channel more of each map.
+        told: Whether the block sees the weights, as one channel more of each map.
         area: What the block pays, adversary or not, for masks whose areas are not the weights, 0
             or more.
         margin: Up to which weight of the image, or of both partners, they are plainly blended; 0 to

@@ -1,4 +1,4 @@
-"""AutoMix: a small net learns which mask makes a mixture that can be told apart.
+"""AutoMix: a small net learns masks whose mixtures the classifier can read.
 
 Paper: Liu et al. 2022, arXiv:2103.13027, section 3.
 """
@@ -61,21 +61,21 @@ def automix(
             steps. 0.005 is the paper's momentum 0.999 in its 200 000 steps. It grows a thousandfold
             along a cosine, as the paper's does.
         lr: Learning rate of the block, by Adam.
-        told: Whether the block is told the shares, as one channel more of each map.
+        told: Whether the block sees the shares, as one channel more of each map.
         area: What the block pays for masks whose area is not the share, 0 or more.
         margin: Up to which share of either image mixup takes the place of the block, 0 to 0.5.
         clean: What the loss of the images as they are weighs, 0 or more.
 
     Differs:
         - The label weighs by the share that was wanted, as in the paper, not by the mask's area.
-        - The block is always told the share, which the paper does for ImageNet only: a policy
+        - The block always sees the share, which the paper does for ImageNet only: a policy
           chooses it, and it differs from image to image.
         - The block's partners are drawn anew; its shares are those of the step in another order, so
           that they follow the same law.
         - The slow copy is in evaluation mode, with statistics that follow the classifier's; in the
-          official code it is in training mode. It begins when the method is first played, and so
+          official code it is in training mode. It begins when the method is first used, and so
           does the course of its memory.
         - The block has an optimizer of its own, Adam at a constant rate of 0.01. The paper's runs
-          with transformers have AdamW at 0.001, too slow for trainings of some hundred steps.
+          with transformers have AdamW at 0.001, too slow for training runs of some hundred steps.
     """
     return pair_step(net, step, area=area, contrast=0.0, margin=margin, clean=clean)

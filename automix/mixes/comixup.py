@@ -95,7 +95,7 @@ def comixup(
     _check(niter=niter, part=part, shown=shown)
     n, grid = len(inputs.share), fitted(GRID, inputs.size)
     members, there = parted(n, n if inputs.pairs is None else inputs.pairs.batch_size, part)
-    if members.shape[1] == 1:  # nobody to be mixed with
+    if members.shape[1] == 1:  # no other image to be mixed with
         return Layers(members, np.ones((n, 1, 1, 1), np.float32), inputs.size)
     popularity = np.where(there, inputs.rng.standard_gamma(ALPHA, there.shape), 0)
     popularity /= popularity.sum(1, keepdims=True)
@@ -168,7 +168,7 @@ def solve(puzzle: Puzzle, niter: int, others: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         Weights (P, m outputs, m images, rows, columns), whose objective is never below that of
-        the greedy start, part by part, and who the others are, (P, m outputs, others) int64.
+        the greedy start, part by part, and which the others are, (P, m outputs, others) int64.
     """
     p, m = puzzle.own.shape
     present = puzzle.there[:, :, None, None, None]

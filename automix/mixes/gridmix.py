@@ -37,8 +37,8 @@ def gridmix(inputs: MixInputs, *, cells: int = 4) -> Cells:
         partner's saliency in it. Cells without any come last.
 
     Differs:
-        - The paper's second loss, which tells the class of each cell, is not a matter of the mask
-          and left out.
+        - The paper's second loss, which predicts the class of each cell, does not concern the mask
+          and is left out.
         - We could not check the paper's grid. Four cells a side are our choice for small images:
           coarse enough that a cell of 32 x 32 pixels still shows something.
         - The number of cells follows the share closely. Drawn one by one, each with the share as

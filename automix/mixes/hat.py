@@ -62,14 +62,14 @@ def hat(
     Transformers make little use of high frequencies; an adversary's changes are fine-grained, so
     that a net that withstands them has to. Labels stay. The gradients of all passes make one
     optimizer step, which costs 4 forward and 3 backward passes. It is on or off: every ratio above
-    0 plays it alike.
+    0 has the same effect.
 
     Formula:
         loss = l_0(x) + (l_1(x + d_1) + ... + l_n(x + d_n)) / n,   n = passes - 1
         l_0  = CE + consistency KL
         l_j  = weight CE + consistency KL
         KL   = (KL(p || q) + KL(q || p)) / 2, p: of this pass, q: of a clean pass without gradient
-        d_0 = 0,   d_j+1 = clip(d_j + stride sign(slope of l_j at x + d_j), -limit, limit)
+        d_0 = 0,   d_j+1 = clip(d_j + stride sign(gradient of l_j at x + d_j), -limit, limit)
 
     Args:
         net: The classifier.
@@ -85,12 +85,12 @@ def hat(
 
     Differs:
         - In spite of its name the official code has no filter of frequencies, and neither has ours
-          by default. With a ``cutoff`` slopes are filtered before their sign is taken, and d after
-          it is clipped; where that takes it out of its bounds, the whole d is made smaller.
+          by default. With a ``cutoff`` gradients are filtered before their sign is taken, and d
+          after it is clipped; where that takes it out of bounds, the whole d is made smaller.
         - As in the official code, pixels are moved as they are normalised, and may leave the range
           of colours.
         - The paper moves images that mixup or CutMix has mixed, and stops after two thirds of the
-          epochs. Here an epoch plays one method, and when is up to the policy.
+          epochs. Here an epoch uses one method, and when is up to the policy.
         - Batch norm, which the paper's nets have not, takes its running statistics from the clean
           images of the first pass alone. Dropout draws anew in each pass, as in the official code.
     """
@@ -101,10 +101,10 @@ def hat(
     def losses_of(images: Tensor, number: int) -> Tensor:
         with frozen(net) if number else nullcontext():
             logits = net(images).float()
-        told = consistency * divergence(logits.log_softmax(1), clean)
+        divergent = consistency * divergence(logits.log_softmax(1), clean)
         if number == 0:
-            return soft_losses(logits, step.targets) + told
-        return (weight * soft_losses(logits, step.targets) + told) / (passes - 1)
+            return soft_losses(logits, step.targets) + divergent
+        return (weight * soft_losses(logits, step.targets) + divergent) / (passes - 1)
 
     weights = [one for one in net.parameters() if one.requires_grad]
     owed: dict[int, Tensor] = {}
@@ -112,11 +112,11 @@ def hat(
     for number in range(passes - 1):
         images = (step.images + moved).requires_grad_()
         losses = losses_of(images, number)
-        # The slopes at the weights come with those at the images: no pass goes back twice, and no
-        # more than one pass is kept in memory.
-        slope, *found = torch.autograd.grad(losses.mean(), [images, *weights], allow_unused=True)
+        # The gradients at the weights come with those at the images: no pass goes back twice, and
+        # only one pass is kept in memory.
+        gradient, *found = torch.autograd.grad(losses.mean(), [images, *weights], allow_unused=True)
         add(owed, cast(list[Tensor | None], found))
-        moved, total = climbed(moved, slope, stride, limit, cutoff), total + losses.detach()
+        moved, total = climbed(moved, gradient, stride, limit, cutoff), total + losses.detach()
     total = total + losses_of(step.images + moved, passes - 1)
     whole = torch.ones(len(total), device=total.device)
     return StepLoss(total + carried(weights, owed), whole, (passes, passes - 1))
@@ -132,19 +132,19 @@ def divergence(logs: Tensor, clean: Tensor) -> Tensor:
     return ((logs.exp() - clean.exp()) * (logs - clean)).sum(1) / 2
 
 
-def climbed(moved: Tensor, slope: Tensor, stride: float, limit: float, cutoff: float) -> Tensor:
-    """Return a perturbation (b, c, h, w) that has gone one stride up the slope, within its limit.
+def climbed(moved: Tensor, gradient: Tensor, stride: float, limit: float, cutoff: float) -> Tensor:
+    """Return a perturbation (b, c, h, w) after one stride up the gradient, within its limit.
 
     Args:
         moved: What it has been.
-        slope: Of the loss, (b, c, h, w).
+        gradient: Of the loss, (b, c, h, w).
         stride: In the units of the images.
         limit: The largest absolute value.
         cutoff: Frequencies at or below this part of the highest are left out; 0 leaves out none.
     """
     if cutoff == 0:
-        return (moved + stride * slope.sign()).clamp(-limit, limit)
-    wanted = moved + stride * high_frequencies(slope, cutoff).sign()
+        return (moved + stride * gradient.sign()).clamp(-limit, limit)
+    wanted = moved + stride * high_frequencies(gradient, cutoff).sign()
     high = high_frequencies(wanted.clamp(-limit, limit), cutoff)
     # Another clip would bring low frequencies back.
     largest = high.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
@@ -163,9 +163,9 @@ def high_frequencies(images: Tensor, cutoff: float) -> Tensor:
 
 
 def add(owed: dict[int, Tensor], found: list[Tensor | None]) -> None:
-    """Add slopes to those owed so far, by the number of their weight; out of use it has none.
+    """Add gradients to those owed so far, by the number of their weight; unused ones have none.
 
-    ``found`` is emptied on the way, so that no third copy of all slopes is kept.
+    ``found`` is emptied on the way, so that no third copy of all gradients is kept.
     """
     while found:
         one = found.pop()
@@ -176,6 +176,6 @@ def add(owed: dict[int, Tensor], found: list[Tensor | None]) -> None:
 
 
 def carried(weights: Sequence[Tensor], gradients: Mapping[int, Tensor]) -> Tensor:
-    """Return a zero, (), whose slopes at the weights are the given ones."""
-    total = torch.stack([(weights[at] * slope).sum() for at, slope in gradients.items()])
+    """Return a zero, (), whose gradients at the weights are the given ones."""
+    total = torch.stack([(weights[at] * gradient).sum() for at, gradient in gradients.items()])
     return (total - total.detach()).sum()

@@ -29,7 +29,7 @@ def manifold_mixup(net: nn.Module, step: Step, *, stages: tuple[int, ...] = (0, 
     """Blend features with one weight, at a stage drawn for each batch, and their labels alike.
 
     Images of two classes then differ in few directions of these features, and what lies between
-    them is told with less certainty. Batch norm behind the stage sees mixed features only.
+    them is classified with less certainty. Batch norm behind the stage sees mixed features only.
 
     Formula:
         h = (1 - M) own + M partner, of features at a stage of the net

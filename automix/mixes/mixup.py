@@ -30,7 +30,7 @@ def mixup(inputs: MixInputs) -> Mask:
         - Guided, the paper has no share: at 1/2 ours is its ``p / (p + o)``. Elsewhere the share
           tilts the odds, so that 0 and 1 stay exact.
         - Guided, partners are paired as everywhere, not by the paper's greedy search for
-          dissimilar maps: who meets whom is a setting of all methods.
+          dissimilar maps: pairing is a setting of all methods.
     """
     if inputs.own is None or inputs.partner is None:
         return Constant(inputs.share)

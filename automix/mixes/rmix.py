@@ -76,7 +76,7 @@ def at_random_percentiles(inputs: MixInputs, grids: Sequence[int]) -> Mask:
 def at_percentiles(
     inputs: MixInputs, percentile: np.ndarray, grids: Sequence[int] = GRIDS
 ) -> Cells:
-    """Build R-Mix's masks for percentiles that somebody chose (RL-Mix), or drew.
+    """Build R-Mix's masks for percentiles that were chosen (RL-Mix) or drawn.
 
     Args:
         inputs: As ``rmix`` gets it, with a ratio above 0 and below 1.

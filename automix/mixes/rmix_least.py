@@ -18,7 +18,7 @@ from automix.mixes.rmix import GRIDS, at_random_percentiles
 def rmix_least(inputs: MixInputs, *, grids: Sequence[int] = GRIDS) -> Mask:
     """Weigh the partner by ``share`` where both cells agree, by 1 where the image's is salient.
 
-    A hard task: what tells the class is covered. All else is as in R-Mix, and unguided it is
+    A hard task: what shows the class is covered. All else is as in R-Mix, and unguided it is
     R-Mix's own random ablation, because random cells have no most and least.
 
     Formula:

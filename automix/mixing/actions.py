@@ -120,9 +120,9 @@ class MixAction:
         if not self.mixes:
             return "none"
         applied = "" if self.mix_probability == 1.0 else f"p{self.mix_probability:g}"
-        guide = "" if self.saliency == OFF else f"+{self.saliency}"
+        provider = "" if self.saliency == OFF else f"+{self.saliency}"
         rule = f":{self.label_rule}" if self.label_rule else ""
-        return f"{self.method}@{self.ratio:g}{applied}{guide}{rule}"
+        return f"{self.method}@{self.ratio:g}{applied}{provider}{rule}"
 
     @classmethod
     def parse(cls, text: str) -> MixAction:
@@ -159,7 +159,7 @@ class ActionForm:
     """Fixed, or None where it is chosen apart."""
     label_rule: str
 
-    def plays(self, action: MixAction) -> bool:
+    def matches(self, action: MixAction) -> bool:
         """Return whether an action is of this form."""
         return (
             action.method == self.method
@@ -200,10 +200,13 @@ def form_of(entry: str) -> ActionForm:
 
 
 def index_of(action: MixAction, entries: Sequence[str]) -> int | None:
-    """Return which entry of a vocabulary an action plays, or None; the narrowest if several do."""
+    """Return the position of the vocabulary entry that an action belongs to, or None.
+
+    If it belongs to several, it is the narrowest.
+    """
     forms = [form_of(entry) for entry in entries]
-    playing = [i for i, form in enumerate(forms) if form.plays(action)]
-    return max(playing, key=lambda i: forms[i].saliency is not None, default=None)
+    matching = [i for i, form in enumerate(forms) if form.matches(action)]
+    return max(matching, key=lambda i: forms[i].saliency is not None, default=None)
 
 
 def _number(text: str, what: str, digits: str) -> float:
@@ -227,8 +230,8 @@ def nearest_action(entry: str, ratio: float, saliency: str) -> MixAction:
     form = form_of(entry)
     guided = MIXES.info(form.method).guided
     ratio = 0.0 if form.method == "none" else ratio
-    guide = form.saliency or (saliency if guided else OFF)
-    return MixAction(form.method, ratio, guide, label_rule=form.label_rule)
+    provider = form.saliency or (saliency if guided else OFF)
+    return MixAction(form.method, ratio, provider, label_rule=form.label_rule)
 
 
 PLAIN = MixAction("none", 0.0)

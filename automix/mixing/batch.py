@@ -38,7 +38,7 @@ from automix.saliency import SALIENCY, Classifier, check_alone
 
 @dataclass(frozen=True, kw_only=True)
 class MixSettings:
-    """How an action is carried out; fixed for a training, not chosen by the policy."""
+    """How an action is carried out; fixed for a training run, not chosen by the policy."""
 
     concentration: float = 2.0
     """c of the ratio law; 2 makes ratio 0.5 the papers' Beta(1, 1). Above 0."""
@@ -46,7 +46,7 @@ class MixSettings:
     """Whether each image or each batch has its own draw: of the partner share and, unguided, of
     all that makes its mask."""
     pairing: str = "roll"
-    """A name in ``masks.pairing.PAIRINGS``. In a shuffled batch, who stands before whom is a
+    """A name in ``masks.pairing.PAIRINGS``. In a shuffled batch, the order is a
     uniformly random cycle already, so that ``roll`` is ``derange`` in law and partners need not be
     gathered. Batches that are not shuffled want ``derange``."""
     label_rule: str = "area"
@@ -98,7 +98,7 @@ class Mixed:
 
     @property
     def pairs(self) -> Pairs:
-        """Who was mixed with whom; of more than two images, who stood next."""
+        """The partner of each image; of more than two images, the next one in the batch."""
         return self.record.pairs
 
     @property
@@ -180,13 +180,13 @@ def mix_batch(
     inputs = _inputs_of(action, images, pairs, rng, settings, maps)
     found = configured(action.method, tuple(settings.options))(inputs)
     assert not isinstance(found, StepLoss)  # refused above
-    played = _played(
+    chosen = _mixed_draws(
         len(inputs.share), pairs, rng, settings.mix_probability * action.mix_probability
     )
     if isinstance(found, Layers):
-        return _layered(images, labels, num_classes, found, inputs, pairs, played, out)
+        return _layered(images, labels, num_classes, found, inputs, pairs, chosen, out)
     recipe = as_recipe(found)
-    record = _record_of(recipe, inputs, pairs, action, settings, maps, played)
+    record = _record_of(recipe, inputs, pairs, action, settings, maps, chosen)
     mixed = _blended(images, action, recipe, record, out)
     rule = action.label_rule or settings.label_rule
     return Mixed(mixed, *label(labels, num_classes, record, rule, settings.options))
@@ -212,13 +212,15 @@ def label(
     if record.keeps_label and not LABEL_RULES.info(rule).erasures:
         whole = torch.ones(len(labels), device=device)
         return as_targets(labels, num_classes).clone(), whole, record, None
-    told = configured_rule(rule, tuple(options))(record)
-    if not isinstance(told, Weights):
-        lam = _for_each(told, pairs, device)
+    weights = configured_rule(rule, tuple(options))(record)
+    if not isinstance(weights, Weights):
+        lam = _for_each(weights, pairs, device)
         return mix_targets(labels, num_classes, pairs, lam), lam, record, None
-    targets = weighed_targets(labels, num_classes, pairs, told)
-    revised = revise(told, record.masks, labels, num_classes, pairs) if told.revision else None
-    return targets, told.own.to(device), record, revised
+    targets = weighed_targets(labels, num_classes, pairs, weights)
+    revised = (
+        revise(weights, record.masks, labels, num_classes, pairs) if weights.revision else None
+    )
+    return targets, weights.own.to(device), record, revised
 
 
 def _check(images: Tensor, action: MixAction, settings: MixSettings, out: Tensor | None) -> None:
@@ -282,7 +284,7 @@ def _inputs_of(
     size = (images.shape[1], 1) if images.dim() == 3 else (images.shape[2], images.shape[3])
     inputs = MixInputs(share, size, action.ratio, rng)
     if maps is not None and action.guided:
-        # Maps make one mask for each image, whoever shares the wanted share.
+        # Maps make one mask for each image, even if images have a wanted share in common.
         partner = maps[as_tensor(pairs.partner, maps.device)]
         inputs = replace(inputs, share=pairs.each(share), own=maps, partner=partner)
     if MIXES.info(action.method).looks:
@@ -298,7 +300,7 @@ def _record_of(
     action: MixAction,
     settings: MixSettings,
     maps: Tensor | None,
-    played: np.ndarray | None,
+    chosen: np.ndarray | None,
 ) -> MixRecord:
     """Put together what the label rule can know."""
     mask, share = recipe.mask, inputs.share
@@ -309,9 +311,9 @@ def _record_of(
         if not meets.all():
             if len(mask) != len(meets):
                 mask, share = mask[pairs.batch], pairs.each(share)
-            played = meets if played is None else pairs.each(played) & meets
-    if played is not None:
-        mask, share = mask.only(played), share * played
+            chosen = meets if chosen is None else pairs.each(chosen) & meets
+    if chosen is not None:
+        mask, share = mask.only(chosen), share * chosen
     record = MixRecord(mask, share, pairs, inputs.rng, keeps_label)
     rule = action.label_rule or settings.label_rule
     if maps is None or not LABEL_RULES.info(rule).needs_maps:
@@ -346,25 +348,25 @@ def _layered(
     layers: Layers,
     inputs: MixInputs,
     pairs: Pairs,
-    played: np.ndarray | None,
+    chosen: np.ndarray | None,
     out: Tensor | None,
 ) -> Mixed:
     """Blend more than two images, each labelled by what it shows."""
-    layers = layers if played is None else layers.only(played)
+    layers = layers if chosen is None else layers.only(chosen)
     record = MixRecord(layers.masks(), inputs.share, pairs, inputs.rng)
     lam = _for_each(1 - record.area, pairs, images.device)
     targets = layered_targets(labels, num_classes, layers)
     return Mixed(blend_layers(images, layers, out), targets, lam, record)
 
 
-def _played(
+def _mixed_draws(
     u: int, pairs: Pairs, rng: np.random.Generator, probability: float
 ) -> np.ndarray | None:
     """Draw which batches are mixed at all: (u,) bool for each draw of a mask, or None for all."""
     if probability == 1:
         return None
-    played = rng.random(pairs.batches) < probability
-    return played if u == len(played) else pairs.each(played)
+    chosen = rng.random(pairs.batches) < probability
+    return chosen if u == len(chosen) else pairs.each(chosen)
 
 
 def _for_each(values: Array, pairs: Pairs, device: torch.device) -> Tensor:

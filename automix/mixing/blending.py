@@ -31,7 +31,7 @@ def blend(images: Tensor, pairs: Pairs, mask: Mask, out: Tensor | None = None) -
 
     Args:
         images: (n, c, h, w) float, or uint8, whose blends are rounded to the nearest, halves up.
-        pairs: Who is mixed with whom.
+        pairs: The partner of each image.
         mask: One for each image, for each batch, or for all.
         out: As ``images``, any strides; must not share memory with it. By default new memory.
 

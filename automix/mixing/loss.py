@@ -48,7 +48,7 @@ def drawn_step(
     settings: MixSettings = DEFAULTS,
     maps: Tensor | None = None,
 ) -> Step:
-    """Draw who meets whom and how much of the partner is wanted, for one batch.
+    """Draw the pairs and how much of the partner is wanted, for one batch.
 
     A batch that the mix probability leaves as it is has shares of 0.
     """
@@ -56,8 +56,8 @@ def drawn_step(
     u = 1 if settings.share_per == "batch" else len(images)
     share = pairs.each(draw_share(action.ratio, u, rng, settings.concentration))
     if settings.mix_probability * action.mix_probability < 1:
-        played = rng.random() < settings.mix_probability * action.mix_probability
-        share = share * np.float32(played)
+        mixes = rng.random() < settings.mix_probability * action.mix_probability
+        share = share * np.float32(mixes)
     pixels = images if images.is_floating_point() else images.float()
     return Step(pixels, targets, share, action.ratio, pairs, rng, maps)
 
@@ -93,7 +93,7 @@ def new_state(
         method: One that states ``state``.
         classes: k.
         shape: (c, h, w) of the images.
-        steps: Optimizer steps of the whole training.
+        steps: Optimizer steps of the whole training run.
         seed: Draws what begins at random.
         settings: Whose options may name the method.
     """

@@ -47,23 +47,23 @@ def _function(name: str) -> Callable[..., Any]:
     return found[0]
 
 
-def options_of(words: Sequence[str]) -> Options:
-    """Read ``name.parameter=value`` words, a later one over an earlier.
+def options_of(options: Sequence[str]) -> Options:
+    """Read options ``name.parameter=value``; a later one replaces an earlier.
 
     Raises:
-        ConfigError: If a word has another form, names something unknown, or its value is of
+        ConfigError: If an option has another form, names something unknown, or its value is of
             another kind than the default.
     """
     found: dict[str, dict[str, Any]] = {}
-    for word in words:
-        owner, parameter, value = _parsed(word)
+    for option in options:
+        owner, parameter, value = _parsed(option)
         found.setdefault(owner, {})[parameter] = value
     return found
 
 
-def _parsed(word: str) -> tuple[str, str, Any]:
-    where = f"trainer.mix.options: {word!r}"
-    name, equals, text = word.partition("=")
+def _parsed(option: str) -> tuple[str, str, Any]:
+    where = f"trainer.mix.options: {option!r}"
+    name, equals, text = option.partition("=")
     owner, dot, parameter = name.partition(".")
     if not (equals and dot):
         raise ConfigError(
@@ -108,43 +108,43 @@ def _of_kind(value: Any, default: Any, where: str, hint: str) -> Any:
 
 
 @lru_cache
-def configured(method: str, words: tuple[str, ...]) -> MixFunction:
-    """Return a mix method with the settings that the words give it."""
-    chosen = options_of(words).get(method)
+def configured(method: str, options: tuple[str, ...]) -> MixFunction:
+    """Return a mix method with the settings that the options give it."""
+    chosen = options_of(options).get(method)
     return partial(MIXES[method], **chosen) if chosen else MIXES[method]
 
 
 @lru_cache
-def configured_rule(rule: str, words: tuple[str, ...]) -> LabelRule:
-    """Return a label rule with the settings that the words give it."""
-    chosen = options_of(words).get(rule)
+def configured_rule(rule: str, options: tuple[str, ...]) -> LabelRule:
+    """Return a label rule with the settings that the options give it."""
+    chosen = options_of(options).get(rule)
     return partial(LABEL_RULES[rule], **chosen) if chosen else LABEL_RULES[rule]
 
 
-def check_values(words: Sequence[str]) -> None:
-    """Refuse values that a method or rule refuses, before a training does: try each on two draws.
+def check_values(options: Sequence[str]) -> None:
+    """Refuse what a method or rule refuses, before a training run does: try each on two draws.
 
     Raises:
         ConfigError: If one of them is refused.
     """
-    for name in options_of(words):
+    for name in options_of(options):
         try:
             if name in MIXES:
-                _try(name, tuple(words))
+                _try(name, tuple(options))
             else:
-                configured_rule(name, tuple(words))(_two_images())
+                configured_rule(name, tuple(options))(_two_images())
         except ConfigError as error:
-            # Some name whose setting it is, some do not.
-            told = error.message.removeprefix(f"{name}.")
-            raise ConfigError(f"trainer.mix.options: {name}.{told}", error.hint) from None
+            # Some messages name the method or rule, some do not.
+            message = error.message.removeprefix(f"{name}.")
+            raise ConfigError(f"trainer.mix.options: {name}.{message}", error.hint) from None
 
 
-def _try(method: str, words: tuple[str, ...]) -> None:
+def _try(method: str, options: tuple[str, ...]) -> None:
     info = MIXES.info(method)
     if not info.step:
-        configured(method, words)(_two_inputs(info.points))
+        configured(method, options)(_two_inputs(info.points))
     elif info.check is not None:
-        info.check(**options_of(words)[method])
+        info.check(**options_of(options)[method])
 
 
 def _two_inputs(points: bool) -> MixInputs:

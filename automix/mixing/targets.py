@@ -74,7 +74,7 @@ def mix_targets(labels: Tensor, num_classes: int, pairs: Pairs, lam: Tensor) -> 
     Args:
         labels: (b,) int classes or (b, k) class probabilities.
         num_classes: k.
-        pairs: Who is mixed with whom.
+        pairs: The partner of each image.
         lam: (b,) float32.
     """
     if labels.is_floating_point():
@@ -121,7 +121,7 @@ def weighed_targets(labels: Tensor, num_classes: int, pairs: Pairs, weights: Wei
     Args:
         labels: (b,) int classes or (b, k) class probabilities.
         num_classes: k.
-        pairs: Who is mixed with whom.
+        pairs: The partner of each image.
         weights: Of each label, and of its share that goes to all classes alike.
     """
     own = as_targets(labels, num_classes)
@@ -147,7 +147,7 @@ def revise(weights: Weights, mask: Mask, labels: Tensor, num_classes: int, pairs
         mask: n masks.
         labels: (b,) int classes or (b, k) class probabilities.
         num_classes: k.
-        pairs: Who is mixed with whom.
+        pairs: The partner of each image.
     """
     revision = weights.revision
     assert revision is not None

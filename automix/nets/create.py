@@ -36,7 +36,7 @@ def create_classifier(
     Args:
         name: Any name that ``timm.list_models()`` knows.
         num_classes: Logits.
-        shape: (channels, height, width) of the images; nets with a fixed size are told it.
+        shape: (channels, height, width) of the images; nets with a fixed size are built for it.
         seed: Draws the initial weights.
 
     Raises:
@@ -52,5 +52,5 @@ def create_classifier(
     with borrowed_global_rng(seed):
         try:
             return timm.create_model(name, img_size=shape[1:], **options)
-        except TypeError:  # nets of any size do not know the word
+        except TypeError:  # nets for any size have no such argument
             return timm.create_model(name, **options)

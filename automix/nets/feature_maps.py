@@ -1,4 +1,4 @@
-"""The last feature map of a net, whatever its layout, and what the class scores owe to it.
+"""The last feature map of a net, whatever its layout, and the gradients of class scores there.
 
 timm's nets have two halves, ``forward_features`` and ``forward_head``; the map is what passes
 between them. A net that reads a class token (most vision transformers) takes nothing from the
@@ -40,7 +40,7 @@ class FeatureNet:
         return features(self._net, images)[0]
 
     def scored(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last feature map, and the slopes there of the logits weighed by targets."""
+        """Return the last feature map and the gradients there of the scores, as ``scored`` does."""
         return scored(self._net, images, targets)
 
     def attended(self, images: Tensor, query: Query) -> Tensor:
@@ -63,7 +63,7 @@ def features(net: nn.Module, images: Tensor) -> tuple[Tensor]:
 
 
 def scored(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the last feature map and what moves the scores there, (b, c', h', w') each.
+    """Return the last feature map and the gradients of the scores there, (b, c', h', w') each.
 
     The score of an image is the sum of its logits, each times its target (b, k): the logit of
     its class, where that is one. Nothing goes backward beyond the head.

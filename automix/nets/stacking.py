@@ -254,7 +254,7 @@ class GroupedStack:
 
 
 class _Asked(nn.Module):
-    """A net and what is asked of it, as a module whose weights can be others for a call."""
+    """A net and a question to it, as a module whose weights can be replaced for one call."""
 
     def __init__(self, net: nn.Module, question: Question) -> None:
         super().__init__()
@@ -265,7 +265,7 @@ class _Asked(nn.Module):
 
 
 def logits_of(net: nn.Module, images: Tensor) -> tuple[Tensor]:
-    """Ask a net what it is there for."""
+    """Ask a net for its logits."""
     return (net(images),)
 
 
@@ -305,7 +305,8 @@ class LoopedStack:
         """Ask some members; gradients reach the weights in any case."""
         answers = []
         for i, member in enumerate(chosen):
-            # Every member draws the same dropout, whoever else is there; the last one moves on.
+            # Every member draws the same dropout, whichever others there are; only the last one
+            # moves the generator on.
             with same_draws_afterwards(inputs[0].device, enabled=i + 1 < len(chosen)):
                 answers.append(question(self._nets[member], *(one[:, i] for one in inputs)))
         if len(chosen) == 1:

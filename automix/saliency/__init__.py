@@ -83,9 +83,9 @@ class Staged(Protocol):
         ...
 
     def scored(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return that map, and the slopes there of the logits weighed by targets (b, k).
+        """Return that map, and the gradients there of the logits weighted by targets (b, k).
 
-        In a net that ends in global average pooling and a linear layer, the slopes are the weights
+        In a net that ends in global average pooling and a linear layer, these are the weights
         of the class divided by h' w', the same at every place.
         """
         ...
@@ -103,7 +103,7 @@ def staged(classifier: Classifier) -> Staged:
     """Return a classifier as one that shows what happens inside.
 
     Raises:
-        ConfigError: If it is a mere function of the images.
+        ConfigError: If it is only a function of the images.
     """
     if isinstance(classifier, nn.Module):
         return FeatureNet(classifier)
@@ -146,7 +146,7 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def normalised(saliency: Tensor) -> Tensor:
     """Scale each map, (b, h, w), to sum to 1; a map of zeros becomes uniform."""
     saliency = torch.nan_to_num(saliency.float(), nan=0.0, posinf=0.0, neginf=0.0)
-    # By the peak first: slopes of a sure classifier come near the smallest float32, those of a
+    # By the peak first: gradients of a sure classifier come near the smallest float32, those of a
     # diverging one near the largest, and neither sum can be divided by.
     saliency = saliency / saliency.amax((1, 2), keepdim=True)
     total = saliency.sum((1, 2), keepdim=True)

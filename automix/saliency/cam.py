@@ -2,7 +2,7 @@
 
 Zhou et al. 2016, arXiv:1512.04150, section 2, in the form of SnapMix (Huang et al. 2021,
 arXiv:2012.04846, section 3.1): enlarged, the least value subtracted, summing to 1. The weight of a
-channel is the mean slope of the score, which is the layer's own weight (divided by the places)
+channel is the mean gradient of the score, which is the layer's own weight (divided by the places)
 behind global average pooling, and works for other heads too. Soft labels weigh the scores of their
 classes. SnapMix adds the layer's bias, which the subtraction takes away again.
 """

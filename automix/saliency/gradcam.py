@@ -1,6 +1,6 @@
 """Grad-CAM: class activation maps of which only what speaks for the class is kept.
 
-Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2. The slopes are those at the last
+Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2. The gradients are those at the last
 feature map, so that they pass the head only. Where nothing speaks for the class, the map is
 uniform.
 """

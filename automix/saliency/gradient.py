@@ -12,17 +12,17 @@ from torch import Tensor
 from automix.saliency import SALIENCY, Classifier, SaliencyInfo, normalised
 
 
-def of_slopes(gradients: Tensor) -> Tensor:
-    """Turn slopes of the loss, (b, c, h, w), into maps: the root mean square over channels."""
+def of_gradients(gradients: Tensor) -> Tensor:
+    """Turn gradients of the loss, (b, c, h, w), into maps: the root mean square over channels."""
     # Saliency is data, not part of the loss: its gradient would train the net to look salient.
     return normalised(gradients.detach().float().square().mean(1).sqrt())
 
 
-@SALIENCY.register("gradient", SaliencyInfo(passes=(1, 1), from_step=of_slopes))
+@SALIENCY.register("gradient", SaliencyInfo(passes=(1, 1), from_step=of_gradients))
 def gradient(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Root mean square over channels of the loss gradient at each pixel of the clean image."""
     images = images.detach().requires_grad_()
     with torch.enable_grad():
         loss = F.cross_entropy(classifier(images), targets, reduction="sum")
-        (slope,) = torch.autograd.grad(loss, images)
-    return of_slopes(slope)
+        (gradients,) = torch.autograd.grad(loss, images)
+    return of_gradients(gradients)

@@ -23,7 +23,7 @@ from automix.mixes import MixInputs
 from automix.mixes.rmix import at_percentiles
 from automix.mixing.batch import draw_share, label
 from automix.mixing.blending import blend
-from automix.saliency.gradient import of_slopes
+from automix.saliency.gradient import of_gradients
 from automix.training.batches.loader import Batch
 from automix.training.metrics import EpochLog, EpochMetrics
 from automix.training.population import Population
@@ -99,7 +99,7 @@ class BatchTraining:
             loss = F.cross_entropy(logits, self._ensemble.targets(0), reduction="sum")
             (gradients,) = torch.autograd.grad(loss, images)
         self._log.count([0], len(images), (1, 1))
-        self._seen = BatchSaliency(of_slopes(gradients), cells_of(gradients), logits.detach())
+        self._seen = BatchSaliency(of_gradients(gradients), cells_of(gradients), logits.detach())
         return self._seen
 
     def step(self, percentile: np.ndarray) -> float:

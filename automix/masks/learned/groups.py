@@ -1,4 +1,4 @@
-"""Who is mixed with whom, and what each is to weigh."""
+"""Groups of images that are mixed, and what each of them is to weigh."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Group:
 
 
 def grouped(step: Step, *, three: bool = False) -> Group:
-    """Return who meets whom in a step, as it was drawn.
+    """Return the groups of a step, as its pairs were drawn.
 
     Args:
         step: Where from.
@@ -70,7 +70,7 @@ def grouped(step: Step, *, three: bool = False) -> Group:
 
 
 def regrouped(step: Step, *, three: bool = False) -> Group:
-    """Draw anew who meets whom; the shares are those of the step in another order."""
+    """Draw the groups anew; the shares are those of the step in another order."""
     partner = derange(len(step.images), step.rng)
     return _group(step, partner, step.rng.permutation(step.share), three)
 

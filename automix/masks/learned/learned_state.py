@@ -32,7 +32,7 @@ STEADY = 0.1
 SETTINGS = ("stage", "memory", "lr", "told")
 """Settings of every learned mixer: which of the slow copy's feature maps the block is given, as
 Python counts (the last one where the net cannot be cut into stages); how much of the training run
-the slow copy remembers; the learning rate of the block, by Adam; whether it is told the weights."""
+the slow copy remembers; the learning rate of the block, by Adam; whether it sees the weights."""
 
 check_settings = within(
     memory=Range(1e-6, 1),
@@ -54,7 +54,7 @@ class LearnedState:
 
     Args:
         setup: The training run, with the ``SETTINGS``; its net becomes the slow copy.
-        block: Makes a Mix Block of the number of channels, and whether it is told the weights.
+        block: Makes a Mix Block of the number of channels, and whether it sees the weights.
 
     Raises:
         ConfigError: If the net has no stage of the number that the settings name.
@@ -89,8 +89,8 @@ class LearnedState:
     def learn(self, loss: Callable[[], Tensor]) -> None:
         """Let the block make a loss () smaller by one step; nothing else learns."""
         weights = list(self.block.parameters())
-        for weight, slope in zip(weights, torch.autograd.grad(loss(), weights), strict=True):
-            weight.grad = slope
+        for weight, gradient in zip(weights, torch.autograd.grad(loss(), weights), strict=True):
+            weight.grad = gradient
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.learned += 1

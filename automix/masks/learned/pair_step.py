@@ -30,7 +30,7 @@ def pair_step(
         step: With a ``LearnedState``.
         area: What masks that miss their share cost the block.
         contrast: What their variance is worth to it, in units of that.
-        margin: Up to which weight of either image mixup is played.
+        margin: Up to which weight of either image mixup is used instead.
         clean: What the loss of the images as they are weighs.
     """
     learned: LearnedState = step.state

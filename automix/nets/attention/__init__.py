@@ -26,7 +26,7 @@ from automix.nets.attention.pyramid import Pyramid, is_pyramid
 from automix.nets.attention.windowed import Windowed, is_windowed
 
 See = Callable[[int, Tensor], None]
-"""Is told the position of a module, and its attention (b', heads, q, k)."""
+"""Called with the position of a module and its attention (b', heads, q, k)."""
 
 _TINY = 1e-30
 """Makes a map of zeros uniform, and is lost in one whose peak is 1."""
@@ -69,8 +69,8 @@ def spoken_for(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor]
     """Return where the attention of the blocks speaks for the targets (b, k).
 
     The score of an image is the sum of its logits, each times its target. For each block, the mean
-    over heads of what is positive of attention times its slope, times the mean over heads of what
-    is positive of the slope; summed over the blocks whose tokens lie as those of the last.
+    over heads of the positive part of attention times its gradient, times the mean over heads of
+    the positive part of the gradient; summed over the blocks whose tokens lie as those of the last.
 
     Returns:
         Maps (b, h', w') float32 that sum to 1.
@@ -90,9 +90,11 @@ def spoken_for(net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor]
     with torch.no_grad(), _exactly(images):
         maps = [
             layout.looked_at(
-                block, _positive(found.float(), slope.float()), "class", size, even=False
+                block, _positive(found.float(), gradient.float()), "class", size, even=False
             )
-            for block, (found, slope) in enumerate(zip(seen, gradients, strict=True), -layout.alike)
+            for block, (found, gradient) in enumerate(
+                zip(seen, gradients, strict=True), -layout.alike
+            )
         ]
         return (_shares(torch.stack(maps).sum(0)),)
 
@@ -169,11 +171,11 @@ def _found_layout(net: nn.Module) -> Layout | None:
 
 @contextmanager
 def _observed(attentions: Sequence[Any], see: See) -> Iterator[None]:
-    """Tell the attention of some modules as they are called."""
+    """Pass on the attention of some modules as they are called."""
     fused, handles = [module.fused_attn for module in attentions], []
     try:
         for i, module in enumerate(attentions):
-            handles.append(module.attn_drop.register_forward_pre_hook(partial(_told, see, i)))
+            handles.append(module.attn_drop.register_forward_pre_hook(partial(_observe, see, i)))
             module.fused_attn = False  # a fused one never holds what is asked for
         yield
     finally:
@@ -183,7 +185,7 @@ def _observed(attentions: Sequence[Any], see: See) -> Iterator[None]:
             module.fused_attn = was
 
 
-def _told(see: See, position: int, _: nn.Module, inputs: tuple[Tensor]) -> None:
+def _observe(see: See, position: int, _: nn.Module, inputs: tuple[Tensor]) -> None:
     see(position, inputs[0])
 
 

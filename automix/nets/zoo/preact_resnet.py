@@ -72,7 +72,7 @@ class PreActResNet18(PooledNet):
 
 
 def _net(stride: int, num_classes: int = 100, in_chans: int = 3, **_: Any) -> PreActResNet18:
-    # timm hands every net its own extra words (pretrained, cache_dir ...); none applies here.
+    # timm passes arguments of its own (pretrained, cache_dir ...) to every net; none applies here.
     return PreActResNet18(stride, num_classes=num_classes, in_chans=in_chans)
 
 

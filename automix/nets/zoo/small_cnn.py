@@ -37,7 +37,7 @@ def _block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 
 def _small_cnn(width: int, num_classes: int = 10, in_chans: int = 3, **_: Any) -> SmallCNN:
-    # timm hands every net its own extra words (pretrained, cache_dir ...); none applies here.
+    # timm passes arguments of its own (pretrained, cache_dir ...) to every net; none applies here.
     return SmallCNN(width, num_classes=num_classes, in_chans=in_chans)
 
 

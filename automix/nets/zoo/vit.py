@@ -67,7 +67,7 @@ def vit_mini_patch4_32(
 
 def _ready_for_few_steps(net: VisionTransformer) -> VisionTransformer:
     nn.init.normal_(cast(Tensor, net.pos_embed))
-    trunc_normal_(net.head.weight, std=0.02)  # zeros in that form, behind which nothing has slopes
+    trunc_normal_(net.head.weight, std=0.02)  # zeros in that form, which pass on no gradient
     return net
 
 

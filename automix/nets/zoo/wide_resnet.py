@@ -73,7 +73,7 @@ class WideResNet(PooledNet):
 
 
 def _net(depth: int, widen: int, num_classes: int = 100, in_chans: int = 3, **_: Any) -> WideResNet:
-    # timm hands every net its own extra words (pretrained, cache_dir ...); none applies here.
+    # timm passes arguments of its own (pretrained, cache_dir ...) to every net; none applies here.
     return WideResNet(depth, widen, num_classes=num_classes, in_chans=in_chans)
 
 
