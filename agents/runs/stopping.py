@@ -64,3 +64,33 @@ def stopping() -> Iterator[Stopping]:
     finally:
         for number in heard:
             signal.signal(number, before[number])
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM break the block off as Ctrl-C does; the process still ends as SIGTERM has it.
+
+    Ray's loops let nothing but a KeyboardInterrupt through.
+
+    Raises:
+        SystemExit: With code 143, in the place of that KeyboardInterrupt.
+    """
+    came = False
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, hear)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if came:
+            stop(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

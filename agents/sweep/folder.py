@@ -6,22 +6,40 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from automix.agents.runs.rundir import RunDirectory, command_line
 from automix.agents.sweep.ledger import Ledger
-from automix.agents.sweep.plan import SweepPlan, described
-from automix.agents.sweep.results import figures_of
+from automix.agents.sweep.planning.plan import SweepPlan, described
+from automix.agents.sweep.settings import SweepSettings
 from automix.core.errors import AutomixError, ConfigError, DataError, ResourceError
 from automix.core.files import lock, read_json, read_yaml, write_text, write_yaml
+from automix.core.settings import names_that_affect
 
 log = logging.getLogger("automix")
 
 LOCK = ".lock"
 """Held by the process that drives the sweep; goes with it."""
+
+SUMMARY, RESULT, SCHEDULE, WINNER, BEST = (
+    *("summary.csv", "result.json", "schedule.jsonl", "best.yaml", "best"),
+)
+"""In a sweep's directory; all but the first in that of a search: what came out, how the winner
+learned, the command that makes it again, and its run."""
+
+FIGURES = ("val_accuracy", "test_accuracy", "test_ece", "epochs_spent")
+"""Of the agent in a trial, means over its compared training runs; the last is what learning and
+playing cost in classifier epochs."""
+
+
+def figures_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of the contestant ``agent`` in a ``result.json``."""
+    row = next(row for row in result["contestants"] if row["name"] == "agent")
+    names = ("val_accuracy", "mean", "ece", "epochs_spent")
+    return {figure: row[name] for figure, name in zip(FIGURES, names, strict=True)}
 
 
 class SweepDirectory:
@@ -47,13 +65,11 @@ class SweepDirectory:
         """Write ``status.json``."""
         RunDirectory(self.path, "sweep").status(state, **facts)
 
-    def broken_off(self, error: BaseException, **facts: Any) -> Literal["interrupted", "failed"]:
-        """Note that the sweep ends by an error, and how to go on; return the state it is in."""
+    def broken_off(self, error: BaseException, **facts: Any) -> None:
+        """Note that the sweep ends by an error, and say how to go on."""
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        state: Literal["interrupted", "failed"] = "interrupted" if interrupted else "failed"
-        self.status(state, error=str(error), **facts)
+        self.status("interrupted" if interrupted else "failed", error=str(error), **facts)
         log.info("next: python run.py resume %s", self.path)
-        return state
 
     def figures(self, name: str) -> dict[str, float] | None:
         """Return the figures of a trial; None if it has not finished."""
@@ -73,8 +89,9 @@ def open_sweep(path: Path, plan: SweepPlan, overwrite: bool) -> Iterator[SweepDi
         ConfigError: If the folder is something else, or another process drives this sweep.
         ResourceError: If it cannot be written to.
     """
-    path = path.absolute()
     _refuse_unless_ours(path)
+    if not overwrite:
+        _refuse_another(path, plan)
     try:
         path.mkdir(parents=True, exist_ok=True)
         held = (path / LOCK).open("a", encoding="utf-8")
@@ -95,7 +112,7 @@ def open_sweep(path: Path, plan: SweepPlan, overwrite: bool) -> Iterator[SweepDi
         known = directory.ledger.last()
         for trial in plan.trials:
             if trial.hash not in known:
-                directory.ledger.write("planned", trial.hash, words=list(trial.words))
+                directory.ledger.write("planned", trial.hash, words=list(trial.overrides))
         yield directory
 
 
@@ -130,7 +147,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
     for key in ("words", "trials"):
         values = found.get(key)
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise DataError(f"{path / 'sweep.yaml'}: {key} is no list of words")
+            raise DataError(f"{path / 'sweep.yaml'}: {key} is no list of texts")
     if not isinstance(found.get("home"), str):
         raise DataError(f"{path / 'sweep.yaml'}: home is no folder")
     if found.get("job") != "train":
@@ -142,8 +159,8 @@ def read_sweep(path: Path) -> dict[str, Any]:
 def only_attempt(file: Path, record: dict[str, Any], patience_s: float) -> Iterator[None]:
     """Note that a process works on a trial, and see to it that no other does.
 
-    A machine may be lost to Ray while its process still writes for a moment: whoever takes over
-    waits for that to end. The lock goes with the process that holds it.
+    A machine may be lost to Ray while its process still writes for a moment: what takes over waits
+    for that to end. The lock goes with the process that holds it.
 
     Args:
         file: The trial's attempts.
@@ -166,6 +183,26 @@ def only_attempt(file: Path, record: dict[str, Any], patience_s: float) -> Itera
         handle.write(json.dumps(record) + "\n")
         handle.flush()
         yield
+
+
+def _refuse_another(path: Path, plan: SweepPlan) -> None:
+    """Refuse to go on with a search as if it were another; a grid may grow."""
+    if not (path / "sweep.yaml").is_file():
+        return
+    there, here = read_sweep(path), described(plan)
+    known = there.get("sweep")
+    known = known if isinstance(known, dict) else {}
+    same = known.get("search", "grid") == plan.settings.search
+    if plan.settings.searches:
+        # How many trials is said by the trials themselves.
+        deciding = set(names_that_affect(SweepSettings, "result")) - {"trials"}
+        same &= there["trials"] == here["trials"]
+        same &= all(known.get(name) == here["sweep"][name] for name in deciding)
+    if not same:
+        raise ConfigError(
+            f"{path} holds another search",
+            "give its own overrides again, another sweep.name, or --overwrite",
+        )
 
 
 def _refuse_unless_ours(path: Path) -> None:

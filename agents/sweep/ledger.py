@@ -1,7 +1,7 @@
 """What happened in a sweep, one JSON line each, and what that makes of every trial.
 
-Lines are only ever appended, by the process that drives the sweep. Whether a trial has finished
-is told by its own directory; the ledger tells how it came about, and of what failed.
+Lines are only ever appended, by the process that drives the sweep. A grid's trial has finished if
+its own directory says so; the ledger has how it came about, and what failed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from automix.core.files import append_line
 Event = Literal[
     "planned", "started", "retried", "finished", "failed", "interrupted", "stopped", "copied"
 ]
-"""The last two are of searches: a trial was too weak to go on, or took over a better one."""
+"""The last two are of searches: a trial was too weak to go on, or has copied a better one."""
 
 TAIL_BYTES = 2**16
 """Longer than any line."""

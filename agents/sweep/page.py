@@ -14,7 +14,8 @@ from automix.agents.report.drawing import INK, MUTED, Margins, Painter, Palette,
 from automix.agents.report.figures import FOREST_WIDTH, ROW, Mark, forest
 from automix.agents.report.frame import fill
 from automix.agents.sweep.importance import Importance
-from automix.agents.sweep.results import Row, Setting, words_of
+from automix.agents.sweep.planning.plan import text_of
+from automix.agents.sweep.results import Row, Setting
 
 MOST_SETTINGS = 24
 """Settings in the picture; the table has all of them."""
@@ -87,7 +88,7 @@ def _verdict(sweep: Sweep) -> str:
 
 
 def _lead(lead: Mapping[str, Any] | None) -> str:
-    """Return how far the best is ahead, or that nobody can tell."""
+    """Return how far the best is ahead, or that it cannot be known."""
     if lead is None:
         return "How far it is ahead cannot be told: that takes two seeds or more of two settings."
     low, high = lead["ci95"]
@@ -155,7 +156,8 @@ def _importance(found: Sequence[Importance], painter: Painter) -> Picture:
 
 
 def _short(values: Mapping[str, str]) -> str:
-    return _cut(words_of({key.rpartition(".")[2]: value for key, value in values.items()}))
+    values = {key.rpartition(".")[2]: value for key, value in values.items()}
+    return _cut(text_of(values) or "all seeds")
 
 
 def _cut(text: str) -> str:

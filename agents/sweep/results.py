@@ -16,25 +16,11 @@ from typing import Any
 import numpy as np
 
 from automix.agents.contest import stats
-from automix.agents.sweep.plan import SEED, SweepTrial
+from automix.agents.sweep.folder import FIGURES, SweepDirectory
+from automix.agents.sweep.planning.plan import SEED, SweepPlan, SweepTrial, text_of
 from automix.core.files import write_text
 
 RESAMPLES = 4000
-
-FIGURES = ("val_accuracy", "test_accuracy", "test_ece", "epochs_spent")
-"""Of the agent in a trial, means over its compared trainings; the last is what learning and playing
-cost in classifier epochs."""
-
-
-def figures_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures of the contestant ``agent`` in a ``result.json``."""
-    row = next(row for row in result["contestants"] if row["name"] == "agent")
-    return {
-        "val_accuracy": row["val_accuracy"],
-        "test_accuracy": row["mean"],
-        "test_ece": row["ece"],
-        "epochs_spent": row["epochs_spent"],
-    }
 
 
 @dataclass(frozen=True)
@@ -43,21 +29,104 @@ class Row:
 
     Attributes:
         trial: Which.
-        state: ``finished``, ``failed``, ``interrupted``, ``started`` or ``planned``.
-        figures: If it has finished.
+        state: The last event of it: ``planned``, ``started``, ``finished``, ``failed`` and so on.
+        figures: If it is over: of its comparison in a grid, of its last slice in a search.
         wall_s: Seconds of its last attempt, where known.
         retries: How often its process or machine died.
-        error: If it failed.
-        log: Where more is told of that, below the sweep's directory; may be empty.
+        update: That it came to in a search, where known.
+        copies: How often it has copied a better trial.
+        failures: Records of what went wrong; in a population, a trial may go on after it.
     """
 
     trial: SweepTrial
     state: str
     figures: Mapping[str, float] | None
-    wall_s: float | None
-    retries: int
-    error: str
-    log: str
+    wall_s: float | None = None
+    retries: int = 0
+    update: int | None = None
+    copies: int = 0
+    failures: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def error(self) -> str:
+        """The last that went wrong, if anything did."""
+        return self.failures[-1]["error"] if self.failures else ""
+
+    @property
+    def log(self) -> str:
+        """The log of it, below the sweep's directory; may be empty."""
+        return self.failures[-1]["log"] if self.failures else ""
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """All of it, by column."""
+        wall = "" if self.wall_s is None else f"{self.wall_s:.1f}"
+        rest = {"wall_s": wall, "retries": self.retries, "update": self.update}
+        rest |= {"copies": self.copies, "error": cell(self.error)}
+        values = {key: cell(value) for key, value in self.trial.values.items()}
+        return {"trial": self.trial.hash, **values, "state": self.state, **rest} | dict(
+            self.figures or {}
+        )
+
+
+def rows_of(plan: SweepPlan, directory: SweepDirectory) -> list[Row]:
+    """Return what is known of every trial, from its directory and from the ledger."""
+    records: dict[str, list[dict[str, Any]]] = {}
+    for record in directory.ledger.records():
+        records.setdefault(record["trial"], []).append(record)
+    return [_row(plan, trial, records.get(trial.hash, []), directory) for trial in plan.trials]
+
+
+def _row(
+    plan: SweepPlan,
+    trial: SweepTrial,
+    records: Sequence[Mapping[str, Any]],
+    directory: SweepDirectory,
+) -> Row:
+    last: Mapping[str, Any] = records[-1] if records else {"event": "planned"}
+    state, events = last["event"], [record["event"] for record in records]
+    if plan.settings.searches:
+        figures = last["figures"] if state in ("finished", "stopped") else None
+    else:
+        figures = directory.figures(trial.hash)
+        # Finished by the ledger alone: its directory is gone, so it will run again.
+        state = "finished" if figures else "planned" if state == "finished" else state
+    # Outside a population, what was mended since has failed no more.
+    failures = [last] if state == "failed" else []
+    if plan.settings.population:
+        failures = [record for record in records if record["event"] == "failed"]
+    return Row(
+        trial,
+        state,
+        figures,
+        wall_s=last.get("wall_s"),
+        retries=events.count("retried"),
+        update=last.get("update"),
+        copies=events.count("copied"),
+        failures=failures,
+    )
+
+
+def best_row(rows: Sequence[Row], metric: str) -> Row | None:
+    """Return the best of the trials that have learned to the end; None if none has."""
+    finished = [row for row in rows if row.state == "finished"]
+    return max(finished, key=lambda row: _figure(row, metric), default=None)
+
+
+def ranking_of(rows: Sequence[Row], metric: str) -> list[dict[str, Any]]:
+    """Return what there is to tell of a search's trials, best first."""
+    found = [
+        {
+            "trial": row.trial.hash,
+            "values": dict(row.trial.values),
+            "state": row.state,
+            "update": row.update,
+            metric: row.figures[metric] if row.figures else None,
+            "copies": row.copies,
+        }
+        for row in rows
+    ]
+    return sorted(found, key=lambda one: (-(one["update"] or 0), -(one[metric] or 0.0)))
 
 
 @dataclass(frozen=True)
@@ -84,8 +153,8 @@ class Setting:
         return len(self.seeds)
 
     def __str__(self) -> str:
-        """Return its words."""
-        return words_of(self.values)
+        """Return its values; a sweep over nothing but seeds has none."""
+        return text_of(self.values) or "all seeds"
 
 
 def settings_of(rows: Sequence[Row], metric: str) -> list[Setting]:
@@ -103,13 +172,8 @@ def parameters(trial: SweepTrial) -> dict[str, str]:
     return {key: value for key, value in trial.values.items() if key != SEED}
 
 
-def words_of(values: Mapping[str, str]) -> str:
-    """Return values as words; a sweep over nothing but seeds has none."""
-    return " ".join(f"{key}={value}" for key, value in values.items()) or "all seeds"
-
-
 def lead_of(settings: Sequence[Setting]) -> dict[str, Any] | None:
-    """Return how far the best setting is ahead of the next, paired by seed; None where untold."""
+    """Return how far the best setting is ahead of the next, paired by seed; None where unknown."""
     if len(settings) < 2:
         return None
     first, second = settings[:2]
@@ -127,18 +191,20 @@ def lead_of(settings: Sequence[Setting]) -> dict[str, Any] | None:
     }
 
 
-def write_summary(path: Path, rows: Sequence[Row], keys: Sequence[str]) -> None:
+def write_summary(path: Path, rows: Sequence[Row], plan: SweepPlan) -> None:
     """Write ``summary.csv``: a row a trial, in the order of the plan."""
-    columns = ["trial", *keys, "state", *FIGURES, "wall_s", "retries", "error"]
+    columns = [*FIGURES, "wall_s", "retries"]
+    if plan.settings.searches:
+        columns = ["update", plan.settings.metric, "copies"]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        figures = [row.figures[name] if row.figures else "" for name in FIGURES]
-        wall = "" if row.wall_s is None else f"{row.wall_s:.1f}"
-        values = [cell(row.trial.values.get(key, "")) for key in keys]
-        last = [wall, row.retries, cell(row.error)]
-        writer.writerow([row.trial.hash, *values, row.state, *figures, *last])
+    writer = csv.DictWriter(
+        text,
+        ["trial", *plan.keys, "state", *columns, "error"],
+        extrasaction="ignore",
+        lineterminator="\n",
+    )
+    writer.writeheader()
+    writer.writerows(row.cells for row in rows)
     write_text(path, text.getvalue())
 
 

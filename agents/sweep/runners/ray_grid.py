@@ -1,4 +1,4 @@
-"""Trials as plain Ray tasks: Ray starts them, and starts them again where a process or node died.
+"""The grid: every trial is a plain Ray task, started again where its process or node died.
 
 A task holds no state of its own: its trial's run directory does, so the second attempt goes on
 where the first one wrote last. What Ray is sent is our own objects; no file is unpickled.
@@ -8,51 +8,169 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from automix.agents.config.settings import RaySettings
-from automix.agents.parallel.ray_session import capacity, ray_session
+from automix.agents.parallel.machine import Capacity, fit
+from automix.agents.parallel.ray_session import ray_session
 from automix.agents.parallel.ray_worker import last_line
 from automix.agents.sweep.folder import SweepDirectory
-from automix.agents.sweep.job import Job, Outcome, run_trial
-from automix.agents.sweep.plan import SweepPlan, SweepTrial, at_once_here, fit
+from automix.agents.sweep.ledger import Event, json_lines
+from automix.agents.sweep.planning.plan import SweepPlan, SweepTrial, at_once_here
+from automix.agents.sweep.runners.job import Job, Outcome, run_trial, train
+from automix.agents.sweep.watch import Watch, watching
 from automix.core.errors import ResourceError
 
 STOP_S = 120.0
 """Seconds that trials have to write where they are."""
 PROBE_S = 120.0
 """Seconds that a node has to start a process and import this package."""
+POLL_S = 0.5
 
 log = logging.getLogger("automix")
 
 
+class Executor(Protocol):
+    """Runs trials somewhere."""
+
+    @property
+    def room(self) -> int:
+        """How many trials it takes at once, waiting ones included."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many it runs at once, about."""
+        ...
+
+    def submit(self, trial: SweepTrial) -> None:
+        """Take a trial."""
+        ...
+
+    def ended(self, timeout_s: float) -> list[Outcome]:
+        """Return the trials that have ended since, waiting a while for the first."""
+        ...
+
+    def stop(self) -> None:
+        """Ask all trials to stop, and wait until they have written where they are."""
+        ...
+
+
 @contextmanager
-def on_ray(plan: SweepPlan, directory: SweepDirectory, job: Job) -> Iterator[RayExecutor]:
-    """Start or join Ray for as long as the sweep runs.
+def session(plan: SweepPlan) -> Iterator[None]:
+    """Start or join Ray for as long as a sweep runs.
+
+    Raises:
+        ResourceError: If a trial asks for more than there is.
+    """
+    one, trials = plan.settings, 0 if plan.ray.address else at_once_here(plan)
+    with ray_session(plan.ray, trials * one.cpus_per_trial, trials * one.gpus_per_trial):
+        yield
+
+
+@contextmanager
+def on_ray(plan: SweepPlan, directory: SweepDirectory, job: Job) -> Iterator[Executor]:
+    """Run trials on Ray while the block runs.
 
     Raises:
         ResourceError: If a trial asks for more than there is, or a node sees other files.
     """
-    one, trials = plan.settings, 0
-    if not plan.ray.address:
-        trials = at_once_on_this_machine(plan)
-    with ray_session(plan.ray, trials * one.cpus_per_trial, trials * one.gpus_per_trial):
+    with session(plan):
         executor = RayExecutor(plan, directory, job)
         executor.check_nodes(joined=bool(plan.ray.address))
         yield executor
 
 
-def at_once_on_this_machine(plan: SweepPlan) -> int:
-    """Return how many trials a Ray of our own runs at once.
+Executors = Callable[[SweepPlan, SweepDirectory, Job], AbstractContextManager[Executor]]
+
+
+def run_grid(
+    plan: SweepPlan, directory: SweepDirectory, *, job: Job = train, executors: Executors = on_ray
+) -> None:
+    """Run every trial that has no result yet; a failed one stops nothing else.
+
+    Args:
+        plan: Of the sweep.
+        directory: Of the sweep.
+        job: The work of a trial.
+        executors: Where trials run.
 
     Raises:
-        ResourceError: If it cannot run a single one.
+        KeyboardInterrupt: And the like, after all trials have been asked to stop.
     """
-    here = capacity(RaySettings())
-    return at_once_here(plan, here.cpus, here.gpus)
+    watch, known = Watch(plan, directory), directory.ledger.last()
+    for trial in plan.trials:
+        figures = directory.figures(trial.hash)
+        if figures:
+            # If not, it finished and the sweep was killed before it could take note.
+            noted = known.get(trial.hash, {}).get("event") == "finished"
+            watch.note("finished", trial.hash, known=noted, wall_s=None, figures=figures)
+    over = watch.progress.over
+    waiting = [trial for trial in plan.trials if trial.hash not in over]
+    if over:
+        log.info("%d of %d trials have finished", len(over), len(plan.trials))
+    if waiting:
+        with executors(plan, directory, job) as executor, watching(watch):
+            _drive(waiting, executor, watch)
+
+
+def _drive(trials: Sequence[SweepTrial], executor: Executor, watch: Watch) -> None:
+    """Hand trials to an executor, and take note of what becomes of them."""
+    waiting, flying = deque(trials), dict[str, SweepTrial]()
+    most, attempts = watch.plan.settings.max_concurrent, _Attempts(watch, trials)
+    try:
+        while waiting or flying:
+            room = min(executor.room, most or executor.room)
+            while waiting and len(flying) < room:
+                trial = waiting.popleft()
+                executor.submit(trial)
+                flying[trial.hash] = trial
+            watch.progress.at_once = min(executor.at_once, most or executor.at_once)
+            ended = executor.ended(POLL_S)
+            attempts.look(flying)
+            for outcome in ended:
+                del flying[outcome.trial]
+                _note(watch, outcome)
+            watch.show()
+    except BaseException:
+        executor.stop()
+        attempts.look(flying)
+        raise
+
+
+class _Attempts:
+    """Reads the lines that trials' processes write as they start."""
+
+    def __init__(self, watch: Watch, trials: Sequence[SweepTrial]) -> None:
+        self._watch = watch
+        # Lines of earlier drives are no news.
+        self._seen = {trial.hash: len(self._lines(trial.hash)) for trial in trials}
+        self._before = dict(self._seen)
+
+    def look(self, names: Iterable[str]) -> None:
+        for name in names:
+            for line in self._lines(name)[self._seen[name] :]:
+                again = self._seen[name] > self._before[name]
+                self._seen[name] += 1
+                event: Event = "retried" if again else "started"
+                self._watch.note(event, name, host=line.get("host"), pid=line.get("pid"))
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        return json_lines(self._watch.directory.attempts(name))
+
+
+def _note(watch: Watch, outcome: Outcome) -> None:
+    name, wall = outcome.trial, round(outcome.wall_s, 1)
+    if outcome.figures is not None:
+        watch.note("finished", name, wall_s=wall, figures=dict(outcome.figures))
+        return
+    log = watch.directory.trial(name) / "log.txt"
+    path = str(log.relative_to(watch.directory.path)) if log.is_file() else ""
+    watch.note("failed", name, wall_s=wall, error=outcome.error, log=path)
+    watch.ended(name)
 
 
 class RayExecutor:
@@ -141,7 +259,8 @@ class RayExecutor:
 
     def _fits(self, node: dict[str, Any]) -> int:
         has = node["Resources"]
-        return fit(self._settings, has.get("CPU", 0.0), has.get("GPU", 0.0))
+        there = Capacity(has.get("CPU", 0.0), has.get("GPU", 0.0))
+        return fit(there, self._settings.one_trial)
 
 
 def sees(file: Path, digest: str) -> bool:

@@ -1,4 +1,4 @@
-"""A trial of a search as its process holds it: learns slice by slice, and tells how it goes."""
+"""A trial of a search as its process holds it: learns slice by slice, and reports on each."""
 
 from __future__ import annotations
 
@@ -19,24 +19,29 @@ from automix.agents.learning.training import trainings_of
 from automix.agents.parallel.devices import choose_device
 from automix.agents.parallel.pool import start_workers
 from automix.agents.sweep.folder import SweepDirectory, only_attempt
-from automix.agents.sweep.job import PATIENCE_S, at_home, error_line, share_gpu
 from automix.agents.sweep.ledger import json_lines
-from automix.agents.sweep.search_plan import SearchPlan
-from automix.agents.sweep.slices import ENDED, Slice, Trainings, learn_slice, name_of, thin_out
+from automix.agents.sweep.planning.plan import SweepPlan
+from automix.agents.sweep.runners.job import PATIENCE_S, at_home, error_line, share_gpu
+from automix.agents.sweep.runners.slices import (
+    ENDED,
+    METRIC,
+    Slice,
+    Trainings,
+    learn_slice,
+    name_of,
+    thin_out,
+)
 from automix.core.errors import AutomixError
-from automix.core.files import read_json, write_json
+from automix.core.files import read_json
 
-METRIC, TIME = "val_accuracy", "updates"
-
-POINTER = "slice.json"
-"""What Tune is given for a checkpoint: where ours is."""
+TIME = "updates"
 
 log = logging.getLogger("automix")
 
 
 @dataclass(frozen=True)
 class Place:
-    """What every trial of a search is told.
+    """What every trial of a search needs to know.
 
     Attributes:
         plan: Of the search.
@@ -46,7 +51,7 @@ class Place:
         stopped: Trials that an earlier driver has stopped for good.
     """
 
-    plan: SearchPlan
+    plan: SweepPlan
     sweep: Path
     home: Path
     session: str
@@ -94,15 +99,14 @@ class SearchTrial:
         before, self._at = self._at, _At(part.folder, until)
         return self._report(ended, before)
 
-    def mark(self, folder: Path) -> None:
-        """Write down where the trial is, so that any trial can go on from there."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the trial is, from where any trial can go on."""
         origin = str(self._at.origin) if self._at.origin else None
-        write_json(folder / POINTER, {"origin": origin, "until": self._at.until})
+        return {"origin": origin, "until": self._at.until}
 
-    def go_on(self, folder: Path) -> None:
-        """Go on from where a trial was marked."""
-        at = read_json(folder / POINTER)
-        self._at = _At(Path(at["origin"]) if at["origin"] else None, at["until"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where a trial was."""
+        self._at = _At(Path(state["origin"]) if state["origin"] else None, state["until"])
 
     def close(self) -> None:
         """End the workers."""
@@ -114,7 +118,7 @@ class SearchTrial:
         if ended is None and self._name in self.place.stopped:
             return {"stopped": True}
         # In a population the others have gone on from what a failure was judged by.
-        stands = ended and (METRIC in ended or self.place.plan.population)
+        stands = ended and (METRIC in ended or self.place.plan.settings.population)
         return ended if stands else None
 
     def _learned(self, part: Slice, trial: Path) -> dict[str, Any]:
@@ -162,9 +166,9 @@ class SearchTrial:
 
     def _report(self, ended: Mapping[str, Any], before: _At) -> dict[str, Any]:
         plan, failed = self.place.plan, METRIC not in ended
-        over = failed and not plan.population
+        over = failed and not plan.settings.population
         # The least accuracy there is makes a failure copy a better trial.
-        nothing = 0.0 if plan.population else math.nan
+        nothing = 0.0 if plan.settings.population else math.nan
         copied = before.origin and before.origin.parent.name != self._name
         return {
             TIME: before.until if over else self._at.until,
@@ -180,7 +184,7 @@ class SearchTrial:
 
 @contextmanager
 def _logged(file: Path) -> Iterator[None]:
-    """Let a trial's log have what is told while it learns."""
+    """Let a trial's log have what is logged while it learns."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

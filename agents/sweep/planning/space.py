@@ -1,10 +1,11 @@
-"""The search space that words span: choices and intervals, and trials drawn from it."""
+"""The values that overrides leave open: choices and intervals, and points drawn from them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,12 +14,12 @@ from hydra.errors import HydraException
 from scipy.stats import qmc
 
 from automix.agents.config.compose import choices_of, keys
-from automix.agents.sweep.search_settings import MOST_TRIALS
+from automix.agents.sweep.settings import MOST_TRIALS
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 
 DIGITS = 4
-"""Of a drawn number: it is written as a word, and read again as the same number."""
+"""Of a drawn number: it is written into an override, and read again as the same number."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Space:
-    """What words leave open, and what they fix.
+    """What overrides leave open, and what they fix.
 
     Attributes:
-        fixed: Words of one value each.
-        dimensions: One for each key with several values, in the order of the words.
+        fixed: Overrides of one value each.
+        dimensions: One for each key with several values, in the order of the overrides.
     """
 
     fixed: Sequence[str]
@@ -104,6 +105,16 @@ class Space:
         return math.prod(
             len(one.values) if isinstance(one, Choice) else math.inf for one in self.dimensions
         )
+
+    def overrides_with(self, values: Mapping[str, str]) -> list[str]:
+        """Return the overrides of a run: those that are fixed, then these values."""
+        rest = [word for word in self.fixed if key_of(word) not in values]
+        return [*rest, *(f"{key}={value}" for key, value in values.items())]
+
+    def every(self) -> list[dict[str, str]]:
+        """Return all points of a space of choices, key to value; the last key changes fastest."""
+        values = [one.values for one in self.dimensions if isinstance(one, Choice)]
+        return [self._point(row) for row in product(*values)]
 
     def draw(self, trials: int, seed: int) -> list[dict[str, str]]:
         """Return different points of the space, key to value.
@@ -125,80 +136,84 @@ class Space:
         if math.isfinite(self.combinations):
             return self._chosen(count, rng)
         places = qmc.LatinHypercube(len(self.dimensions), rng=rng).random(count)
-        points = [
-            {one.key: one.at(place) for one, place in zip(self.dimensions, row, strict=True)}
+        rows = [
+            tuple(one.at(place) for one, place in zip(self.dimensions, row, strict=True))
             for row in places.tolist()
         ]
-        different = len({tuple(point.values()) for point in points})
-        if different < count:
-            raise _too_few(count, different)
-        return points
+        if len(set(rows)) < count:
+            raise _too_few(count, len(set(rows)))
+        return [self._point(row) for row in rows]
 
     def _chosen(self, count: int, rng: np.random.Generator) -> list[dict[str, str]]:
-        sizes = [len(one.values) for one in self.dimensions if isinstance(one, Choice)]
+        values = [one.values for one in self.dimensions if isinstance(one, Choice)]
+        sizes = [len(one) for one in values]
         numbers = np.sort(rng.choice(math.prod(sizes), count, replace=False))
         rows = np.stack(np.unravel_index(numbers, sizes), axis=1).tolist()
-        return [
-            {
-                one.key: one.values[place]
-                for one, place in zip(self.dimensions, row, strict=True)
-                if isinstance(one, Choice)
-            }
-            for row in rows
-        ]
+        return [self._point([one[at] for one, at in zip(values, row, strict=True)]) for row in rows]
+
+    def _point(self, values: Sequence[str]) -> dict[str, str]:
+        return {one.key: value for one, value in zip(self.dimensions, values, strict=True)}
 
 
-def space_of(words: Sequence[str]) -> Space:
-    """Read the search space from the words of a run, some with several values.
+def key_of(override: str) -> str:
+    """Return the key of ``key=value``."""
+    return override.partition("=")[0]
+
+
+def space_of(overrides: Sequence[str], intervals: bool) -> Space:
+    """Read the space from the overrides of a run, some with several values.
 
     ``a=1,2`` and ``a=range(1,5)`` are choices, ``a=interval(1e-4,1e-2)`` is an interval.
 
+    Args:
+        overrides: As ``train`` takes them, some with several values.
+        intervals: Whether they may have endlessly many.
+
     Raises:
-        ConfigError: If a word cannot be read, or none has several values.
+        ConfigError: If one cannot be read, or a key with several values is given twice.
     """
     fixed: list[str] = []
     dimensions: list[Choice | Interval] = []
-    for word in words:
-        interval = _interval(word)
+    for override in overrides:
+        interval = _interval(override) if intervals and "interval(" in override else None
         if interval:
             dimensions.append(interval)
             continue
-        (choices,) = choices_of([word])
+        (choices,) = choices_of([override])
         if choices.several:
             values = [chosen.partition("=")[2] for chosen in choices.words]
             dimensions.append(Choice(choices.key, values))
         else:
-            fixed.append(word)
-    if not dimensions:
-        raise ConfigError(
-            "nothing to search: no word has several values",
-            "for example agent.learning_rate=1e-4,1e-3 or agent.gamma=interval(0.9,1)",
-        )
+            fixed.append(override)
+    given = [key_of(override) for override in overrides]
+    for one in dimensions:
+        if given.count(one.key) > 1:
+            raise ConfigError(
+                f"{one.key} is given twice", f"write all its values at once: {one.key}=1,2"
+            )
     return Space(fixed, dimensions)
 
 
-def _interval(word: str) -> Interval | None:
-    if "interval(" not in word:
-        return None
+def _interval(text: str) -> Interval | None:
     try:
-        override = OverridesParser.create().parse_override(word)
+        override = OverridesParser.create().parse_override(text)
         found = override.value()
     except HydraException:
-        return None  # whoever reads it next says what is wrong
+        return None  # whatever reads it next says what is wrong
     if not isinstance(found, IntervalSweep):
         return None
     key = override.key_or_group
     low, high = found.start, found.end
     if low is None or high is None or not -math.inf < low < high < math.inf:
-        raise ConfigError(f"{word!r} is no interval, wanted the lesser number first")
+        raise ConfigError(f"{text!r} is no interval, wanted the lesser number first")
     whole = type(keys().get(key)) is int
     if whole and not (low.is_integer() and high.is_integer()):
-        raise ConfigError(f"{word!r}: {key} takes whole numbers")
+        raise ConfigError(f"{text!r}: {key} takes whole numbers")
     return Interval(key, low, high, whole)
 
 
 def _too_few(asked: int, there: int) -> ConfigError:
     return ConfigError(
-        f"sweep.trials is {asked}, but the words make {there} different trials",
+        f"sweep.trials is {asked}, but the overrides make {there} different trials",
         "give more values, or fewer trials",
     )

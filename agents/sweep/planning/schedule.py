@@ -1,6 +1,6 @@
 """How the winner of a search has come about: ``schedule.jsonl``, from which it can be replayed.
 
-The first line has the words of the run; each further one says from which update on which values
+The first line has the overrides of the run; each further one says from which update on which values
 hold. Where the winner has copied another trial, the lines before are the other's.
 """
 
@@ -24,9 +24,9 @@ class SearchSegment:
     """Some updates with the same values.
 
     Attributes:
-        update: The values hold after so many updates; the first stretch has 0.
+        update: The values hold after so many updates; the first segment has 0.
         values: Of the searched keys, as text.
-        trial: Who learned it; empty in a replay.
+        trial: That learned it; empty in a replay.
     """
 
     update: int
@@ -39,18 +39,18 @@ class Schedule:
     """All that a replay needs.
 
     Attributes:
-        words: Of the run, but for the values.
+        overrides: Of the run, but for the values.
         updates: Of its whole learning.
-        stretches: In order.
+        segments: In order.
     """
 
-    words: Sequence[str]
+    overrides: Sequence[str]
     updates: int
     segments: Sequence[SearchSegment]
 
 
 def segments_of(chain: Sequence[Mapping[str, Any]]) -> list[SearchSegment]:
-    """Return the stretches of a chain of slices; neighbours with equal values are one."""
+    """Return the segments of a chain of slices; neighbours with equal values are one."""
     found: list[SearchSegment] = []
     for part in chain:
         if not found or found[-1].values != part["values"]:
@@ -60,7 +60,7 @@ def segments_of(chain: Sequence[Mapping[str, Any]]) -> list[SearchSegment]:
 
 def write_schedule(path: Path, schedule: Schedule) -> None:
     """Write ``schedule.jsonl``."""
-    first = {"format": FORMAT, "updates": schedule.updates, "words": list(schedule.words)}
+    first = {"format": FORMAT, "updates": schedule.updates, "words": list(schedule.overrides)}
     rest = [
         {"update": one.update, "trial": one.trial, "values": dict(one.values)}
         for one in schedule.segments
@@ -78,29 +78,29 @@ def read_schedule(path: Path) -> Schedule:
     if not lines:
         raise DataError(f"{path} is no schedule", "give the schedule.jsonl of a search")
     first, *rest = lines
-    words, updates = first.get("words"), first.get("updates")
-    if first.get("format") != FORMAT or not _is_words(words) or not _is_count(updates):
+    overrides, updates = first.get("words"), first.get("updates")
+    if first.get("format") != FORMAT or not _is_texts(overrides) or not _is_count(updates):
         raise DataError(f"{path}: line 1 does not tell format {FORMAT}, words and updates")
-    segments = [_stretch(path, number, line) for number, line in enumerate(rest, 2)]
+    segments = [_segment(path, number, line) for number, line in enumerate(rest, 2)]
     starts = [one.update for one in segments]
     assert isinstance(updates, int)
     if not starts or starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= updates:
         raise DataError(f"{path}: updates are {short(starts)}, wanted from 0 on, below {updates}")
     if len({tuple(sorted(one.values)) for one in segments}) > 1:
         raise DataError(f"{path}: its lines do not give values to the same keys")
-    return Schedule(words, updates, segments)  # type: ignore[arg-type]
+    return Schedule(overrides, updates, segments)  # type: ignore[arg-type]
 
 
-def _stretch(path: Path, number: int, line: Mapping[str, Any]) -> SearchSegment:
+def _segment(path: Path, number: int, line: Mapping[str, Any]) -> SearchSegment:
     update, values = line.get("update"), line.get("values")
-    whole = isinstance(values, dict) and _is_words(list(values.values()))
+    whole = isinstance(values, dict) and _is_texts(list(values.values()))
     if not whole or not _is_count(update):
         raise DataError(f"{path}: line {number} does not tell update and values")
     return SearchSegment(update, values, str(line.get("trial", "")))  # type: ignore[arg-type]
 
 
-def _is_words(found: Any) -> bool:
-    return isinstance(found, list) and all(isinstance(word, str) for word in found)
+def _is_texts(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(one, str) for one in found)
 
 
 def _is_count(found: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What runs inside a task: one trial, in its own run directory, however often it is started."""
+"""What runs inside a Ray task: a trial of a grid, in its own run directory, begun or resumed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from typing import Any
 from automix.agents.config.settings import RunSettings
 from automix.agents.jobs.run import train_or_resume
 from automix.agents.runs.rundir import called_as
-from automix.agents.sweep.folder import SweepDirectory, only_attempt
-from automix.agents.sweep.plan import SweepTrial
-from automix.agents.sweep.results import figures_of
+from automix.agents.sweep.folder import SweepDirectory, figures_of, only_attempt
+from automix.agents.sweep.planning.plan import SweepTrial
 
 PATIENCE_S = 120.0
 """Longer than a disk that machines share takes to notice that one of them is gone."""
@@ -65,7 +64,7 @@ def run_trial(job: Job, trial: SweepTrial, sweep: Path, home: Path, gpus: float 
         with (
             only_attempt(directory.attempts(trial.hash), record, PATIENCE_S),
             at_home(home),
-            called_as(["train", *trial.words, "threads=1", f"--run-dir={path}"]),
+            called_as(["train", *trial.overrides, "threads=1", f"--run-dir={path}"]),
         ):
             share_gpu(gpus)
             figures = figures_of(job(trial.settings, path))

@@ -1,4 +1,4 @@
-"""Searches by Ray Tune: it decides who goes on, who stops and who copies whom; we do the rest.
+"""Searches by Ray Tune: it decides which trial goes on, stops or copies another; we do the rest.
 
 Tune notes its state as pickles in a folder that goes with the session: nothing is ever restored
 from there. A search that goes on gives Tune the results that are on record once more, and it
@@ -16,37 +16,38 @@ from pathlib import Path
 from typing import Any
 
 from automix.agents.parallel.machine import keep_memory
-from automix.agents.parallel.ray_session import ray_session
 from automix.agents.parallel.ray_tuning import in_order, quiet_tune, seeded
-from automix.agents.sweep.ray_executor import STOP_S, at_once_on_this_machine
-from automix.agents.sweep.search_plan import SearchPlan
-from automix.agents.sweep.search_trial import METRIC, TIME, Place, SearchTrial
-from automix.agents.sweep.search_watch import SearchWatch
-from automix.agents.sweep.space import Choice, Interval
-from automix.agents.sweep.winner import Finish, complete
+from automix.agents.sweep.planning.plan import SweepPlan
+from automix.agents.sweep.planning.space import Choice, Interval
+from automix.agents.sweep.runners.ray_grid import STOP_S, session
+from automix.agents.sweep.runners.trial import TIME, Place, SearchTrial
+from automix.agents.sweep.runners.winner import Finish, complete
+from automix.agents.sweep.watch import SearchWatch
+from automix.core.files import read_json, write_json
 from automix.core.seeding import borrowed_global_rng, derived_seed
 
 STORAGE = ".tune-"
+
+POINTER = "slice.json"
+"""What Tune is given for a checkpoint: where ours is."""
 
 Config = Mapping[str, Any]
 """A trial as Tune has it: its name, and each searched key."""
 
 
 @contextmanager
-def on_tune(plan: SearchPlan) -> Iterator[tuple[Any, Finish]]:
-    """Start or join Ray for as long as a search runs; see ``automix.agents.sweep.search.Runners``.
+def on_tune(plan: SweepPlan) -> Iterator[tuple[Any, Finish]]:
+    """Start or join Ray for as long as a search runs; return what runs it and makes a run of it.
 
     Raises:
         ResourceError: If a trial asks for more than there is.
     """
-    one = plan.settings
-    trials = 0 if plan.ray.address else at_once_on_this_machine(plan)
-    with ray_session(plan.ray, trials * one.cpus_per_trial, trials * one.gpus_per_trial):
+    with session(plan):
         # This process knows the way; on a cluster, it may have neither cores nor a GPU.
         yield tune_trials, partial(_in_a_task, plan) if plan.ray.address else complete
 
 
-def _in_a_task(plan: SearchPlan, *args: Any) -> dict[str, Any]:
+def _in_a_task(plan: SweepPlan, *args: Any) -> dict[str, Any]:
     """Make a run of the winner where trials run."""
     import ray
 
@@ -68,13 +69,13 @@ def _in_a_task(plan: SearchPlan, *args: Any) -> dict[str, Any]:
         raise
 
 
-def tune_trials(plan: SearchPlan, place: Place, watch: SearchWatch) -> None:
+def tune_trials(plan: SweepPlan, place: Place, watch: SearchWatch) -> None:
     """Let Tune run all trials to their ends, on the Ray that is up.
 
     Args:
         plan: Of the search.
-        place: What the trials are told.
-        watch: Told of everything that happens.
+        place: What the trials need to know.
+        watch: Hears everything that happens.
     """
     from ray import tune
 
@@ -96,18 +97,18 @@ def tune_trials(plan: SearchPlan, place: Place, watch: SearchWatch) -> None:
             tune.with_resources(_trainable(place), needs),
             param_space={key: tune.choice([point[key] for point in points]) for key in points[0]},
             tune_config=tune.TuneConfig(
-                metric=METRIC,
+                metric=one.metric,
                 mode="max",
                 num_samples=len(points),
                 search_alg=in_order(points),
                 scheduler=_SCHEDULERS[one.search](plan, seed),
                 # A population counts those that wait as well, and would wait for itself.
-                max_concurrent_trials=None if plan.population else one.max_concurrent or None,
+                max_concurrent_trials=None if one.population else one.max_concurrent or None,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 storage_path=folder,
-                callbacks=[_told(watch)],
+                callbacks=[_callback(watch)],
                 # Failures are results. These are deaths, which a trial itself counts by slice.
                 failure_config=tune.FailureConfig(max_failures=slices * (one.max_retries + 2)),
                 verbose=0,
@@ -115,7 +116,7 @@ def tune_trials(plan: SearchPlan, place: Place, watch: SearchWatch) -> None:
         ).fit()
 
 
-def _asha(plan: SearchPlan, seed: int) -> Any:
+def _asha(plan: SweepPlan, seed: int) -> Any:
     from ray.tune.schedulers import ASHAScheduler
 
     return ASHAScheduler(
@@ -126,7 +127,7 @@ def _asha(plan: SearchPlan, seed: int) -> Any:
     )
 
 
-def _pbt(plan: SearchPlan, seed: int) -> Any:
+def _pbt(plan: SweepPlan, seed: int) -> Any:
     from ray import tune
     from ray.tune.schedulers import PopulationBasedTraining
 
@@ -155,7 +156,7 @@ def _pbt(plan: SearchPlan, seed: int) -> Any:
     )
 
 
-def _pb2(plan: SearchPlan, seed: int) -> Any:
+def _pb2(plan: SweepPlan, seed: int) -> Any:
     from ray.tune.schedulers.pb2 import PB2
 
     class Pb2(PB2):
@@ -164,7 +165,7 @@ def _pb2(plan: SearchPlan, seed: int) -> Any:
         def _get_new_config(self, trial: Any, trial_to_clone: Any) -> Any:
             self.data = self.data.sort_values(["Time", "Trial"], kind="stable", ignore_index=True)
             with warnings.catch_warnings():
-                # scikit-learn tells of every fit that ends at a bound.
+                # scikit-learn warns of every fit that ends at a bound.
                 warnings.simplefilter("ignore")
                 config, done = super()._get_new_config(trial, trial_to_clone)
             return _kept(plan, config, trial), done
@@ -186,13 +187,13 @@ def _pb2(plan: SearchPlan, seed: int) -> Any:
 _SCHEDULERS = {"asha": _asha, "pbt": _pbt, "pb2": _pb2}
 
 
-def _kept(plan: SearchPlan, config: dict[str, Any], trial: Any) -> dict[str, Any]:
+def _kept(plan: SweepPlan, config: dict[str, Any], trial: Any) -> dict[str, Any]:
     """Return a copied configuration as the copier's own, with numbers inside their intervals."""
     bounded = _config(plan, _values(plan, config))
     return {**config, **bounded, "trial": trial.config["trial"]}
 
 
-def _config(plan: SearchPlan, values: Mapping[str, str]) -> dict[str, Any]:
+def _config(plan: SweepPlan, values: Mapping[str, str]) -> dict[str, Any]:
     """Return values as Tune changes them: pbt by factors, pb2 by steps on a line."""
     return {
         one.key: values[one.key]
@@ -204,7 +205,7 @@ def _config(plan: SearchPlan, values: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _values(plan: SearchPlan, config: Config) -> dict[str, str]:
+def _values(plan: SweepPlan, config: Config) -> dict[str, str]:
     """Return what Tune's configuration says, as text."""
     return {
         one.key: config[one.key]
@@ -236,10 +237,10 @@ def _trainable(place: Place) -> type:
             return self.ours.step()
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
-            self.ours.mark(Path(checkpoint_dir))
+            write_json(Path(checkpoint_dir) / POINTER, self.ours.state_dict())
 
         def load_checkpoint(self, checkpoint: Any) -> None:
-            self.ours.go_on(Path(checkpoint))
+            self.ours.load_state_dict(read_json(Path(checkpoint) / POINTER))
 
         def cleanup(self) -> None:
             self.ours.close()
@@ -247,11 +248,11 @@ def _trainable(place: Place) -> type:
     return Trial
 
 
-def _told(watch: SearchWatch) -> Any:
-    """Return a callback that tells what Tune is told."""
+def _callback(watch: SearchWatch) -> Any:
+    """Return a callback that lets the watch hear what Tune hears."""
     from ray import tune
 
-    class Told(tune.Callback):
+    class Passed(tune.Callback):
         """Passes on what is ours."""
 
         def on_trial_result(
@@ -263,10 +264,10 @@ def _told(watch: SearchWatch) -> Any:
             watch.started(trial.config["trial"])
 
         def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            watch.retried(trial.config["trial"])
+            watch.note("retried", trial.config["trial"])
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             # Tune notes its settings on disk and never reads them here: the watch stays out of it.
             return tune.Callback, ()
 
-    return Told()
+    return Passed()

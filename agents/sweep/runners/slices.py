@@ -26,6 +26,8 @@ from automix.core.files import read_json, write_json
 
 BEGUN, ENDED, STATE = "begun.json", "ended.json", "state"
 
+METRIC = "val_accuracy"
+
 Trainings = Callable[[RunSettings], tuple[RunSettings, GroupVecEnv]]
 """As ``automix.agents.learning.training.trainings_of``, with its workers and device."""
 
@@ -114,8 +116,8 @@ def learn_slice(part: Slice, trainings: Trainings, stop: Stop = never) -> dict[s
     env.close()
     before = _until(part.origin) if part.origin else 0
     rounds = json_lines(part.folder / METRICS)
-    scores = [one["val_accuracy"] for one in rounds if one["update"] > before]
-    ended = part.end(val_accuracy=mean(scores))
+    scores = [one[METRIC] for one in rounds if one["update"] > before]
+    ended = part.end(**{METRIC: mean(scores)})
     # All of it is in the state by now.
     shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)
     return ended
@@ -124,7 +126,7 @@ def learn_slice(part: Slice, trainings: Trainings, stop: Stop = never) -> dict[s
 def thin_out(trial: Path, until: int) -> None:
     """Remove a trial's states but for the last two up to an update.
 
-    Nobody needs an older one: who is to copy this trial is at most one slice behind it.
+    No older one is needed: a trial that is to copy this one is at most one slice behind it.
     """
     older = [folder for folder in _slices(trial) if int(folder.name) <= until][:-2]
     for folder in older:
