@@ -22,8 +22,7 @@ import torch
 
 from automix.agents.cli.main import COMMANDS
 from automix.agents.config.compose import choices_of, groups, keys, load_settings
-from automix.agents.sweep.plan import plan_of
-from automix.agents.sweep.search_plan import search_name, search_plan_of
+from automix.agents.sweep.planning.plan import plan_of
 from automix.core import errors
 from automix.data import DATASETS
 from automix.data.timm_torch import NAMES
@@ -276,8 +275,8 @@ def test_every_command_line_can_be_typed():
         if line[0] != "sweep":
             load_settings(overrides)
         # A replay is composed of what its schedule says, which no page has.
-        elif (search := search_name(overrides)) != "replay":
-            (plan_of if search == "grid" else search_plan_of)(overrides)
+        elif "sweep.search=replay" not in overrides:
+            plan_of(overrides)
 
 
 # Commands ----------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ from automix.agents.sweep.runners.ray_grid import run_grid
 from automix.agents.sweep.runners.replay import run_replay
 from automix.agents.sweep.runners.search import run_search
 from automix.core.errors import DataError
-from automix.core.files import read_json, write_json, write_text
+from automix.core.files import read_json, write_json
 
 Runner = Callable[[SweepPlan, SweepDirectory], dict[str, Any] | None]
 """Runs all trials that are not over; returns the winner of a search."""
@@ -164,25 +164,11 @@ def _concluded(
 def _of_grid(plan: SweepPlan, directory: SweepDirectory, rows: Sequence[Row]) -> dict[str, Any]:
     """Judge the settings of a grid, and write the page."""
     # Here, not above: matplotlib takes a second to import, which no other command should wait for.
-    from automix.agents.sweep.page import Sweep, render
+    from automix.agents.sweep.page import write_page
 
     settings = settings_of(rows, plan.settings.metric)
     lead, importance = lead_of(settings), importance_of(settings)
-    sweep = Sweep(
-        name=directory.path.name,
-        command=(directory.path / "command.txt").read_text(encoding="utf-8").strip(),
-        resume=f"python run.py resume {directory.path}",
-        metric=plan.settings.metric,
-        keys=plan.keys,
-        rows=rows,
-        settings=settings,
-        lead=lead,
-        importance=importance,
-    )
-    page, pictures = render(sweep)
-    for picture in pictures:
-        write_text(directory.path / "report" / f"{picture.name}.svg", picture.svg)
-    write_text(directory.path / "report" / "index.html", page)
+    write_page(plan, directory, rows, settings, lead, importance)
     return {
         "settings": [_plain(setting) for setting in settings],
         "lead": lead,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from automix.agents.report.drawing import INK, MUTED, Margins, Painter, Palette, Picture, page_style
 from automix.agents.report.figures import FOREST_WIDTH, ROW, Mark, forest
 from automix.agents.report.frame import fill
+from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.importance import Importance
-from automix.agents.sweep.planning.plan import text_of
+from automix.agents.sweep.planning.plan import SEED, SweepPlan, text_of
 from automix.agents.sweep.results import Row, Setting
+from automix.core.files import write_text
 
 MOST_SETTINGS = 24
 """Settings in the picture; the table has all of them."""
@@ -24,65 +25,63 @@ LONGEST = 34
 """Letters of a label in a picture."""
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What the page shows.
+def write_page(
+    plan: SweepPlan,
+    directory: SweepDirectory,
+    rows: Sequence[Row],
+    settings: Sequence[Setting],
+    lead: Mapping[str, Any] | None,
+    importance: Sequence[Importance],
+) -> None:
+    """Write ``report/index.html`` and its pictures.
 
-    Attributes:
-        name: Of the sweep.
-        command: That made it.
-        resume: The command that goes on with it.
-        metric: What decided.
-        keys: What was swept.
+    Args:
+        plan: Of the sweep.
+        directory: Of the sweep.
         rows: All trials, in order.
         settings: Best first.
         lead: Of the best over the next.
         importance: Of each parameter.
     """
-
-    name: str
-    command: str
-    resume: str
-    metric: str
-    keys: Sequence[str]
-    rows: Sequence[Row]
-    settings: Sequence[Setting]
-    lead: Mapping[str, Any] | None
-    importance: Sequence[Importance]
-
-
-def render(sweep: Sweep) -> tuple[str, list[Picture]]:
-    """Return the page and its pictures."""
     painter = Painter(Palette([], []))
     with page_style():
-        ranking = _ranking(sweep, painter) if sweep.settings else None
-        importance = _importance(sweep.importance, painter) if sweep.importance else None
+        ranking = _ranking(settings, painter) if settings else None
+        explained = _importance(importance, painter) if importance else None
     page = fill(
         "sweep.html",
-        sweep=sweep,
-        verdict=_verdict(sweep),
-        lead=_lead(sweep.lead),
+        name=directory.path.name,
+        command=(directory.path / "command.txt").read_text(encoding="utf-8").strip(),
+        resume=f"python run.py resume {directory.path}",
+        metric=plan.settings.metric,
+        keys=plan.keys,
+        rows=rows,
+        settings=settings,
+        verdict=_verdict(settings),
+        lead=_lead(lead),
         ranking=ranking,
         importance=importance,
-        exact=all(one.by_chance is not None for one in sweep.importance),
-        parameters=[key for key in sweep.keys if key != "seed"],
-        failed=[row for row in sweep.rows if row.state == "failed"],
-        finished=sum(row.figures is not None for row in sweep.rows),
+        explained=explained,
+        exact=all(one.by_chance is not None for one in importance),
+        parameters=[key for key in plan.keys if key != SEED],
+        failed=[row for row in rows if row.state == "failed"],
+        finished=sum(row.figures is not None for row in rows),
         most=MOST_SETTINGS,
         colours=painter.palette.variables(),
     )
-    return page, [picture for picture in (ranking, importance) if picture]
+    for picture in filter(None, (ranking, explained)):
+        write_text(directory.path / "report" / f"{picture.name}.svg", picture.svg)
+    write_text(directory.path / "report" / "index.html", page)
 
 
-def _verdict(sweep: Sweep) -> str:
+def _verdict(settings: Sequence[Setting]) -> str:
     """Return the best setting in a sentence."""
-    if not sweep.settings:
+    if not settings:
         return "No trial has finished."
-    best = sweep.settings[0]
-    if len(sweep.settings) == 1:
+    best = settings[0]
+    if len(settings) == 1:
         return f"One setting, {best}: {_percent(best.value)} % validation accuracy, n = {best.n}."
     return (
-        f"Best of {len(sweep.settings)} settings: {best}, with {_percent(best.value)} % validation"
+        f"Best of {len(settings)} settings: {best}, with {_percent(best.value)} % validation"
         f" accuracy{_bounds(best)}, n = {best.n}."
     )
 
@@ -108,10 +107,10 @@ def _bounds(setting: Setting) -> str:
     return f" [{_percent(low)}, {_percent(high)}]"
 
 
-def _ranking(sweep: Sweep, painter: Painter) -> Picture:
+def _ranking(settings: Sequence[Setting], painter: Painter) -> Picture:
     """Draw the settings with their intervals, best first."""
     marks = []
-    for rank, setting in enumerate(sweep.settings[:MOST_SETTINGS]):
+    for rank, setting in enumerate(settings[:MOST_SETTINGS]):
         low, high = setting.interval or (setting.value, setting.value)
         name = _short(setting.values)
         marks.append(Mark(name, 100 * setting.value, 100 * low, 100 * high, strong=rank == 0))

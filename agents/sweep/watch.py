@@ -175,7 +175,7 @@ def watching(watch: Watch) -> Iterator[None]:
 @contextmanager
 def _shown(watch: Watch) -> Iterator[None]:
     if not on_a_terminal():
-        watch.show = _Lines(watch.progress).show
+        watch.show = _lines(watch.progress)
         yield
         return
     from rich.console import Console
@@ -190,17 +190,18 @@ def _shown(watch: Watch) -> Iterator[None]:
         yield
 
 
-class _Lines:
-    """A line every 20 seconds, and one at the end."""
+def _lines(progress: Progress) -> Callable[[], None]:
+    """Return what logs a line every 20 seconds, and one at the end."""
+    shown = time.monotonic()
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._shown = progress, time.monotonic()
-
-    def show(self) -> None:
-        now, progress = time.monotonic(), self._progress
-        if now - self._shown >= PLAIN_EVERY_S or len(progress.over) == len(progress.trials):
-            self._shown = now
+    def show() -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= PLAIN_EVERY_S or len(progress.over) == len(progress.trials):
+            shown = now
             log.info("sweep %s", headline(progress, now))
+
+    return show
 
 
 def headline(progress: Progress, now: float) -> str:

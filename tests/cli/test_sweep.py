@@ -1,4 +1,4 @@
-"""``sweep`` as it is typed: plan, result, exit codes."""
+"""``sweep`` as it is typed, grids and searches: plan, table, exit codes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,40 @@ from pathlib import Path
 import pytest
 
 import automix.agents.sweep
-import automix.agents.sweep.cost
-import automix.agents.sweep.ray_executor
+import automix.agents.sweep.planning.plan as planning
 from automix.agents.parallel.machine import Capacity
 from automix.agents.sweep import resume_sweep, run_sweep
-from tests.agents.sweep.stand_ins import WORDS, Inlines, toy
+from automix.agents.sweep.runners.search import run_search
+from tests.agents.sweep.stand_ins import ASHA, PBT, WORDS, Inlines, Tuner
 from tests.cli.conftest import everything_below
 
 SWEPT = (*WORDS, "agent.learning_rate=1e-3,2e-3")
 
 
 @pytest.fixture
-def no_ray(monkeypatch):
-    """Trials take no time and run in this process."""
-    words = {"job": toy, "executors": Inlines()}
-    monkeypatch.setattr(automix.agents.sweep, "run_sweep", partial(run_sweep, **words))
-    monkeypatch.setattr(automix.agents.sweep, "resume_sweep", partial(resume_sweep, **words))
+def two_cores(monkeypatch):
+    monkeypatch.setattr(planning, "capacity", lambda settings: Capacity(2, 0))
 
 
-def test_a_plan_is_shown_and_no_disk_is_touched(cli, monkeypatch):
-    monkeypatch.setattr(
-        automix.agents.sweep.ray_executor, "capacity", lambda settings: Capacity(2, 0)
-    )
+def run_here(monkeypatch, runner):
+    """Let trials take no time and run in this process."""
+    monkeypatch.setattr(automix.agents.sweep, "run_sweep", partial(run_sweep, runner=runner))
+    monkeypatch.setattr(automix.agents.sweep, "resume_sweep", partial(resume_sweep, runner=runner))
+
+
+@pytest.fixture
+def grids_here(monkeypatch):
+    run_here(monkeypatch, Inlines().runs())
+
+
+def search_here(monkeypatch, **facts):
+    """Let searches run on the surrogate."""
+    monkeypatch.setattr(planning, "check", lambda settings, learns: "cpu")
+    run_here(monkeypatch, partial(run_search, tuners=Tuner(**facts)))
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_plan_is_shown_and_no_disk_is_touched(cli):
     shown = cli("sweep", *SWEPT, "seed=0,1,2", "--dry-run", "--json")
     assert shown.code == 0, shown.err
     plan = json.loads(shown.out)["plan"]
@@ -39,14 +51,24 @@ def test_a_plan_is_shown_and_no_disk_is_touched(cli, monkeypatch):
     assert plan["classifier_epochs"] == 6 * (16 + 40)
     assert plan["minutes_about"] >= 0
     assert plan["combinations"][1] == "agent.learning_rate=0.001 seed=1"
-    assert everything_below(Path.cwd()) == []
+    rates = "agent.learning_rate=1e-3,1e-2,1e-1"
+    for search in ("asha", "pbt"):
+        shown = cli("sweep", *WORDS, rates, f"sweep.search={search}", "--dry-run", "--json")
+        assert shown.code == 0, shown.err
+        plan = json.loads(shown.out)["plan"]
+        assert (plan["trials"], plan["updates"], plan["judged_every"]) == (3, 2, 1)
+        # Each trial learns; the winner alone is compared.
+        assert plan["classifier_epochs_at_most"] == 3 * 16 + 40
+        assert plan["sweep_dir"].endswith(f"_{search}")
+        assert plan["combinations"][2] == "agent.learning_rate=0.1"
     text = cli("sweep", *SWEPT, "ray.address=auto", "--dry-run").out
     assert "as many as fit on the cluster" in text
     assert "  agent.learning_rate=0.002" in text
+    assert everything_below(Path.cwd()) == []
 
 
-@pytest.mark.usefixtures("no_ray")
-def test_a_sweep_prints_its_ranking(cli):
+@pytest.mark.usefixtures("grids_here")
+def test_a_grid_prints_its_ranking(cli):
     done = cli("sweep", *SWEPT, "seed=0,1", "sweep.name=first")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
@@ -63,8 +85,22 @@ def test_a_sweep_prints_its_ranking(cli):
     }
 
 
-@pytest.mark.usefixtures("no_ray")
-def test_failed_trials_end_with_code_5_and_a_way_on(cli):
+def test_a_search_prints_its_trials_and_the_winner(cli, monkeypatch):
+    search_here(monkeypatch, stops={0: 2})
+    done = cli("sweep", *ASHA, "sweep.name=first")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "3 trials; validation accuracy while they learned"
+    assert [line.split()[1:3] for line in lines[2:5]] == [
+        *(["finished", "6/6"], ["finished", "6/6"], ["stopped", "2/6"])
+    ]
+    assert "compared on held-out tasks 70.0 % validation, 50.0 % test" in done.out
+    report = Path.cwd() / "sweeps" / "first" / "best" / "report" / "index.html"
+    assert done.err.splitlines()[-1].endswith(f"open {report}")
+
+
+@pytest.mark.usefixtures("grids_here")
+def test_failed_trials_of_a_grid_end_with_code_5_and_a_way_on(cli):
     done = cli("sweep", *SWEPT, "seed=0,13", "--run-dir", "s", "--json")
     assert done.code == 5
     result = json.loads(done.out)
@@ -79,22 +115,28 @@ def test_failed_trials_end_with_code_5_and_a_way_on(cli):
     assert (ledger.count('"finished"'), ledger.count('"failed"')) == (2, 4)
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "told"),
-    [
+def test_failed_trials_of_a_search_end_with_code_5_and_a_way_on(cli, monkeypatch):
+    for words, way in ((ASHA, "resume"), (PBT, "--overwrite")):
+        search_here(monkeypatch, breaks=(0,), copies=words is PBT)
+        done = cli("sweep", *words, "--run-dir", way.strip("-"))
+        assert done.code == 5
+        assert "1 of 3 trials failed; agent.learning_rate=0.001: it broke" in done.error
+        assert way in done.hint
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_what_cannot_run_is_told_before_anything_starts(cli):
+    for words, code, part in (
         (["agent=ppo,a2d"], 2, "Did you mean 'a2c'?"),
         (["agent.gamma=0.9,2", "seed=1,2"], 2, "agent.gamma=2 seed=1: "),
         (["sweep.serch=grid", "seed=1,2"], 2, "Did you mean 'search'?"),
         (["agent=ppo,dqn", "env.actions.space=factored"], 2, "agent=dqn: "),
         (["sweep.gpus_per_trial=4", "seed=1,2"], 4, "asks for 4 GPU, this machine has 0"),
         (["sweep.cpus_per_trial=64", "seed=1,2"], 4, "asks for 64 CPU, this machine has 2"),
-    ],
-)
-def test_what_cannot_run_is_told_before_anything_starts(cli, monkeypatch, words, code, told):
-    monkeypatch.setattr(
-        automix.agents.sweep.ray_executor, "capacity", lambda settings: Capacity(2, 0)
-    )
-    done = cli("sweep", *words)
-    assert done.code == code
-    assert told in done.error
-    assert everything_below(Path.cwd()) == []
+        (["sweep.search=pbt", "agent.net_arch=[8],[16]"], 2, "agent.net_arch cannot vary"),
+        (["sweep.search=replay", "sweep.replay=nowhere.jsonl"], 3, "nowhere.jsonl is no schedule"),
+    ):
+        done = cli("sweep", *words)
+        assert done.code == code, words
+        assert part in done.error, words
+        assert everything_below(Path.cwd()) == []

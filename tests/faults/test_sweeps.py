@@ -1,6 +1,6 @@
 """Row 13: some trials of a sweep fail.
 
-``tests/agents/sweep/test_ray_sweep.py`` has the same on Ray, with trials whose processes are
+``tests/agents/sweep/runners/test_ray_grid.py`` has the same on Ray, with trials whose processes are
 killed, a node that is, and the command itself.
 """
 

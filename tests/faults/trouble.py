@@ -192,9 +192,9 @@ def two_trials_fail() -> None:
     from automix.agents.sweep import resume_sweep, run_sweep
     from tests.agents.sweep.stand_ins import Inlines
 
-    one_by_one: Any = {"job": fails_for_two_seeds, "executors": Inlines()}
-    automix.agents.sweep.run_sweep = partial(run_sweep, **one_by_one)  # type: ignore[assignment]
-    automix.agents.sweep.resume_sweep = partial(resume_sweep, **one_by_one)  # type: ignore[assignment]
+    runner: Any = Inlines().runs(fails_for_two_seeds)
+    automix.agents.sweep.run_sweep = partial(run_sweep, runner=runner)  # type: ignore[assignment]
+    automix.agents.sweep.resume_sweep = partial(resume_sweep, runner=runner)  # type: ignore[assignment]
 
 
 def fails_for_two_seeds(settings: RunSettings, path: Path) -> dict[str, Any]:

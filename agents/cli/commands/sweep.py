@@ -17,7 +17,7 @@ def command(
 ) -> None:
     """Train every combination of values, on all cores or a Ray cluster, and rank them.
 
-    The same words again go on with what has not finished.
+    The same command again goes on with what has not finished.
 
     \b
     python run.py sweep agent=ppo,a2c agent.learning_rate=1e-4,3e-4 'seed=range(0,5)'
@@ -45,16 +45,12 @@ def conclude(result: dict[str, Any], as_json: bool) -> None:
     from automix.agents.runs.rundir import announce
     from automix.core.errors import SweepError
 
-    searched = "search" in result
     if as_json:
         print_json(result)
-    elif searched:
-        print_search(result)
     else:
-        print_sweep(result)
+        (print_search if "search" in result else print_sweep)(result)
     path, failed = Path(result["sweep"]), result["failed"]
-    page = path / ("best/report" if searched else "report") / "index.html"
-    announce(path, f"open {page}")
+    announce(path, f"open {path / ('best/report' if result.get('best') else 'report')}/index.html")
     if failed:
         first = failed[0]
         where = f" ({first['log']})" if first["log"] else ""
@@ -67,13 +63,10 @@ def conclude(result: dict[str, Any], as_json: bool) -> None:
         )
 
 
-def _print_plan(words: tuple[str, ...], run_dir: Path | None, as_json: bool) -> None:
-    from automix.agents.sweep.cost import described_plan
-    from automix.agents.sweep.search_cost import described_search
-    from automix.agents.sweep.search_plan import search_name
+def _print_plan(overrides: tuple[str, ...], run_dir: Path | None, as_json: bool) -> None:
+    from automix.agents.sweep.planning.cost import described_plan
 
-    describe = described_plan if search_name(words) == "grid" else described_search
-    plan = describe(words, run_dir)
+    plan = described_plan(overrides, run_dir)
     if as_json:
         print_json({"plan": plan})
         return

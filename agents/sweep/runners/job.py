@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.jobs.run import train_or_resume
 from automix.agents.runs.rundir import called_as
 from automix.agents.sweep.folder import SweepDirectory, figures_of, only_attempt
 from automix.agents.sweep.planning.plan import SweepTrial
@@ -39,11 +38,6 @@ class Outcome:
     figures: Mapping[str, float] | None
     error: str
     wall_s: float
-
-
-def train(settings: RunSettings, path: Path) -> Mapping[str, Any]:
-    """Learn, compare and report in a run directory, from wherever it stands."""
-    return train_or_resume(settings, path)
 
 
 def run_trial(job: Job, trial: SweepTrial, sweep: Path, home: Path, gpus: float = 0.0) -> Outcome:

@@ -12,15 +12,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from automix.agents.jobs.run import train_or_resume
 from automix.agents.parallel.machine import Capacity, fit
 from automix.agents.parallel.ray_session import ray_session
 from automix.agents.parallel.ray_worker import last_line
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.ledger import Event, json_lines
 from automix.agents.sweep.planning.plan import SweepPlan, SweepTrial, at_once_here
-from automix.agents.sweep.runners.job import Job, Outcome, run_trial, train
+from automix.agents.sweep.runners.job import Job, Outcome, run_trial
 from automix.agents.sweep.watch import Watch, watching
 from automix.core.errors import ResourceError
 
@@ -31,32 +32,6 @@ PROBE_S = 120.0
 POLL_S = 0.5
 
 log = logging.getLogger("automix")
-
-
-class Executor(Protocol):
-    """Runs trials somewhere."""
-
-    @property
-    def room(self) -> int:
-        """How many trials it takes at once, waiting ones included."""
-        ...
-
-    @property
-    def at_once(self) -> int:
-        """How many it runs at once, about."""
-        ...
-
-    def submit(self, trial: SweepTrial) -> None:
-        """Take a trial."""
-        ...
-
-    def ended(self, timeout_s: float) -> list[Outcome]:
-        """Return the trials that have ended since, waiting a while for the first."""
-        ...
-
-    def stop(self) -> None:
-        """Ask all trials to stop, and wait until they have written where they are."""
-        ...
 
 
 @contextmanager
@@ -72,7 +47,7 @@ def session(plan: SweepPlan) -> Iterator[None]:
 
 
 @contextmanager
-def on_ray(plan: SweepPlan, directory: SweepDirectory, job: Job) -> Iterator[Executor]:
+def on_ray(plan: SweepPlan, directory: SweepDirectory, job: Job) -> Iterator[RayExecutor]:
     """Run trials on Ray while the block runs.
 
     Raises:
@@ -84,11 +59,15 @@ def on_ray(plan: SweepPlan, directory: SweepDirectory, job: Job) -> Iterator[Exe
         yield executor
 
 
-Executors = Callable[[SweepPlan, SweepDirectory, Job], AbstractContextManager[Executor]]
+Executors = Callable[[SweepPlan, SweepDirectory, Job], AbstractContextManager["RayExecutor"]]
 
 
 def run_grid(
-    plan: SweepPlan, directory: SweepDirectory, *, job: Job = train, executors: Executors = on_ray
+    plan: SweepPlan,
+    directory: SweepDirectory,
+    *,
+    job: Job = train_or_resume,
+    executors: Executors = on_ray,
 ) -> None:
     """Run every trial that has no result yet; a failed one stops nothing else.
 
@@ -117,7 +96,7 @@ def run_grid(
             _drive(waiting, executor, watch)
 
 
-def _drive(trials: Sequence[SweepTrial], executor: Executor, watch: Watch) -> None:
+def _drive(trials: Sequence[SweepTrial], executor: RayExecutor, watch: Watch) -> None:
     """Hand trials to an executor, and take note of what becomes of them."""
     waiting, flying = deque(trials), dict[str, SweepTrial]()
     most, attempts = watch.plan.settings.max_concurrent, _Attempts(watch, trials)

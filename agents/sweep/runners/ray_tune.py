@@ -137,60 +137,47 @@ def _pbt(plan: SweepPlan, seed: int) -> Any:
             return list(one.values)
         return (tune.loguniform if one.log else tune.uniform)(one.low, one.high)
 
-    class Pbt(PopulationBasedTraining):
-        """Keeps trials' names apart, and numbers inside their intervals."""
-
-        def _get_new_config(self, trial: Any, trial_to_clone: Any) -> Any:
-            config, done = super()._get_new_config(trial, trial_to_clone)
-            return _kept(plan, config, trial), done
-
-    return seeded(
-        Pbt,
-        seed,
-        time_attr=TIME,
-        perturbation_interval=plan.interval,
-        hyperparam_mutations={one.key: again(one) for one in plan.space.dimensions},
-        quantile_fraction=plan.settings.quantile,
-        log_config=False,
-        synch=True,
-    )
+    mutations = {one.key: again(one) for one in plan.space.dimensions}
+    return _population(plan, seed, PopulationBasedTraining, hyperparam_mutations=mutations)
 
 
 def _pb2(plan: SweepPlan, seed: int) -> Any:
     from ray.tune.schedulers.pb2 import PB2
 
-    class Pb2(PB2):
-        """Keeps trials' names apart, and looks at results in an order that time does not change."""
+    intervals = [one for one in plan.space.dimensions if isinstance(one, Interval)]
+    bounds = {one.key: list(one.line) for one in intervals}
+    return _population(plan, seed, PB2, hyperparam_bounds=bounds)
+
+
+def _population(plan: SweepPlan, seed: int, scheduler: Any, **explored: Any) -> Any:
+    class Population(scheduler):
+        """Keeps trials' names apart, and numbers inside their intervals."""
 
         def _get_new_config(self, trial: Any, trial_to_clone: Any) -> Any:
-            self.data = self.data.sort_values(["Time", "Trial"], kind="stable", ignore_index=True)
+            if hasattr(self, "data"):  # of pb2: results, in the order in which they came
+                by = ["Time", "Trial"]
+                self.data: Any = self.data.sort_values(by, kind="stable", ignore_index=True)
             with warnings.catch_warnings():
                 # scikit-learn warns of every fit that ends at a bound.
                 warnings.simplefilter("ignore")
                 config, done = super()._get_new_config(trial, trial_to_clone)
-            return _kept(plan, config, trial), done
+            # A copy is the copier's own, with numbers inside their intervals.
+            bounded = _config(plan, _values(plan, config))
+            return {**config, **bounded, "trial": trial.config["trial"]}, done
 
     return seeded(
-        Pb2,
+        Population,
         seed,
         time_attr=TIME,
         perturbation_interval=plan.interval,
-        hyperparam_bounds={
-            one.key: list(one.line) for one in plan.space.dimensions if isinstance(one, Interval)
-        },
         quantile_fraction=plan.settings.quantile,
         log_config=False,
         synch=True,
+        **explored,
     )
 
 
 _SCHEDULERS = {"asha": _asha, "pbt": _pbt, "pb2": _pb2}
-
-
-def _kept(plan: SweepPlan, config: dict[str, Any], trial: Any) -> dict[str, Any]:
-    """Return a copied configuration as the copier's own, with numbers inside their intervals."""
-    bounded = _config(plan, _values(plan, config))
-    return {**config, **bounded, "trial": trial.config["trial"]}
 
 
 def _config(plan: SweepPlan, values: Mapping[str, str]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def learn_along(
     for segment, until in zip(schedule.segments, ends, strict=True):
         origin = parts[-1].folder if parts else None
         settings = settings_with(segment.values)
-        parts.append(Slice.of(folder, origin, segment.values, settings, until))
+        parts.append(Slice(folder, origin, segment.values, settings, until))
         if parts[-1].ended() is None:
             learn_slice(parts[-1], trainings, stop)
             thin_out(folder, until)

@@ -37,30 +37,23 @@ class Slice:
     """A slice of a trial's learning.
 
     Attributes:
-        folder: ``<trial>/<update>``, where the update is the one that it ends after.
+        trial: Folder of the trial.
         origin: Folder of the slice that it goes on from; None begins to learn.
         values: Of the searched keys, as text.
         settings: Of the run, with these values.
         until: The update that it ends after.
     """
 
-    folder: Path
+    trial: Path
     origin: Path | None
     values: Mapping[str, str]
     settings: RunSettings
     until: int
 
-    @classmethod
-    def of(
-        cls,
-        trial: Path,
-        origin: Path | None,
-        values: Mapping[str, str],
-        settings: RunSettings,
-        until: int,
-    ) -> Slice:
-        """Return a slice in its place below a trial's folder."""
-        return cls(folder_of(trial, until), origin, values, settings, until)
+    @property
+    def folder(self) -> Path:
+        """``<trial>/<update>``, where the update is the one that it ends after."""
+        return folder_of(self.trial, self.until)
 
     def about(self) -> dict[str, Any]:
         """Return what its outcome depends on, as plain data."""

@@ -92,7 +92,7 @@ class SearchTrial:
         until = min(self._at.until + plan.interval, plan.updates)
         trial = SweepDirectory(self.place.sweep).trial(self._name)
         settings = plan.settings_with(self._values)
-        part = Slice.of(trial, self._at.origin, self._values, settings, until)
+        part = Slice(trial, self._at.origin, self._values, settings, until)
         ended = self._known(part) or self._learned(part, trial)
         if METRIC in ended:
             thin_out(trial, until)

@@ -1,24 +1,15 @@
-"""What trials are worth: seeds are repeats, validation decides, shares of variance are right."""
+"""What trials are worth: seeds are repeats, and validation decides."""
 
 from __future__ import annotations
 
 import csv
-import itertools
 
-import numpy as np
 import pytest
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.sweep.importance import importance_of
-from automix.agents.sweep.plan import SweepTrial
-from automix.agents.sweep.results import (
-    Row,
-    Setting,
-    figures_of,
-    lead_of,
-    settings_of,
-    write_summary,
-)
+from automix.agents.sweep.folder import figures_of
+from automix.agents.sweep.planning.plan import SweepTrial, plan_of
+from automix.agents.sweep.results import Row, lead_of, settings_of, write_summary
 from tests.agents.sweep.stand_ins import result
 
 METRIC = "val_accuracy"
@@ -28,7 +19,9 @@ def row(values: dict[str, str], val: float | None, test: float = 0.5, error: str
     figures = None if val is None else figures_of(result(val, test))
     name = "-".join(values.values())
     state = "failed" if val is None else "finished"
-    return Row(SweepTrial(name, values, (), RunSettings()), state, figures, 60.0, 0, error, "")
+    failures = [{"error": error, "log": ""}] if error else []
+    trial = SweepTrial(name, values, (), RunSettings())
+    return Row(trial, state, figures, wall_s=60.0, failures=failures)
 
 
 def test_the_figures_are_those_of_the_agent():
@@ -83,88 +76,16 @@ def test_the_lead_is_paired_by_seed():
 
 
 def test_the_summary_is_a_table_that_a_spreadsheet_does_not_run(tmp_path):
-    hostile = '=HYPERLINK("http://x")'
+    hostile, key = '=HYPERLINK("http://x")', "agent.gamma"
     rows = [
-        row({"a": hostile, "seed": "0"}, 0.7),
-        row({"a": "-1e-3", "seed": "1"}, None, error="@it, broke"),
+        row({key: hostile, "seed": "0"}, 0.7),
+        row({key: "-1e-3", "seed": "1"}, None, error="@it, broke"),
     ]
     path = tmp_path / "summary.csv"
-    write_summary(path, rows, ["a", "seed"])
+    write_summary(path, rows, plan_of([f"{key}=0.9,1.0", "seed=0,1"]))
     first, second = csv.DictReader(path.read_text().splitlines())
-    assert first["a"] == f"'{hostile}"
+    assert first[key] == f"'{hostile}"
     assert (first["state"], float(first["val_accuracy"])) == ("finished", 0.7)
-    assert (second["a"], second["state"], second["val_accuracy"]) == ("-1e-3", "failed", "")
+    assert (second[key], second["state"], second["val_accuracy"]) == ("-1e-3", "failed", "")
     assert second["error"] == "'@it, broke"
     assert first["wall_s"] == "60.0"
-
-
-# Importance --------------------------------------------------------------------------------------
-
-
-def setting(values: dict[str, str], value: float) -> Setting:
-    return Setting(values, value, None, 0.5, {"": value})
-
-
-def grid(effect, *levels: int) -> list[Setting]:
-    """Every combination of parameters a, b, ... with that many levels, valued by ``effect``."""
-    names = "abc"[: len(levels)]
-    return [
-        setting({n: str(v) for n, v in zip(names, at, strict=True)}, float(effect(*at)))
-        for at in itertools.product(*(range(count) for count in levels))
-    ]
-
-
-def shares(settings: list[Setting], **words) -> dict[str, float]:
-    return {one.key: one.share for one in importance_of(settings, **words)}
-
-
-def test_shares_of_a_grid_are_the_planted_variances():
-    """a has variance 2/3, b one quarter of 3, and there is no interplay."""
-    found = shares(grid(lambda a, b: a + np.sqrt(3) * b, 3, 2))
-    assert found == pytest.approx({"a": (2 / 3) / (2 / 3 + 3 / 4), "b": (3 / 4) / (2 / 3 + 3 / 4)})
-    assert list(found) == ["b", "a"]
-
-
-def test_interplay_is_left_over():
-    """Whether a equals b: neither explains anything by itself."""
-    assert shares(grid(lambda a, b: float(a == b), 2, 2)) == pytest.approx({"a": 0.0, "b": 0.0})
-
-
-def test_nothing_is_explained_where_nothing_differs():
-    assert shares(grid(lambda a, b: 0.5, 2, 3)) == {"a": 0.0, "b": 0.0}
-
-
-def test_a_parameter_of_one_value_is_none():
-    assert shares([setting({"a": str(i), "b": "0"}, i) for i in range(3)]) == {"a": 1.0}
-    assert importance_of([]) == []
-    assert importance_of([setting({"a": "0"}, 0.5)]) == []
-
-
-def test_what_chance_gives_is_what_noise_shows_on_average():
-    rng = np.random.default_rng(0)
-    seen = [importance_of(grid(lambda *at: rng.normal(), 4, 2, 2)) for _ in range(400)]
-    by_key = {
-        key: np.mean([one.share for found in seen for one in found if one.key == key])
-        for key in "abc"
-    }
-    for one in seen[0]:
-        assert by_key[one.key] == pytest.approx(one.by_chance, abs=0.02)
-
-
-def test_a_forest_finds_the_planted_effect_where_the_grid_has_holes():
-    """100 random points; a explains 80 % of the variance, c nothing."""
-    rng = np.random.default_rng(1)
-    points = rng.random((100, 3))
-    settings = [
-        setting({"a": f"{a}", "b": f"{b}", "c": "xyz"[int(3 * c)]}, 2 * a + b) for a, b, c in points
-    ]
-    found = shares(settings, seed=3)
-    assert found == shares(settings, seed=3)
-    assert found["a"] == pytest.approx(0.8, abs=0.1)
-    assert found["b"] == pytest.approx(0.2, abs=0.08)
-    assert found["c"] < 0.03
-    assert all(one.by_chance is None for one in importance_of(settings))
-
-
-def test_too_few_points_with_holes_tell_nothing():
-    assert importance_of(grid(lambda a, b: a, 2, 2)[:3]) == []

@@ -1,4 +1,4 @@
-"""A sweep from end to end without Ray: what runs, what is noted, what runs again."""
+"""A grid from end to end without Ray: what runs, what is noted, what runs again, the page."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import json
 import logging
 import os
 import shutil
-import sys
+import signal
 
 import pytest
 import yaml
 
-import automix.agents.sweep
-import automix.agents.sweep.plan as planning
+import automix.agents.sweep.planning.plan as planning
 from automix.agents.sweep import resume_sweep, run_sweep
-from automix.agents.sweep.driver import Progress
 from automix.agents.sweep.folder import SweepDirectory
-from automix.agents.sweep.job import Outcome
-from automix.agents.sweep.plan import plan_of
-from automix.agents.sweep.screen import doing, headline
+from automix.agents.sweep.planning.plan import plan_of
 from automix.core.errors import ConfigError, DataError
-from tests.agents.sweep.stand_ins import Inline, Inlines, accuracy, mended, toy
+from tests.agents.sweep.stand_ins import (
+    Inline,
+    Inlines,
+    accuracy,
+    events,
+    events_by_trial,
+    mended,
+    toy,
+)
 
 WORDS = ("agent.learning_rate=1e-3,2e-3", "seed=0,1,13")
 """Six trials, two of which fail."""
@@ -36,31 +40,37 @@ def inlines():
     return Inlines()
 
 
-def ledger(path) -> list[tuple[str, str]]:
-    return [(r["event"], r["trial"]) for r in SweepDirectory(path).ledger.records()]
+def state(path) -> str:
+    return json.loads((path / "status.json").read_text())["state"]
 
 
-def status(path) -> dict:
-    return json.loads((path / "status.json").read_text())
+def test_the_others_go_on_when_trials_fail_and_again_runs_only_those(tmp_path):
+    for again in (run_sweep, resume_sweep):
+        inlines, path = Inlines(), tmp_path / again.__name__
+        first = run_sweep(WORDS, path, runner=inlines.runs())
+        assert (first["trials"], first["finished"]) == (6, 4)
+        words = [failure["words"] for failure in first["failed"]]
+        assert words == ["agent.learning_rate=0.001 seed=13", "agent.learning_rate=0.002 seed=13"]
+        for failure in first["failed"]:
+            assert failure["error"] == "it broke"
+            assert failure["log"] == str(path / "trials" / failure["trial"] / "log.txt")
+        records = SweepDirectory(path).ledger.records()
+        failed = [(one["trial"], one["error"]) for one in records if one["event"] == "failed"]
+        assert failed == [(failure["trial"], "it broke") for failure in first["failed"]]
+        assert state(path) == "failed"
+        args = (WORDS, path) if again is run_sweep else (path,)
+        result = again(*args, runner=inlines.runs(mended))
+        assert inlines.ran == words
+        assert (result["finished"], result["failed"]) == (6, [])
+        assert state(path) == "finished"
+        for failure in first["failed"]:
+            happened = events_by_trial(path)[failure["trial"]]
+            assert happened == ["planned", "started", "failed", "started", "finished"]
 
 
-def test_the_others_go_on_when_trials_fail(tmp_path, inlines):
-    result = run_sweep(WORDS, tmp_path / "s", job=toy, executors=inlines)
-    assert (result["trials"], result["finished"]) == (6, 4)
-    words = [failure["words"] for failure in result["failed"]]
-    assert words == ["agent.learning_rate=0.001 seed=13", "agent.learning_rate=0.002 seed=13"]
-    for failure in result["failed"]:
-        assert failure["error"] == "it broke"
-        assert failure["log"] == str(tmp_path / "s" / "trials" / failure["trial"] / "log.txt")
-    failed = [r for r in SweepDirectory(tmp_path / "s").ledger.records() if r["event"] == "failed"]
-    assert [(r["trial"], r["error"]) for r in failed] == [
-        (f["trial"], "it broke") for f in result["failed"]
-    ]
-    assert status(tmp_path / "s")["state"] == "failed"
-
-
-def test_the_best_is_told_with_its_figures(tmp_path, inlines):
-    result = run_sweep(WORDS, tmp_path / "s", job=toy, executors=inlines)
+def test_the_best_is_told_and_shown_with_its_figures(tmp_path, inlines):
+    path = tmp_path / "s"
+    result = run_sweep(WORDS, path, runner=inlines.runs())
     best = result["settings"][0]
     trials = plan_of([*WORDS[:1], "seed=0,1"]).trials
     planted = [accuracy(t.settings) for t in trials if t.settings.agent.learning_rate == 2e-3]
@@ -70,97 +80,93 @@ def test_the_best_is_told_with_its_figures(tmp_path, inlines):
     (importance,) = result["importance"]
     assert importance["key"] == "agent.learning_rate"
     assert importance["share"] == pytest.approx(1.0)
-    lines = (tmp_path / "s" / "summary.csv").read_text().splitlines()
+    lines = (path / "summary.csv").read_text().splitlines()
     assert len(lines) == 7
-    assert lines[0].startswith("trial,agent.learning_rate,seed,state,val_accuracy,test_accuracy")
-
-
-@pytest.mark.parametrize("how", ["sweep", "resume"])
-def test_again_runs_only_what_failed(tmp_path, inlines, how):
-    path = tmp_path / "s"
-    first = run_sweep(WORDS, path, job=toy, executors=inlines)
-    if how == "sweep":
-        result = run_sweep(WORDS, path, job=mended, executors=inlines)
-    else:
-        result = resume_sweep(path, job=mended, executors=inlines)
-    assert inlines.ran == [failure["words"] for failure in first["failed"]]
-    assert (result["finished"], result["failed"]) == (6, [])
-    assert status(path)["state"] == "finished"
-    for failure in first["failed"]:
-        events = [event for event, trial in ledger(path) if trial == failure["trial"]]
-        assert events == ["planned", "started", "failed", "started", "finished"]
+    assert lines[0] == (
+        "trial,agent.learning_rate,seed,state,val_accuracy,test_accuracy,test_ece,epochs_spent,"
+        "wall_s,retries,error"
+    )
+    page = (path / "report" / "index.html").read_text()
+    assert "Best of 2 settings: agent.learning_rate=0.002, with 71.05 %" in page
+    assert page.count("<svg") == 2
+    for trial in plan_of(WORDS).trials:
+        assert trial.hash in page
+    for failure in result["failed"]:
+        assert f'href="../trials/{failure["trial"]}/log.txt"' in page
+    assert f"python run.py resume {path}" in page
+    # A trial's command runs it alone.
+    command = (path / "trials" / trials[0].hash / "command.txt").read_text()
+    assert command.startswith("python run.py train agent.learning_rate=0.001 seed=0 ")
 
 
 def test_a_finished_sweep_starts_nothing(tmp_path, inlines):
     words = (WORDS[0], "seed=0,1")
-    before = run_sweep(words, tmp_path / "s", job=toy, executors=inlines)
-    again = run_sweep(words, tmp_path / "s", job=toy, executors=inlines)
+    before = run_sweep(words, tmp_path / "s", runner=inlines.runs())
+    again = run_sweep(words, tmp_path / "s", runner=inlines.runs())
     assert len(inlines.made) == 1
     assert again | {"wall_s": 0} == before | {"wall_s": 0}
 
 
-def test_more_words_keep_the_trials_that_are_there(tmp_path, inlines):
-    run_sweep([WORDS[0], "seed=0,1"], tmp_path / "s", job=toy, executors=inlines)
-    result = run_sweep([WORDS[0], "seed=0,1,2"], tmp_path / "s", job=toy, executors=inlines)
+def test_more_values_keep_the_trials_that_are_there(tmp_path, inlines):
+    run_sweep([WORDS[0], "seed=0,1"], tmp_path / "s", runner=inlines.runs())
+    result = run_sweep([WORDS[0], "seed=0,1,2"], tmp_path / "s", runner=inlines.runs())
     assert inlines.ran == ["agent.learning_rate=0.001 seed=2", "agent.learning_rate=0.002 seed=2"]
     assert result["finished"] == 6
 
 
-def test_a_trial_that_finished_unseen_is_not_run_again(tmp_path, inlines):
-    """The driver was killed between the end of the trial and its line in the ledger."""
-    path = tmp_path / "s"
-    run_sweep(["seed=0,1"], path, job=toy, executors=inlines)
+def test_a_trial_has_finished_if_its_directory_says_so(tmp_path, inlines):
+    path, words = tmp_path / "s", ["seed=0,1"]
+    one, two = (trial.hash for trial in plan_of(words).trials)
+    run_sweep(words, path, runner=inlines.runs())
+    # As if the driver had been killed between the end of a trial and its line in the ledger.
     lines = (path / "ledger.jsonl").read_text().splitlines(keepends=True)
     (path / "ledger.jsonl").write_text("".join(lines[:-1]) + lines[-1][:20])
-    result = run_sweep(["seed=0,1"], path, job=toy, executors=inlines)
+    result = run_sweep(words, path, runner=inlines.runs())
     assert len(inlines.made) == 1
     assert result["finished"] == 2
-    assert ledger(path)[-1] == ("finished", plan_of(["seed=0,1"]).trials[1].hash)
-
-
-def test_a_trial_whose_directory_is_gone_runs_again(tmp_path, inlines):
-    path = tmp_path / "s"
-    run_sweep(["seed=0,1"], path, job=toy, executors=inlines)
-    lost = plan_of(["seed=0,1"]).trials[0]
-    shutil.rmtree(SweepDirectory(path).trial(lost.hash))
-    run_sweep(["seed=0,1"], path, job=toy, executors=inlines)
+    assert events(path)[-1] == ("finished", two)
+    shutil.rmtree(SweepDirectory(path).trial(one))
+    run_sweep(words, path, runner=inlines.runs())
     assert inlines.ran == ["seed=0"]
 
 
-def test_no_more_trials_are_taken_than_asked_for(tmp_path):
-    inlines = Inlines()
-    run_sweep(["seed=range(0,9)"], tmp_path / "a", job=toy, executors=inlines)
+def test_no_more_trials_are_taken_than_asked_for(tmp_path, inlines):
+    run_sweep(["seed=range(0,6)"], tmp_path / "a", runner=inlines.runs())
     assert inlines.made[-1].most == Inline.room
-    few = ["seed=range(0,9)", "sweep.max_concurrent=2"]
-    run_sweep(few, tmp_path / "b", job=toy, executors=inlines)
+    few = ["seed=range(0,4)", "sweep.max_concurrent=2"]
+    run_sweep(few, tmp_path / "b", runner=inlines.runs())
     assert inlines.made[-1].most == 2
 
 
-def test_ctrl_c_stops_the_trials_and_says_how_to_go_on(tmp_path, caplog):
-    class Interrupted(Inline):
-        def ended(self, timeout_s):
-            if self.run:
-                # The second trial has begun when Ctrl-C comes.
-                trial = self.waiting[0]
-                path = self.directory.attempts(trial.hash)
-                path.write_text(json.dumps({"host": "x", "pid": 1}) + "\n")
-                raise KeyboardInterrupt
-            return super().ended(timeout_s)
-
-    inlines, path = Inlines(Interrupted), tmp_path / "s"
+def test_ctrl_c_and_sigterm_stop_the_trials_and_say_how_to_go_on(tmp_path, caplog):
     caplog.set_level(logging.INFO, "automix")
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(["seed=0,1,2"], path, job=toy, executors=inlines)
-    assert inlines.made[-1].stopped
-    one, two, three = (trial.hash for trial in plan_of(["seed=0,1,2"]).trials)
-    assert ledger(path)[-2:] == [("started", two), ("interrupted", two)]
-    assert status(path)["state"] == "interrupted"
-    states = [line.split(",")[2] for line in (path / "summary.csv").read_text().splitlines()[1:]]
-    assert states == ["finished", "interrupted", "planned"]
-    assert f"next: python run.py resume {path}" in caplog.text
-    result = resume_sweep(path, job=toy, executors=Inlines())
-    assert result["finished"] == 3
-    assert {one, two, three} == {trial for event, trial in ledger(path) if event == "finished"}
+    before = signal.getsignal(signal.SIGTERM)
+    for number, raised in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)):
+
+        class Interrupted(Inline):
+            def ended(self, timeout_s, number=number):
+                if self.run:
+                    # The second trial has begun when the signal comes.
+                    path = self.directory.attempts(self.waiting[0].hash)
+                    path.write_text(json.dumps({"host": "x", "pid": 1}) + "\n")
+                    os.kill(os.getpid(), number)
+                return super().ended(timeout_s)
+
+        inlines, path = Inlines(Interrupted), tmp_path / number.name
+        with pytest.raises(raised) as caught:
+            run_sweep(["seed=0,1,2"], path, runner=inlines.runs())
+        assert getattr(caught.value, "code", 143) == 143
+        assert inlines.made[-1].stopped
+        one, two, three = (trial.hash for trial in plan_of(["seed=0,1,2"]).trials)
+        assert events(path)[-2:] == [("started", two), ("interrupted", two)]
+        assert state(path) == "interrupted"
+        rows = (path / "summary.csv").read_text().splitlines()[1:]
+        assert [row.split(",")[2] for row in rows] == ["finished", "interrupted", "planned"]
+        assert f"next: python run.py resume {path}" in caplog.text
+        result = resume_sweep(path, runner=Inlines().runs())
+        assert result["finished"] == 3
+        assert {one, two, three} == {name for event, name in events(path) if event == "finished"}
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_process_that_died_is_counted(tmp_path):
@@ -175,10 +181,9 @@ def test_a_process_that_died_is_counted(tmp_path):
             return super().ended(timeout_s)
 
     path = tmp_path / "s"
-    run_sweep(["seed=0,1"], path, job=toy, executors=Inlines(Dies))
+    run_sweep(["seed=0,1"], path, runner=Inlines(Dies).runs())
     first = plan_of(["seed=0,1"]).trials[0].hash
-    events = [event for event, trial in ledger(path) if trial == first]
-    assert events == ["planned", "started", "retried", "finished"]
+    assert events_by_trial(path)[first] == ["planned", "started", "retried", "finished"]
     row = (path / "summary.csv").read_text().splitlines()[1].split(",")
     assert row[-2] == "1"
 
@@ -190,7 +195,7 @@ def test_nothing_starts_when_one_combination_is_bad(tmp_path, monkeypatch, inlin
 
     monkeypatch.setattr(planning, "check", check)
     with pytest.raises(ConfigError, match=r"agent\.gamma=0\.5: it cannot"):
-        run_sweep(["agent.gamma=0.9,0.5"], tmp_path / "s", job=toy, executors=inlines)
+        run_sweep(["agent.gamma=0.9,0.5"], tmp_path / "s", runner=inlines.runs())
     assert inlines.made == []
     assert list(tmp_path.iterdir()) == []
 
@@ -200,7 +205,7 @@ def test_resume_needs_nothing_but_the_directory(tmp_path, monkeypatch, inlines):
     for folder in (home, elsewhere):
         folder.mkdir()
     monkeypatch.chdir(home)
-    run_sweep(["seed=0,13", "sweep.name=x"], job=toy, executors=inlines)
+    run_sweep(["seed=0,13", "sweep.name=x"], runner=inlines.runs())
     monkeypatch.chdir(elsewhere)
     seen = []
 
@@ -208,76 +213,23 @@ def test_resume_needs_nothing_but_the_directory(tmp_path, monkeypatch, inlines):
         seen.append(os.getcwd())
         return mended(settings, path)
 
-    resume_sweep(home / "sweeps" / "x", job=where, executors=inlines)
+    resume_sweep(home / "sweeps" / "x", runner=inlines.runs(where))
     assert seen == [str(home)]
     assert os.getcwd() == str(elsewhere)
     assert list(elsewhere.iterdir()) == []
 
 
-def test_resume_refuses_words_that_mean_something_else_now(tmp_path, inlines):
-    run_sweep(["seed=0,1"], tmp_path / "s", job=toy, executors=inlines)
+def test_resume_refuses_overrides_that_mean_something_else_now(tmp_path, inlines):
+    run_sweep(["seed=0,1"], tmp_path / "s", runner=inlines.runs())
     file = tmp_path / "s" / "sweep.yaml"
     described = yaml.safe_load(file.read_text())
     described["trials"][0] = "0" * 12
     file.write_text(yaml.safe_dump(described))
     with pytest.raises(DataError, match="other trials now"):
-        resume_sweep(tmp_path / "s", job=toy, executors=inlines)
+        resume_sweep(tmp_path / "s", runner=inlines.runs())
 
 
-def test_a_trials_command_runs_it_alone(tmp_path, inlines):
-    run_sweep(["seed=3,4"], tmp_path / "s", job=toy, executors=inlines)
-    trial = plan_of(["seed=3,4"]).trials[0]
-    command = (tmp_path / "s" / "trials" / trial.hash / "command.txt").read_text()
-    assert command.startswith("python run.py train seed=3 ")
-
-
-# What is shown -----------------------------------------------------------------------------------
-
-
-def test_the_line_tells_what_is_left_from_what_has_finished():
-    trials = plan_of(["seed=range(0,8)"]).trials
-    names = [trial.hash for trial in trials]
-    progress = Progress(trials, at_once=2)
-    assert "left" not in headline(progress, "val_accuracy", 0.0)
-    progress.settled[names[0]] = {"val_accuracy": 0.5}
-    for name in names[1:3]:
-        progress.outcomes[name] = Outcome(name, {"val_accuracy": 0.8}, "", 60.0)
-    progress.outcomes[names[3]] = Outcome(names[3], None, "broke", 1.0)
-    progress.running = {names[4]: 100.0, names[5]: 110.0}
-    # Two wait (120 s), two run (45 and 55 s are left): 220 s of work for two at once.
-    line = headline(progress, "val_accuracy", 115.0)
-    assert line == (
-        "3/8 done, 2 running, 1 failed, 1 min 50 s left; best so far all seeds (val_accuracy"
-        " 0.7000, n = 3)"
-    )
-
-
-def test_a_running_trial_tells_what_it_is_at(tmp_path):
-    (trial,) = plan_of(["agent.total_timesteps=3840"]).trials
-    assert doing(tmp_path, trial) == "starting"
-    metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text('{"update": 1, "val_accuracy": 0.5}\n{"update": 2, "val')
-    assert doing(tmp_path, trial) == "learning 1/3, validation accuracy 0.500"
-    metrics.write_text('{"update": 3, "val_accuracy": 0.5}\n')
-    assert doing(tmp_path, trial) == "comparing"
-
-
-def test_a_terminal_shows_every_running_trial(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(automix.agents.sweep.screen, "on_a_terminal", lambda: True)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with automix.agents.sweep.shown(SweepDirectory(tmp_path), "val_accuracy") as show:
-        trials = plan_of(["agent.gamma=0.9,1.0"]).trials
-        show(Progress(trials, running={trials[1].hash: 0.0}))
-    err = capsys.readouterr().err
-    assert "0/2 done, 1 running" in err
-    assert "agent.gamma=1.0" in err
-    assert "starting" in err
-
-
-# The page ----------------------------------------------------------------------------------------
-
-
-def test_the_page_escapes_whatever_it_is_told(tmp_path, inlines):
+def test_the_page_escapes_whatever_is_in_it(tmp_path, inlines):
     hostile = "<script>alert(1)</script>"
 
     def fail(settings, path):
@@ -286,7 +238,7 @@ def test_the_page_escapes_whatever_it_is_told(tmp_path, inlines):
         return toy(settings, path)
 
     path = tmp_path / "<b>s"
-    run_sweep(["seed=0,1", f"policy='{hostile}','y'"], path, job=fail, executors=inlines)
+    run_sweep(["seed=0,1", f"policy='{hostile}','y'"], path, runner=inlines.runs(fail))
     page = (path / "report" / "index.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -295,19 +247,7 @@ def test_the_page_escapes_whatever_it_is_told(tmp_path, inlines):
         assert word not in page.replace("http://www.w3.org", "").replace("url(#", "")
 
 
-def test_the_page_shows_ranking_importance_failures_and_every_trial(tmp_path, inlines):
-    result = run_sweep(WORDS, tmp_path / "s", job=toy, executors=inlines)
-    page = (tmp_path / "s" / "report" / "index.html").read_text()
-    assert "Best of 2 settings: agent.learning_rate=0.002, with 71.05 %" in page
-    assert page.count("<svg") == 2
-    for trial in plan_of(WORDS).trials:
-        assert trial.hash in page
-    for failure in result["failed"]:
-        assert f'href="../trials/{failure["trial"]}/log.txt"' in page
-    assert f"python run.py resume {tmp_path / 's'}" in page
-
-
 def test_a_sweep_in_which_all_failed_has_a_page_too(tmp_path, inlines):
-    result = run_sweep(["seed=13"], tmp_path / "s", job=toy, executors=inlines)
+    result = run_sweep(["seed=13"], tmp_path / "s", runner=inlines.runs())
     assert result["settings"] == []
     assert "No trial has finished." in (tmp_path / "s" / "report" / "index.html").read_text()

@@ -11,30 +11,23 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from automix.agents.jobs.run import train_or_resume
 from automix.agents.parallel.ray_session import QUIET, _read_auth_anew
 from automix.agents.sweep import resume_sweep, run_sweep
 from automix.agents.sweep.folder import SweepDirectory
-from automix.agents.sweep.job import train
-from automix.agents.sweep.ray_executor import sees
-from tests.agents.sweep.ray_jobs import troubled
-from tests.agents.sweep.stand_ins import WORDS, Inlines
+from automix.agents.sweep.runners.ray_grid import run_grid, sees
+from tests.agents.sweep.runners.ray_jobs import troubled
+from tests.agents.sweep.stand_ins import WORDS, Inlines, events_by_trial
 from tests.cli.conftest import ctrl_c_is_heard  # noqa: F401 (a fixture)
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 LONG = "agent.total_timesteps=480"
 """Seconds, so that a kill comes in the middle."""
-
-
-def events(path: Path) -> dict[str, list[str]]:
-    """Return what happened to each trial."""
-    found: dict[str, list[str]] = {}
-    for record in SweepDirectory(path).ledger.records():
-        found.setdefault(record["trial"], []).append(record["event"])
-    return found
 
 
 def figures(path: Path) -> dict[str, dict]:
@@ -59,12 +52,12 @@ def test_a_machine_sees_a_folder_if_the_file_in_it_is_the_same(tmp_path):
 def test_two_of_six_fail_the_others_finish_and_resume_runs_only_those(tmp_path):
     words = [*WORDS, "seed=0,1,2,13,14,15", "sweep.max_retries=1"]
     path = tmp_path / "s"
-    result = run_sweep(words, path, job=troubled)
+    result = run_sweep(words, path, runner=partial(run_grid, job=troubled))
     assert result["finished"] == 4
     errors = {failure["words"]: failure["error"] for failure in result["failed"]}
     assert errors["seed=13"] == "it broke"
     assert errors["seed=14"].startswith("its process or its machine died 2 times")
-    happened = events(path)
+    happened = events_by_trial(path)
     told = Counter(tuple(happened[trial]) for trial in happened)
     assert told == {
         ("planned", "started", "finished"): 3,
@@ -73,12 +66,12 @@ def test_two_of_six_fail_the_others_finish_and_resume_runs_only_those(tmp_path):
         ("planned", "started", "retried", "finished"): 1,
     }
     (path / "mended").touch()
-    result = resume_sweep(path, job=troubled)
+    result = resume_sweep(path, runner=partial(run_grid, job=troubled))
     assert (result["finished"], result["failed"]) == (6, [])
-    again = [trial for trial in happened if events(path)[trial] != happened[trial]]
+    again = [trial for trial in happened if events_by_trial(path)[trial] != happened[trial]]
     assert sorted(again) == sorted(trial for trial in happened if happened[trial][-1] == "failed")
     plain = tmp_path / "plain"
-    run_sweep(words, plain, job=train, executors=Inlines())
+    run_sweep(words, plain, runner=Inlines().runs(train_or_resume))
     assert figures(path) == figures(plain)
 
 
@@ -86,7 +79,7 @@ def test_two_of_six_fail_the_others_finish_and_resume_runs_only_those(tmp_path):
 def test_a_trial_on_two_cores_has_the_same_numbers(tmp_path):
     words = [*WORDS, "seed=0"]
     run_sweep([*words, "sweep.cpus_per_trial=2"], tmp_path / "two")
-    run_sweep(words, tmp_path / "one", executors=Inlines())
+    run_sweep(words, tmp_path / "one", runner=Inlines().runs(train_or_resume))
     assert figures(tmp_path / "two") == figures(tmp_path / "one")
     assert len(figures(tmp_path / "one")) == 1
 
@@ -136,9 +129,9 @@ def test_a_node_is_killed_in_mid_sweep_and_no_number_changes(tmp_path, cluster):
     result = run_sweep([*words, f"ray.address={cluster.address}"], path)
     killer.join()
     assert (result["finished"], result["failed"]) == (4, [])
-    assert sum(told.count("retried") for told in events(path).values()) == 1
+    assert sum(told.count("retried") for told in events_by_trial(path).values()) == 1
     plain = tmp_path / "plain"
-    run_sweep(words, plain, executors=Inlines())
+    run_sweep(words, plain, runner=Inlines().runs(train_or_resume))
     assert figures(path) == figures(plain)
 
 
@@ -149,7 +142,7 @@ def test_a_node_is_killed_in_mid_sweep_and_no_number_changes(tmp_path, cluster):
 @pytest.mark.fault
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ctrl_c_is_heard")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_command_can_be_stopped_and_killed_and_goes_on(tmp_path, sent):
     words = (*WORDS, LONG, "seed=0,1,2", "--run-dir", "s")
     command = [sys.executable, str(ROOT / "run.py"), "sweep", *words]
@@ -163,11 +156,11 @@ def test_the_command_can_be_stopped_and_killed_and_goes_on(tmp_path, sent):
     assert below
     run.send_signal(sent)
     _, err = run.communicate(timeout=200)
-    if sent == signal.SIGINT:
-        assert run.returncode == 130
+    if sent != signal.SIGKILL:
+        assert run.returncode == 128 + sent
         assert f"next: python run.py resume {path}" in err
         assert "Traceback" not in err
-        assert "interrupted" in [told[-1] for told in events(path).values()]
+        assert "interrupted" in [told[-1] for told in events_by_trial(path).values()]
         assert json.loads((path / "status.json").read_text())["state"] == "interrupted"
     deadline = time.monotonic() + 30
     while (left := [pid for pid in below if is_there(pid)]) and time.monotonic() < deadline:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,13 +14,12 @@ import yaml
 
 from automix.agents.learning.recorder import METRICS
 from automix.agents.sweep import resume_sweep, run_sweep
-from automix.agents.sweep.folder import SweepDirectory
-from automix.agents.sweep.lineage import read_schedule
-from tests.agents.sweep.stand_ins import WORDS
+from automix.agents.sweep.planning.schedule import read_schedule
+from tests.agents.sweep.stand_ins import WORDS, events_by_trial
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SHORT = (
     *(word for word in WORDS if not word.startswith(("agent.total", "compare.contestants"))),
     *("agent.total_timesteps=32", "compare.contestants=[agent,none]"),
@@ -29,13 +27,6 @@ SHORT = (
 """Four updates, and a comparison of two."""
 
 PBT = (*SHORT, "sweep.search=pbt", "agent.learning_rate=1e-4,1e-3,1e-1")
-
-
-def events(path: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for record in SweepDirectory(path).ledger.records():
-        found.setdefault(record["trial"], []).append(record["event"])
-    return found
 
 
 def metrics(path: Path) -> dict[str, bytes]:
@@ -90,7 +81,7 @@ def test_the_winner_of_asha_is_the_run_that_its_words_make(tmp_path):
 
 
 def test_pbt_copies_the_strong_and_its_winner_is_a_whole_run(population):
-    happened = events(population)
+    happened = events_by_trial(population)
     assert all(told[:2] == ["planned", "started"] for told in happened.values())
     assert all(told[-1] == "finished" for told in happened.values())
     # One of three is the weakest quarter, three times.
@@ -131,7 +122,10 @@ def test_pb2_explores_inside_its_intervals(tmp_path):
 
 
 @pytest.mark.fault
-def test_a_search_that_was_killed_goes_on_and_ends_as_one_that_was_left_alone(population, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_search_that_was_killed_goes_on_and_ends_as_one_that_was_left_alone(
+    population, tmp_path, sent
+):
     path = tmp_path / "s"
     command = [sys.executable, str(ROOT / "run.py"), "sweep", *PBT, "--run-dir", str(path)]
     with (tmp_path / "out").open("w") as out:
@@ -141,8 +135,10 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_one_that_was_left_alone(po
             assert process.poll() is None, (tmp_path / "out").read_text()
             assert time.monotonic() < patience
             time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.send_signal(sent)
+        assert process.wait(100) == (143 if sent == signal.SIGTERM else -sent)
+    if sent == signal.SIGTERM:
+        assert json.loads((path / "status.json").read_text())["state"] == "interrupted"
     result = resume_sweep(path)
     assert metrics(path) == metrics(population)
     for name in (METRICS, "trials.jsonl"):

@@ -9,72 +9,54 @@ from pathlib import Path
 
 import pytest
 
+import automix.agents.sweep.planning.plan as planning
 from automix.agents.learning.recorder import METRICS
 from automix.agents.learning.training import Stopped
 from automix.agents.sweep.folder import SweepDirectory
-from automix.agents.sweep.lineage import (
+from automix.agents.sweep.planning.plan import SweepPlan
+from automix.agents.sweep.planning.schedule import (
     Schedule,
     SearchSegment,
     read_schedule,
     segments_of,
     write_schedule,
 )
-from automix.agents.sweep.replay import learn_along
-from automix.agents.sweep.search_plan import SearchPlan, search_plan_of
-from automix.agents.sweep.search_trial import Place, SearchTrial
-from automix.agents.sweep.slices import STATE, Slice, chain_of, folder_of, learn_slice
+from automix.agents.sweep.runners.replay import learn_along
+from automix.agents.sweep.runners.slices import STATE, Slice, chain_of, folder_of, learn_slice
+from automix.agents.sweep.runners.trial import Place, SearchTrial
 from automix.core.errors import DataError
-from tests.agents import surrogate_runs
+from tests.agents.sweep.stand_ins import PBT, UPDATES, trainings
 
-BUDGET, UPDATES = 4, 6
-WORDS = (
-    *surrogate_runs.TINY,
-    *("agent.n_epochs=2", f"trainer.epochs={BUDGET}"),
-    f"agent.total_timesteps={UPDATES * 4 * BUDGET}",
-    *("sweep.search=pbt", "sweep.interval=2", "agent.learning_rate=1e-3,1e-2,1e-1"),
-)
 SLOW, FAST = {"agent.learning_rate": "0.001"}, {"agent.learning_rate": "0.1"}
 
 
-def trainings(settings):
-    return settings, surrogate_runs.environments(settings, BUDGET, settings.seed)
-
-
 @cache
-def plan_of(*words: str) -> SearchPlan:
+def plan_of(*words: str) -> SweepPlan:
     named = {word.partition("=")[0] for word in words}
-    return search_plan_of([*(w for w in WORDS if w.partition("=")[0] not in named), *words])
+    rest = [word for word in PBT if word.partition("=")[0] not in named]
+    return planning.plan_of([*rest, *words])
 
 
-def trial_of(plan: SearchPlan, sweep: Path, name: str, values, **facts) -> SearchTrial:
+def trial_of(plan: SweepPlan, sweep: Path, name: str, values, **facts) -> SearchTrial:
     place = Place(plan, sweep, sweep, facts.pop("session", "x"), **facts)
     trial = SearchTrial(place, trainings)
     trial.begin(name, values)
     return trial
 
 
-def slice_of(plan: SearchPlan, folder: Path, origin: Slice | None, values, until: int) -> Slice:
+def slice_of(plan: SweepPlan, folder: Path, origin: Slice | None, values, until: int) -> Slice:
     settings = plan.settings_with(values)
-    return Slice.of(folder, origin.folder if origin else None, values, settings, until)
+    return Slice(folder, origin.folder if origin else None, values, settings, until)
 
 
-def test_slices_are_a_learning_in_one_piece(tmp_path):
+def test_slices_are_a_learning_in_one_piece_and_judged_by_their_own_rounds(tmp_path):
     plan = plan_of()
     whole = slice_of(plan, tmp_path / "whole", None, SLOW, UPDATES)
-    learn_slice(whole, trainings)
-    part = None
-    for until in (2, 4, 6):
-        part = slice_of(plan, tmp_path / "parts", part, SLOW, until)
+    first = slice_of(plan, tmp_path / "parts", None, SLOW, 2)
+    second = slice_of(plan, tmp_path / "parts", first, SLOW, 6)
+    for part in (whole, first, second):
         learn_slice(part, trainings)
-    assert (part.folder / METRICS).read_bytes() == (whole.folder / METRICS).read_bytes()
-
-
-def test_a_slice_is_judged_by_its_own_rounds(tmp_path):
-    plan = plan_of()
-    first = slice_of(plan, tmp_path, None, SLOW, 2)
-    second = slice_of(plan, tmp_path, first, SLOW, 6)
-    for part in (first, second):
-        learn_slice(part, trainings)
+    assert (second.folder / METRICS).read_bytes() == (whole.folder / METRICS).read_bytes()
     rounds = [json.loads(line) for line in (second.folder / METRICS).read_text().splitlines()]
     scores = [one["val_accuracy"] for one in rounds]
     assert len(scores) == UPDATES
@@ -127,10 +109,8 @@ def population(tmp_path_factory):
     two.begin(names[1], FAST)
     for values in (SLOW, {"agent.learning_rate": "0.01"}):
         one.step(), two.step()
-        (tmp_path / "pointer").mkdir(exist_ok=True)
-        two.mark(tmp_path / "pointer")
         one.begin(names[0], values)
-        one.go_on(tmp_path / "pointer")
+        one.load_state_dict(two.state_dict())
     return plan, tmp_path, names, (one.step(), two.step())
 
 
@@ -149,7 +129,7 @@ def test_the_lineage_of_a_winner_goes_through_all_copies(population):
     ]
 
 
-def test_a_replay_is_the_winner_bit_by_bit(population, tmp_path):
+def test_a_replay_is_the_winner_bit_by_bit_and_another_schedule_is_not(population, tmp_path):
     plan, sweep, names, _ = population
     winner = folder_of(SweepDirectory(sweep).trial(names[0]), UPDATES)
     file = tmp_path / "schedule.jsonl"
@@ -158,13 +138,8 @@ def test_a_replay_is_the_winner_bit_by_bit(population, tmp_path):
     again = learn_along(tmp_path / "again", schedule, plan.settings_with, trainings)
     assert (again.folder / METRICS).read_bytes() == (winner / METRICS).read_bytes()
     assert again.ended() == json.loads((winner / "ended.json").read_text())
-
-
-def test_a_schedule_changes_what_is_learned(population, tmp_path):
-    plan, sweep, names, _ = population
-    winner = folder_of(SweepDirectory(sweep).trial(names[0]), UPDATES)
     schedule = Schedule(plan.space.fixed, UPDATES, [SearchSegment(0, FAST)])
-    other = learn_along(tmp_path / "again", schedule, plan.settings_with, trainings)
+    other = learn_along(tmp_path / "other", schedule, plan.settings_with, trainings)
     assert (other.folder / METRICS).read_bytes() != (winner / METRICS).read_bytes()
 
 
@@ -210,10 +185,8 @@ def test_a_failure_in_a_population_is_the_worst_and_copies_another(tmp_path, cap
     assert "DataError: it broke" in (tmp_path / "trials" / names[1] / "log.txt").read_text()
     # Left alone it stays what it is.
     assert bad.step() == report | {"updates": 4, "inherited": True}
-    (tmp_path / "pointer").mkdir()
-    good.mark(tmp_path / "pointer")
     bad.begin(names[1], FAST)
-    bad.go_on(tmp_path / "pointer")
+    bad.load_state_dict(good.state_dict())
     bad.trainings = trainings
     assert bad.step()["val_accuracy"] > 0
 
@@ -254,32 +227,3 @@ def test_a_trial_that_was_stopped_stays_stopped(tmp_path):
     assert again.step() == first
     report = again.step()
     assert (report["done"], report["updates"], report["failed"]) == (True, 2, "")
-
-
-# Schedules ---------------------------------------------------------------------------------------
-
-FIRST = '{"format": 1, "updates": 6, "words": ["seed=1"]}\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "is no schedule"),
-        ("not json\n", "is no schedule"),
-        ('{"format": 2, "updates": 6, "words": []}\n', "line 1"),
-        ('{"format": 1, "updates": true, "words": []}\n', "line 1"),
-        ('{"format": 1, "updates": 6, "words": [1]}\n', "line 1"),
-        (FIRST, "wanted from 0 on"),
-        (FIRST + '{"update": 1, "values": {"a": "1"}}\n', "wanted from 0 on"),
-        (FIRST + '{"update": 0, "values": {"a": "1"}}\n{"update": 6, "values": {"a": "1"}}\n', "6"),
-        (FIRST + '{"update": 0, "values": {"a": 1}}\n', "line 2"),
-        (FIRST + '{"update": 0, "values": ["a"]}\n', "line 2"),
-        (FIRST + '{"update": 0, "values": {"a": "1"}}\n{"update": 2, "values": {}}\n', "same keys"),
-    ],
-)
-def test_what_is_no_schedule_is_refused(tmp_path, text, told):
-    file = tmp_path / "schedule.jsonl"
-    file.write_text(text)
-    with pytest.raises(DataError, match=r".") as caught:
-        read_schedule(file)
-    assert told in caught.value.message

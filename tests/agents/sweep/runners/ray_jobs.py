@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.sweep.job import train
+from automix.agents.jobs.run import train_or_resume
 from automix.core.errors import AutomixError
 
 
@@ -26,4 +26,4 @@ def troubled(settings: RunSettings, path: Path) -> dict:
             os.kill(os.getpid(), signal.SIGKILL)
         if settings.seed == 13:
             raise AutomixError("it broke", "mend it")
-    return dict(train(settings, path))
+    return train_or_resume(settings, path)

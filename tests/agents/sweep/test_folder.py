@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import time
+import subprocess
+import sys
 
 import pytest
 
 from automix.agents.sweep.folder import SweepDirectory, only_attempt, open_sweep, read_sweep
 from automix.agents.sweep.ledger import Ledger, json_lines, last_line
-from automix.agents.sweep.plan import plan_of
+from automix.agents.sweep.planning.plan import plan_of
 from automix.core.errors import AutomixError, ConfigError, DataError
+from tests.agents.sweep.stand_ins import unlike
+
+HOLDS = """
+import fcntl, os, sys
+file = open(sys.argv[1], "a")
+fcntl.flock(file, fcntl.LOCK_EX)
+print(f'{{"pid": {os.getpid()}}}', file=file, flush=True)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -21,30 +29,30 @@ def plan():
     return plan_of(["seed=0,1"])
 
 
-def test_the_ledger_tells_in_order_what_was_written(tmp_path):
+def test_the_ledger_has_in_order_what_was_written(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     assert ledger.records() == []
     ledger.write("planned", "a", words=["seed=0"])
     ledger.write("started", "a", host="x", pid=1)
     ledger.write("planned", "b", words=[])
-    told = [(record["event"], record["trial"]) for record in ledger.records()]
-    assert told == [("planned", "a"), ("started", "a"), ("planned", "b")]
+    found = [(record["event"], record["trial"]) for record in ledger.records()]
+    assert found == [("planned", "a"), ("started", "a"), ("planned", "b")]
     assert ledger.last()["a"]["host"] == "x"
 
 
-@pytest.mark.parametrize("torn", ['{"event": "fini', "\x00\x00", "[1, 2]", "null", '{"a": 1}'])
-def test_a_torn_line_is_left_out_and_the_next_stands_alone(tmp_path, torn):
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.write("planned", "a")
-    with ledger.path.open("a") as file:
-        file.write(torn)
-    assert len(ledger.records()) == 1
-    ledger.mend()
-    ledger.write("failed", "a", error="x")
-    assert [record["event"] for record in ledger.records()] == ["planned", "failed"]
-    before = ledger.path.read_bytes()
-    ledger.mend()
-    assert ledger.path.read_bytes() == before
+def test_a_torn_line_is_left_out_and_the_next_stands_alone(tmp_path):
+    for number, torn in enumerate(('{"event": "fini', "\x00\x00", "[1, 2]", "null", '{"a": 1}')):
+        ledger = Ledger(tmp_path / f"{number}.jsonl")
+        ledger.write("planned", "a")
+        with ledger.path.open("a") as file:
+            file.write(torn)
+        assert len(ledger.records()) == 1, torn
+        ledger.mend()
+        ledger.write("failed", "a", error="x")
+        assert [record["event"] for record in ledger.records()] == ["planned", "failed"], torn
+        before = ledger.path.read_bytes()
+        ledger.mend()
+        assert ledger.path.read_bytes() == before
 
 
 def test_a_line_on_its_way_is_not_read_yet(tmp_path):
@@ -87,79 +95,67 @@ def test_overwrite_begins_anew(tmp_path, plan):
         assert set(directory.ledger.last()) == {trial.hash for trial in plan.trials}
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_that_is_no_sweep_is_left_as_it_is(tmp_path, plan, overwrite):
+def test_a_folder_that_is_no_sweep_is_left_as_it_is(tmp_path, plan):
     (tmp_path / "mine.txt").write_text("precious")
-    with (
-        pytest.raises(ConfigError, match="no sweep"),
-        open_sweep(tmp_path, plan, overwrite=overwrite),
-    ):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    for overwrite in (False, True):
+        with (
+            pytest.raises(ConfigError, match="no sweep"),
+            open_sweep(tmp_path, plan, overwrite=overwrite),
+        ):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (None, "does not exist"),
+def test_a_damaged_description_is_refused(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_sweep(tmp_path)
+
+    def read(text):
+        (tmp_path / "sweep.yaml").write_text(text)
+        read_sweep(tmp_path)
+
+    cases = [
         ("just words", "no description"),
         ("words: seed=1\ntrials: []", "words is no list"),
         ("words: [1]\ntrials: []", "words is no list"),
         ("words: []\ntrials: []", "home is no folder"),
         ("words: []\ntrials: []\nhome: x\njob: rm", "job is 'rm'"),
         ("words: !!python/object/apply:os.system [ls]", "plain YAML"),
-    ],
-)
-def test_a_damaged_description_is_told(tmp_path, text, told):
-    if text:
-        (tmp_path / "sweep.yaml").write_text(text)
-    with pytest.raises(DataError, match=told):
-        read_sweep(tmp_path)
+    ]
+    assert not unlike(cases, read, DataError)
 
 
-@pytest.mark.parametrize(
-    "files",
-    [
-        {},
-        {"status.json": '{"state": "running"}', "result.json": "{}"},
-        {"status.json": '{"state": "finished"}'},
-        {"status.json": '{"state": "finished"}', "result.json": '{"contestants": []}'},
-        {"status.json": '{"state": "finished"}', "result.json": "[" * 100_000},
-        {"status.json": "[]", "result.json": "{}"},
-    ],
-)
-def test_a_trial_without_a_whole_result_has_not_finished(tmp_path, files):
-    directory = SweepDirectory(tmp_path)
-    directory.trial("a").mkdir(parents=True)
-    for name, text in files.items():
-        (directory.trial("a") / name).write_text(text)
-    assert directory.figures("a") is None
-
-
-def hold(path, ready):
-    with only_attempt(path, {"pid": os.getpid()}, 1.0):
-        ready.set()
-        time.sleep(60)
+def test_a_trial_without_a_whole_result_has_not_finished(tmp_path):
+    finished = '{"state": "finished"}'
+    for number, files in enumerate(
+        (
+            {},
+            {"status.json": '{"state": "running"}', "result.json": "{}"},
+            {"status.json": finished},
+            {"status.json": finished, "result.json": '{"contestants": []}'},
+            {"status.json": finished, "result.json": "[" * 100_000},
+            {"status.json": "[]", "result.json": "{}"},
+        )
+    ):
+        directory = SweepDirectory(tmp_path / str(number))
+        directory.trial("a").mkdir(parents=True)
+        for name, text in files.items():
+            (directory.trial("a") / name).write_text(text)
+        assert directory.figures("a") is None, files
 
 
 def test_a_second_attempt_waits_until_the_first_process_is_gone(tmp_path):
     """As when a machine is lost to Ray and its process still writes for a moment."""
-    path = tmp_path / "attempts" / "a.jsonl"
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    other = context.Process(target=hold, args=(path, ready))
-    other.start()
-    try:
-        assert ready.wait(60)
+    path = tmp_path / "a.jsonl"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(path)], **pipes) as other:
+        assert other.stdout.readline() == b"held\n"
         with (
             pytest.raises(AutomixError, match="another process has held"),
             only_attempt(path, {"pid": 0}, 0.2),
         ):
             pass
-        os.kill(other.pid, signal.SIGKILL)
+        other.kill()
         with only_attempt(path, {"pid": 1}, 30.0):
             pass
-    finally:
-        other.kill()
-        other.join()
     assert [json.loads(line)["pid"] for line in path.read_text().splitlines()] == [other.pid, 1]
