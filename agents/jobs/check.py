@@ -10,7 +10,7 @@ import torch
 from automix.agents.config.settings import RunSettings, sample_specs
 from automix.agents.contest.compare import env_of
 from automix.agents.contest.contestants import contestants_of
-from automix.agents.contest.search import search_epochs
+from automix.agents.contest.run_controls import search_epochs
 from automix.agents.learning.algorithms import check_agent, updates_of
 from automix.agents.learning.export import learning_cost
 from automix.agents.parallel.devices import choose_device, stacked_groups

@@ -8,7 +8,7 @@ from statistics import mean
 from automix.agents.config.settings import RunSettings, sample_specs
 from automix.agents.contest.compare import matches_of
 from automix.agents.contest.contestants import contestants_of
-from automix.agents.contest.search import search_epochs, searching
+from automix.agents.contest.run_controls import search_epochs, searching
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.export import learning_cost
 from automix.agents.parallel.devices import stacked_groups, worker_count

@@ -19,7 +19,7 @@ from automix.agents.config.published import published_figures
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest.compare import TrialRecord, compare, env_of
 from automix.agents.contest.explain import explain, write_rule
-from automix.agents.contest.search import search
+from automix.agents.contest.run_controls import search
 from automix.agents.contest.summary import schedule_of, summarise
 from automix.agents.contest.validation import pick_fixed
 from automix.agents.jobs.check import check, expanded, given_policy, located

@@ -16,7 +16,7 @@ from automix.agents.config.settings import (
     held_out_specs,
     parse_kind,
 )
-from automix.agents.learning.algorithms import AGENTS, updates_of
+from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.sb3 import falling
 from automix.agents.parallel.devices import choose_device, worker_count
 from automix.core.errors import ConfigError, ResourceError
@@ -73,12 +73,6 @@ def test_whole_updates_are_played():
 def test_the_learning_rate_falls_in_a_straight_line():
     rate = falling(1.0, 0.2)
     assert [rate(1.0), rate(0.5), rate(0.0)] == pytest.approx([1.0, 0.6, 0.2])
-
-
-def test_agents_are_found_by_name_and_misspelt_ones_guessed():
-    assert "ppo" in AGENTS
-    with pytest.raises(ConfigError, match=r"'ppoo' is not a.* agent.* 'ppo'"):
-        AGENTS.entry("ppoo")
 
 
 @each("name, wanted", [("cpu", "cpu"), ("auto", "cpu")])

@@ -16,7 +16,7 @@ from automix.agents.contest.controls import CONTROLS, SearchResult, cem, trainin
 from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, Start, WorldMaker
 from automix.agents.contest.controls.pbt_member import PBTMember
 from automix.agents.contest.controls.ucb import Effects
-from automix.agents.contest.search import search
+from automix.agents.contest.run_controls import search
 from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError
 from automix.core.snapshots import load_snapshot, save_snapshot
@@ -120,7 +120,7 @@ def test_schedules_on_one_start_share_weights_batches_and_draws():
 
 def test_searches_never_open_the_test_split():
     folder = Path(automix.agents.contest.controls.__file__).parent
-    for path in [folder.parent / "search.py", *folder.glob("*.py")]:
+    for path in [folder.parent / "run_controls.py", *folder.glob("*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         assert not any("evaluation" in name for name in names), path

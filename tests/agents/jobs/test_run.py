@@ -19,7 +19,7 @@ from automix.agents.contest.compare import Match, compare, matches_of, play_grou
 from automix.agents.contest.contestants import Contestant, contestants_of
 from automix.agents.contest.controls import CONTROLS, ControlInfo, SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING, Trained
-from automix.agents.contest.search import search
+from automix.agents.contest.run_controls import search
 from automix.agents.contest.summary import score_table, summarise
 from automix.agents.contest.validation import pick_fixed
 from automix.agents.jobs.check import check

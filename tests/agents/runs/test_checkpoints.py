@@ -19,7 +19,7 @@ import pytest
 
 import automix.agents.runs.checkpoints
 from automix.agents.config.settings import CheckpointSettings
-from automix.agents.runs.checkpoints import Checkpoints, refuse_other_settings
+from automix.agents.runs.checkpoints import Checkpoints, SaveThrottle, refuse_other_settings
 from automix.core.errors import ConfigError, ResourceError
 from tests.cases import each
 
@@ -116,35 +116,58 @@ def test_the_final_weights_beside_them_stay(tmp_path):
 # Due --------------------------------------------------------------------------------------------
 
 
-def test_the_next_waits_until_the_last_is_a_small_part_of_the_time(tmp_path):
+def test_what_collecting_the_states_takes_counts_and_the_first_is_due_at_once(tmp_path):
     clock = Clock()
     kept = checkpoints(tmp_path, clock, share=0.1)
-    start = clock.now
     assert kept.due(), "the first shows what one costs"
 
-    def slow(seconds: float) -> Callable[[], dict[str, Any]]:
-        def collect() -> dict[str, Any]:
-            clock.now += seconds
-            return {"agent": 0}
+    def slow() -> dict[str, Any]:
+        clock.now += 2.0
+        return {"agent": 0}
 
-        return collect
+    kept.write(1, slow)
+    clock.now += 9 * 2.0 * 2 - 0.01  # with the next one, too, they are to be a tenth
+    assert not kept.due()
+    clock.now += 0.02
+    assert kept.due()
 
-    for written in (1, 2, 3):
-        kept.write(1, slow(2.0))
-        assert not kept.due()
-        # With the next one, too, they are to be a tenth.
-        clock.now = start + 2.0 * written + 9 * 2.0 * (written + 1) - 0.01
-        assert not kept.due()
+
+def test_a_save_waits_until_all_of_them_are_a_small_share_of_the_time():
+    clock = Clock()
+    throttle, spent, start = SaveThrottle(0.02, 0.2, clock), 0.0, clock.now
+    for expected, cost in [(0.2, 3.0), (3.0, 0.5), (0.5, 0.5), (0.5, 0.5)]:
+        # All saves so far and the next one are 2 %, work the other 98.
+        wait = (spent + expected) * 49 - (clock.now - start - spent)
+        clock.now += wait - 0.01
+        assert not throttle.due()
         clock.now += 0.02
-        assert kept.due()
+        assert throttle.due()
+        with throttle.saving():
+            clock.now += cost
+        spent += cost
+    assert spent / (clock.now - start) < 0.021
 
 
-@each("share, due", [(0, False), (1, True)])
-def test_no_share_is_never_and_all_is_always(tmp_path, share, due):
-    kept = checkpoints(tmp_path, share=share)
-    assert kept.due() == due
-    kept.write(1, states())
-    assert kept.due() == due
+def test_a_save_of_unknown_cost_costs_what_the_last_one_did():
+    clock = Clock()
+    throttle = SaveThrottle(0.02, clock=clock)
+    clock.now += 1.0
+    throttle.took(1.0)
+    clock.now += 1.0
+    throttle.took(None)
+    clock.now += 3 * 49.0 - 0.1
+    assert not throttle.due()
+    clock.now += 0.2
+    assert throttle.due()
+
+
+def test_a_share_of_one_saves_always_of_none_never_and_what_costs_nothing_at_once():
+    clock = Clock()
+    always, never = SaveThrottle(1.0, 0.2, clock), SaveThrottle(0.0, 0.2, clock)
+    assert always.due()
+    assert SaveThrottle(0.02).due()
+    clock.now += 1e9
+    assert not never.due()
 
 
 # Broken off -------------------------------------------------------------------------------------
@@ -368,9 +391,3 @@ def test_other_settings_are_refused_with_all_that_differs(tmp_path):
     refuse_other_settings(found, other, lambda name: name != "seed")
     with pytest.raises(ConfigError, match=r"settings: agent.name was 'ppo', is 'a2c'$"):
         refuse_other_settings(found, other, lambda name: name != "agent.name")
-
-
-@each("words", [{"share": -0.1}, {"share": 1.1}, {"keep": 0}])
-def test_settings_that_mean_nothing_are_refused(words):
-    with pytest.raises(ConfigError, match=f"checkpoint.{next(iter(words))} is"):
-        CheckpointSettings(**words)

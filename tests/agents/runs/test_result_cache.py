@@ -7,54 +7,7 @@ import json
 import pytest
 
 from automix.agents.parallel.worker import InlineWorker
-from automix.agents.runs.checkpoints import SaveThrottle
 from automix.agents.runs.result_cache import ResultCache, TaskCheckpoint
-
-
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_a_save_waits_until_all_of_them_are_a_small_share_of_the_time():
-    clock = Clock()
-    throttle, spent, start = SaveThrottle(0.02, 0.2, clock), 0.0, clock.now
-    for expected, cost in [(0.2, 3.0), (3.0, 0.5), (0.5, 0.5), (0.5, 0.5)]:
-        # All saves so far and the next one are 2 %, work the other 98.
-        wait = (spent + expected) * 49 - (clock.now - start - spent)
-        clock.now += wait - 0.01
-        assert not throttle.due()
-        clock.now += 0.02
-        assert throttle.due()
-        with throttle.saving():
-            clock.now += cost
-        spent += cost
-    assert spent / (clock.now - start) < 0.021
-
-
-def test_a_save_of_unknown_cost_costs_what_the_last_one_did():
-    clock = Clock()
-    throttle = SaveThrottle(0.02, clock=clock)
-    clock.now += 1.0
-    throttle.took(1.0)
-    clock.now += 1.0
-    throttle.took(None)
-    clock.now += 3 * 49.0 - 0.1
-    assert not throttle.due()
-    clock.now += 0.2
-    assert throttle.due()
-
-
-def test_a_share_of_one_saves_always_of_none_never_and_what_costs_nothing_at_once():
-    clock = Clock()
-    always, never = SaveThrottle(1.0, 0.2, clock), SaveThrottle(0.0, 0.2, clock)
-    assert always.due()
-    assert SaveThrottle(0.02).due()
-    clock.now += 1e9
-    assert not never.due()
 
 
 def test_a_piece_of_work_goes_on_from_the_state_that_it_left(tmp_path, caplog):
