@@ -86,24 +86,24 @@ def twin(net, images, labels, passes=3, stride=0.05, limit=0.08, consistency=0.5
 @each("passes", [2, 3, 5])
 def test_loss_and_slopes_are_those_of_the_passes_added_up(make, passes):
     net, (images, labels) = make(), batch()
-    losses, gradients, moved = twin(copy.deepcopy(net), images, labels, passes)
+    losses, wanted_slopes, moved = twin(copy.deepcopy(net), images, labels, passes)
     assert (moved[-1].abs() > 0.04).any(), "a twin that does not move shows nothing"
     got = told(net, images, labels, *FAST, f"hat.passes={passes}")
     got.losses.mean().backward()
     assert got.passes == (passes, passes - 1)
     assert_close(got.losses.detach(), losses, rtol=1e-4, atol=1e-5)
-    for one, wanted in zip(gradients(net), gradients, strict=True):
+    for one, wanted in zip(gradients(net), wanted_slopes, strict=True):
         assert_close(one, wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_the_default_is_three_passes_of_the_papers_strides():
     net, (images, labels) = linear(), batch()
-    losses, gradients, _ = twin(copy.deepcopy(net), images, labels, 3, 1 / 255, 2 / 255, 0.01)
+    losses, wanted_slopes, _ = twin(copy.deepcopy(net), images, labels, 3, 1 / 255, 2 / 255, 0.01)
     got = told(net, images, labels)
     got.losses.mean().backward()
     assert got.passes == (3, 2)
     assert_close(got.losses.detach(), losses, rtol=1e-5, atol=1e-6)
-    for one, wanted in zip(gradients(net), gradients, strict=True):
+    for one, wanted in zip(gradients(net), wanted_slopes, strict=True):
         assert_close(one, wanted, rtol=1e-4, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import torch
 
 from automix.labels import LABEL_RULES
@@ -27,7 +28,7 @@ from tests.cases import each
 from tests.same import assert_same
 
 DROPOUT = "dropout_vit_for_tests"
-SAME, OTHER, LONG = digits(64), digits(64, seed=4), digits(65)
+SAME, OTHER, LONG = digits(32), digits(32, seed=4), digits(33)
 WHO = [(SAME, 0), (OTHER, 1), (SAME, 0), (LONG, 2)]
 
 
@@ -78,7 +79,6 @@ CASES = {
         form_of("token_aligned", "token_cutmix"),
     ),
 }
-every_case = each("changes, action", CASES.values())
 
 
 def settings_of(changes):
@@ -95,45 +95,36 @@ def everyone(changes):
     return population, population.reset([seed for _, seed in WHO])
 
 
-@every_case
-def test_every_member_has_the_numbers_of_a_trainer_of_its_own(changes, action):
+@pytest.mark.parametrize(("changes", "action"), CASES.values(), ids=CASES)
+def test_a_rule_or_loss_trains_side_by_side_as_alone_goes_on_bit_by_bit_and_matters(
+    changes, action
+):
     population, first = everyone(changes)
-    together = [first, *(population.run_epoch(plays) for plays in plays_of(action))]
-    for member, (task, seed) in enumerate(WHO):
-        trainer = Trainer(task, settings_of(changes))
-        records = [
-            trainer.reset(seed),
-            *(trainer.run_epoch(plays[member]) for plays in plays_of(action)),
-        ]
-        for got, wanted in zip(together, records, strict=True):
-            assert not wanted.diverged
-            assert_close(got[member], wanted)
-
-
-@every_case
-def test_a_training_goes_on_from_a_snapshot_bit_by_bit(changes, action):
-    population, _ = everyone(changes)
-    population.run_epoch(plays_of(action)[0])
+    epochs = plays_of(action)
+    together = [first, population.run_epoch(epochs[0])]
     snapshot = population.state_dict()
     kept = copy.deepcopy(snapshot)
-    wanted, end = population.run_epoch(plays_of(action)[1]), population.state_dict()
-    other, _ = everyone(changes)
-    other.load_state_dict(snapshot)
-    assert other.run_epoch(plays_of(action)[1]) == wanted
-    assert_same(other.state_dict(), end)
+    together.append(population.run_epoch(epochs[1]))
+    restored, _ = everyone(changes)
+    restored.load_state_dict(snapshot)
+    assert restored.run_epoch(epochs[1]) == together[2]
+    assert_same(restored.state_dict(), population.state_dict())
     assert_same(snapshot, kept)
-
-
-@every_case
-def test_rule_and_loss_change_the_training(changes, action):
-    plain = MixAction(action.method, action.ratio, action.saliency)
-    losses = []
+    for member in range(len(WHO)):
+        wanted = records_alone(member, changes, [plays[member] for plays in epochs])
+        for got, one in zip(together, wanted, strict=True):
+            assert not one.diverged
+            assert_close(got[member], one)
+    # The first member plays the same twice.
     alike = {name: value for name, value in changes.items() if name in ("model", "precision")}
-    for given, one in ((changes, action), (alike, plain)):
-        trainer = Trainer(SAME, settings_of(given))
-        trainer.reset(0)
-        losses.append([trainer.run_epoch(one).mixed_loss for _ in range(2)])
-    assert losses[0] != losses[1]
+    plain = records_alone(0, alike, [MixAction(action.method, 0.5, action.saliency)] * 2)
+    assert [r.mixed_loss for r in plain] != [records[0].mixed_loss for records in together]
+
+
+def records_alone(member, changes, actions):
+    task, seed = WHO[member]
+    trainer = Trainer(task, settings_of(changes))
+    return [trainer.reset(seed), *(trainer.run_epoch(action) for action in actions)]
 
 
 def test_a_margin_that_nothing_exceeds_changes_nothing():

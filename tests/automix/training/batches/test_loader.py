@@ -232,7 +232,7 @@ WAYS = {
 def test_nothing_in_an_epoch_waits_for_the_device(way):
     """Neither making batches nor steps; one member and all kinds of actions side by side."""
     for actions in ([GRADIENT], [PLAIN, MIXUP, CUTMIX, RMIX, GRADIENT, BOX, SPECTRAL]):
-        population = population_of([digits()] * len(actions), [0] * len(actions), **WAYS[way])
+        population = population_of([digits(20)] * len(actions), [0] * len(actions), **WAYS[way])
         cohort = cohort_of(population)
         with NeverWait():
             for _ in range(2):

@@ -280,6 +280,7 @@ def test_sizes_that_the_factor_does_not_divide_are_rounded_up(provider, shape, s
         sizes.add(images.shape[2:])
         return normalised(torch.ones(len(images), *images.shape[2:]))
 
+    mixes.clear()
     task = tiny.fake_task(shape)
     population = population_of(task, batch_size=6, saliency=looking(scale=scale))
     population.run_epoch([provider("watched", watched)])
@@ -313,6 +314,7 @@ def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
     mixes, ratios, share_per, method
 ):
     """Alone and in a stack, batch by batch, by hand."""
+    mixes.clear()
     members, task = len(ratios), digits()
     population = population_of(
         members=members, saliency=looking(source="step"), mix=MixSettings(share_per=share_per)
@@ -418,6 +420,7 @@ def test_maps_lie_on_the_untouched_images_whatever_way_these_are_shown(provider,
 
 @each("source", ["pass", "step"])
 def test_what_a_crop_does_not_show_keeps_its_map(source, mixes):
+    mixes.clear()
     augment = AugmentSettings(crop_padding=2, flip=0.5)
     population = population_of(saliency=looking(refresh=100, source=source), augment=augment)
     population.run_epoch([GRADIENT])
