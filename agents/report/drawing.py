@@ -142,7 +142,7 @@ class Palette:
         """Return where a mix stands among those of its method."""
         return ratio, self.guides.index(guide)
 
-    def look(self, mix: str) -> MixStyle:
+    def style_of(self, mix: str) -> MixStyle:
         """Return how a mix is painted."""
         method, ratio, guide = parse_mix(mix)
         if method == "none":

@@ -97,7 +97,7 @@ def palette_of(run: Run) -> Palette:
     return Palette([str(m) for m in methods], sorted(played | learned | fixed))
 
 
-def lines_of(run: Run, palette: Palette) -> list[CurveStyle]:
+def curves_of(run: Run, palette: Palette) -> list[CurveStyle]:
     """Return the curves that are shown: the agent's, and those that it is measured against."""
     lines = [CurveStyle(run.agent, INK, "-", 2.2)] if run.agent else []
     if run.best_fixed not in (None, "none"):
@@ -110,10 +110,10 @@ def lines_of(run: Run, palette: Palette) -> list[CurveStyle]:
     return lines or [CurveStyle(run.contestants[0].name, INK, "-", 2.2)]
 
 
-def scores(run: Run, view: ReportedDifferences, painter: Painter) -> Picture:
+def scores(run: Run, reported: ReportedDifferences, painter: Painter) -> Picture:
     """Draw each contestant's IQM with its interval."""
     marks = [
-        Mark(short(c.name), 100 * c.iqm, 100 * c.low, 100 * c.high, c.name == view.subject)
+        Mark(short(c.name), 100 * c.iqm, 100 * c.low, 100 * c.high, c.name == reported.subject)
         for c in run.contestants
     ]
     top = run.contestants[0]
@@ -124,23 +124,25 @@ def scores(run: Run, view: ReportedDifferences, painter: Painter) -> Picture:
     return forest(painter, "scores", label, marks, "test accuracy, %")
 
 
-def differences(run: Run, view: ReportedDifferences, painter: Painter) -> Picture:
+def differences(run: Run, reported: ReportedDifferences, painter: Painter) -> Picture:
     """Draw the subject minus each other contestant."""
-    names = [c.name for c in run.contestants if c.name in view.minus]
-    marks = [_difference_mark(short(name), view.minus[name]) for name in names]
-    label = f"Paired differences in test accuracy, {view.title} minus each other contestant"
-    return forest(painter, "differences", label, marks, f"points, {view.title} minus it", zero=True)
+    names = [c.name for c in run.contestants if c.name in reported.minus]
+    marks = [_difference_mark(short(name), reported.minus[name]) for name in names]
+    label = f"Paired differences in test accuracy, {reported.title} minus each other contestant"
+    return forest(
+        painter, "differences", label, marks, f"points, {reported.title} minus it", zero=True
+    )
 
 
-def differences_by_task(run: Run, view: ReportedDifferences, painter: Painter) -> list[Panel]:
+def differences_by_task(run: Run, reported: ReportedDifferences, painter: Painter) -> list[Panel]:
     """Draw the subject minus its main rivals, for each kind of task."""
     panels = []
-    for number, rival in enumerate(rivals_by_task(run, view)):
+    for number, rival in enumerate(rivals_by_task(run, reported)):
         marks = [
             _difference_mark(task, value)
-            for task, value in zip(run.tasks, by_task(run, view, rival), strict=True)
+            for task, value in zip(run.tasks, by_task(run, reported, rival), strict=True)
         ]
-        title = f"{view.title} minus {short(rival)}"
+        title = f"{reported.title} minus {short(rival)}"
         label = f"Paired differences in test accuracy by kind of task, {title}"
         name = f"differences-by-task-{number}"
         picture = forest(painter, name, label, marks, f"points, {title}", zero=True)
@@ -284,7 +286,7 @@ def learning_curve(run: Run, painter: Painter) -> Picture:
 
 def learning_curves(run: Run, painter: Painter) -> list[Panel]:
     """Draw validation accuracy against cost, one panel per kind of task."""
-    rivals = [line for line in lines_of(run, painter.palette) if line.colour != INK]
+    rivals = [line for line in curves_of(run, painter.palette) if line.colour != INK]
     panels = []
     for number, kind in enumerate(_kinds(run)):
         found = [u for u in run.updates if kind in u.by_kind]
@@ -354,7 +356,7 @@ def training_curves(run: Run, painter: Painter) -> list[Panel]:
     for number, task in enumerate(run.tasks):
         curves = [
             (line, np.mean([trial.val_curve for trial in run.trials[line.name, task]], axis=0))
-            for line in lines_of(run, painter.palette)
+            for line in curves_of(run, painter.palette)
         ]
         ends = ", ".join(f"{short(line.name)} {percent(curve[-1])} %" for line, curve in curves)
         label = f"Validation accuracy by epoch on {task}; at the end {ends}"
@@ -422,15 +424,15 @@ def _stack(
             if high - low > 1e-9
         ]
         if boxes:
-            look = palette.look(mix)
+            style = palette.style_of(mix)
             outline = Outline.make_compound_path(*(Outline([*b, b[0]], closed=True) for b in boxes))
             axes.add_patch(
                 PathPatch(
                     outline,
-                    facecolor=to_rgba(look.colour, look.opacity),
+                    facecolor=to_rgba(style.colour, style.opacity),
                     edgecolor=PAPER,
                     linewidth=0,
-                    hatch=look.hatch or None,
+                    hatch=style.hatch or None,
                 )
             )
 

@@ -53,35 +53,35 @@ class Drawings:
 
 def render(run: Run) -> tuple[str, list[Picture]]:
     """Return the page and its pictures."""
-    view = text.view_of(run)
+    reported = text.reported_differences(run)
     explained = learned_of(run)
     palette = figures.palette_of(run)
     with page_style():
-        drawings = _draw(run, view, explained, Painter(palette))
+        drawings = _draw(run, reported, explained, Painter(palette))
     page = fill(
         "report.html",
         run=run,
-        view=view,
+        reported=reported,
         drawings=drawings,
         learned=explained,
         swatches={mix: _swatch(mix, palette) for mix in palette.mixes},
         colours=palette.variables(),
         mixes=_mix_legend(palette),
-        lines=[_line_legend(line, palette) for line in figures.lines_of(run, palette)],
+        lines=[_line_legend(line, palette) for line in figures.curves_of(run, palette)],
         half_window=figures.half_window(len(run.updates)),
-        **_texts(run, view),
+        **_texts(run, reported),
     )
     return page, drawings.all()
 
 
 def _draw(
-    run: Run, view: ReportedDifferences, explained: Learned | None, painter: Painter
+    run: Run, reported: ReportedDifferences, explained: Learned | None, painter: Painter
 ) -> Drawings:
     learned = bool(run.updates)
     return Drawings(
-        scores=figures.scores(run, view, painter),
-        differences=figures.differences(run, view, painter) if view.minus else None,
-        by_task=figures.differences_by_task(run, view, painter),
+        scores=figures.scores(run, reported, painter),
+        differences=figures.differences(run, reported, painter) if reported.minus else None,
+        by_task=figures.differences_by_task(run, reported, painter),
         played=figures.played(run, run.agent, painter) if run.agent else [],
         play_while_learning=figures.play_while_learning(run, painter) if learned else [],
         learning=figures.learning_curve(run, painter) if learned else None,
@@ -92,14 +92,14 @@ def _draw(
     )
 
 
-def _texts(run: Run, view: ReportedDifferences) -> dict[str, Any]:
+def _texts(run: Run, reported: ReportedDifferences) -> dict[str, Any]:
     """Return all sentences and table cells of the page."""
-    rows = [text.contestant_row(contestant, run, view) for contestant in run.contestants]
+    rows = [text.contestant_row(contestant, run, reported) for contestant in run.contestants]
     return {
-        "verdict": text.verdict(run, view),
+        "verdict": text.verdict(run, reported),
         "scope": text.scope(run),
-        "tally": text.tally(view) if view.minus else "",
-        "where": text.where(run, view),
+        "tally": text.tally(reported) if reported.minus else "",
+        "where": text.where(run, reported),
         "commands": text.commands(run),
         "warnings": text.warnings(run),
         "rows": rows,
@@ -139,12 +139,12 @@ def _mix_legend(palette: Palette) -> list[dict[str, Any]]:
 def _swatch(mix: str, palette: Palette) -> dict[str, Any]:
     """Return how the page shows the look of a mix."""
     variables = {pair[0]: name for name, pair in palette.variables().items()}
-    look = palette.look(mix)
+    style = palette.style_of(mix)
     return {
         "text": mix.partition("@")[2],
-        "colour": variables[look.colour],
-        "opacity": f"{look.opacity:.2f}",
-        "hatch": HATCHES.index(look.hatch),
+        "colour": variables[style.colour],
+        "opacity": f"{style.opacity:.2f}",
+        "hatch": HATCHES.index(style.hatch),
     }
 
 

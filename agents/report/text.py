@@ -39,7 +39,7 @@ class ReportedDifferences:
         return short(self.subject or "")
 
 
-def view_of(run: Run) -> ReportedDifferences:
+def reported_differences(run: Run) -> ReportedDifferences:
     """Return whose differences to show."""
     if run.agent is not None:
         enough = not too_few(run)
@@ -84,19 +84,19 @@ def relation(value: Difference) -> Relation:
     return "loses to" if value.high < 0 and value.enough else "cannot be distinguished from"
 
 
-def verdict(run: Run, view: ReportedDifferences) -> str:
+def verdict(run: Run, reported: ReportedDifferences) -> str:
     """Return the result in one sentence, or two where no agent played."""
-    if view.subject is None:
+    if reported.subject is None:
         best = run.contestants[0]
         return (
             f"No agent and no fixed choice played; the highest score has {called(best.name, run)} "
             f"with {percent(best.iqm)} % {bounds(best.low, best.high)}."
         )
-    named = [name for name in ("none", "random", run.best_fixed) if name in view.minus]
-    rivals = [str(name) for name in dict.fromkeys(named)] or list(view.minus)[:3]
-    clauses = [clause for kind in RELATIONS if (clause := _clause(kind, rivals, run, view))]
-    subject = called(view.subject, run)
-    start = "" if _is_agent(view.subject, run) else "No agent played. "
+    named = [name for name in ("none", "random", run.best_fixed) if name in reported.minus]
+    rivals = [str(name) for name in dict.fromkeys(named)] or list(reported.minus)[:3]
+    clauses = [clause for kind in RELATIONS if (clause := _clause(kind, rivals, run, reported))]
+    subject = called(reported.subject, run)
+    start = "" if _is_agent(reported.subject, run) else "No agent played. "
     if not clauses:
         return f"{start}{_capital(subject)} played against nobody."
     doubt = (
@@ -117,42 +117,42 @@ def _pairs(run: Run) -> str:
     return f"{run.pairs} {_plural('drawn task' if run.draws else 'seed', run.pairs)}"
 
 
-def tally(view: ReportedDifferences) -> str:
+def tally(reported: ReportedDifferences) -> str:
     """Count wins, losses and undecided comparisons, and name all that are not wins."""
     groups: dict[str, list[str]] = {}
-    for name, value in view.minus.items():
+    for name, value in reported.minus.items():
         groups.setdefault(relation(value), []).append(short(name))
     if len(groups) == 1:
-        return f"It {next(iter(groups))} {_all(len(view.minus))}."
+        return f"It {next(iter(groups))} {_all(len(reported.minus))}."
     parts = []
     for verb in RELATIONS:
         names = groups.get(verb, [])
         known = f" ({', '.join(names)})" if verb != "beats" else ""
         parts += [f"{verb} {len(names)}{known}"] if names else []
-    return f"Of all {len(view.minus)} others it {_listed(parts)}."
+    return f"Of all {len(reported.minus)} others it {_listed(parts)}."
 
 
-def rivals_by_task(run: Run, view: ReportedDifferences) -> list[str]:
+def rivals_by_task(run: Run, reported: ReportedDifferences) -> list[str]:
     """Return what the subject is measured against task by task; nothing if there is one task."""
     if len(run.tasks) < 2:
         return []
-    named = [name for name in (run.best_fixed, "none") if name in view.minus]
-    return [str(name) for name in dict.fromkeys(named)] or list(view.minus)[:1]
+    named = [name for name in (run.best_fixed, "none") if name in reported.minus]
+    return [str(name) for name in dict.fromkeys(named)] or list(reported.minus)[:1]
 
 
-def by_task(run: Run, view: ReportedDifferences, rival: str) -> list[Difference]:
+def by_task(run: Run, reported: ReportedDifferences, rival: str) -> list[Difference]:
     """Return the subject minus one rival, for each kind of task."""
-    assert view.subject is not None
-    pairs = [(run.scores(view.subject, task), run.scores(rival, task)) for task in run.tasks]
+    assert reported.subject is not None
+    pairs = [(run.scores(reported.subject, task), run.scores(rival, task)) for task in run.tasks]
     return [difference(ours, theirs, run) for ours, theirs in pairs]
 
 
-def where(run: Run, view: ReportedDifferences) -> str:
+def where(run: Run, reported: ReportedDifferences) -> str:
     """Say on how many kinds of task the subject is ahead of its main rival."""
-    rivals = rivals_by_task(run, view)
+    rivals = rivals_by_task(run, reported)
     if not rivals:
         return ""
-    relations = [relation(value) for value in by_task(run, view, rivals[0])]
+    relations = [relation(value) for value in by_task(run, reported, rivals[0])]
     parts = [
         f"{word} on {relations.count(verb)}"
         for verb, word in zip(RELATIONS, ("ahead", "behind", "undecided"), strict=True)
@@ -356,15 +356,15 @@ def best(values: Iterable[float | None], highest: bool = True) -> str | None:
 
 
 def contestant_row(
-    contestant: ContestantRecord, run: Run, view: ReportedDifferences
+    contestant: ContestantRecord, run: Run, reported: ReportedDifferences
 ) -> dict[str, Any]:
     """Return the cells of one contestant."""
-    minus = view.minus.get(contestant.name)
+    minus = reported.minus.get(contestant.name)
     return {
         "name": contestant.name,
         "short": short(contestant.name),
         "kind": contestant.kind,
-        "subject": contestant.name == view.subject,
+        "subject": contestant.name == reported.subject,
         "picked": contestant.name == run.best_fixed,
         "iqm": percent(contestant.iqm),
         "bounds": bounds(contestant.low, contestant.high),
@@ -382,9 +382,11 @@ def _maybe_percent(share: float | None) -> str | None:
     return None if share is None else percent(share)
 
 
-def _clause(kind: str, rivals: Sequence[str], run: Run, view: ReportedDifferences) -> str:
+def _clause(kind: str, rivals: Sequence[str], run: Run, reported: ReportedDifferences) -> str:
     """Return one verb with all contestants that it is about, or nothing."""
-    found = [(name, view.minus[name]) for name in rivals if relation(view.minus[name]) == kind]
+    found = [
+        (name, reported.minus[name]) for name in rivals if relation(reported.minus[name]) == kind
+    ]
     if kind == "cannot be distinguished from":
         parts = [f"{called(name, run)}: {signed(d)} points {signed_bounds(d)}" for name, d in found]
         joined = ", nor from ".join(parts)

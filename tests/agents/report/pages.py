@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 def verdict_of(run):
     found = read_run(run)
-    return text.verdict(found, text.view_of(found))
+    return text.verdict(found, text.reported_differences(found))
 
 
 def page_of(run):

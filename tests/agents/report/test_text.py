@@ -52,5 +52,5 @@ def test_the_losses_are_named_beside_the_verdict(run):
         result["agent_minus"]["linear_ramp"] |= {"mean": -0.01, "ci95": [-0.015, -0.005]}
 
     edit(run, change)
-    tally = text.tally(text.view_of(read_run(run)))
+    tally = text.tally(text.reported_differences(read_run(run)))
     assert tally == "Of all 15 others it beats 14 and loses to 1 (linear_ramp)."
