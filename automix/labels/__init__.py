@@ -162,39 +162,39 @@ def check_label_rule(rule: str, action: object, method: str, has_maps: bool) -> 
     Raises:
         ConfigError: If there is no such rule, or it does not fit the method.
     """
+    if rule == "area":
+        return
     info, mix = LABEL_RULES.info(rule), MIXES.info(method)
-    if mix.keeps_label and not info.erasures and rule != "area":
-        raise ConfigError(
-            f"label rule {rule!r} weighs two labels, and {method} shows no other class",
-            f"use the rule 'visibility' with it, or this rule with cutmix: {_fitting(rule)}",
+    other, fitting = "area", "images"
+    if mix.keeps_label and not info.erasures:
+        why, other = f"weighs two labels, and {method} shows no other class", "visibility"
+        fitting = "cutmix"
+    elif info.needs_maps and mix.points:
+        why = (
+            "weighs labels by saliency, and no provider looks at the point clouds that "
+            f"{method} mixes"
         )
-    if info.needs_maps and mix.points:
-        raise ConfigError(
-            f"label rule {rule!r} weighs labels by saliency, and no provider looks at the point "
-            f"clouds that {method} mixes",
-            f"use the rule 'area' with it, or this rule with images: {_fitting(rule)}",
+    elif info.requires and mix.points:
+        why = f"looks inside nets of images, and {method} mixes point clouds"
+    elif mix.step:
+        fitting = "cutmix"
+        why = (
+            f"weighs the labels of mixed images, and {method} makes training steps of its own, "
+            "with targets of their own"
         )
-    if info.requires and mix.points:
-        raise ConfigError(
-            f"label rule {rule!r} looks inside nets of images, and {method} mixes point clouds",
-            f"use the rule 'area' with it, or this rule with images: {_fitting(rule)}",
-        )
-    if mix.step and rule != "area":
-        raise ConfigError(
-            f"label rule {rule!r} weighs the labels of mixed images, and {method} makes training "
-            "steps of its own, with targets of their own",
-            f"use the rule 'area' with it, or this rule with cutmix: {_fitting(rule)}",
-        )
-    if info.needs_maps and not has_maps:
+    elif info.needs_maps and not has_maps:
         raise ConfigError(
             f"label rule {rule!r} weighs labels by saliency, and {action} names none",
             f"add a provider, for example {method}@0.5+gradient:{rule}, or use the rule 'area'",
         )
-    if mix.layers and rule != "area":
-        raise ConfigError(
-            f"label rule {rule!r} weighs two labels, and {method} shows more images than two",
-            f"use the rule 'area' with it, or this rule with two images: {_fitting(rule)}",
-        )
+    elif mix.layers:
+        why, fitting = f"weighs two labels, and {method} shows more images than two", "two images"
+    else:
+        return
+    raise ConfigError(
+        f"label rule {rule!r} {why}",
+        f"use the rule {other!r} with it, or this rule with {fitting}: {_fitting(rule)}",
+    )
 
 
 def _fitting(rule: str) -> str:

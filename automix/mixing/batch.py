@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.core.settings import check_ranges, setting
 from automix.labels import LABEL_RULES, MixRecord, Weights, check_label_rule
 from automix.masks.method_steps import StepLoss
 from automix.masks.pairing import PAIRINGS, Pairs, pair_batches
@@ -40,7 +41,7 @@ from automix.saliency import SALIENCY, Classifier, check_alone
 class MixSettings:
     """How an action is carried out; fixed for a training run, not chosen by the policy."""
 
-    concentration: float = 2.0
+    concentration: float = setting(2.0, above=0)
     """c of the ratio law; 2 makes ratio 0.5 the papers' Beta(1, 1). Above 0."""
     share_per: Literal["image", "batch"] = "image"
     """Whether each image or each batch has its own draw: of the partner share and, unguided, of
@@ -54,16 +55,11 @@ class MixSettings:
     options: Sequence[str] = ()
     """``name.parameter=value``: what the paper of a method or label rule leaves open, where not
     its default."""
-    mix_probability: float = 1.0
+    mix_probability: float = setting(1.0, least=0, most=1)
     """Share of batches that are mixed at all, in [0, 1]; an action's own multiplies it."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.concentration < float("inf"):
-            raise ConfigError(f"concentration is {self.concentration}, wanted a number above 0")
-        if not 0 <= self.mix_probability <= 1:
-            raise ConfigError(
-                f"mix_probability is {self.mix_probability}, wanted a number from 0 to 1"
-            )
+        check_ranges(self)
         if self.share_per not in ("image", "batch"):
             raise ConfigError(f"share_per is {self.share_per!r}, wanted 'image' or 'batch'")
         PAIRINGS.entry(self.pairing)

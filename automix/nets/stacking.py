@@ -62,13 +62,6 @@ class Stack(Protocol):
         """Map images (b, k, c, h, w) to logits (b, k, classes)."""
         ...
 
-    def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
-        """Run some members: (b, len(chosen), c, h, w) to logits (b, len(chosen), classes).
-
-        For looking, not for training: gradients reach the images, and need not reach the weights.
-        """
-        ...
-
     def ask(
         self, chosen: Sequence[int], question: Question, *inputs: Tensor, trains: bool = False
     ) -> tuple[Tensor, ...]:
@@ -78,7 +71,7 @@ class Stack(Protocol):
             chosen: Which, in the order of the inputs.
             question: What to do with a net.
             inputs: One for each member in each.
-            trains: Whether gradients must reach the weights.
+            trains: Whether gradients must reach the weights; else they need reach the inputs only.
         """
         ...
 
@@ -179,10 +172,6 @@ class GroupedStack:
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (b, k, c, h, w) to logits (b, k, classes)."""
         return self._net(_side_by_side(images)).view(len(images), self.members, -1)
-
-    def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
-        """Run some members, with weights that no gradient reaches."""
-        return self.ask(chosen, logits_of, images)[0]
 
     def ask(
         self, chosen: Sequence[int], question: Question, *inputs: Tensor, trains: bool = False
@@ -293,11 +282,7 @@ class LoopedStack:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (b, k, c, h, w) to logits (b, k, classes)."""
-        return self.only(range(self.members), images)
-
-    def only(self, chosen: Sequence[int], images: Tensor) -> Tensor:
-        """Run some members."""
-        return self.ask(chosen, logits_of, images)[0]
+        return self.ask(range(self.members), logits_of, images)[0]
 
     def ask(
         self, chosen: Sequence[int], question: Question, *inputs: Tensor, trains: bool = False

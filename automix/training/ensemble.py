@@ -347,7 +347,7 @@ class StackedEnsemble:
             frozen_running_statistics(self._net),
             same_draws_afterwards(self._device, enabled=self._stack.draws),
         ):
-            return self._stack.only([slot], images[:, None])[:, 0].float()
+            return self._stack.ask([slot], logits_of, images[:, None])[0][:, 0].float()
 
     # Measuring -----------------------------------------------------------------------------------
 

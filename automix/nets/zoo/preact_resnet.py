@@ -56,9 +56,12 @@ class PreActResNet18(PooledNet):
         stride: Of the first convolution: 1 for 32 pixels, 2 for 64.
         num_classes: Logits.
         in_chans: Channels of the images.
+        **_: What timm passes to every net (cache_dir ...); none of it applies here.
     """
 
-    def __init__(self, stride: int = 1, num_classes: int = 100, in_chans: int = 3) -> None:
+    def __init__(
+        self, stride: int = 1, num_classes: int = 100, in_chans: int = 3, **_: Any
+    ) -> None:
         layers: list[nn.Module] = [
             nn.Conv2d(in_chans, WIDTHS[0], 3, stride=stride, padding=1, bias=False)
         ]
@@ -71,18 +74,13 @@ class PreActResNet18(PooledNet):
         super().__init__(layers, WIDTHS[-1], num_classes)
 
 
-def _net(stride: int, num_classes: int = 100, in_chans: int = 3, **_: Any) -> PreActResNet18:
-    # timm passes arguments of its own (pretrained, cache_dir ...) to every net; none applies here.
-    return PreActResNet18(stride, num_classes=num_classes, in_chans=in_chans)
-
-
 @register_model
 def preact_resnet18(pretrained: bool = False, **kwargs: Any) -> PreActResNet18:
     """11.2 M weights: CIFAR."""
-    return _net(1, **kwargs)
+    return PreActResNet18(1, **kwargs)
 
 
 @register_model
 def preact_resnet18_s2(pretrained: bool = False, **kwargs: Any) -> PreActResNet18:
     """11.2 M weights, first stride 2: Tiny-ImageNet at 64 pixels."""
-    return _net(2, **kwargs)
+    return PreActResNet18(2, **kwargs)

@@ -68,10 +68,11 @@ class ResNeXt29(PooledNet):
         base_width: Channels of a group in the first stage; doubled by each stage.
         num_classes: Logits.
         in_chans: Channels of the images.
+        **_: What timm passes to every net (cache_dir ...); none of it applies here.
     """
 
     def __init__(
-        self, groups: int, base_width: int, num_classes: int = 100, in_chans: int = 3
+        self, groups: int, base_width: int, num_classes: int = 100, in_chans: int = 3, **_: Any
     ) -> None:
         layers: list[nn.Module] = [
             nn.Conv2d(in_chans, STEM, 3, padding=1, bias=False),
@@ -92,8 +93,6 @@ class ResNeXt29(PooledNet):
 
 
 @register_model
-def resnext29_4x24d(
-    pretrained: bool = False, num_classes: int = 100, in_chans: int = 3, **_: Any
-) -> ResNeXt29:
+def resnext29_4x24d(pretrained: bool = False, **kwargs: Any) -> ResNeXt29:
     """4.9 M weights: ResNeXt-29, 4x24d."""
-    return ResNeXt29(4, 24, num_classes=num_classes, in_chans=in_chans)
+    return ResNeXt29(4, 24, **kwargs)

@@ -17,12 +17,13 @@ class SmallCNN(PooledNet):
         width: Channels of the first layer; the next ones have 2 and 4 times as many.
         num_classes: Logits.
         in_chans: Channels of the images.
+        **_: What timm passes to every net (cache_dir ...); none of it applies here.
     """
 
     stackable = True
     """Every layer keeps channels apart or has a grouped twin; see ``automix.nets.stacking``."""
 
-    def __init__(self, width: int = 8, num_classes: int = 10, in_chans: int = 3) -> None:
+    def __init__(self, width: int = 8, num_classes: int = 10, in_chans: int = 3, **_: Any) -> None:
         layers = [
             *_block(in_chans, width, stride=1),
             *_block(width, 2 * width, stride=2),
@@ -36,24 +37,19 @@ def _block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
-def _small_cnn(width: int, num_classes: int = 10, in_chans: int = 3, **_: Any) -> SmallCNN:
-    # timm passes arguments of its own (pretrained, cache_dir ...) to every net; none applies here.
-    return SmallCNN(width, num_classes=num_classes, in_chans=in_chans)
-
-
 @register_model
 def small_cnn_w8(pretrained: bool = False, **kwargs: Any) -> SmallCNN:
     """7 k weights: the digits net."""
-    return _small_cnn(8, **kwargs)
+    return SmallCNN(8, **kwargs)
 
 
 @register_model
 def small_cnn_w16(pretrained: bool = False, **kwargs: Any) -> SmallCNN:
     """25 k weights."""
-    return _small_cnn(16, **kwargs)
+    return SmallCNN(16, **kwargs)
 
 
 @register_model
 def small_cnn_w32(pretrained: bool = False, **kwargs: Any) -> SmallCNN:
     """95 k weights, for 32 pixels."""
-    return _small_cnn(32, **kwargs)
+    return SmallCNN(32, **kwargs)

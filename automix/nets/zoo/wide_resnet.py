@@ -56,9 +56,12 @@ class WideResNet(PooledNet):
         widen: Times the widths of 16, 32 and 64.
         num_classes: Logits.
         in_chans: Channels of the images.
+        **_: What timm passes to every net (cache_dir ...); none of it applies here.
     """
 
-    def __init__(self, depth: int, widen: int, num_classes: int = 100, in_chans: int = 3) -> None:
+    def __init__(
+        self, depth: int, widen: int, num_classes: int = 100, in_chans: int = 3, **_: Any
+    ) -> None:
         widths = [widen * STEM * 2**group for group in range(3)]
         layers: list[nn.Module] = [nn.Conv2d(in_chans, STEM, 3, padding=1)]
         before = STEM
@@ -72,18 +75,13 @@ class WideResNet(PooledNet):
         super().__init__(layers, before, num_classes)
 
 
-def _net(depth: int, widen: int, num_classes: int = 100, in_chans: int = 3, **_: Any) -> WideResNet:
-    # timm passes arguments of its own (pretrained, cache_dir ...) to every net; none applies here.
-    return WideResNet(depth, widen, num_classes=num_classes, in_chans=in_chans)
-
-
 @register_model
 def wide_resnet16_8(pretrained: bool = False, **kwargs: Any) -> WideResNet:
     """11.0 M weights: WRN-16-8."""
-    return _net(16, 8, **kwargs)
+    return WideResNet(16, 8, **kwargs)
 
 
 @register_model
 def wide_resnet28_10(pretrained: bool = False, **kwargs: Any) -> WideResNet:
     """36.5 M weights: WRN-28-10."""
-    return _net(28, 10, **kwargs)
+    return WideResNet(28, 10, **kwargs)

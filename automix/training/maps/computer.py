@@ -45,7 +45,7 @@ class StackedClassifier:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits, (b * k, classes)."""
-        return self.stack.only(self.slots, self._apart(images)).flatten(0, 1)
+        return self.stack.ask(self.slots, logits_of, self._apart(images))[0].flatten(0, 1)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature maps, (b * k, c', h', w')."""

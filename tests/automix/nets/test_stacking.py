@@ -149,7 +149,9 @@ def test_some_members_alone_give_what_they_give_in_the_stack(net, kind, chosen):
     together, (images, _) = stacked(kind, different(net)), batch()
     together.module().eval()
     wanted = together(images)[:, chosen]
-    assert_close(together.only(chosen, images[:, chosen]), wanted, atol=1e-5, rtol=1e-4)
+    assert_close(
+        together.ask(chosen, logits_of, images[:, chosen])[0], wanted, atol=1e-5, rtol=1e-4
+    )
 
 
 @kinds
@@ -196,7 +198,7 @@ def test_a_frozen_pass_of_some_members_moves_no_statistics(net, kind):
     before = {name: value.clone() for name, value in module.named_buffers()}
     with frozen_running_statistics(module):
         images.requires_grad_()
-        together.only([2, 0], images[:, [2, 0]]).sum().backward()
+        together.ask([2, 0], logits_of, images[:, [2, 0]])[0].sum().backward()
     for name, value in module.named_buffers():
         assert torch.equal(value, before[name])
     assert images.grad[:, [0, 2]].abs().sum() > 0
@@ -208,7 +210,7 @@ def test_a_frozen_pass_of_some_members_moves_no_statistics(net, kind):
 def test_no_gradient_of_a_look_reaches_the_weights_of_a_grouped_stack(net, chosen):
     together, (images, _) = stacked(GroupedStack, different(net)), batch()
     images.requires_grad_()
-    together.only(chosen, images[:, chosen]).square().sum().backward()
+    together.ask(chosen, logits_of, images[:, chosen])[0].square().sum().backward()
     assert all(p.grad is None and p.requires_grad for p in together.module().parameters())
     assert bool((images.grad[:, chosen].abs().amax((0, 2, 3, 4)) > 0).all())
 

@@ -13,7 +13,7 @@ from automix.core.seeding import generator
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import MixSettings, mix_batch
 from automix.nets.create import create_classifier
-from automix.nets.stacking import frozen_running_statistics
+from automix.nets.stacking import frozen_running_statistics, logits_of
 from automix.saliency import SALIENCY, SaliencyInfo, normalised
 from automix.saliency.gradient import gradient
 from automix.training.batches import loader as feeding
@@ -207,7 +207,7 @@ def test_in_between_the_map_of_an_image_is_the_one_it_had_last(
 
     def look(member, images, targets):
         def classify(x):
-            return cohort._stack.only([member], x[:, None])[:, 0]
+            return cohort._stack.ask([member], logits_of, x[:, None])[0][:, 0]
 
         with frozen_running_statistics(cohort._net):
             return SALIENCY["gradient"](images, targets, classify)
