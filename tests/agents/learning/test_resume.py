@@ -330,13 +330,13 @@ def test_an_agent_that_chooses_otherwise_than_was_written_down_is_told(tmp_path)
 def test_a_checkpoint_that_is_whole_but_of_another_form_is_told(tmp_path):
     folder = tmp_path / "run"
     learning, _ = learning_of(settings_of("ppo"), folder, after(3))
-    start = learning._note_start
+    start = learning._mark_start
 
     def without_optimizer() -> None:
         start()
         del learning._start["agent"]["parameters"]["policy.optimizer"]
 
-    learning._note_start = without_optimizer
+    learning._mark_start = without_optimizer
     with pytest.raises(Stopped):
         learning.run()
     with pytest.raises(DataError, match=r"step_000000012 cannot be gone on from: 'policy.optim"):
