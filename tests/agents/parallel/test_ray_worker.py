@@ -18,23 +18,21 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from automix.agents.config.settings import AgentSettings, RaySettings, RunSettings
+from automix.agents.config.settings import RaySettings
 from automix.agents.learning.training import make_mix_block
 from automix.agents.parallel import ray_session
-from automix.agents.parallel.devices import worker_count
-from automix.agents.parallel.machine import Capacity
-from automix.agents.parallel.pool import gpus_per_worker, map_in_order, start_workers
+from automix.agents.parallel.pool import map_in_order, start_workers
 from automix.agents.parallel.ray_session import capacity
 from automix.agents.parallel.ray_worker import RayWorker, cause_of
 from automix.agents.parallel.worker import InlineWorker, WorkerDied, WorkerError
 from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.errors import ConfigError, ResourceError
 from tests import tiny
-from tests.agents.parallel.test_workers import count_up, die, hang, hang_once, refuse_three
+from tests.agents.parallel.calls import count_up, die, hang, hang_once, refuse_three
 from tests.agents.vec_env.test_group_vec_env import played_on, trajectory
 from tests.envs import worlds
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_too_much_is_refused_before_anything_starts(monkeypatch):
@@ -72,15 +70,31 @@ def test_without_ray_there_is_a_hint(monkeypatch):
     assert "backend=local" in missing.value.hint
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "auto", "ray://127.0.0.1:9", "nonsense"])
-def test_a_cluster_that_does_not_answer_is_told_within_seconds(address, monkeypatch):
+def test_a_ray_that_was_not_tested_is_refused(monkeypatch):
+    """Private names of it are used, and kept it quiet and local when it was tested."""
+    import ray
+
+    for version, refused in (("2.59.0", True), ("3.0.0", True), ("2.6", True), ("2.60.7", False)):
+        monkeypatch.setattr(ray, "__version__", version)
+        if not refused:
+            assert ray_session._imported() is ray
+            continue
+        with pytest.raises(ResourceError, match=f"Ray {version} is installed, wanted 2.60") as e:
+            ray_session._imported()
+        assert "pip install 'ray[tune]==2.60.*'" in e.value.hint
+
+
+def test_a_cluster_that_does_not_answer_is_told_within_seconds(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    start = time.monotonic()
-    with pytest.raises(ResourceError, match=f"ray.address={address}: ") as lost:
-        capacity(RaySettings(address=address))
-    assert time.monotonic() - start < 10
-    assert lost.value.exit_code == 4
-    assert "backend=local" in lost.value.hint
+    for address in ("127.0.0.1:9", "auto", "ray://127.0.0.1:9", "nonsense"):
+        start = time.monotonic()
+        with pytest.raises(ResourceError, match=f"ray.address={address}: ") as lost:
+            capacity(RaySettings(address=address))
+        assert time.monotonic() - start < 10
+        assert lost.value.exit_code == 4
+        assert "backend=local" in lost.value.hint
+    assert os.environ["RAY_ADDRESS"] == "127.0.0.1:9"
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ, "what it set for Ray is gone"
 
 
 def test_a_port_where_nobody_speaks_is_no_cluster_either(monkeypatch):
@@ -94,37 +108,6 @@ def test_a_port_where_nobody_speaks_is_no_cluster_either(monkeypatch):
 def _too_slow(address: Any, timeout: float) -> Any:
     assert timeout == 0.2
     raise TimeoutError("timed out")
-
-
-@pytest.mark.parametrize(
-    ("there", "ray", "device", "wanted"),
-    [
-        (Capacity(4, 0), {}, "cpu", 4),
-        (Capacity(64, 0), {}, "cpu", 8),
-        (Capacity(4, 0), {"cpus_per_worker": 2.0}, "cpu", 2),
-        (Capacity(4, 0), {"cpus_per_worker": 8.0}, "cpu", 1),
-        (Capacity(64, 2), {}, "cuda", 2),
-        (Capacity(64, 2), {"gpus_per_worker": 1 / 3}, "cuda", 6),
-        (Capacity(3, 2), {"gpus_per_worker": 0.25}, "cuda", 3),
-    ],
-)
-def test_there_are_as_many_workers_as_places_or_blocks(there, ray, device, wanted, monkeypatch):
-    monkeypatch.setattr("automix.agents.parallel.devices.capacity", lambda settings: there)
-    agent = AgentSettings(groups=8, stacked_groups=1)
-    settings = RunSettings(backend="ray", ray=RaySettings(**ray), agent=agent)
-    assert worker_count(settings, device) == wanted
-
-
-@pytest.mark.parametrize(
-    ("count", "gpus", "share"), [(1, 1, 1.0), (2, 1, 0.5), (3, 1, 0.3333), (3, 2, 0.5), (2, 4, 1.0)]
-)
-def test_gpus_are_dealt_out_equally_and_never_beyond_one(count, gpus, share, monkeypatch):
-    monkeypatch.setattr("automix.agents.parallel.pool.capacity", lambda settings: Capacity(8, gpus))
-    assert gpus_per_worker(count, "cuda", RaySettings()) == share
-    assert gpus_per_worker(count, "cuda", RaySettings(gpus_per_worker=0.1)) == 0.1
-    assert gpus_per_worker(count, "cpu", RaySettings()) == 0
-    per_gpu = -(-count // gpus)
-    assert per_gpu * share <= 1
 
 
 def test_causes_are_told_in_a_few_words():
