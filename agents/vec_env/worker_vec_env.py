@@ -245,21 +245,22 @@ class WorkerVecEnv(VecEnv):
         *args: Any,
         changes: bool = False,
     ) -> list[Any]:
-        """Ask some environments; one that is named twice gives the same answer twice."""
+        """Ask some environments; one that is named twice is asked twice."""
         self._settle()
         everyone = range(self.num_envs)
         numbers = [everyone[index] for index in self._get_indices(indices)]
-        asked, wanted = [], []
+        asked, positions = [], []
         for part in self._parts:
             own = everyone[part.own]
-            places = [own.index(number) for number in dict.fromkeys(numbers) if number in own]
-            if places:
+            mine = [position for position, number in enumerate(numbers) if number in own]
+            if mine:
+                places = [own.index(numbers[position]) for position in mine]
                 self._submit(part, function, places, *args, changes=changes)
                 asked.append(part)
-                wanted += [own[place] for place in places]
-        answers = [answer for own in self._results(asked) for answer in own]
-        found = dict(zip(wanted, answers, strict=True))
-        return [deepcopy(found[number]) for number in numbers]
+                positions += mine
+        answers = [deepcopy(answer) for own in self._results(asked) for answer in own]
+        by_position = dict(zip(positions, answers, strict=True))
+        return [by_position[position] for position in range(len(numbers))]
 
     # What stable-baselines3 asks ----------------------------------------------------------------
 

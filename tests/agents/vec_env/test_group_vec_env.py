@@ -66,31 +66,42 @@ def trajectory(env: GroupVecEnv, steps: int) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("space", worlds.SPACES)
-def test_spaces_are_those_of_one_member(space):
-    env = surrogate(space=space)
-    member = SurrogateVectorEnv(SIZE, BUDGET, worlds.settings(space))
-    assert env.num_envs == GROUPS * SIZE
-    assert env.observation_space == member.single_observation_space
-    assert env.action_space == member.single_action_space
-    observations = env.reset()
-    assert observations.shape == (6, *env.observation_space.shape)
-    assert observations.dtype == np.float32
-    actions = np.stack([env.action_space.sample() for _ in range(6)])
-    observations, rewards, dones, infos = env.step(actions)
-    assert observations.shape == (6, *env.observation_space.shape)
-    assert rewards.shape == dones.shape == (6,)
-    assert rewards.dtype == np.float32
-    assert dones.dtype == bool
-    assert len(infos) == 6
+def assert_equal(got: list[np.ndarray], wanted: list[np.ndarray], case: object = "") -> None:
+    """Fail if two trajectories differ in a bit."""
+    assert len(got) == len(wanted)
+    for one, other in zip(got, wanted, strict=True):
+        assert_array_equal(one, other, err_msg=str(case))
+
+
+def test_spaces_and_shapes_are_those_of_one_member():
+    for space in worlds.SPACES:
+        env = surrogate(space=space)
+        member = SurrogateVectorEnv(SIZE, BUDGET, worlds.settings(space))
+        assert env.num_envs == GROUPS * SIZE
+        assert env.observation_space == member.single_observation_space
+        assert env.action_space == member.single_action_space
+        observations = env.reset()
+        assert observations.shape == (6, *env.observation_space.shape)
+        assert observations.dtype == np.float32
+        assert env.reset_infos == [{}] * 6
+        actions = np.stack([env.action_space.sample() for _ in range(6)])
+        observations, rewards, dones, infos = env.step(actions)
+        assert observations.shape == (6, *env.observation_space.shape)
+        assert rewards.shape == dones.shape == (6,)
+        assert rewards.dtype == np.float32
+        assert dones.dtype == bool
+        assert len(infos) == 6
 
 
 def test_the_end_of_an_episode_shows_its_last_observation_and_the_next_ones_first():
     env = surrogate()
     env.reset()
+    kinds = [kinds[0] for kinds in env.get_attr("task_kinds")]
     for step in range(1, 2 * BUDGET + 1):
         observations, _, dones, infos = env.step(np.zeros((6, 3), dtype=np.int64))
         over = step % BUDGET == 0
+        assert [info["task"] for info in infos] == kinds, "of the task that ended, if one did"
+        kinds = [kinds[0] for kinds in env.get_attr("task_kinds")]
         assert dones.tolist() == [over] * 6
         assert ["terminal_observation" in info for info in infos] == [over] * 6
         progress = (step % BUDGET) / BUDGET
@@ -99,21 +110,6 @@ def test_the_end_of_an_episode_shows_its_last_observation_and_the_next_ones_firs
         assert not any(info.get("TimeLimit.truncated") for info in infos)
         if over:
             assert [info["terminal_observation"][0] for info in infos] == [1.0] * 6
-
-
-def test_infos_of_the_last_step_name_the_task_that_ended():
-    env = surrogate()
-    env.reset()
-    kinds = [kinds[0] for kinds in env.get_attr("task_kinds")]
-    for _ in range(BUDGET):
-        infos = env.step(np.zeros((6, 3), dtype=np.int64))[3]
-        assert [info["task"] for info in infos] == kinds
-
-
-def test_reset_infos_are_one_dict_a_member():
-    env = surrogate()
-    env.reset()
-    assert env.reset_infos == [{}] * 6
 
 
 def test_members_of_a_group_share_a_task_and_groups_do_not():
@@ -149,21 +145,18 @@ def test_methods_and_attributes_are_those_of_the_group_an_environment_is_in():
     assert env.has_attr("colour")
     assert env.env_method("action_masks", indices=[1])[0].shape == (10,)
     assert env.get_attr("render_mode") == [None] * 6
-
-
-@pytest.mark.parametrize(("space", "entries"), [("factored", 10), ("flat", 28)])
-def test_maskable_agents_find_one_mask_a_member(space, entries):
-    env = surrogate(space=space)
-    assert is_masking_supported(env)
-    masks = get_action_masks(env)
-    assert masks.shape == (6, entries)
-    assert masks.all()
-
-
-def test_no_wrapper_goes_around_a_member():
-    env = surrogate()
+    # No wrapper goes around a member.
     assert env.env_is_wrapped(Monitor) == [False] * 6
     assert env.env_is_wrapped(Monitor, indices=[0, 3]) == [False] * 2
+
+
+def test_maskable_agents_find_one_mask_a_member():
+    for space, entries in (("factored", 10), ("flat", 28)):
+        env = surrogate(space=space)
+        assert is_masking_supported(env)
+        masks = get_action_masks(env)
+        assert masks.shape == (6, entries)
+        assert masks.all()
 
 
 def test_sb3s_wrappers_go_around_all_of_them():
@@ -187,8 +180,7 @@ def test_seeding_by_sb3_changes_nothing():
     """An agent seeds its environments when it is built; the episodes have a seed of their own."""
     env, seeded = surrogate(), surrogate()
     assert seeded.seed(123) == [None] * 6
-    for one, two in zip(trajectory(env, 4), trajectory(seeded, 4), strict=True):
-        assert_array_equal(one, two)
+    assert_equal(trajectory(env, 4), trajectory(seeded, 4))
 
 
 def test_processes_give_what_this_process_gives_bit_for_bit(processes):
@@ -205,18 +197,16 @@ def test_processes_give_what_this_process_gives_bit_for_bit(processes):
             env.get_attr("task_kinds")[index] for index in (0, 2, 4)
         ]
         env.close()
-        assert len(got) == len(wanted)
-        for one, two in zip(wanted, got, strict=True):
-            assert_array_equal(one, two)
-
-
-def test_more_workers_than_groups_leaves_some_without_work(processes):
-    env = surrogate(workers=[*processes, InlineWorker()], groups=1)
-    assert len(env.reset()) == SIZE
+        assert_equal(got, wanted)
+    env = uneven(processes)  # whose blocks move between processes
+    assert_equal(trajectory(env, 5), trajectory(uneven(inline(1)), 5))
     env.close()
 
 
-def test_settings_travel_to_processes_as_they_are(processes):
+def test_workers_are_told_the_settings_and_some_may_have_no_work(processes):
+    env = surrogate(workers=[*processes, InlineWorker()], groups=1)
+    assert len(env.reset()) == SIZE
+    env.close()
     settings = replace(worlds.settings("flat"), observations=("progress", "last_ratio"))
     env = GroupVecEnv(surrogate_block(settings), 2, processes, 0)
     assert env.observation_space.shape == (2,)
@@ -255,19 +245,14 @@ def loads(costs, hands):
 
 
 @given(costs=COSTS, hands=st.integers(1, 4))
-def test_every_item_is_dealt_once_and_no_hand_is_empty_without_need(costs, hands):
+def test_every_item_is_dealt_once_no_hand_is_empty_without_need_or_much_fuller(costs, hands):
     held = dealt(costs, hands)
     assert len(held) == hands
     assert sorted(item for hand in held for item in hand) == list(range(len(costs)))
     assert all(hand == sorted(hand) for hand in held)
     assert sum(not hand for hand in held) == max(0, hands - len(costs))
     assert held == dealt(list(costs), hands)
-
-
-@given(costs=COSTS, hands=st.integers(1, 4))
-def test_no_hand_has_much_more_than_its_share(costs, hands):
-    """When a hand got its last item it had the least, so no more than its share of the others."""
-    held = dealt(costs, hands)
+    # When a hand got its last item it had the least, so no more than its share of the others.
     for hand, load in zip(held, loads(costs, held), strict=True):
         least = min((costs[item] for item in hand), default=0)
         assert load <= (sum(costs) - least) / hands + least
@@ -284,13 +269,10 @@ def test_the_fullest_hand_is_near_the_best_of_all_deals(costs, hands):
     assert fullest <= (4 / 3 - 1 / (3 * hands)) * best + 1e-9
 
 
-def test_equal_costs_go_round():
+def test_equal_costs_go_round_and_the_dearest_are_dealt_first():
     assert dealt([1] * 7, 3) == [[0, 3, 6], [1, 4], [2, 5]]
     assert dealt([0] * 4, 2) == [[0, 2], [1, 3]]
     assert dealt([], 2) == [[], []]
-
-
-def test_the_dearest_are_dealt_first():
     assert dealt([1, 5, 1, 1, 2], 2) == [[1], [0, 2, 3, 4]]
     assert dealt([1, 1, 1, 100], 3) == [[3], [0, 2], [1]]
     assert dealt([7, 7, 0, 0], 3) == [[0], [1], [2, 3]]
@@ -310,22 +292,11 @@ def test_blocks_are_held_by_what_their_episodes_cost():
     assert len(set(seen)) > 1, "blocks that move: else the tests below show nothing"
 
 
-def test_results_do_not_depend_on_who_holds_a_block():
+def test_results_do_not_depend_on_the_worker_that_holds_a_block():
     """Three episodes of four blocks, bit by bit; blocks move between workers in between."""
     wanted = trajectory(uneven(inline(1)), 7)
     for count in (2, 3, 4, 6):
-        got = trajectory(uneven(inline(count)), 7)
-        assert len(got) == len(wanted)
-        for one, other in zip(got, wanted, strict=True):
-            assert_array_equal(one, other)
-
-
-def test_blocks_that_move_between_processes_give_the_same(processes):
-    wanted = trajectory(uneven(inline(1)), 5)
-    env = uneven(processes)
-    for one, other in zip(trajectory(env, 5), wanted, strict=True):
-        assert_array_equal(one, other)
-    env.close()
+        assert_equal(trajectory(uneven(inline(count)), 7), wanted, count)
 
 
 def test_attributes_go_where_their_block_goes():
@@ -365,10 +336,7 @@ def test_a_block_may_hold_several_groups():
     infos = env.step(np.zeros((12, 3), dtype=np.int64))[3]
     assert [info["task"] for info in infos] == [kind for block in kinds for kind in block]
     wanted = trajectory(uneven(inline(1), blocks=3, groups=2), 5)
-    for one, other in zip(
-        trajectory(uneven(inline(3), blocks=3, groups=2), 5), wanted, strict=True
-    ):
-        assert_array_equal(one, other)
+    assert_equal(trajectory(uneven(inline(3), blocks=3, groups=2), 5), wanted)
 
 
 def test_groups_draw_the_same_however_they_are_put_into_blocks():
@@ -437,9 +405,7 @@ def test_a_death_at_any_call_changes_nothing():
         got = eventful(surrogate(workers))
         # Whoever dies while its state is dropped anyway need not come back.
         assert sum(worker.restarts for worker in workers) == (call < calls - 2), call
-        assert len(got) == len(wanted)
-        for one, other in zip(got, wanted, strict=True):
-            assert_array_equal(one, other)
+        assert_equal(got, wanted)
 
 
 def test_deaths_in_the_middle_of_trainings_change_nothing():
@@ -450,8 +416,7 @@ def test_deaths_in_the_middle_of_trainings_change_nothing():
         workers = fragile(Deaths(at))
         got = trajectory(uneven(workers), 5)
         assert sum(worker.restarts for worker in workers) == len(at)
-        for one, other in zip(got, wanted, strict=True):
-            assert_array_equal(one, other)
+        assert_equal(got, wanted)
 
 
 def test_a_worker_that_dies_too_often_ends_the_run():
@@ -489,18 +454,17 @@ def played_on(env: GroupVecEnv, steps: int) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("steps", range(3))
-def test_a_fresh_env_goes_on_from_a_state(steps):
-    """At the start, in the middle and at the end of episodes; other workers, other holders."""
-    env = uneven(inline(2))
-    trajectory(env, steps)
-    state = from_bytes(to_bytes(env.state_dict()))
-    wanted = played_on(env, 3)
-    other = uneven(inline(3))
-    other.load_state_dict(state)
-    assert other.reset_infos == [{}] * 8
-    for one, two in zip(played_on(other, 3), wanted, strict=True):
-        assert_array_equal(one, two)
+def test_a_fresh_env_goes_on_from_a_state():
+    """At the start, in the middle and at the end of episodes; other workers hold the blocks."""
+    for steps in range(3):
+        env = uneven(inline(2))
+        trajectory(env, steps)
+        state = from_bytes(to_bytes(env.state_dict()))
+        wanted = played_on(env, 3)
+        other = uneven(inline(3))
+        other.load_state_dict(state)
+        assert other.reset_infos == [{}] * 8
+        assert_equal(played_on(other, 3), wanted, steps)
 
 
 def test_a_death_after_going_on_from_a_state_changes_nothing():
@@ -515,8 +479,7 @@ def test_a_death_after_going_on_from_a_state_changes_nothing():
         return played_on(other, 3)
 
     for call in range(calls_of(play)):
-        for one, two in zip(play(fragile(Deaths([call]))), wanted, strict=True):
-            assert_array_equal(one, two)
+        assert_equal(play(fragile(Deaths([call]))), wanted, call)
 
 
 def test_a_state_shortens_what_is_played_again():
@@ -533,8 +496,7 @@ def test_a_state_before_the_first_reset_is_the_beginning():
     state = from_bytes(to_bytes(env.state_dict()))
     other = surrogate()
     other.load_state_dict(state)
-    for one, two in zip(trajectory(other, 4), trajectory(env, 4), strict=True):
-        assert_array_equal(one, two)
+    assert_equal(trajectory(other, 4), trajectory(env, 4))
 
 
 def test_a_state_of_other_blocks_is_refused():
