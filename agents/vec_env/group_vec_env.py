@@ -23,7 +23,7 @@ class GroupVecEnv(VecEnv):
 
     Which worker holds a block changes speed only: each group's episode is drawn from the seed, the
     group's number and the episode's. That is why blocks can be dealt out anew for every episode, by
-    what their tasks will cost. A worker that dies is restarted and plays its blocks up to where
+    what their tasks will cost. A worker that dies is restarted and replays its blocks up to where
     they were, from the start of the episode or from the last ``state_dict``: what comes back is bit
     by bit what would have come without the death.
 
@@ -61,7 +61,7 @@ class GroupVecEnv(VecEnv):
         seeds = self._seeds_of(self._episode)
         self._episode += 1
         self._deal(seeds)
-        return self._from_here(_reset, seeds)
+        return self._start_at(_reset, seeds)
 
     def _seeds_of(self, episode: int) -> list[list[int]]:
         """Return the seeds of an episode, one an environment, block by block."""
@@ -71,13 +71,13 @@ class GroupVecEnv(VecEnv):
         return [seeds[start : start + self._size] for start in range(0, len(seeds), self._size)]
 
     def _deal(self, seeds: Sequence[list[int]]) -> None:
-        """Decide who holds which blocks while they play these seeds."""
+        """Decide which worker holds which blocks while they play these seeds."""
         for worker in self._workers:
             worker.begin(self._made)
         self._held = dealt(self._of_first(_costs, seeds), len(self._workers))
 
-    def _from_here(self, start: Callable[..., Any], origins: Sequence[Any]) -> list[Any]:
-        """Let every block start at its origin; this is as far as a restarted worker goes back."""
+    def _start_at(self, start: Callable[..., Any], origins: Sequence[Any]) -> list[Any]:
+        """Start every block at its origin; this is as far as a restarted worker goes back."""
         for worker, held in zip(self._workers, self._held, strict=True):
             own = [(block, origins[block], dict(self._attributes[block])) for block in held]
             worker.begin(self._made)
@@ -93,11 +93,12 @@ class GroupVecEnv(VecEnv):
         if not self._episode:
             return {"episode": 0, "blocks": []}
         for worker, held in zip(self._workers, self._held, strict=True):
-            worker.submit(_snapshots, held, keep=False)
-        blocks = self._in_order(self._results())
+            worker.submit(_state_dicts, held, keep=False)
+        # Copies, because torch warns of what Ray delivers, which cannot be written to.
+        blocks = [np.array(block) for block in self._in_order(self._results())]
         for worker, held in zip(self._workers, self._held, strict=True):
             own = [(block, blocks[block], dict(self._attributes[block])) for block in held]
-            worker.begin(self._made, (_restore, (own,)))
+            worker.begin(self._made, (_load_state_dicts, (own,)))
         return {"episode": self._episode, "blocks": blocks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ class GroupVecEnv(VecEnv):
                 "it was written with other agent.groups or agent.stacked_groups",
             )
         self._deal(self._seeds_of(self._episode - 1))
-        self._from_here(_restore, state["blocks"])
+        self._start_at(_load_state_dicts, state["blocks"])
         self.reset_infos = [{} for _ in range(self.num_envs)]
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -129,15 +130,15 @@ class GroupVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the epoch to end everywhere; after the last of an episode, start the next."""
-        turns = self._in_order(self._results())
-        observations, rewards, ended, infos = zip(*turns, strict=True)
+        steps = self._in_order(self._results())
+        observations, rewards, ended, infos = zip(*steps, strict=True)
         flat_infos = [info for block in infos for info in block]
-        shown, dones = np.concatenate(observations), np.concatenate(ended)
+        observation, dones = np.concatenate(observations), np.concatenate(ended)
         if dones.all():
-            for info, last in zip(flat_infos, shown, strict=True):
+            for info, last in zip(flat_infos, observation, strict=True):
                 info["terminal_observation"] = last
-            shown = np.concatenate(self._start())
-        return shown, np.concatenate(rewards).astype(np.float32), dones, flat_infos
+            observation = np.concatenate(self._start())
+        return observation, np.concatenate(rewards).astype(np.float32), dones, flat_infos
 
     def _results(self) -> list[Any]:
         return [worker.result() for worker in self._workers]
@@ -217,24 +218,25 @@ class GroupVecEnv(VecEnv):
         return [answers[block] for block in blocks]
 
 
-def dealt(costs: Sequence[float], hands: int) -> list[list[int]]:
-    """Deal numbered items out so that the hands' sums of costs come close to each other.
+def dealt(costs: Sequence[float], workers: int) -> list[list[int]]:
+    """Deal numbered items out to workers so that their sums of costs come close to each other.
 
-    The dearest first, each to the hand that has least so far; every hand gets one if there are
-    enough. Equal costs go round.
+    The most expensive first, each to the worker that has least so far; every worker gets one if
+    there are enough. Equal costs go round. Graham, "Bounds on Multiprocessing Timing Anomalies"
+    (1969).
     """
     order = sorted(range(len(costs)), key=lambda item: (-costs[item], item))
-    held: list[list[int]] = [[] for _ in range(hands)]
+    held: list[list[int]] = [[] for _ in range(workers)]
     for item in order:
-        least = min(held, key=lambda hand: (bool(hand), sum(costs[i] for i in hand), len(hand)))
+        least = min(held, key=lambda own: (bool(own), sum(costs[i] for i in own), len(own)))
         least.append(item)
-    return [sorted(hand) for hand in held]
+    return [sorted(own) for own in held]
 
 
 # In the workers ----------------------------------------------------------------------------------
 
 Starts = Sequence[tuple[int, Any, dict[str, Any]]]
-"""Blocks, where they start (seeds, or a snapshot), and the attributes that were set."""
+"""Blocks, where they start (seeds, or a state), and the attributes that were set."""
 
 
 def _prepare(state: State, make_block: MakeBlock) -> None:
@@ -242,7 +244,7 @@ def _prepare(state: State, make_block: MakeBlock) -> None:
 
 
 def _block(state: State, block: int) -> MixVectorEnv:
-    """Return a block, which is made when somebody asks for it."""
+    """Return a block, which is made when it is asked for the first time."""
     blocks = state["blocks"]
     if block not in blocks:
         blocks[block] = state["make"]()
@@ -264,8 +266,8 @@ def _reset(state: State, starts: Starts) -> list[np.ndarray]:
     return [block.reset(seed=seeds)[0] for block, seeds in _taken(state, starts)]
 
 
-def _restore(state: State, starts: Starts) -> list[None]:
-    """Take up the blocks that this worker holds from now on where snapshots were taken."""
+def _load_state_dicts(state: State, starts: Starts) -> list[None]:
+    """Load the states of the blocks that this worker holds from now on."""
     for block, content in _taken(state, starts):
         block.load_state_dict(from_bytes(content.tobytes()))
     return [None for _ in starts]
@@ -283,8 +285,8 @@ def _taken(state: State, starts: Starts) -> Iterator[tuple[MixVectorEnv, Any]]:
         yield env, origin
 
 
-def _snapshots(state: State, blocks: Sequence[int]) -> list[np.ndarray]:
-    """Return snapshots as arrays of bytes: whoever holds them need not look into them."""
+def _state_dicts(state: State, blocks: Sequence[int]) -> list[np.ndarray]:
+    """Return the states of blocks as arrays of bytes: nobody on the way looks into them."""
     taken = [to_bytes(_block(state, block).state_dict()) for block in blocks]
     return [np.frombuffer(bytearray(content), dtype=np.uint8) for content in taken]
 
@@ -301,7 +303,7 @@ def _step_block(
     observations, rewards, ended, truncated, infos = block.step(actions)
     metrics = infos["metrics"]
     passes = metrics["forward_passes"] + metrics["backward_passes"]
-    told = [
+    records = [
         {
             "mix": infos["mix"][env],
             "diverged": bool(infos["diverged"][env]),
@@ -312,9 +314,9 @@ def _step_block(
         for env in range(block.num_envs)
     ]
     for env in np.flatnonzero(truncated):
-        told[env]["TimeLimit.truncated"] = True
-        told[env]["terminal_observation"] = infos["final_obs"][env]
-    return observations, rewards, ended | truncated, told
+        records[env]["TimeLimit.truncated"] = True
+        records[env]["terminal_observation"] = infos["final_obs"][env]
+    return observations, rewards, ended | truncated, records
 
 
 def _get(state: State, block: int, name: str) -> Any:

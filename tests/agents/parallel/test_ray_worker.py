@@ -324,6 +324,7 @@ def test_actors_give_what_this_process_gives_even_when_one_is_killed(actors):
         env = GroupVecEnv(make_block, 3, workers, 5)
         found = trajectory(env, 3)
         state = env.state_dict()
+        assert all(block.flags.writeable for block in state["blocks"])
         if kill:
             workers[0].submit(pid)
             os.kill(workers[0].result(), signal.SIGKILL)
