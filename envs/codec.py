@@ -95,7 +95,7 @@ class ActionCodec:
 
     Attributes:
         space: The gymnasium space.
-        choices: Every mix action that the vocabulary names, each once. In the box it is the menu
+        choices: Every mix action that the vocabulary names, each once. In the box they are those
             of fixed choices and schedules; what is played may have any ratio between them.
     """
 
@@ -141,7 +141,7 @@ class ActionCodec:
         """Return the sample of the space that plays an action.
 
         Raises:
-            ConfigError: If the action is not on the menu.
+            ConfigError: If the action is not among them.
         """
         if isinstance(self.space, spaces.Box):
             settings = self.settings

@@ -31,7 +31,7 @@ SETUP = "setup"
 
 @dataclass(frozen=True)
 class StepResult:
-    """What the k members of a group are told after an epoch."""
+    """What an epoch showed and earned, for the k members of a group."""
 
     observations: np.ndarray
     """(k, d) float32."""

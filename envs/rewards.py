@@ -13,6 +13,7 @@ from typing import Literal
 
 from automix.core.errors import ConfigError
 from automix.core.registry import Info, Registry
+from automix.core.settings import check_ranges, setting
 from automix.mixing.actions import MixAction
 from automix.training.metrics import EpochMetrics
 
@@ -33,9 +34,9 @@ class RewardSettings:
     weights and batches, or the reward of a reference action played in the same group."""
     reference: str = "none"
     """The reference action, as ``method@ratio+saliency``."""
-    scale: float = 10.0
+    scale: float = setting(10.0, above=0)
     """Factor on the reward: accuracies differ by hundredths, and agents like units."""
-    divergence_penalty: float = 1.0
+    divergence_penalty: float = setting(1.0, least=0)
     """Taken once, before scaling, when a training diverges."""
 
     def __post_init__(self) -> None:
@@ -45,12 +46,7 @@ class RewardSettings:
             raise ConfigError(
                 f"env.reward.baseline is {self.baseline!r}, wanted 'none', 'group' or 'reference'"
             )
-        if not 0 < self.scale < math.inf:
-            raise ConfigError(f"env.reward.scale is {self.scale}, wanted a number above 0")
-        if not 0 <= self.divergence_penalty < math.inf:
-            raise ConfigError(
-                f"env.reward.divergence_penalty is {self.divergence_penalty}, wanted 0 or more"
-            )
+        check_ranges(self, "env.reward")
 
 
 @REWARDS.register("accuracy_gain")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from automix.core.errors import ConfigError
+from automix.core.settings import check_ranges, setting
 from automix.envs.codec import ActionSettings
 from automix.envs.observations import DEFAULT_OBSERVATIONS
 from automix.envs.rewards import RewardSettings
@@ -18,7 +18,7 @@ class EnvSettings:
     actions: ActionSettings = field(default_factory=ActionSettings)
     observations: Sequence[str] = DEFAULT_OBSERVATIONS
     reward: RewardSettings = field(default_factory=RewardSettings)
-    epochs_per_action: int = 1
+    epochs_per_action: int = setting(1, least=1)
     """Epochs that each action is played for; the last of an episode may be cut short. Above 1 there
     are fewer decisions, each with more effect, and fewer measurements to pay for."""
     fork: bool = False
@@ -26,10 +26,7 @@ class EnvSettings:
     the state of one of them (``automix.envs.groups.Fork``). The vectorised form only."""
 
     def __post_init__(self) -> None:
-        if self.epochs_per_action < 1:
-            raise ConfigError(
-                f"env.epochs_per_action is {self.epochs_per_action}, wanted 1 or more"
-            )
+        check_ranges(self, "env")
 
     def steps(self, budget: int) -> int:
         """Return how many actions an episode of so many epochs takes."""

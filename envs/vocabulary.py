@@ -1,9 +1,9 @@
-"""The word ``all`` in a vocabulary, spelled out: what images and classifier can play.
+"""The word ``all`` in a vocabulary, expanded: what images and classifier can play.
 
 A policy is saved with its vocabulary by name, and what ``all`` stands for changes with the net,
-the images, the trainer's settings and the version. So it is written out before anything is
-learned, and whoever reads a run or a policy reads the names. Nothing that cannot be played comes
-on the menu this way, and action masks have nothing to hide.
+the images, the trainer's settings and the version. So it is expanded before anything is learned,
+and runs and policies hold the names. Nothing that cannot be played is among them, so that action
+masks have nothing to hide.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Check = Callable[[Sequence[MixAction]], None]
 
 
 def expanded(settings: ActionSettings, check: Check) -> ActionSettings:
-    """Return a vocabulary without the word ``all``; one line of the log tells what that leaves out.
+    """Return a vocabulary without the word ``all``; one line of the log says what that leaves out.
 
     Args:
         settings: Any; without the word it comes back as it is.
@@ -42,7 +42,7 @@ def expanded(settings: ActionSettings, check: Check) -> ActionSettings:
     if ALL in methods:
         methods = _methods(methods, saliency, check, left_out)
     if left_out:
-        log.info("%r leaves out %s", ALL, _told(left_out))
+        log.info("%r leaves out %s", ALL, _by_reason(left_out))
     return replace(settings, methods=methods, saliency=saliency)
 
 
@@ -59,16 +59,16 @@ def _saliency(settings: ActionSettings, check: Check, left_out: dict[str, str]) 
     """Return the providers that can guide something, and those that are named."""
     guided = [entry for entry in _written(settings.methods, every_entry()) if _chooses(entry)]
     found = []
-    for guide in _written(settings.saliency, [OFF, *SALIENCY]):
-        named = guide in settings.saliency
-        errors = [] if guide == OFF else _refusals(guided, guide, check)
+    for provider in _written(settings.saliency, [OFF, *SALIENCY]):
+        named = provider in settings.saliency
+        errors = [] if provider == OFF else _refusals(guided, provider, check)
         some = len(errors) < len(guided)
-        if guide == OFF or some or (named and not guided):
-            found.append(guide)
+        if provider == OFF or some or (named and not guided):
+            found.append(provider)
         elif named:
             raise errors[0]
         elif errors:
-            left_out[guide] = errors[0].message
+            left_out[provider] = errors[0].message
     return tuple(found)
 
 
@@ -81,11 +81,11 @@ def _chooses(entry: str) -> bool:
 def _methods(
     methods: Sequence[str], saliency: Sequence[str], check: Check, left_out: dict[str, str]
 ) -> Sequence[str]:
-    """Return the entries that can be played with every provider on the menu, and the named ones."""
+    """Return the entries that can be played with every provider given, and the named ones."""
     found, offered = [], set[MixAction]()
     for entry in _written(methods, every_entry()):
-        actions = {nearest_action(entry, MAX_RATIO, guide) for guide in saliency}
-        errors = [error for guide in saliency for error in _refusals([entry], guide, check)]
+        actions = {nearest_action(entry, MAX_RATIO, provider) for provider in saliency}
+        errors = [error for provider in saliency for error in _refusals([entry], provider, check)]
         # A published name for what is there already would be a second choice of the same.
         if entry in methods or not (errors or actions <= offered):
             found.append(entry)
@@ -101,21 +101,21 @@ def _written(words: Sequence[str], every: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(n for word in words for n in (names if word == ALL else [word])))
 
 
-def _refusals(entries: Sequence[str], guide: str, check: Check) -> list[AutomixError]:
+def _refusals(entries: Sequence[str], provider: str, check: Check) -> list[AutomixError]:
     """Return why entries cannot be played with a provider: one error for each that cannot."""
     found = []
     for entry in entries:
         try:
-            check([nearest_action(entry, MAX_RATIO, guide)])
+            check([nearest_action(entry, MAX_RATIO, provider)])
         except AutomixError as error:
             found.append(error)
     return found
 
 
-def _told(left_out: Mapping[str, str]) -> str:
-    """Return names with the reason behind those that have it in common."""
+def _by_reason(left_out: Mapping[str, str]) -> str:
+    """Return names, those with the same reason together, and the reasons."""
     names: dict[str, list[str]] = {}
     for name, message in left_out.items():
         reason = message.partition(" cannot be played: ")[2] or message
         names.setdefault(reason.removeprefix(f"{name} "), []).append(name)
-    return "; ".join(f"{', '.join(who)} ({reason})" for reason, who in names.items())
+    return "; ".join(f"{', '.join(own)} ({reason})" for reason, own in names.items())

@@ -6,6 +6,7 @@ import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from numbers import Integral
 from typing import Any, Literal, get_type_hints
 
 from automix.core.errors import ConfigError
@@ -22,13 +23,16 @@ class Range:
     least: float | None = None
     most: float | None = None
     above: float | None = None
+    below: float = math.inf
+    whole: bool = False
     hint: str = ""
     """Of the error."""
 
     def __contains__(self, value: float) -> bool:
         """Return whether a number is one of them; not a number is none."""
         low = value > self.above if self.above is not None else value >= (self.least or 0)
-        return low and (value < math.inf if self.most is None else value <= self.most)
+        high = value < self.below if self.most is None else value <= self.most
+        return low and high and (isinstance(value, Integral) or not self.whole)
 
     def check(self, name: str, value: float) -> None:
         """Refuse a number that is none of them.
@@ -41,10 +45,14 @@ class Range:
 
     def __str__(self) -> str:
         if self.above is not None:
-            return f"a number above {self.above}" + (f", at most {self.most}" if self.most else "")
+            most = f", at most {self.most}" if self.most else ""
+            below = f" and below {self.below}" if self.below < math.inf else ""
+            return f"a number above {self.above}{most}{below}"
         if self.most is not None:
             return f"a number from {self.least} to {self.most}"
-        return f"{self.least} or more"
+        if self.below < math.inf:
+            return f"{self.least} to below {self.below}"
+        return f"{'a whole number, ' * self.whole}{self.least} or more"
 
 
 def setting(
@@ -55,6 +63,8 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     above: float | None = None,
+    below: float = math.inf,
+    whole: bool = False,
     hint: str = "",
     chosen: Callable[[str], type] | None = None,
 ) -> Any:
@@ -67,12 +77,14 @@ def setting(
         least: The smallest number that it takes, for ``check_ranges``.
         most: The largest; needs ``least``.
         above: What it must exceed, in the place of ``least``.
+        below: What must exceed it, in the place of ``most``.
+        whole: Whether it must be a whole number.
         hint: What to do about a number outside.
         chosen: For a section whose class depends on its ``name``: returns the class.
     """
     limits = None
     if least is not None or above is not None:
-        limits = Range(least, most, above, hint)
+        limits = Range(least, most, above, below, whole, hint)
     metadata = {"affects": affects, "range": limits, "chosen": chosen}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import generator
+from automix.core.settings import check_ranges, setting
 from automix.data import DataSource, load
 from automix.data.image_set import ImageSet, Split
 from automix.data.memory import images_a_piece
@@ -48,10 +49,10 @@ class FamilySettings(DataSource):
     """Training-set sizes, drawn uniformly; 0 takes everything that is left."""
     label_noise: Sequence[float] = (0.0,)
     """Shares of wrong training labels, drawn uniformly."""
-    val_size: int = 0
+    val_size: int = setting(0, least=0)
     """Validation images of a task; 0 takes a fifth of what is not test."""
-    test_share: float = 0.33
-    """Share split off for evaluation where the set does not say itself, in (0, 1)."""
+    test_share: float = setting(0.33, above=0, below=1)
+    """Share split off for evaluation where the set does not say itself."""
 
     def __post_init__(self) -> None:
         for noise in self.label_noise:
@@ -64,12 +65,7 @@ class FamilySettings(DataSource):
                 raise ConfigError(f"task.train_sizes holds {size}, wanted 0 (all) or more")
         if not self.train_sizes or not self.label_noise:
             raise ConfigError("task.train_sizes and task.label_noise need one entry or more")
-        if self.val_size < 0:
-            raise ConfigError(f"task.val_size is {self.val_size}, wanted 0 (a fifth) or more")
-        if not 0 < self.test_share < 1:
-            raise ConfigError(
-                f"task.test_share is {self.test_share}, wanted a number between 0 and 1"
-            )
+        check_ranges(self, "task")
 
     @property
     def source(self) -> DataSource:

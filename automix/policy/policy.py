@@ -164,11 +164,11 @@ class MixPolicy:
         for name in form.choices:
             MixAction.parse(name)
         every = product(form.methods, form.ratios, form.saliency)
-        menu = {str(nearest_action(m, r, s)) for m, r, s in every}
-        if sorted(form.choices) != sorted(menu):
+        named = {str(nearest_action(m, r, s)) for m, r, s in every}
+        if sorted(form.choices) != sorted(named):
             raise DataError(
                 f"policy: choices are {', '.join(form.choices) or 'none'}, but its methods, "
-                f"ratios and saliency make {', '.join(sorted(menu)) or 'none'}"
+                f"ratios and saliency make {', '.join(sorted(named)) or 'none'}"
             )
 
 
@@ -239,7 +239,7 @@ def load_policy(folder: str | Path) -> MixPolicy:
 
 
 def _net(content: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> PolicyNet:
-    """Put a net together; files of the first release tell neither output nor memory."""
+    """Put a net together; files of the first release name neither output nor memory."""
     layers = [
         (weights[f"layers.{n}.weight"], weights[f"layers.{n}.bias"])
         for n in range(int(content["layers"]))

@@ -9,8 +9,8 @@ A schedule needs neither the agent nor the environment that it was learned in::
             images, targets = mixer(images, labels)
             loss = torch.nn.functional.cross_entropy(model(images), targets)
 
-Methods that make training steps of their own (``masks.steps``) mix no batches: a schedule that
-plays some is asked for its actions, ``schedule.at(epoch / epochs)``, and
+Methods that make training steps of their own (``masks.method_steps``) mix no batches: a schedule
+that plays some is asked for its actions, ``schedule.at(epoch / epochs)``, and
 ``automix.mixing.loss.loss_of`` for the loss.
 """
 
@@ -172,7 +172,7 @@ def _check_mask(action: MixAction) -> None:
 
 
 def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -> None:
-    """Write ``schedule.yaml``; ``about`` tells where it comes from."""
+    """Write ``schedule.yaml``; ``about`` says where it comes from."""
     write_yaml(
         path,
         {

@@ -1,6 +1,6 @@
-"""What trains classifiers, seen from the inside; the door is ``automix.training.population``.
+"""What trains classifiers; ``automix.training.population`` is the way in.
 
-``Population`` decides who is stacked with whom. A ``StackedEnsemble`` is one stack: steps,
+``Population`` decides which members are stacked. A ``StackedEnsemble`` is one stack: steps,
 measuring and states. Its ``BatchLoader`` draws and mixes the batches of all members, guided by
-the ``SaliencyComputer``'s maps.
+the maps of the ``SaliencyComputer``.
 """

@@ -43,7 +43,7 @@ from automix.training.optimising.target_memory import TargetMemory, probabilitie
 from automix.training.settings import TrainerSettings
 
 MEASURED = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_confidence")
-"""What the answers to probe and validation images tell, in this order."""
+"""What is measured on probe and validation images, in this order."""
 
 FUSED = frozenset({"adam", "adamw", "momentum", "nesterov", "sgd"})
 """timm optimizers that are torch's own, which has one kernel for a whole step of them."""
@@ -137,7 +137,7 @@ class StackedEnsemble:
         log.count(slice(None), self._members[0].data.trained, (1, 1))
         self.epoch += 1
         start = self._settings.self_adaptive.start_epoch
-        if 0 < start <= self.epoch < self._settings.epochs:  # after the last nobody would look
+        if 0 < start <= self.epoch < self._settings.epochs:  # after the last they have no use
             self._adapt_targets(log)
 
     @torch.no_grad()
@@ -261,18 +261,18 @@ class StackedEnsemble:
 
     def _own_losses(self, slot: int, own: OwnStep, log: EpochLog) -> Tensor:
         """Let a member's method make the step; return its losses (b,)."""
-        step, told = own.step, []
+        step, outcome = own.step, []
         if keeps_state(own.action):
             step = replace(step, state=self._state_of(slot, own.action.method))
 
         def question(net: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-            told.append(step_loss(net, step, own.action, self._settings.mix))
-            return (told[0].losses[:, None],)
+            outcome.append(step_loss(net, step, own.action, self._settings.mix))
+            return (outcome[0].losses[:, None],)
 
         with self._draws_of_step(slot):
             losses = self._stack.ask([slot], question, step.images[:, None], trains=True)[0]
-        log.mixed([slot], told[0].own_share)
-        log.count([slot], len(step.images), told[0].passes)
+        log.mixed([slot], outcome[0].own_share)
+        log.count([slot], len(step.images), outcome[0].passes)
         return losses[:, 0, 0].float()
 
     def _draws_of_step(self, slot: int) -> AbstractContextManager[None]:
@@ -292,7 +292,7 @@ class StackedEnsemble:
                 shape=data.task.images.shape,
                 seed=member.seed,
             )
-            # Not strict: some nets compute buffers themselves, and expect them from nobody.
+            # Not strict: some nets compute buffers themselves, which no file or net gives them.
             net.load_state_dict(self._weights_of(slot), strict=False)
             member.states[method] = new_state(
                 net.to(self._device),
@@ -393,7 +393,7 @@ class StackedEnsemble:
     def _seen_images(self) -> Iterator[Tensor]:
         """Yield probe and validation images, (b, j, c, h, w).
 
-        Those of shared batches once, if that is enough to know whose they are; else one for each
+        Those of shared batches once, if every member can be found by that; else one for each
         member.
         """
         alike = len({len(shared.slots) for shared in self.shared_batches}) == 1
@@ -446,7 +446,7 @@ class StackedEnsemble:
                 for name, (value, rows) in parts.items()
             },
             "optimizer_groups": [
-                {key: copy.deepcopy(value) for key, value in group.items() if _told(key, value)}
+                {key: copy.deepcopy(value) for key, value in group.items() if _is_data(key, value)}
                 for group in self._optimizer.param_groups
             ],
             "average": {
@@ -497,7 +497,7 @@ def _revised(batch: Batch, logits: Tensor) -> Tensor:
     return targets
 
 
-def _told(key: str, value: Any) -> bool:
+def _is_data(key: str, value: Any) -> bool:
     """Return whether an entry of an optimizer's group is part of a state.
 
     Types are no data; they follow from the settings.

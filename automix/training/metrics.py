@@ -1,4 +1,4 @@
-"""What one epoch of classifier training showed."""
+"""What one epoch of classifier training showed, and the sums that it is made of."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ class EpochLog:
 
     def _partner_share(self) -> Tensor:
         """Add the shares up in one product: a small sum a note would cost more than the mixing."""
-        told = [set(members) for members, _ in self._shares]
-        who = torch.tensor([[float(m in one) for one in told] for m in range(self._members)])
+        notes = [set(members) for members, _ in self._shares]
+        had = torch.tensor([[float(m in one) for one in notes] for m in range(self._members)])
         shares = [share for _, share in self._shares]
         if len({len(share) for share in shares}) == 1:
             values = len(shares[0]) - torch.stack(shares).sum(1)
         else:
             values = torch.stack([len(share) - share.sum() for share in shares])
-        return who.to(values.device) @ values
+        return had.to(values.device) @ values
 
 
 NEWTON_STEPS = 8
@@ -113,7 +113,7 @@ def calibrated_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Mixing makes nets less sure of themselves, right or wrong, and the plain loss takes it for
     knowledge. With one temperature fitted to each net (Guo et al. 2017, section 4.2, on these
-    logits themselves) that is gone, and what remains tells accuracies apart better than the share
+    logits themselves) that is gone, and what remains separates accuracies better than the share
     of right answers does, which counts an answer as right or wrong however close it was.
 
     Args:
@@ -134,9 +134,9 @@ def calibrated_loss(logits: Tensor, labels: Tensor) -> Tensor:
         weights = (scores * inverse).softmax(0)
         first = (weights * scores).sum(0)
         spread = ((weights * scores.square()).sum(0) - first.square()).mean(0)
-        slope = (first.mean(0) - own) * inverse
-        curvature = spread * inverse.square() + slope.abs()
-        log_inverse -= (slope / curvature.clamp_min(1e-12)).clamp(-1.0, 1.0)
+        gradient = (first.mean(0) - own) * inverse
+        curvature = spread * inverse.square() + gradient.abs()
+        log_inverse -= (gradient / curvature.clamp_min(1e-12)).clamp(-1.0, 1.0)
     inverse = log_inverse.exp()
     return (scores * inverse).logsumexp(0).mean(0) - inverse * own
 

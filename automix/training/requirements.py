@@ -1,4 +1,4 @@
-"""What a net offers to mix methods, label rules and saliency, and who asks for it.
+"""What an action requires of a net and of the trainer's settings, and what a net offers.
 
 An entry of those registries states (``NetInfo.required``) which of these abilities the classifier
 must have. Nothing else says it: what a net cannot do, which nets can, and what would work with this
@@ -67,7 +67,7 @@ def supports(info: NetInfo) -> tuple[str, ...]:
 
 
 def requirements(action: MixAction, label_rule: str) -> Iterator[tuple[str, str]]:
-    """Yield (who, ability) for all that an action needs of a net.
+    """Yield (entry, ability) for all that an action needs of a net.
 
     Args:
         action: Any.

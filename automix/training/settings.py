@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from automix.core.errors import ConfigError
-from automix.core.settings import setting
+from automix.core.settings import check_ranges, setting
 from automix.mixing.batch import MixSettings
 from automix.training.batches.augment import AugmentSettings
 
@@ -31,24 +30,19 @@ class SaliencySettings:
     What each costs and what it does to accuracy: results/performance.md.
     """
 
-    refresh: int = 1
+    refresh: int = setting(1, least=1, whole=True)
     """The classifier is asked about the images of every k-th batch; for the others their last maps
     are used. 1 asks at every step, as the papers do. Above it, what is due is asked ahead of the
     images that are mixed in one call (1 MiB of them, at least a batch), up to 128 in a pass."""
-    scale: int = 1
+    scale: int = setting(1, least=1, whole=True)
     """Images are shrunk by this factor for it, and the maps enlarged again."""
     source: Literal["pass", "step"] = "pass"
-    """``pass``: a forward and backward pass on the clean batch. ``step``: the slope of the training
-    step itself, which costs next to nothing; an image that has no map yet is still asked about by a
-    pass. Providers that cannot be read off a step (no ``from_step``) always take a pass."""
+    """``pass``: a forward and backward pass on the clean batch. ``step``: the gradient of the
+    training step itself, which costs next to nothing; an image that has no map yet is still asked
+    about by a pass. Providers that cannot be read off a step (no ``from_step``) always take one."""
 
     def __post_init__(self) -> None:
-        for name in ("refresh", "scale"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(
-                    f"trainer.saliency.{name} is {value}, wanted a whole number, 1 or more"
-                )
+        check_ranges(self, "trainer.saliency")
         if self.source not in ("pass", "step"):
             raise ConfigError(
                 f"trainer.saliency.source is {self.source!r}, wanted 'pass' or 'step'"
@@ -81,11 +75,11 @@ class OneCycleSettings:
     read.
     """
 
-    pct_start: float = 0.3
-    """Share of the steps in which the rate rises, in (0, 1)."""
-    div_factor: float = 25.0
+    pct_start: float = setting(0.3, above=0, below=1)
+    """Share of the steps in which the rate rises."""
+    div_factor: float = setting(25.0, least=1)
     """The first rate is the highest divided by this."""
-    final_div_factor: float = 1e4
+    final_div_factor: float = setting(1e4, least=1)
     """The last rate is the first divided by this."""
     base_momentum: float = 0.85
     """Momentum, or Adam's first beta, where the rate is highest."""
@@ -93,15 +87,7 @@ class OneCycleSettings:
     """The same at both ends; equal to the other, momentum rests."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.pct_start < 1:
-            raise ConfigError(
-                f"trainer.onecycle.pct_start is {self.pct_start}, wanted a share between 0 and 1"
-            )
-        for name in ("div_factor", "final_div_factor"):
-            if not 1 <= getattr(self, name) < math.inf:
-                raise ConfigError(
-                    f"trainer.onecycle.{name} is {getattr(self, name)}, wanted 1 or more"
-                )
+        check_ranges(self, "trainer.onecycle")
         if not 0 <= self.base_momentum <= self.max_momentum < 1:
             raise ConfigError(
                 f"trainer.onecycle has base_momentum {self.base_momentum} and max_momentum "
@@ -117,17 +103,13 @@ class MarginSettings:
     each image: the net may be sure, up to the margin. It does not look at the targets.
     """
 
-    weight: float = 0.0
+    weight: float = setting(0.0, least=0)
     """0 is off; the paper's is 0.1."""
-    margin: float = 10.0
-    """What logits may differ by at no cost, 0 or more."""
+    margin: float = setting(10.0, least=0)
+    """What logits may differ by at no cost."""
 
     def __post_init__(self) -> None:
-        for name in ("weight", "margin"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(
-                    f"trainer.margin.{name} is {getattr(self, name)}, wanted a number, 0 or more"
-                )
+        check_ranges(self, "trainer.margin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,23 +120,15 @@ class SelfAdaptiveSettings:
     sure of weigh more.
     """
 
-    start_epoch: int = 0
-    """The first epoch after which targets move; 0 is off. The paper's trainings of 200 epochs start
-    at 40 to 60. From then on every epoch but the last ends with a forward pass over the training
+    start_epoch: int = setting(0, least=0, whole=True)
+    """The first epoch after which targets move; 0 is off. The paper's runs of 200 epochs start at
+    40 to 60. From then on every epoch but the last ends with a forward pass over the training
     images, which is counted."""
-    momentum: float = 0.9
-    """How much of a target stays when it moves, in [0, 1]."""
+    momentum: float = setting(0.9, least=0, most=1)
+    """How much of a target stays when it moves."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.start_epoch, int) or self.start_epoch < 0:
-            raise ConfigError(
-                f"trainer.self_adaptive.start_epoch is {self.start_epoch}, "
-                "wanted a whole number, 0 (off) or more"
-            )
-        if not 0 <= self.momentum <= 1:
-            raise ConfigError(
-                f"trainer.self_adaptive.momentum is {self.momentum}, wanted a number from 0 to 1"
-            )
+        check_ranges(self, "trainer.self_adaptive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,68 +137,51 @@ class TrainerSettings:
 
     model: str = setting("small_cnn_w8", affects="shape")
     """A timm model."""
-    epochs: int = setting(20, affects="shape")
-    """The budget: epochs of one training."""
-    batch_size: int = setting(50, affects="shape")
+    epochs: int = setting(20, affects="shape", least=1)
+    """The budget: epochs of one training run."""
+    batch_size: int = setting(50, affects="shape", least=1)
     opt: str = setting("nesterov", affects="shape")
     """A timm optimizer."""
-    lr: float = 0.1
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
+    lr: float = setting(0.1, least=0)
+    weight_decay: float = setting(1e-4, least=0)
+    momentum: float = setting(0.9, least=0)
     sched: str = "cosine"
     """A timm scheduler, stepped once per batch, or ``onecycle``."""
-    warmup_epochs: int = 3
-    min_lr: float = 1e-5
+    warmup_epochs: int = setting(3, least=0)
+    min_lr: float = setting(1e-5, least=0)
     decay_milestones: Sequence[int] = (150, 225)
     """Epochs after which ``multistep`` lowers the rate, rising."""
-    decay_rate: float = 0.1
+    decay_rate: float = setting(0.1, above=0)
     """What ``multistep`` and ``step`` multiply the rate with; the power of ``poly``."""
     onecycle: OneCycleSettings = field(default_factory=OneCycleSettings)
-    label_smoothing: float = 0.0
-    """In [0, 1); applied before mixing."""
+    label_smoothing: float = setting(0.0, least=0, below=1)
+    """Applied before mixing."""
     margin: MarginSettings = field(default_factory=MarginSettings)
     self_adaptive: SelfAdaptiveSettings = field(default_factory=SelfAdaptiveSettings)
-    probe_size: int = 200
+    probe_size: int = setting(200, least=1)
     """Training images, unmixed, that the train metrics are measured on each epoch."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16`` runs forward passes under autocast; weights, losses and steps stay float32."""
     compile: bool = False
     """Whether the net goes through ``torch.compile``: some minutes of compiling at the start, worth
-    it for long trainings on a GPU; on a CPU it needs a C++ compiler."""
+    it for long runs on a GPU; on a CPU it needs a C++ compiler."""
     mix: MixSettings = field(default_factory=MixSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     saliency: SaliencySettings = field(default_factory=SaliencySettings)
     model_ema: bool = setting(False, affects="shape")
     """Whether a moving average of the weights is kept, for saliency ``ema``; what is measured is
     the classifier itself."""
-    model_ema_decay: float = 0.99
-    """What remains of the average at each step, in [0, 1). timm's 0.9998 looks back 5000 steps,
+    model_ema_decay: float = setting(0.99, least=0, below=1)
+    """What remains of the average at each step. timm's 0.9998 looks back 5000 steps,
     which is longer than a short training."""
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("probe_size", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"trainer.{name} is {getattr(self, name)}, wanted {least} or more"
-                )
-        for name in ("lr", "weight_decay", "momentum", "min_lr", "warmup_epochs"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"trainer.{name} is {getattr(self, name)}, wanted 0 or more")
-        if not 0 < self.decay_rate < math.inf:
-            raise ConfigError(f"trainer.decay_rate is {self.decay_rate}, wanted a number above 0")
+        check_ranges(self, "trainer")
         milestones = list(self.decay_milestones)
         if not milestones or milestones[0] < 1 or milestones != sorted(set(milestones)):
             raise ConfigError(
                 f"trainer.decay_milestones is {milestones}, wanted rising epochs of 1 or more"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(
-                f"trainer.label_smoothing is {self.label_smoothing}, wanted 0 to below 1"
-            )
-        if not 0 <= self.model_ema_decay < 1:
-            raise ConfigError(
-                f"trainer.model_ema_decay is {self.model_ema_decay}, wanted 0 to below 1"
             )
         if self.precision not in ("float32", "bfloat16"):
             raise ConfigError(

@@ -55,7 +55,7 @@ class RLMixEnv(gymnasium.Env[Observation, np.ndarray]):
     it goes on then, without reward.
 
     Args:
-        world: Where tasks and trainings come from; the digits family if not given.
+        world: Where tasks and training runs come from; the digits family if not given.
 
     Raises:
         ConfigError: If the trainer's label rule needs what its net has not.
@@ -107,7 +107,7 @@ class RLMixEnv(gymnasium.Env[Observation, np.ndarray]):
         return self._observed(None if ended else training.look()), reward, ended, False, info
 
     def _observed(self, look: BatchSaliency | None) -> Observation:
-        """Lay what is known of a batch into places; None is nobody there."""
+        """Lay what is known of a batch into places; None leaves them empty."""
         self._count = 0 if look is None else len(look.logits)
         seen = {name: np.zeros(part.shape, np.float32) for name, part in self._parts.items()}
         if look is not None:

@@ -11,13 +11,13 @@ and come back, and nothing here waits for a device.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.core.settings import check_ranges, setting
 from automix.mixing.blending import BLOCK
 
 
@@ -25,20 +25,14 @@ from automix.mixing.blending import BLOCK
 class AugmentSettings:
     """How training images are moved before they are mixed; by default not at all."""
 
-    crop_padding: int = 0
+    crop_padding: int = setting(0, least=0, whole=True)
     """Pixels added on each side before a window of the image's own size is cut out, uniformly at
     random; 0 is off. Papers on CIFAR take 4."""
-    flip: float = 0.0
-    """Share of images that are mirrored left to right, in [0, 1]. Papers on CIFAR take 0.5."""
+    flip: float = setting(0.0, least=0, most=1)
+    """Share of images that are mirrored left to right. Papers on CIFAR take 0.5."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.crop_padding, Integral) or self.crop_padding < 0:
-            raise ConfigError(
-                f"trainer.augment.crop_padding is {self.crop_padding}, "
-                "wanted a whole number, 0 or more"
-            )
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"trainer.augment.flip is {self.flip}, wanted a number from 0 to 1")
+        check_ranges(self, "trainer.augment")
 
     @property
     def active(self) -> bool:

@@ -61,7 +61,7 @@ class BatchLoader:
     """Makes the batches of a stack's epochs.
 
     Args:
-        members: The members, those who share batches side by side.
+        members: The members; those that share batches stand side by side.
         network: Their nets, for saliency.
         settings: Batch size, mixing, augmentation, saliency.
         device: Where.

@@ -1,4 +1,4 @@
-"""A task as its trainings read it: images, targets and still maps on the device."""
+"""A task as training runs read it: images, targets and still maps on the device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from automix.training.settings import TrainerSettings
 
 
 class TaskTensors:
-    """What all trainings of one task share.
+    """What all training runs of one task share.
 
     Args:
         task: The data.
@@ -40,7 +40,7 @@ class TaskTensors:
 
     @property
     def form(self) -> tuple[object, ...]:
-        """What the tasks of stacked trainings have in common."""
+        """What the tasks of a stack have in common."""
         images = self.task.images
         return (images.shape, self.classes, self.trained, self.probe, len(self.seen))
 
@@ -63,7 +63,7 @@ class TaskTensors:
 def _trained(n: int, batch_size: int) -> int:
     """Return how many images an epoch trains on: all, or all but one.
 
-    An image alone in the last batch rests for the epoch. It would have nobody to be mixed with, and
+    An image alone in the last batch rests for the epoch. It would have no partner, and
     batch norm no statistics where its map is a single pixel.
     """
     return n - (batch_size > 1 and n % batch_size == 1)

@@ -266,7 +266,7 @@ class SaliencyComputer:
     def read(self, assignments: Sequence[Assignment]) -> None:
         """Move the maps of the images that were taken last towards the gradients that were kept.
 
-        A pixel tells about the image that it shows: the map of an image moves by the share that the
+        A pixel speaks for the image that it shows: the map of an image moves by the share that the
         image has of the pixel.
         """
         if not self._gradients:

@@ -25,7 +25,7 @@ def teacher_of(
     """Return a teacher in evaluation mode, for images of a shape (c, h, w).
 
     Its last layer keeps weights that were never trained: it has as many classes as the file's, or
-    other ones, and nobody asks for them.
+    other ones, and its answers are not used.
 
     Raises:
         ConfigError: If no teacher is named, or the net shows no feature map.

@@ -1,7 +1,7 @@
 """Self-adaptive targets: what a classifier makes of its labels as it learns.
 
 Huang et al. 2020, arXiv:2002.10319. Where we differ: the paper's code moves the targets of a batch
-within its step, from predictions on the augmented images; mixed images would tell nothing of one
+within its step, from predictions on the augmented images; mixed images say nothing of one
 label, so ours move once an epoch, from the images as they are, in evaluation mode. And its weights
 have the mean 1 over a batch, ours over the training images: each label then brings its own weight
 into whatever it is mixed with.
@@ -67,8 +67,8 @@ def probabilities(
         at_once: Images in a pass.
 
     Returns:
-        (n, k, classes) float32, n of the member with the most images; those who have fewer say
-        their last again.
+        (n, k, classes) float32, n of the member with the most images; those with fewer repeat their
+        last.
     """
     evaluate = network.evaluator()
     different, device = {id(data): data for data in tasks}, tasks[0].targets.device
@@ -78,8 +78,8 @@ def probabilities(
             key: data.train[rows.clamp(max=len(data.train) - 1)] for key, data in different.items()
         }
         # Images for each member, or once for all of them.
-        who = tasks if len(different) > 1 else tasks[:1]
+        asked = tasks if len(different) > 1 else tasks[:1]
         with autocast(precision, device):
-            logits = evaluate(torch.stack([shown[id(data)] for data in who], 1))
+            logits = evaluate(torch.stack([shown[id(data)] for data in asked], 1))
         parts.append(logits.float().softmax(2))
     return torch.cat(parts)

@@ -58,6 +58,13 @@ def test_differences_are_those_that_decide():
     assert differences(Outer, {"seed": 0, "old": 1}, {"seed": 0}) == {"old": "old was 1, is None"}
 
 
+@dataclass(frozen=True)
+class Limits:
+    share: float = setting(0.5, above=0, below=1)
+    decay: float = setting(0.0, least=0, below=1)
+    count: float = setting(3, least=2, whole=True)
+
+
 def test_a_number_outside_is_refused_with_what_was_wanted():
     for settings, told, hint in (
         (Inner(width=0), "x.width is 0, wanted 1 or more", "make it wider"),
@@ -65,11 +72,23 @@ def test_a_number_outside_is_refused_with_what_was_wanted():
         (Inner(pace=math.nan), "x.pace is nan", ""),
         (Outer(rate=0.0), "x.rate is 0.0, wanted a number above 0", ""),
         (Outer(rate=math.inf), "x.rate is inf", ""),
+        (Limits(share=0.0), "x.share is 0.0, wanted a number above 0 and below 1", ""),
+        (Limits(share=1.0), "x.share is 1.0", ""),
+        (Limits(decay=-0.1), "x.decay is -0.1, wanted 0 to below 1", ""),
+        (Limits(decay=1.0), "x.decay is 1.0", ""),
+        (Limits(count=1), "x.count is 1, wanted a whole number, 2 or more", ""),
+        (Limits(count=2.5), "x.count is 2.5", ""),
     ):
         with pytest.raises(ConfigError, match=told) as error:
             check_ranges(settings, "x")
         assert error.value.hint == hint
-    for fine in (Inner(width=1, pace=0), Inner(pace=1), replace(Outer(), seed=-1, rate=1e-9)):
+    limits = Limits(), Limits(0.9, 0.9, 2)
+    for fine in (
+        *limits,
+        Inner(width=1, pace=0),
+        Inner(pace=1),
+        replace(Outer(), seed=-1, rate=1e-9),
+    ):
         check_ranges(fine)
     with pytest.raises(ConfigError, match=r"^rate is -1"):
         check_ranges(Outer(rate=-1))

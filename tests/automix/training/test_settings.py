@@ -29,7 +29,7 @@ from tests.cases import each
         ({"momentum": -0.5}, "momentum is -0.5, wanted 0 or more"),
         ({"min_lr": -1.0}, "min_lr is -1.0, wanted 0 or more"),
         ({"warmup_epochs": -1}, "warmup_epochs is -1, wanted 0 or more"),
-        ({"momentum": float("nan")}, "momentum is nan, wanted 0 or more"),
+        ({"momentum": float("nan")}, "momentum is nan, wanted a number"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1, wanted 0 to below 1"),
         ({"label_smoothing": float("nan")}, "label_smoothing is nan, wanted 0 to below 1"),
         ({"model_ema_decay": 1.0}, "model_ema_decay is 1.0, wanted 0 to below 1"),
@@ -61,10 +61,10 @@ def test_a_look_that_means_nothing_is_refused_by_name(changes, message):
 @each(
     "kind, changes, message",
     [
-        (MarginSettings, {"weight": -0.1}, "margin.weight is -0.1, wanted a number, 0 or more"),
-        (MarginSettings, {"weight": float("nan")}, "margin.weight is nan, wanted a number"),
-        (MarginSettings, {"margin": -1.0}, "margin.margin is -1.0, wanted a number, 0 or more"),
-        (MarginSettings, {"margin": float("inf")}, "margin.margin is inf, wanted a number"),
+        (MarginSettings, {"weight": -0.1}, "margin.weight is -0.1, wanted 0 or more"),
+        (MarginSettings, {"weight": float("nan")}, "margin.weight is nan, wanted 0 or more"),
+        (MarginSettings, {"margin": -1.0}, "margin.margin is -1.0, wanted 0 or more"),
+        (MarginSettings, {"margin": float("inf")}, "margin.margin is inf, wanted 0 or more"),
         (SelfAdaptiveSettings, {"start_epoch": -1}, "start_epoch is -1, wanted a whole number"),
         (SelfAdaptiveSettings, {"start_epoch": 1.5}, "start_epoch is 1.5, wanted a whole number"),
         (SelfAdaptiveSettings, {"momentum": 1.1}, "momentum is 1.1, wanted a number from 0 to 1"),
