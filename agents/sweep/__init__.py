@@ -101,9 +101,10 @@ def resume_sweep(path: Path, *, runner: Runner | None = None) -> dict[str, Any]:
         plan = plan_of(overrides)
         if [trial.hash for trial in plan.trials] != described["trials"]:
             raise DataError(
-                f"{path}: its overrides make other trials now than when it began; configs/ has"
-                " changed",
-                "give the sweep command again: finished trials of equal settings are kept",
+                f"{path}: its overrides make other trials now than when it began; configurations or"
+                " their form have changed",
+                "give the sweep command again: finished trials of equal settings are kept; a search"
+                " begins anew with --overwrite",
             )
         return _run(plan, path, False, runner)
 

@@ -89,15 +89,15 @@ def _verdict(settings: Sequence[Setting]) -> str:
 def _lead(lead: Mapping[str, Any] | None) -> str:
     """Return how far the best is ahead, or that it cannot be known."""
     if lead is None:
-        return "How far it is ahead cannot be told: that takes two seeds or more of two settings."
+        return "How far it is ahead is unknown: that takes two seeds or more of two settings."
     low, high = lead["ci95"]
-    words = (
+    text = (
         f"It is {100 * lead['mean']:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}] points from the"
         f" next, {lead['over']}, paired over n = {lead['n']} seeds"
     )
     if not lead["enough"]:
-        return f"{words}; so few seeds cannot tell them apart."
-    return f"{words}." if low > 0 else f"{words}: the two are not told apart."
+        return f"{text}; so few seeds cannot distinguish them."
+    return f"{text}." if low > 0 else f"{text}: the two are not distinguished."
 
 
 def _bounds(setting: Setting) -> str:
@@ -143,11 +143,11 @@ def _importance(found: Sequence[Importance], painter: Painter) -> Picture:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("explained, % of the variance between settings")
 
-    told = ", ".join(f"{one.key} {share:.0f} %" for one, share in zip(found, shares, strict=True))
+    shown = ", ".join(f"{one.key} {share:.0f} %" for one, share in zip(found, shares, strict=True))
     left = min(240.0, 14 + 6.6 * max(len(_cut(one.key)) for one in found))
     return painter.draw(
         "importance",
-        f"Share of the differences between settings that each parameter explains: {told}",
+        f"Share of the differences between settings that each parameter explains: {shown}",
         (FOREST_WIDTH, ROW * len(found) + 52),
         paint,
         Margins(left=left, bottom=44, top=8),

@@ -49,15 +49,6 @@ class Schedule:
     segments: Sequence[SearchSegment]
 
 
-def segments_of(chain: Sequence[Mapping[str, Any]]) -> list[SearchSegment]:
-    """Return the segments of a chain of slices; neighbours with equal values are one."""
-    found: list[SearchSegment] = []
-    for part in chain:
-        if not found or found[-1].values != part["values"]:
-            found.append(SearchSegment(part["begin"], part["values"], part["trial"]))
-    return found
-
-
 def write_schedule(path: Path, schedule: Schedule) -> None:
     """Write ``schedule.jsonl``."""
     first = {"format": FORMAT, "updates": schedule.updates, "words": list(schedule.overrides)}
@@ -80,7 +71,7 @@ def read_schedule(path: Path) -> Schedule:
     first, *rest = lines
     overrides, updates = first.get("words"), first.get("updates")
     if first.get("format") != FORMAT or not _is_texts(overrides) or not _is_count(updates):
-        raise DataError(f"{path}: line 1 does not tell format {FORMAT}, words and updates")
+        raise DataError(f"{path}: line 1 does not have format {FORMAT}, words and updates")
     segments = [_segment(path, number, line) for number, line in enumerate(rest, 2)]
     starts = [one.update for one in segments]
     assert isinstance(updates, int)
@@ -95,7 +86,7 @@ def _segment(path: Path, number: int, line: Mapping[str, Any]) -> SearchSegment:
     update, values = line.get("update"), line.get("values")
     whole = isinstance(values, dict) and _is_texts(list(values.values()))
     if not whole or not _is_count(update):
-        raise DataError(f"{path}: line {number} does not tell update and values")
+        raise DataError(f"{path}: line {number} does not have update and values")
     return SearchSegment(update, values, str(line.get("trial", "")))  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -21,6 +22,7 @@ from automix.agents.learning.recorder import METRICS
 from automix.agents.learning.training import Learning, Stop, never, shaping_settings
 from automix.agents.runs.rundir import RunDirectory
 from automix.agents.sweep.ledger import json_lines
+from automix.agents.sweep.planning.schedule import SearchSegment
 from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.files import read_json, write_json
 
@@ -126,21 +128,22 @@ def thin_out(trial: Path, until: int) -> None:
         shutil.rmtree(folder / STATE, ignore_errors=True)
 
 
-def chain_of(folder: Path) -> list[dict[str, Any]]:
-    """Return the slices that led to one, the first one first: ``trial``, ``begin``, ``values``.
+def segments_of(folder: Path) -> list[SearchSegment]:
+    """Return how the learning up to a slice came about; neighbours with equal values are one.
 
     Args:
         folder: Of the last slice, ``<trials>/<trial>/<update>``.
     """
-    trials, found = folder.parents[1], []
+    trials, found = folder.parents[1], list[SearchSegment]()
     at: Path | None = folder
     while at:
         about = read_json(at / BEGUN)
         origin = trials / about["origin"] if about["origin"] else None
         begin = _until(origin) if origin else 0
-        found.append({"trial": at.parent.name, "begin": begin, "values": about["values"]})
+        found.insert(0, SearchSegment(begin, about["values"], at.parent.name))
         at = origin
-    return found[::-1]
+    pairs = pairwise(found)
+    return found[:1] + [one for before, one in pairs if one.values != before.values]
 
 
 def folder_of(trial: Path, until: int) -> Path:

@@ -22,10 +22,10 @@ from automix.agents.sweep.folder import (
     figures_of,
 )
 from automix.agents.sweep.planning.plan import SweepPlan
-from automix.agents.sweep.planning.schedule import Schedule, segments_of, write_schedule
+from automix.agents.sweep.planning.schedule import Schedule, write_schedule
 from automix.agents.sweep.results import best_row, rows_of, write_summary
 from automix.agents.sweep.runners.job import at_home, share_gpu
-from automix.agents.sweep.runners.slices import STATE, chain_of, folder_of, name_of
+from automix.agents.sweep.runners.slices import STATE, folder_of, name_of, segments_of
 from automix.core.files import read_json, write_json, write_yaml
 
 FROM = "learned_in.json"
@@ -50,7 +50,7 @@ def crowned(plan: SweepPlan, directory: SweepDirectory, finish: Finish) -> dict[
     if best is None or best.figures is None:
         return None
     part = folder_of(directory.trial(best.trial.hash), plan.updates)
-    segments = segments_of(chain_of(part))
+    segments = segments_of(part)
     values = dict(segments[-1].values)
     overrides = plan.space.overrides_with(values)
     command = ["train", *overrides]

@@ -18,11 +18,10 @@ from automix.agents.sweep.planning.schedule import (
     Schedule,
     SearchSegment,
     read_schedule,
-    segments_of,
     write_schedule,
 )
 from automix.agents.sweep.runners.replay import learn_along
-from automix.agents.sweep.runners.slices import STATE, Slice, chain_of, folder_of, learn_slice
+from automix.agents.sweep.runners.slices import STATE, Slice, folder_of, learn_slice, segments_of
 from automix.agents.sweep.runners.trial import Place, SearchTrial
 from automix.core.errors import DataError
 from tests.agents.sweep.stand_ins import PBT, UPDATES, trainings
@@ -117,13 +116,7 @@ def population(tmp_path_factory):
 def test_the_lineage_of_a_winner_goes_through_all_copies(population):
     _, sweep, names, (report, _) = population
     assert (report["updates"], report["done"], report["copied"]) == (6, True, f"{names[1]}/000004")
-    chain = chain_of(folder_of(SweepDirectory(sweep).trial(names[0]), UPDATES))
-    assert chain == [
-        {"trial": names[1], "begin": 0, "values": FAST},
-        {"trial": names[1], "begin": 2, "values": FAST},
-        {"trial": names[0], "begin": 4, "values": {"agent.learning_rate": "0.01"}},
-    ]
-    assert segments_of(chain) == [
+    assert segments_of(folder_of(SweepDirectory(sweep).trial(names[0]), UPDATES)) == [
         SearchSegment(0, FAST, names[1]),
         SearchSegment(4, {"agent.learning_rate": "0.01"}, names[0]),
     ]
@@ -133,7 +126,7 @@ def test_a_replay_is_the_winner_bit_by_bit_and_another_schedule_is_not(populatio
     plan, sweep, names, _ = population
     winner = folder_of(SweepDirectory(sweep).trial(names[0]), UPDATES)
     file = tmp_path / "schedule.jsonl"
-    write_schedule(file, Schedule(plan.space.fixed, UPDATES, segments_of(chain_of(winner))))
+    write_schedule(file, Schedule(plan.space.fixed, UPDATES, segments_of(winner)))
     schedule = read_schedule(file)
     again = learn_along(tmp_path / "again", schedule, plan.settings_with, trainings)
     assert (again.folder / METRICS).read_bytes() == (winner / METRICS).read_bytes()
