@@ -29,7 +29,7 @@ from tests.cases import each
         ({"momentum": -0.5}, "momentum is -0.5, wanted 0 or more"),
         ({"min_lr": -1.0}, "min_lr is -1.0, wanted 0 or more"),
         ({"warmup_epochs": -1}, "warmup_epochs is -1, wanted 0 or more"),
-        ({"momentum": float("nan")}, "momentum is nan, wanted a number"),
+        ({"momentum": float("nan")}, "momentum is nan, wanted 0 or more"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1, wanted 0 to below 1"),
         ({"label_smoothing": float("nan")}, "label_smoothing is nan, wanted 0 to below 1"),
         ({"model_ema_decay": 1.0}, "model_ema_decay is 1.0, wanted 0 to below 1"),
