@@ -123,3 +123,8 @@ def test_each_provider_tells_its_passes():
     for entry in SALIENCY.entries():
         forward, backward = entry.info.passes
         assert forward >= backward >= 0
+
+
+def test_what_a_thing_must_state_cannot_be_left_out():
+    with pytest.raises(TypeError, match="passes"):
+        SALIENCY.register("new_for_tests")

@@ -9,12 +9,14 @@ import pytest
 
 from automix.core.errors import ConfigError
 from automix.core.settings import (
+    Range,
     affects,
     check_ranges,
     differences,
     names_that_affect,
     setting,
     values_that_decide,
+    within,
 )
 
 
@@ -92,3 +94,21 @@ def test_a_number_outside_is_refused_with_what_was_wanted():
         check_ranges(fine)
     with pytest.raises(ConfigError, match=r"^rate is -1"):
         check_ranges(Outer(rate=-1))
+
+
+def test_numbers_given_by_keyword_are_checked_by_their_ranges():
+    check = within(share=Range(0, 1, hint="as a part"), power=Range(above=0), half=Range(0, 0.5))
+    check(share=1.0, power=2, unknown=-3)
+    for wrong, message in (
+        ({"share": 1.5}, "share is 1.5, wanted a number from 0 to 1"),
+        ({"power": 0}, "power is 0, wanted a number above 0"),
+        ({"power": math.inf}, "power is inf, wanted a number above 0"),
+        ({"half": math.nan, "share": 0.5}, "half is nan, wanted a number from 0 to 0.5"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            check(**wrong)
+        assert error.value.message == message
+    with pytest.raises(ConfigError) as error:
+        Range(above=0, most=1, hint="as a part").check("aspect", 2.0)
+    assert error.value.message == "aspect is 2.0, wanted a number above 0, at most 1"
+    assert error.value.hint == "as a part"
