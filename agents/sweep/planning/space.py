@@ -185,7 +185,8 @@ def space_of(overrides: Sequence[str], intervals: bool) -> Space:
             dimensions.append(Choice(choices.key, values))
         else:
             fixed.append(override)
-    given = [key_of(override) for override in overrides]
+    # In a search, one value and several of a key are no more than a default and what is searched.
+    given = [one.key for one in dimensions] + ([] if intervals else [key_of(one) for one in fixed])
     for one in dimensions:
         if given.count(one.key) > 1:
             raise ConfigError(

@@ -70,7 +70,7 @@ def test_what_cannot_be_searched_is_named():
         ([asha, LR, "workers=2"], "is not for a sweep"),
         ([asha, LR, "sweep.trials=4"], "the overrides make 3 different trials"),
         ([asha, LR, "sweep.trials=-1"], "0 or more"),
-        ([asha, LR, "agent.learning_rate=1"], "given twice"),
+        ([asha, LR, "agent.learning_rate=1,2"], "given twice"),
         ([asha, "agent.gamma=interval(1,0.9)"], "the lesser number first"),
         ([asha, "agent.n_epochs=interval(1.5,3)"], "takes whole numbers"),
         ([asha, "agent.n_epochs=interval(1,2)", "sweep.trials=8"], "2 different"),

@@ -30,14 +30,15 @@ def test_an_override_offers_what_hydras_grammar_says():
 
 def test_keys_with_several_values_are_the_space():
     intervals = ["agent.n_epochs=interval(2,9)", "agent.gamma=interval(0.9,1)"]
-    space = space_of(["task=digits", LR, *intervals], intervals=True)
-    assert space.fixed == ["task=digits"]
+    space = space_of(["task=digits", LR, *intervals, "agent.gamma=0.9"], intervals=True)
+    assert space.fixed == ["task=digits", "agent.gamma=0.9"]
     assert space.dimensions == [
         Choice("agent.learning_rate", ["0.0001", "0.0003", "0.001"]),
         Interval("agent.n_epochs", 2, 9, whole=True),
         Interval("agent.gamma", 0.9, 1),
     ]
-    assert space.overrides_with({"task": "x"}) == ["task=x"]
+    # One value of a key that is searched gives way to what was drawn.
+    assert space.overrides_with({"agent.gamma": "1"}) == ["task=digits", "agent.gamma=1"]
 
 
 def test_choices_are_taken_all_or_drawn_without_repetition():
