@@ -487,28 +487,6 @@ def test_a_rule_that_does_not_fit_names_an_action_that_it_fits(fact, rule, messa
     assert MixAction.parse(error.value.hint.split(": ")[1]).label_rule == rule
 
 
-@each(
-    "word, message",
-    [
-        ("perturbed.strength=1.2", "perturbed.strength is 1.2"),
-        ("perturbed.noise=0.7", "strength is 0.4 and perturbed.noise 0.7"),
-        ("perturbed.noise=-0.1", "noise -0.1"),
-        ("perturbed.strength=NaN", "strength=NaN.: got nan"),
-        ("perturbed.alpha=0", "alpha is 0.0"),
-        ("perturbed_attention.strength=1.2", "perturbed_attention.strength is 1.2"),
-        ("perturbed_attention.attention=1.5", "perturbed_attention.attention is 1.5"),
-        ("perturbed_token_aligned.noise=-1", "perturbed_token_aligned.noise -1.0"),
-        ("attention.strength=-0.1", "attention.strength is -0.1"),
-        ("visibility.power=0", "power is 0.0"),
-        ("saliency_mass.norm=0.5", "norm is 0.5"),
-    ],
-)
-def test_settings_of_a_rule_that_mean_nothing_are_refused(word, message):
-    rule = word.partition(".")[0]
-    with pytest.raises(ConfigError, match=message):
-        mix(action_of(rule), settings=MixSettings(options=[word]))
-
-
 def test_settings_reach_the_rules():
     words = ["perturbed.strength=0", "perturbed.noise=0"]
     base, still = (

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 import torch.nn as nn
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
 from automix.masks.method_steps import soft_losses
 from automix.mixes import alignmix
 from automix.mixes.alignmix import distances, log_plan
-from automix.mixing.batch import MixSettings
 from automix.nets.create import create_classifier
 from automix.nets.stages import stages
 from automix.nets.zoo.pooled import PooledNet
@@ -234,9 +231,3 @@ def test_the_plan_is_made_in_single_precision(monkeypatch):
     assert told.losses.dtype == torch.float32
     wanted = made("alignmix", net, step_of(images(), SHARES), aligned=1.0).losses
     assert_close(told.losses, wanted, rtol=0.1, atol=0.1)
-
-
-@each("word", ["aligned=1.5", "aligned=-0.1", "eps=0.0", "eps=-1.0"])
-def test_settings_out_of_range_are_refused(word):
-    with pytest.raises(ConfigError, match=f"alignmix.{word[:3]}"):
-        MixSettings(options=[f"alignmix.{word}"])

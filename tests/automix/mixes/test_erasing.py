@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from tests.automix.mixes.drawing import SIZES, boxes, mixed, noise, recipe_of
 from tests.cases import each
 from tests.references import warps as reference
@@ -109,18 +107,3 @@ def test_hide_and_seek_hides_whole_cells_of_its_grids_any_of_them():
     filled = mixed("hide_and_seek", noise(0, 9, 1, 8, 8), options=["hide_and_seek.fill=7"])
     assert bool((filled.images[filled.mask == 1] == 7).all())
     assert bool(filled.mask.any())
-
-
-@each(
-    "method, bad",
-    [
-        ("hide_and_seek", {"cells": ()}),
-        ("hide_and_seek", {"cells": (4, 0)}),
-        ("random_erasing", {"aspect": 0.0}),
-        ("random_erasing", {"aspect": 1.5}),
-        ("random_erasing", {"noise": -1.0}),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(method, bad):
-    with pytest.raises(ConfigError, match=next(iter(bad))):
-        recipe_of(method, [0.5], (8, 8), **bad)

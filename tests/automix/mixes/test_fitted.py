@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.labels import LABEL_RULES, LabelInfo
 from automix.masks.shapes import Boxes
@@ -174,17 +172,3 @@ def test_the_colours_of_the_soft_crop_are_those_asked_for():
     assert_close(colour.std(0), torch.full((3,), 0.5), atol=0.04, rtol=0)
     plain = recipe_of("soft_crop", [0.5], (2, 2), fill=3.0, spread=0.0).partner
     assert (plain(*[torch.zeros(1, 1, 2, 2)] * 2) == 3).all()
-
-
-@each(
-    "method, bad",
-    [
-        ("resizemix", {"scope": (0.8, 0.1)}),
-        ("resizemix", {"scope": (0.1,)}),
-        ("asymmetric_cutmix", {"concentration": 0.0}),
-        ("soft_crop", {"spread": -1.0}),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(method, bad):
-    with pytest.raises(ConfigError, match=next(iter(bad))):
-        recipe_of(method, [0.5], (8, 8), **bad)

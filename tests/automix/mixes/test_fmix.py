@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixes.fmix import FAINTEST, _amplitudes, highest, highest_there, noise
 from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
@@ -96,9 +95,3 @@ def test_guidance_says_how_much_of_the_saliency_is_covered():
     assert abs(amounts[0] - 0.3) < 0.03
     assert amounts == sorted(amounts)
     assert amounts[3] > amounts[0] + 0.2
-
-
-@each("wrong", [{"decay": -1.0}, {"guidance": -0.5}, {"decay": float("nan")}])
-def test_numbers_without_a_meaning_are_refused(wrong):
-    with pytest.raises(ConfigError, match="wanted 0 or more"):
-        drawn("fmix", [0.5], (8, 8), **wrong)

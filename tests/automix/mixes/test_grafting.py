@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixes.grafting import probabilities
 from tests.automix.mixes import SHARES, drawn, random_maps, realised
@@ -65,9 +64,3 @@ def test_cells_below_the_median_come_in_only_when_the_others_are_taken():
         ).weight
         assert not weight[:, 2:].any()
         assert float(weight[:, :2].mean()) == pytest.approx(2 * share, abs=0.03)
-
-
-@each("temperature", [0.0, -1.0, float("inf")])
-def test_temperatures_without_a_meaning_are_refused(temperature):
-    with pytest.raises(ConfigError, match="wanted a number above 0"):
-        drawn("grafting", [0.5], (8, 8), temperature=temperature)

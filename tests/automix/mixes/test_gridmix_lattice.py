@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from tests.automix.mixes import SHARES, drawn, realised
 from tests.cases import each
@@ -42,9 +40,3 @@ def test_as_many_holes_as_drawn_lie_along_the_longer_side():
     assert set(holes.tolist()) == {2, 3, 4, 5, 6}
     lonely = drawn("gridmix_lattice", np.full(9, 0.25), (2, 3), holes=(6, 6))
     assert lonely.area().mean() > 0
-
-
-@each("holes", [(0, 3), (4, 2), (3,), (1.5, 2)])
-def test_impossible_numbers_of_holes_are_refused(holes):
-    with pytest.raises(ConfigError, match="wanted two whole numbers"):
-        drawn("gridmix_lattice", [0.5], (8, 8), holes=holes)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import math
 
-import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
 from automix.mixes.hat import climbed, divergence, high_frequencies
 from automix.mixing.actions import MixAction
@@ -228,17 +226,3 @@ def test_frozen_weights_and_weights_out_of_use_are_left_alone():
     assert net[0].weight.grad is None
     assert net[4].weight.grad.abs().sum() > 0
     assert net.spare.weight.grad is None or not net.spare.weight.grad.any()
-
-
-@each(
-    "option, message",
-    [
-        ("hat.passes=1", r"hat\.passes is 1, wanted 2 or more"),
-        ("hat.stride=-0.1", r"hat\.stride is -0\.1"),
-        ("hat.cutoff=1", r"hat\.cutoff is 1\.0"),
-    ],
-)
-def test_settings_without_an_adversary_are_refused_before_a_training(option, message):
-    with pytest.raises(ConfigError, match=message) as error:
-        MixSettings(options=(option,))
-    assert error.value.hint

@@ -12,7 +12,6 @@ from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
 from automix.masks.method_steps import soft_losses
 from automix.mixes.mum import _nearest, exchanged, shifts, sources
-from automix.mixing.batch import MixSettings
 from automix.nets.create import create_classifier
 from automix.nets.zoo.pooled import PooledNet
 from tests.automix.mixes.drawing import noise
@@ -180,9 +179,3 @@ def test_half_precision():
         told = made("mum", net, step)
     assert told.losses.dtype == torch.float32
     assert_close(told.losses, soft_losses(net(step.images), step.targets), rtol=0.05, atol=0.05)
-
-
-@each("word", ["group=1", "tiles=1", "tiles=0"])
-def test_settings_out_of_range_are_refused(word):
-    with pytest.raises(ConfigError, match=f"mum.{word[:5]} is"):
-        MixSettings(options=[f"mum.{word}"])

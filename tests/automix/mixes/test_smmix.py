@@ -21,7 +21,6 @@ from automix.masks.pairing import Pairs
 from automix.mixes import MIXES
 from automix.mixes.smmix import best_window
 from automix.mixing.actions import MixAction
-from automix.mixing.batch import MixSettings
 from automix.mixing.loss import loss_of
 from automix.nets.attention import attended
 from automix.nets.create import create_classifier
@@ -372,12 +371,6 @@ def test_what_the_head_draws_for_regions_moves_no_other_draws():
 
 
 # What it needs -----------------------------------------------------------------------------------
-
-
-@each("wrong", ["tokens=-1", "consistency=-0.5"])
-def test_impossible_weights_are_refused(wrong):
-    with pytest.raises(ConfigError, match=f"trainer.mix.options: smmix.{wrong.split('=')[0]} is "):
-        MixSettings(options=(f"smmix.{wrong}",))
 
 
 def test_a_net_without_attention_needs_a_provider():

@@ -10,7 +10,6 @@ import torch
 import torch.nn as nn
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng, generator
 from automix.masks.method_steps import Step
 from automix.masks.pairing import pair_batches
@@ -195,15 +194,3 @@ def test_a_larger_ratio_goes_further_to_other_styles():
         for step in (step_of(images, 0.05), step_of(images, 0.5))
     ]
     assert far[1] > 2 * far[0]
-
-
-@each(
-    "option, message",
-    [
-        ("style_consistency.style=brush", r"style is 'brush', wanted one of statistics, amplitude"),
-        ("style_consistency.weight=-1", r"weight is -1\.0"),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused_before_a_training(option, message):
-    with pytest.raises(ConfigError, match=message):
-        MixSettings(options=(option,))

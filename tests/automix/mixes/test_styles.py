@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixes.amplitude_mix import InAmplitude
 from automix.mixes.mixstyle import InStatistics
-from tests.automix.mixes.drawing import mixed, noise, recipe_of
+from tests.automix.mixes.drawing import mixed, noise
 from tests.cases import each
 from tests.references import styles as reference
 
@@ -76,8 +74,3 @@ def test_some_of_them_are_as_many_as_there_are_rows(moved):
     assert len(moved[generator(0).integers(0, 7, 12)]) == 12
     maps = noise(0, 7, 4, 4)
     assert moved.maps(maps, maps.flip(0)) is maps
-
-
-def test_a_window_beyond_all_frequencies_is_refused():
-    with pytest.raises(ConfigError, match=r"window is 0\.6"):
-        recipe_of("amplitude_mix", [0.5], (8, 8), window=0.6)

@@ -8,12 +8,11 @@ import scipy.ndimage
 import torch
 from torch.testing import assert_close
 
-from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixes import MIXES, MixInputs
 from automix.mixes.tokenmix import token_grid
 from automix.mixing.actions import MixAction
-from automix.mixing.batch import MixSettings, mix_batch
+from automix.mixing.batch import mix_batch
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
 from automix.training.population import Population
@@ -138,15 +137,6 @@ def test_a_token_is_a_square_of_pixels(size, patch):
 def test_a_patch_larger_than_the_image_is_all_of_it():
     masks = drawn("tokenmix", np.full(50, 0.5), (8, 12), patch=16)
     assert set(masks.area().tolist()) == {0.0, 1.0}
-
-
-@each("wrong", [{"mode": "blocks"}, {"patch": -1}])
-def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(ConfigError, match=f"tokenmix.{next(iter(wrong))} is "):
-        drawn("tokenmix", [0.5], (8, 8), **wrong)
-    ((name, value),) = wrong.items()
-    with pytest.raises(ConfigError, match=f"trainer.mix.options: tokenmix.{name} is "):
-        MixSettings(options=(f"tokenmix.{name}={value}",))
 
 
 def by_maps(images, maps, action="tokenmix@0.5+spectral:cam_mass"):

@@ -20,7 +20,6 @@ from automix.masks.learned.learned_state import LearnedState, momentum_at
 from automix.masks.learned.mix_block import PairBlock
 from automix.masks.method_steps import Setup
 from automix.mixing.actions import MixAction
-from automix.mixing.batch import MixSettings
 from automix.nets.zoo.pooled import PooledNet
 from automix.nets.zoo.small_cnn import SmallCNN
 from automix.training.population import Population
@@ -259,18 +258,3 @@ def test_a_reset_lets_go_of_what_was_learned():
     gc.collect()
     assert state() is None
     assert not trainings.state_dict()["members"][0]["methods"]
-
-
-@each(
-    "word, match",
-    [
-        ("automix.margin=0.6", r"automix\.margin is 0\.6, wanted a number from 0 to 0\.5"),
-        ("samix.memory=0.0", r"samix\.memory is 0\.0"),
-        ("samix.contrast=-1.0", r"samix\.contrast is -1\.0, wanted a number from 0"),
-        ("adautomix.every=0", r"adautomix\.every is 0, wanted 1 or more"),
-        ("automix.lr=-0.1", r"automix\.lr is -0\.1"),
-    ],
-)
-def test_settings_outside_their_range_are_refused(word, match):
-    with pytest.raises(ConfigError, match=match):
-        MixSettings(options=[word])
