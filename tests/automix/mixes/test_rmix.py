@@ -5,17 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from automix.core.seeding import generator
 from automix.masks.shapes import as_mask
-from automix.mixes.rmix import at_percentiles
+from automix.mixes.rmix import _dropped, _quantiles, _random_cells, _row_quantile, at_percentiles
 from automix.mixing.batch import draw_share
 from tests import contract
 from tests.cases import each
-from tests.contract import Case, Form, draw_of, mask_of, masks_of, noise_images, saliency_maps
+from tests.contract import (
+    Case,
+    Form,
+    draw_of,
+    mask_of,
+    masks_of,
+    noise_images,
+    saliency_maps,
+)
 from tests.references import rmix as reference
+from tests.strategies import SEEDS
 
 RMIX, GUIDED = Form("rmix"), Form("rmix", guided=True)
 
@@ -87,3 +99,42 @@ def test_where_no_percentile_drops_a_cell_it_is_mixup(form):
     nothing = np.zeros((2, case.b), np.int64)
     mask = at_percentiles(draw_of(case, share, 0.3), nothing).dense(contract.CPU)
     assert torch.equal(mask, share[:, None, None, None].expand_as(mask))
+
+
+@given(seed=SEEDS, n=st.sampled_from([4, 16, 7, 1]))
+def test_each_row_has_its_own_quantile(seed, n):
+    rng = generator(seed)
+    rows = torch.from_numpy(rng.random((10, n), dtype=np.float32))
+    q = torch.from_numpy(np.append(rng.random(8), [0.0, 1.0]).astype(np.float32))
+    got = _row_quantile(rows, q)
+    for i in range(10):
+        assert_close(got[i], torch.quantile(rows[i], q[i]))
+        assert float(got[i]) == pytest.approx(
+            reference.quantile(rows[i].tolist(), float(q[i])), abs=1e-5
+        )
+
+
+@each("ratio", [0.1, 0.5, 0.7])
+def test_percentiles_are_tilted_by_odds_and_one_half_keeps_them(ratio):
+    q = np.array(reference.PERCENTILES)
+    tilted = _quantiles(ratio)
+    for row, tilt in zip(tilted, (1 - ratio, ratio), strict=True):
+        np.testing.assert_allclose(row, [reference.tilted(x, tilt) for x in q], atol=1e-9)
+    if ratio == 0.5:
+        np.testing.assert_allclose(tilted, [q, q], atol=1e-12)
+    assert ((tilted >= 0) & (tilted <= 1)).all()
+
+
+@given(seed=SEEDS, grid=st.sampled_from([2, 4]))
+def test_as_many_random_cells_are_kept_as_lie_above_the_quantile(seed, grid):
+    cells = _random_cells(_dropped(0.3, grid), grid, generator(seed))
+    assert cells.shape == (2, 10, grid * grid)
+    for kept, one in zip(cells.reshape(20, -1), _quantiles(0.3).ravel(), strict=True):
+        values = list(range(grid * grid))
+        threshold = reference.quantile(values, one)
+        assert kept.sum() == sum(value >= threshold - 1e-9 for value in values)
+
+
+def test_every_random_cell_is_kept_alike():
+    share = _random_cells(np.full((1, 4000), 3), 2, generator(0)).mean((0, 1))
+    assert abs(share - 0.25).max() < 0.03  # four standard deviations

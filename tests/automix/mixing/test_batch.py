@@ -1,4 +1,4 @@
-"""The ratio law, targets, pairs of batches, settings, and what one call of ``mix_batch`` asks."""
+"""The ratio law, pairs of batches, settings, and what one call of ``mix_batch`` asks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
-from automix.masks.pairing import Pairs, pair_batches
-from automix.mixes.rmix import _dropped, _quantiles, _random_cells, _row_quantile
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, draw_share, mix_batch
-from automix.mixing.targets import as_targets, mix_targets
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY, only_in_training
 from tests.automix.saliency.planted import models_for
 from tests.cases import each
 from tests.contract import CUTMIX, Case, mix, noise_images
-from tests.references import rmix as rmix_reference
 from tests.strategies import SEEDS
 
 
@@ -57,90 +53,6 @@ def test_nothing_and_all_are_exact(whole):
 def test_a_share_is_a_share_whatever_the_law(ratio, c, seed):
     share = draw_share(ratio, 20, generator(seed), c)
     assert bool(((share >= 0) & (share <= 1)).all())
-
-
-def test_targets_of_classes_are_one_hot_and_smoothing_spreads_its_mass_evenly():
-    labels = torch.tensor([2, 0])
-    assert as_targets(labels, 3).tolist() == [[0, 0, 1], [1, 0, 0]]
-    assert_close(as_targets(labels, 4, 0.2)[0], torch.tensor([0.05, 0.05, 0.85, 0.05]))
-    assert_close(as_targets(labels.to(torch.uint8), 4, 0.2).sum(1), torch.ones(2))
-
-
-def test_targets_that_are_soft_already_pass_through():
-    soft = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
-    assert torch.equal(as_targets(soft, 2), soft)
-    assert as_targets(soft.double(), 2).dtype == torch.float32
-    assert_close(as_targets(soft, 2, 0.1), torch.tensor([[0.275, 0.725], [0.95, 0.05]]))
-
-
-@given(seed=SEEDS, smoothing=st.floats(0, 0.9))
-def test_smoothing_before_mixing_is_smoothing_after_it(seed, smoothing):
-    rng = generator(seed)
-    targets = torch.from_numpy(rng.dirichlet(np.ones(3), 4).astype(np.float32))
-    lam, pairs = torch.from_numpy(rng.random(4, dtype=np.float32)), pair_batches(4, 4, "roll", rng)
-    before = mix_targets(as_targets(targets, 3, smoothing), 3, pairs, lam)
-    after = as_targets(mix_targets(targets, 3, pairs, lam), 3, smoothing)
-    assert_close(before, after)
-
-
-@given(seed=SEEDS, dtype=st.sampled_from([torch.int64, torch.int32, torch.uint8]))
-def test_classes_are_mixed_as_their_probabilities_are(seed, dtype):
-    rng = generator(seed)
-    labels, lam = torch.from_numpy(rng.integers(0, 3, 9)), torch.from_numpy(rng.random(9)).float()
-    pairs = pair_batches(9, 4, "permute", rng)
-    mixed = mix_targets(labels.to(dtype), 3, pairs, lam)
-    assert mixed.dtype == torch.float32
-    assert_close(mixed, mix_targets(as_targets(labels, 3), 3, pairs, lam))
-    whole = mixed[labels == labels[torch.from_numpy(pairs.partner)]]
-    assert whole.unique().tolist() in ([0, 1], []), "the shares of one class sum to exactly 1"
-
-
-@each("wrong", [-1, 3, 255])
-def test_a_label_beyond_the_classes_is_an_error(wrong):
-    labels, pairs = torch.tensor([0, wrong]), Pairs(np.array([1, 0]), 2, False)
-    with pytest.raises(RuntimeError):
-        as_targets(labels, 3)
-    with pytest.raises(RuntimeError):
-        mix_targets(labels, 3, pairs, torch.ones(2))
-
-
-@given(seed=SEEDS, n=st.sampled_from([4, 16, 7, 1]))
-def test_each_row_has_its_own_quantile(seed, n):
-    rng = generator(seed)
-    rows = torch.from_numpy(rng.random((10, n), dtype=np.float32))
-    q = torch.from_numpy(np.append(rng.random(8), [0.0, 1.0]).astype(np.float32))
-    got = _row_quantile(rows, q)
-    for i in range(10):
-        assert_close(got[i], torch.quantile(rows[i], q[i]))
-        assert float(got[i]) == pytest.approx(
-            rmix_reference.quantile(rows[i].tolist(), float(q[i])), abs=1e-5
-        )
-
-
-@each("ratio", [0.1, 0.5, 0.7])
-def test_percentiles_are_tilted_by_odds_and_one_half_keeps_them(ratio):
-    q = np.array(rmix_reference.PERCENTILES)
-    tilted = _quantiles(ratio)
-    for row, tilt in zip(tilted, (1 - ratio, ratio), strict=True):
-        np.testing.assert_allclose(row, [rmix_reference.tilted(x, tilt) for x in q], atol=1e-9)
-    if ratio == 0.5:
-        np.testing.assert_allclose(tilted, [q, q], atol=1e-12)
-    assert ((tilted >= 0) & (tilted <= 1)).all()
-
-
-@given(seed=SEEDS, grid=st.sampled_from([2, 4]))
-def test_as_many_random_cells_are_kept_as_lie_above_the_quantile(seed, grid):
-    cells = _random_cells(_dropped(0.3, grid), grid, generator(seed))
-    assert cells.shape == (2, 10, grid * grid)
-    for kept, one in zip(cells.reshape(20, -1), _quantiles(0.3).ravel(), strict=True):
-        values = list(range(grid * grid))
-        threshold = rmix_reference.quantile(values, one)
-        assert kept.sum() == sum(value >= threshold - 1e-9 for value in values)
-
-
-def test_every_random_cell_is_kept_alike():
-    share = _random_cells(np.full((1, 4000), 3), 2, generator(0)).mean((0, 1))
-    assert abs(share - 0.25).max() < 0.03  # four standard deviations
 
 
 @each(
