@@ -696,12 +696,10 @@ def laws_of(form: Form) -> list[Law]:
     found: list[Law] = []
     if form.mixes:
         found += [the_realised_share_follows_the_wanted_one]
-    if form.mixes and form.mixes_two_labels:
-        found += [the_ratio_is_the_mean_wanted_share]
     if form.guided and form.mixes_two_labels and not form.info.least:
         found += [the_partner_shows_more_where_it_is_salient]
     if form.varies:
         found += [masks_vary_from_image_to_image]
-    if form in REPRESENTATIVES:
-        found += [masks_made_in_blocks_are_those_made_at_once]
+    if form in REPRESENTATIVES:  # shares are drawn before methods and blended behind them
+        found += [the_ratio_is_the_mean_wanted_share, masks_made_in_blocks_are_those_made_at_once]
     return found

@@ -12,7 +12,6 @@ from automix.masks.shapes import Boxes
 from automix.masks.warps import Fitted
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
-from tests import contract
 from tests.automix.mixes.drawing import SIZES, boxes, mixed, noise, recipe_of
 from tests.cases import each
 from tests.references import warps as reference
@@ -57,14 +56,6 @@ def test_pixels_are_those_of_the_slow_twin(method):
             wanted = twin(images[i, channel].tolist(), sources[i], targets[i])
             got = [shown[i, channel, y, x] for y, x in wanted]
             assert_close(torch.stack(got), torch.tensor(list(wanted.values())), atol=1e-5, rtol=0)
-
-
-@each("method", FITTED)
-def test_the_label_tells_what_the_pixels_show(method):
-    for size in SIZES:
-        for share_per in ("image", "batch"):
-            case = contract.Case(form=contract.Form(method), size=size, share_per=share_per)
-            contract.the_label_tells_what_the_pixels_show(case)
 
 
 def test_resizemix_shows_the_whole_partner_and_a_scope_limits_its_side():

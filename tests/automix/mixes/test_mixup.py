@@ -5,19 +5,11 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from automix.core.seeding import generator
-from automix.mixing.batch import draw_share
 from tests.cases import each
 from tests.contract import Case, Form, mask_of, saliency_maps
 from tests.references import mixup as reference
 
 MIXUP, GUIDED = Form("mixup"), Form("mixup", guided=True)
-
-
-def test_the_weight_is_the_wanted_share():
-    share = torch.from_numpy(draw_share(0.3, 2000, generator(1, "share")))
-    got = mask_of(Case(form=MIXUP, b=2000), share, 0.3)
-    assert torch.equal(got[:, 0, 0, 0], share)
 
 
 @each("form", [MIXUP, GUIDED])
