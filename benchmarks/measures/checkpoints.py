@@ -43,8 +43,8 @@ LARGE_WORDS = (
 
 WRITE, COLLECT, ENCODE, COPY = "write", "collect", "encode", "copy"
 PLACES = {
-    WRITE: (Learning, "_write"),
-    COLLECT: (Learning, "_state"),
+    WRITE: (Learning, "_save"),
+    COLLECT: (Learning, "_state_dict"),
     ENCODE: (files, "to_bytes"),
     COPY: (training, "agent_state"),
 }

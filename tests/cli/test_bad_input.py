@@ -235,9 +235,7 @@ def test_a_gpu_that_is_not_there_ends_with_code_4(cli, monkeypatch):
 
 def test_a_place_that_cannot_be_written_to_ends_with_code_4_before_training(cli, monkeypatch):
     """Below a regular file, where not even root can write."""
-    monkeypatch.setattr(
-        "automix.agents.jobs.run.start_workers", None
-    )  # training would fail otherwise
+    monkeypatch.setattr("automix.agents.jobs.run.workers_of", None)  # training would fail otherwise
     Path("file").write_text("", encoding="utf-8")
     for command, contestants in ("train", "[agent,none]"), ("compare", "[none]"):
         words = (*WORDS, f"compare.contestants={contestants}", "--run-dir", "file/runs/x")
@@ -249,7 +247,7 @@ def test_a_place_that_cannot_be_written_to_ends_with_code_4_before_training(cli,
 
 
 def test_a_disk_that_is_all_but_full_ends_with_code_4_before_anything_is_trained(cli, monkeypatch):
-    monkeypatch.setattr("automix.agents.jobs.run.start_workers", None)
+    monkeypatch.setattr("automix.agents.jobs.run.workers_of", None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 2**20))
     outcome = cli("train", *WORDS)
     assert outcome.code == 4
