@@ -46,7 +46,7 @@ PLACES = {
     WRITE: (Learning, "_save"),
     COLLECT: (Learning, "_state_dict"),
     ENCODE: (files, "to_bytes"),
-    COPY: (training, "agent_state"),
+    COPY: (training, "agent_state_dict"),
 }
 """Where the time of checkpoints goes: all of it, its parts, and the copy of the agent that each
 rollout begins with, whether a checkpoint follows or not."""
