@@ -235,7 +235,7 @@ def test_every_folder_has_its_place_in_the_contracts_and_in_the_picture():
     assert set(re.findall(r"`([^`]+)`", first_cells)) == rooms
 
 
-REGISTRIES = {"automix/mixes", "agents/learning/algorithms", "agents/sweep"}
+REGISTRIES = {"automix/mixes", "agents/learning/algorithms"}
 """Folders of one thing a file, which may be long."""
 
 
