@@ -98,14 +98,9 @@ def read_section(settings: type[T], section: str, overrides: Sequence[str]) -> T
         if override.is_sweep_override():
             raise ConfigError(f"{text!r} gives several values, wanted one")
         values[key] = override.value()
-    try:
-        merged = OmegaConf.merge(schema_of(cast(type, settings)), values)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{section}.{_reason(error)}") from None
-    found = OmegaConf.to_container(merged, resolve=False)
-    assert isinstance(found, dict)
-    _refuse_interpolation(found, section)
-    return build(settings, found)  # type: ignore[arg-type]
+    _refuse_interpolation(values, section)
+    checked = _checked(schema_of(cast(type, settings)), values, f"{section}.", "")
+    return build(settings, checked)
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -126,7 +121,9 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(_reason(error), HINT) from None
     assert isinstance(values, dict)
     refuse_unused(values[AGENT])
-    return _checked(values, "", HINT)  # type: ignore[arg-type]
+    _refuse_interpolation(values, "")
+    own_schema = schema_of(_agent_class(values))  # type: ignore[arg-type]
+    return {**values, AGENT: _checked(own_schema, values[AGENT], own, HINT)}
 
 
 def settings_of(values: Any, where: str) -> RunSettings:
@@ -146,15 +143,16 @@ def settings_of(values: Any, where: str) -> RunSettings:
         kept = {key: agent[key] for key in agent if key in own or key not in known}
         values = {**values, AGENT: kept}
     hint = "it was changed, or is of another version of automix"
-    return build(RunSettings, _checked(values, f"{where}: ", hint))
-
-
-def _checked(values: Mapping[str, Any], prefix: str, hint: str) -> dict[str, Any]:
-    """Return values with defaults for those that are missing, types checked."""
     _refuse_interpolation(values, "")
+    schema = schema_of(RunSettings, _agent_class(values))
+    return build(RunSettings, _checked(schema, values, f"{where}: ", hint))
+
+
+def _checked(schema: type, values: Mapping[str, Any], prefix: str, hint: str) -> dict[str, Any]:
+    """Return values with defaults for those that are missing, types checked."""
     try:
-        schema = OmegaConf.structured(schema_of(RunSettings, _agent_class(values)))
-        checked = OmegaConf.to_container(OmegaConf.merge(schema, values), resolve=False)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), values)
+        checked = OmegaConf.to_container(merged, resolve=False)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{prefix}{_reason(error)}", hint) from None
     assert isinstance(checked, dict)

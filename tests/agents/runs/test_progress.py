@@ -61,7 +61,7 @@ def test_a_terminal_shows_a_bar_on_stderr_and_no_lines(capsys, monkeypatch):
     assert "s left" not in err
 
 
-@each("why", ["quiet", "CI", "no logging"])
+@each("why", ["no logging", "quiet", "CI"])
 def test_nobody_who_does_not_want_a_bar_gets_one(capsys, monkeypatch, why):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     if why == "quiet":
