@@ -15,12 +15,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.machine import Capacity, usable_cores
 from automix.core.errors import ResourceError
 from automix.core.extras import require
+
+if TYPE_CHECKING:  # settings bring torch along, which a lean actor does without
+    from automix.agents.config.settings import RaySettings
 
 TESTED = "2.60"
 """The Ray whose private names are used here: see ``_start``; others are refused."""
@@ -94,14 +96,14 @@ def _enter(settings: RaySettings, cpus: float, gpus: float) -> None:
         # Deaths are told by those who find them: Ray would print a paragraph of its own.
         stack.enter_context(_switched(ray._private.worker, "_worker_logs_enabled", False))
         if ray.is_initialized():
-            _check(cpus, gpus, _capacity())
+            _check(cpus, gpus, capacity_now())
             _check_free(cpus, gpus)
             if _open:
                 return  # and what the first of these sessions set stays set
         elif settings.address:
             stack.callback(ray.shutdown)
             _join(settings.address)
-            _check(cpus, gpus, _capacity())
+            _check(cpus, gpus, capacity_now())
         else:
             _check(cpus, gpus, _machine())
             # Short, because sockets in it may have 107 letters.
@@ -128,11 +130,11 @@ def capacity(settings: RaySettings) -> Capacity:
     """
     ray = sys.modules.get("ray")
     if ray and ray.is_initialized():
-        return _capacity()
+        return capacity_now()
     if not settings.address:
         return _machine()
     with ray_session(settings):
-        return _capacity()
+        return capacity_now()
 
 
 def free(settings: RaySettings) -> Capacity:
@@ -194,7 +196,7 @@ def _machine() -> Capacity:
     return Capacity(usable_cores(), gpus)
 
 
-def _capacity() -> Capacity:
+def capacity_now() -> Capacity:
     """Return what the Ray that is up has."""
     import ray
 

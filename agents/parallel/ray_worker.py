@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from automix.agents.config.settings import RaySettings
 from automix.agents.parallel.machine import keep_memory
-from automix.agents.parallel.ray_session import capacity
+from automix.agents.parallel.ray_session import capacity_now
 from automix.agents.parallel.worker import Answer, RestartableWorker, State, answer
 from automix.core.errors import ResourceError
 
@@ -148,7 +147,7 @@ class RayWorker(RestartableWorker):
 
     def _not_placed(self) -> ResourceError:
         self.close()
-        there = capacity(RaySettings())
+        there = capacity_now()
         return ResourceError(
             f"{self.name} found no place within {self.place_s:g} s: asked {self._cpus:g} CPU and "
             f"{self._gpus:g} GPU, cluster has {there.cpus:g} and {there.gpus:g}, not all free",
