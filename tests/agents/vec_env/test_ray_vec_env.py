@@ -262,6 +262,7 @@ def test_an_actor_that_dies_too_often_ends_it_and_nothing_is_left(cluster, tmp_p
     env.reset()
     pids = actors_of(env)
     sign.write_text("die always")
+    assert env.step(zeros(env))[2].tolist() == [False, True]  # the first death ends the episode
     with pytest.raises(WorkerError, match="worker 1 died 2 times"):
         env.step(zeros(env))
     assert env.closed
