@@ -117,12 +117,7 @@ FORMS = [
 
 MIXUP, CUTMIX, RMIX = Form("mixup"), Form("cutmix"), Form("rmix")
 
-REPRESENTATIVES = [
-    MIXUP,
-    CUTMIX,
-    RMIX,
-    replace(MIXUP, guided=True),
-]
+REPRESENTATIVES = [MIXUP, CUTMIX, RMIX, replace(MIXUP, guided=True)]
 """One for each kind of mask: constant, boxes, cells, dense. What lies behind the mask, label rules
 and blends, is tested with these; it sees nothing else of a method."""
 
@@ -590,16 +585,10 @@ BLENDING_CHECKS: list[Check] = [
 ]
 """Hold for every mix that shows the images as they are."""
 
-TWO_LABEL_CHECKS: list[Check] = [
-    targets_follow_lam,
-    soft_labels_pass_through,
-]
+TWO_LABEL_CHECKS: list[Check] = [targets_follow_lam, soft_labels_pass_through]
 """Hold for every mix of an image and its partner, and every rule that weighs their labels."""
 
-AREA_CHECKS: list[Check] = [
-    the_label_tells_what_the_pixels_show,
-    lam_is_the_mean_of_the_mask,
-]
+AREA_CHECKS: list[Check] = [the_label_tells_what_the_pixels_show, lam_is_the_mean_of_the_mask]
 """Hold for every mix that mixes labels, under the rule "area"."""
 
 PARTNER_CHECKS: list[Check] = [

@@ -343,8 +343,7 @@ def test_a_label_rule_and_what_it_sees_of_attention_reach_the_step():
 def test_settings_of_a_rule_and_the_classifiers_say_reach_the_step():
     still, strong = (
         MixSettings(
-            label_rule="perturbed",
-            options=["perturbed.noise=0", f"perturbed.strength={strength}"],
+            label_rule="perturbed", options=["perturbed.noise=0", f"perturbed.strength={strength}"]
         )
         for strength in (0, 0.9)
     )

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from numpy.testing import assert_array_equal
 
 from automix.core.errors import ConfigError
 from automix.core.snapshots import from_bytes, to_bytes
@@ -36,6 +35,7 @@ from automix.training.settings import SaliencySettings, SelfAdaptiveSettings
 from tests import tiny
 from tests.agents.stand_ins import NoisyWorld
 from tests.envs import worlds
+from tests.same import assert_same
 
 EVERYTHING = ("progress", *(name for name in OBSERVATIONS if name != "progress"))
 """Every observation there is: one that remembers something by itself would be caught."""
@@ -125,24 +125,6 @@ def play(env: MixVectorEnv | MixEnv, steps: int, seed: int = 0) -> list[Any]:
         if np.all(told[-1][2]) and mode is AutoresetMode.DISABLED:
             told.append(env.reset())
     return told
-
-
-def assert_same(got: Any, wanted: Any) -> None:
-    """Bit for bit, types included."""
-    assert type(got) is type(wanted)
-    if isinstance(wanted, dict):
-        assert got.keys() == wanted.keys()
-        for key, value in wanted.items():
-            assert_same(got[key], value)
-    elif isinstance(wanted, list | tuple):
-        assert len(got) == len(wanted)
-        for one, other in zip(got, wanted, strict=True):
-            assert_same(one, other)
-    elif isinstance(wanted, np.ndarray):
-        assert got.dtype == wanted.dtype
-        assert_array_equal(got, wanted)
-    else:
-        assert got == wanted or (got != got and wanted != wanted)
 
 
 def begun(env: MixVectorEnv, before: int) -> MixVectorEnv:
@@ -328,11 +310,7 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         images(),
         "the state is of 0 members, this population has 2",
     ),
-    "classifiers": (
-        images(),
-        closed(budget=EPOCHS),
-        "of 0 closed-form training runs, these are 2",
-    ),
+    "classifiers": (images(), closed(budget=EPOCHS), "of 0 closed-form training runs, these are 2"),
     "net": (
         images(),
         images(model="dropout_cnn_for_tests"),

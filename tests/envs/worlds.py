@@ -31,10 +31,7 @@ def settings(
     space: str = "factored", actions: ActionSettings = GUIDED, **reward: Any
 ) -> EnvSettings:
     """All saliency providers, and a reward."""
-    return EnvSettings(
-        actions=replace(actions, space=space),
-        reward=RewardSettings(**reward),
-    )
+    return EnvSettings(actions=replace(actions, space=space), reward=RewardSettings(**reward))
 
 
 def record(epoch: int = 0, **changes: Any) -> EpochMetrics:

@@ -14,13 +14,7 @@ from torch.testing import assert_close
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import generator
 from automix.data.image_set import ImageSet, InMemory
-from automix.data.tasks import (
-    FamilySettings,
-    TaskFamily,
-    TaskSpec,
-    noisy_labels,
-    stratified_split,
-)
+from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec, noisy_labels, stratified_split
 from tests.cases import each
 from tests.strategies import SEEDS
 
@@ -84,12 +78,7 @@ def test_every_image_has_the_same_chance_to_be_taken():
     assert abs(hits - 300).max() < 50  # four standard deviations
 
 
-@given(
-    share=st.floats(0, 0.99),
-    n=st.integers(1, 80),
-    classes=st.integers(2, 5),
-    seed=SEEDS,
-)
+@given(share=st.floats(0, 0.99), n=st.integers(1, 80), classes=st.integers(2, 5), seed=SEEDS)
 def test_the_exact_count_of_labels_is_wrong_and_no_wrong_one_is_right(share, n, classes, seed):
     labels = np.arange(n) % classes
     before = labels.copy()

@@ -37,24 +37,6 @@ def shown(mask: Mask | torch.Tensor, share: np.ndarray, **more: object) -> MixRe
     return MixRecord(as_mask(mask), share, pair_batches(n, n, "roll", rng), rng, **more)
 
 
-@given(seed=SEEDS)
-def test_area_is_what_is_left_of_the_own_pixels(seed):
-    mask = masks(seed)
-    wanted = [1 - blending.mean(one[0].tolist()) for one in mask]
-    assert_close(LABEL_RULES["area"](shown(mask, np.ones(4))), torch.tensor(wanted))
-
-
-def test_area_does_not_look_at_what_was_asked():
-    mask = masks(0)
-    lam = LABEL_RULES["area"](shown(mask, np.zeros(4)))
-    assert torch.equal(lam, LABEL_RULES["area"](shown(mask, np.ones(4))))
-
-
-def test_area_of_a_mask_with_one_weight_an_image_is_that_weight():
-    share = np.array([0.0, 0.25, 1.0], np.float32)
-    assert (LABEL_RULES["area"](shown(Constant(share), share)) == 1 - share).all()
-
-
 @given(share=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=5))
 def test_requested_is_what_was_asked_whatever_the_mask(share):
     share = np.array(share, np.float32)
@@ -195,12 +177,6 @@ def test_cam_mass_need_not_sum_to_1_and_one_class_gets_both():
 # Perturbed --------------------------------------------------------------------------------------
 
 
-def test_without_strength_and_noise_perturbed_is_the_base_rule():
-    given = shown(masks(0), np.zeros(4))
-    lam = LABEL_RULES["perturbed"](given, strength=0.0, noise=0.0)
-    assert torch.equal(lam, LABEL_RULES["area"](given))
-
-
 @given(seed=SEEDS, strength=st.floats(0.01, 0.6), noise=st.floats(0, 0.4))
 def test_perturbed_is_its_slow_twin(seed, strength, noise):
     mask = torch.cat([masks(seed)[:2], boxed()[[0, 3]]])
@@ -311,21 +287,6 @@ def test_visibility_of_two_images_softens_each_label_by_what_is_seen_of_it(seed)
         partner = references.softened(j, 1 - lam, CLASSES, 4.0)
         wanted = blending.mixed_label(own, partner, lam)
         assert targets[i].tolist() == pytest.approx(wanted, abs=1e-5)
-
-
-def test_all_seen_is_the_hard_label_and_nothing_seen_is_chance():
-    hidden = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 1, 2, 2)
-    targets = targets_of("visibility", erased(hidden))
-    assert targets[0].tolist() == torch.eye(CLASSES)[0].tolist()
-    assert_close(targets[1], torch.full((CLASSES,), 1 / CLASSES))
-
-
-def test_the_more_is_seen_the_surer_the_label():
-    hidden = torch.linspace(0, 1, 21)[:, None, None, None]
-    labels = torch.zeros(21, dtype=torch.int64)
-    targets = label(labels, CLASSES, erased(hidden), "visibility")[0]
-    assert bool((targets[:, 0].diff() < 0).all())
-    assert_close(targets.sum(1), torch.ones(21))
 
 
 @each("keeps_label", [True, False])

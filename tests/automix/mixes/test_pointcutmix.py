@@ -141,11 +141,7 @@ def test_a_small_point_net_learns_a_step_from_mixed_shapes():
     for weight in weights:
         weight.requires_grad_()
     result = mix_batch(
-        clouds,
-        labels,
-        MixAction("pointcutmix", 0.5),
-        num_classes=2,
-        rng=generator(0),
+        clouds, labels, MixAction("pointcutmix", 0.5), num_classes=2, rng=generator(0)
     )
     assert 0.2 < float(result.targets[:, 1].std()) < 0.5
 

@@ -17,15 +17,7 @@ from automix.mixes.rmix import _dropped, _quantiles, _random_cells, _row_quantil
 from automix.mixing.batch import draw_share
 from tests import contract
 from tests.cases import each
-from tests.contract import (
-    Case,
-    Form,
-    draw_of,
-    mask_of,
-    masks_of,
-    noise_images,
-    saliency_maps,
-)
+from tests.contract import Case, Form, draw_of, mask_of, masks_of, noise_images, saliency_maps
 from tests.references import rmix as reference
 from tests.strategies import SEEDS
 

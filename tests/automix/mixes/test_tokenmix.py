@@ -187,10 +187,7 @@ def test_what_a_transformer_attends_to_weighs_the_labels():
     maps = SALIENCY["attention_cls"](images, torch.eye(6), net)
     found, wanted = (
         mix_batch(
-            *(images, torch.arange(6), action),
-            num_classes=6,
-            rng=generator(0, "mix"),
-            **given,
+            *(images, torch.arange(6), action), num_classes=6, rng=generator(0, "mix"), **given
         ).targets
         for given in ({"classifier": net}, {"saliency": maps})
     )

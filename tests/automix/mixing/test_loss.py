@@ -58,8 +58,7 @@ def net() -> torch.nn.Module:
 def schedule() -> MixSchedule:
     texts = ("cutmix@0.5", "own_shift@0.5", "none")
     return MixSchedule(
-        [MixAction.parse(text) for text in texts],
-        settings=MixSettings(options=["own_shift.by=3"]),
+        [MixAction.parse(text) for text in texts], settings=MixSettings(options=["own_shift.by=3"])
     )
 
 
@@ -79,10 +78,7 @@ def test_what_the_hint_says_plays_every_epoch_of_the_schedule(tmp_path):
     for progress in (0, 0.4, 0.8):
         action = loaded.at(progress)
         told = loss_of(
-            *(model, IMAGES, LABELS, action),
-            num_classes=4,
-            rng=rng,
-            settings=loaded.settings,
+            *(model, IMAGES, LABELS, action), num_classes=4, rng=rng, settings=loaded.settings
         )
         plain = torch.nn.functional.cross_entropy(model(IMAGES), LABELS, reduction="none")
         shifted.append((told.losses - plain).mean().item())

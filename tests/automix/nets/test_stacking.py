@@ -53,11 +53,15 @@ def small_cnn():
     return create_classifier("small_cnn_w8", num_classes=CLASSES, shape=(2, 8, 8), seed=0)
 
 
-def varied():
-    with borrowed_global_rng(0):
-        return Varied()
+def built(net):
+    def build():
+        with borrowed_global_rng(0):
+            return net()
+
+    return build
 
 
+varied = built(Varied)
 nets_of = each("net", [small_cnn, varied])
 kinds = each("kind", [GroupedStack, LoopedStack])
 
@@ -356,16 +360,7 @@ class Pooled(Varied):
         self.trunk.insert(0, nn.AvgPool2d(1))
 
 
-def oriented():
-    with borrowed_global_rng(0):
-        return Oriented()
-
-
-def pooled():
-    with borrowed_global_rng(0):
-        return Pooled()
-
-
+oriented, pooled = built(Oriented), built(Pooled)
 all_nets = each("net", [small_cnn, varied, oriented, pooled])
 
 
@@ -440,15 +435,6 @@ def test_an_evaluator_made_after_a_step_knows_of_it(net, kind):
     assert_close(after, together(images), atol=1e-5, rtol=1e-4)
 
 
-def test_norms_that_keep_no_statistics_are_left_where_they_are():
-    """They norm by the batch, also in evaluation mode: one image alone gets another answer."""
-    together = trained(stacked(GroupedStack, different(oriented)))
-    images = batch(6)[0]
-    evaluate = together.evaluator()
-    assert not torch.allclose(evaluate(images)[:1], evaluate(images[:1]), atol=0.01)
-    assert_close(evaluate(images[:1]), together(images[:1]), atol=1e-5, rtol=1e-4)
-
-
 class Norms(TorchDispatchMode):
     """Counts the batch norms that run."""
 
@@ -519,14 +505,6 @@ class Echo(Varied):
 
     def forward(self, images):
         return self.head(self.flat(self.trunk[1:](self.trunk[0](images) + images)))
-
-
-def built(net):
-    def build():
-        with borrowed_global_rng(0):
-            return net()
-
-    return build
 
 
 @each(

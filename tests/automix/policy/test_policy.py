@@ -48,10 +48,7 @@ def policy(space: str = "factored", seed: int = 0) -> MixPolicy:
     rng = np.random.default_rng(seed)
     widths = [5, 6, 4, 9 if space == "flat" else 7]
     layers = [
-        (
-            rng.normal(size=(o, i)).astype(np.float32),
-            rng.normal(size=o).astype(np.float32),
-        )
+        (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32))
         for i, o in pairwise(widths)
     ]
     return MixPolicy(form, layers, {"dataset": "digits", "seed": 3})
@@ -154,8 +151,27 @@ def change_tensors(folder: Path, change: Callable[[dict[str, np.ndarray]], Any])
     replace_weights(folder, save(tensors))
 
 
-def form(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+def file(**changes: Any) -> Callable[[Path], None]:
+    """Change keys of policy.json."""
+    return lambda folder: edit(folder, lambda content: content.update(changes))
+
+
+def without(key: str) -> Callable[[Path], None]:
+    return lambda folder: edit(folder, lambda content: content.pop(key))
+
+
+def written(text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "policy.json").write_text(text, encoding="utf-8")
+
+
+def form(change: Callable[[dict[str, Any]], Any] | None = None, **changes: Any):
+    """Change the form in policy.json."""
+    change = change or (lambda found: found.update(changes))
     return lambda folder: edit(folder, lambda content: change(content["form"]))
+
+
+def weights(content: bytes) -> Callable[[Path], None]:
+    return lambda folder: replace_weights(folder, content)
 
 
 def tensors(change: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Path], None]:
@@ -198,21 +214,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "policy.safetensors").unlink(),
         "policy.safetensors cannot be read",
     ),
-    "no weights at all": (lambda f: replace_weights(f, b""), "policy.safetensors is damaged"),
-    "a pickle": (
-        lambda f: replace_weights(f, b"\x80\x04cos\nsystem\n."),
-        "policy.safetensors is damaged",
-    ),
+    "no weights at all": (weights(b""), "policy.safetensors is damaged"),
+    "a pickle": (weights(b"\x80\x04cos\nsystem\n."), "policy.safetensors is damaged"),
     "an endless header": (
-        lambda f: replace_weights(f, with_header(b"{}", claimed=10**12)),
+        weights(with_header(b"{}", claimed=10**12)),
         "policy.safetensors is damaged",
     ),
     "a tensor of 10 GB in a small file": (
-        lambda f: replace_weights(f, with_header(CLAIMS_10_GB)),
+        weights(with_header(CLAIMS_10_GB)),
         "policy.safetensors is damaged",
     ),
     "numbers that NumPy lacks": (
-        lambda f: replace_weights(f, with_header(BFLOAT, body=b"\0" * 4)),
+        weights(with_header(BFLOAT, body=b"\0" * 4)),
         "policy.safetensors is damaged",
     ),
     "a NaN weight": (
@@ -244,50 +257,26 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "policy.json",
     ),
     "json missing": (lambda f: (f / "policy.json").unlink(), "policy.json does not exist"),
-    "json cut off": (
-        lambda f: (f / "policy.json").write_text('{"format": 1,', encoding="utf-8"),
-        "policy.json is not JSON",
-    ),
-    "a list": (
-        lambda f: (f / "policy.json").write_text("[1]", encoding="utf-8"),
-        "policy.json: format is list, wanted 1",
-    ),
-    "another format": (
-        lambda f: edit(f, lambda c: c.update(format=2)),
-        "policy.json: format is 2, wanted 1",
-    ),
-    "no format": (lambda f: edit(f, lambda c: c.pop("format")), "policy.json: format is None"),
-    "no form": (lambda f: edit(f, lambda c: c.pop("form")), "policy.json does not describe"),
-    "a form that is none": (
-        lambda f: edit(f, lambda c: c.update(form="factored")),
-        "policy.json does not describe",
-    ),
-    "no hash": (lambda f: edit(f, lambda c: c.pop("sha256")), "policy.safetensors is not the file"),
-    "no number of layers": (lambda f: edit(f, lambda c: c.pop("layers")), "policy.json does not"),
-    "layers in words": (
-        lambda f: edit(f, lambda c: c.update(layers="all")),
-        "policy.json does not",
-    ),
-    "no layers": (
-        lambda f: edit(f, lambda c: c.update(layers=0)),
-        "policy.json: policy: no layers",
-    ),
-    "a billion layers": (
-        lambda f: edit(f, lambda c: c.update(layers=10**9)),
-        "policy.json does not describe a policy: .*layers.3",
-    ),
+    "json cut off": (written('{"format": 1,'), "policy.json is not JSON"),
+    "a list": (written("[1]"), "policy.json: format is list, wanted 1"),
+    "another format": (file(format=2), "policy.json: format is 2, wanted 1"),
+    "no format": (without("format"), "policy.json: format is None"),
+    "no form": (without("form"), "policy.json does not describe"),
+    "a form that is none": (file(form="factored"), "policy.json does not describe"),
+    "no hash": (without("sha256"), "policy.safetensors is not the file"),
+    "no number of layers": (without("layers"), "policy.json does not"),
+    "layers in words": (file(layers="all"), "policy.json does not"),
+    "no layers": (file(layers=0), "policy.json: policy: no layers"),
+    "a billion layers": (file(layers=10**9), "policy.json does not describe a policy: .*layers.3"),
     "another activation": (
-        lambda f: edit(f, lambda c: c.update(activation="gelu")),
+        file(activation="gelu"),
         "policy.json: policy: activation is 'gelu', wanted 'tanh' or 'relu'",
     ),
-    "about is no table": (lambda f: edit(f, lambda c: c.update(about=[1])), "policy.json does not"),
+    "about is no table": (file(about=[1]), "policy.json does not"),
     "a key too few": (form(lambda c: c.pop("ratios")), "policy.json does not describe .*ratios"),
-    "a key too many": (
-        form(lambda c: c.update(shell="rm")),
-        "policy.json does not describe .*shell",
-    ),
+    "a key too many": (form(shell="rm"), "policy.json does not describe .*shell"),
     "an unknown mix": (
-        form(lambda c: c.update(methods=["none", "mixup", "cutmx"])),
+        form(methods=["none", "mixup", "cutmx"]),
         "policy.json: 'cutmx' is not a mix.*'cutmix'",
     ),
     "an unknown choice": (
@@ -295,18 +284,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "policy.json: 'mixop' is not a mix.*'mixup'",
     ),
     "an unknown saliency": (
-        form(lambda c: c.update(saliency=["off", "spectrl"])),
+        form(saliency=["off", "spectrl"]),
         "policy.json: 'spectrl' is not a saliency.*'spectral'",
     ),
     "a ratio of 7": (
-        form(lambda c: c.update(ratios=[0.1, 7])),
+        form(ratios=[0.1, 7]),
         "policy.json: the ratio of mixup is 7, wanted 0 to 0.5",
     ),
     "a ratio that is NaN": (
-        form(lambda c: c.update(ratios=[0.1, float("nan")])),
+        form(ratios=[0.1, float("nan")]),
         "policy.json: the ratio of mixup is nan",
     ),
-    "a ratio in words": (form(lambda c: c.update(ratios=["a", "b"])), "policy.json does not"),
+    "a ratio in words": (form(ratios=["a", "b"]), "policy.json does not"),
     "a choice too few": (
         form(lambda c: c["choices"].pop()),
         "policy.json: policy: choices are .* but its methods, ratios and saliency make",
@@ -315,25 +304,22 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         form(lambda c: c["choices"].__setitem__(1, "none")),
         "policy.json: policy: choices are none, none",
     ),
-    "choices in numbers": (form(lambda c: c.update(choices=[1, 2])), "policy.json does not"),
+    "choices in numbers": (form(choices=[1, 2]), "policy.json does not"),
     "an unknown space": (
-        form(lambda c: c.update(space="ball")),
+        form(space="ball"),
         "policy.json: policy: space is 'ball', wanted one of 'factored', 'flat', 'box'",
     ),
     "a size too few": (
         form(lambda c: c["observation_sizes"].pop()),
         "policy.json: policy: 3 observations, but 2 sizes",
     ),
-    "sizes in words": (
-        form(lambda c: c.update(observation_sizes=["a", "b", "c"])),
-        "policy.json does not",
-    ),
+    "sizes in words": (form(observation_sizes=["a", "b", "c"]), "policy.json does not"),
     "sizes that do not fit the weights": (
-        form(lambda c: c.update(observation_sizes=[1, 1, 4])),
+        form(observation_sizes=[1, 1, 4]),
         r"policy.json: policy: layer 0 is \(6, 5\), wanted 6 inputs",
     ),
     "outputs that do not fit the space": (
-        form(lambda c: c.update(space="flat")),
+        form(space="flat"),
         "policy.json: policy: 7 outputs, wanted 9",
     ),
 }

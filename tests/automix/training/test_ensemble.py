@@ -13,14 +13,7 @@ from automix.training.ensemble import measured_at_once
 from automix.training.population import Population
 from automix.training.settings import SaliencySettings
 from tests import tiny
-from tests.automix.training.helpers import (
-    Watch,
-    assert_close,
-    cohort_of,
-    digits,
-    epoch_of,
-    seat_of,
-)
+from tests.automix.training.helpers import Watch, assert_close, cohort_of, digits, epoch_of, seat_of
 from tests.cases import each
 
 GRADIENT, CUTMIX = MixAction("rmix", 0.5, "gradient"), MixAction("cutmix", 0.5)

@@ -19,14 +19,7 @@ from automix.nets.stacking import GroupedStack, LoopedStack
 from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE, SaliencySettings
 from tests import tiny
-from tests.automix.training.helpers import (
-    assert_close,
-    cohort_of,
-    cohorts,
-    digits,
-    play_epoch,
-    seat_of,
-)
+from tests.automix.training.helpers import assert_close, cohorts, digits, play_epoch, seat_of
 from tests.cases import each
 from tests.same import assert_same
 
@@ -203,9 +196,7 @@ def test_those_who_are_not_reset_go_on_as_if_nothing_had_happened(limit, model):
     started.run_epoch(PLAYS[0])
     records = started.reset([7, 8], members=[3, 2])
     for record, wanted in zip(
-        records,
-        (fresh(SAME, 7, [], model=model), fresh(SHORT, 8, [], model=model)),
-        strict=True,
+        records, (fresh(SAME, 7, [], model=model), fresh(SHORT, 8, [], model=model)), strict=True
     ):
         assert_close(record, wanted[0])
     after = started.run_epoch(PLAYS[1])
@@ -233,6 +224,7 @@ def test_a_reset_member_may_get_another_task():
     (record,) = population.reset([6], members=[0], tasks=[SHORT])
     assert_close(record, fresh(SHORT, 6, [])[0])
     assert [population.tasks[m] for m in (0, 3)] == [SHORT, SAME]
+    assert len({id(data) for data in everyone()[0]._data}) == 4, "the device holds a task once"
     assert population._data[0] is population._data[2], "what is on the device is used again"
     after = population.run_epoch([GRADIENT, *PLAYS[1][1:]])
     assert_close(after[0], fresh(SHORT, 6, [GRADIENT], **NESTEROV)[1])
@@ -265,31 +257,24 @@ def test_two_who_are_reset_alike_meet_in_one_stack():
 
 
 @each(
-    "arguments, names",
+    "arguments, message",
     [
         (([1],), "1 seeds for 3 members"),
         (([1, 2, 3, 4],), "4 seeds for 3 members"),
         (([1, 2], [0]), "2 seeds for 1 members"),
         (([1, 2], [0, 1], [SAME]), "1 tasks for 2 members"),
         (([1, 2, 3], None, [SAME, SAME]), "2 tasks for 3 members"),
+        *((([7] * len(bad), bad), "members") for bad in ([-1], [3], [0, 0], [1, -2])),
     ],
 )
-def test_counts_that_do_not_fit_are_refused(arguments, names):
+def test_counts_that_do_not_fit_and_members_that_are_not_there_or_twice_are_refused(
+    arguments, message
+):
     population = population_of([SAME, SAME, SHORT])
     population.reset([0, 1, 2])
     before = population.state_dict()
-    with pytest.raises(ConfigError, match=names):
+    with pytest.raises(ConfigError, match=message):
         population.reset(*arguments)
-    assert_same(population.state_dict(), before)
-
-
-@each("members", [[-1], [3], [0, 0], [1, -2]])
-def test_members_that_are_not_there_or_twice_are_refused(members):
-    population = population_of([SAME, SAME, SHORT])
-    population.reset([0, 1, 2])
-    before = population.state_dict()
-    with pytest.raises(ConfigError, match="members"):
-        population.reset([7] * len(members), members)
     assert_same(population.state_dict(), before)
 
 
@@ -324,8 +309,9 @@ def test_one_budget_that_is_spent_stops_all_and_trains_nobody():
     population.run_epoch([PLAIN, PLAIN])
     population.reset([0], members=[1])
     before = population.state_dict()
-    with pytest.raises(ConfigError, match="epoch 2 is beyond the budget of 1 epochs"):
+    with pytest.raises(ConfigError, match="epoch 2 is beyond the budget of 1 epochs") as error:
         population.run_epoch([PLAIN, PLAIN])
+    assert error.value.hint
     assert_same(population.state_dict(), before)
     population.reset([1], members=[0])
     assert [record.epoch for record in population.run_epoch([PLAIN, PLAIN])] == [1, 1]
@@ -492,18 +478,6 @@ def test_remembered_maps_move_with_their_member():
     population.run_epoch([GRADIENT] * len(WHO))
     assert torch.equal(snapshot["members"][4]["saliency"]["gradient"]["maps"], maps[4])
     assert not torch.equal(seat_of(population, 4).banks["gradient"].state_dict()["maps"], maps[4])
-
-
-def test_the_device_holds_a_task_once():
-    population, _ = everyone()
-    assert len({id(data) for data in population._data}) == 4
-    assert cohort_of(population_of_one())._members[0].data.task is SAME
-
-
-def population_of_one():
-    population = population_of([SAME])
-    population.reset([0])
-    return population
 
 
 # From bytes -------------------------------------------------------------------------------------

@@ -78,9 +78,7 @@ def permuted(images):
 
 
 LAYOUTS = st.sampled_from([contiguous, channels_last, transposed, every_second, permuted])
-DTYPES = st.sampled_from(
-    [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8],
-)
+DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8])
 BATCHES = st.sampled_from([3, 0, 1, 2, 5])
 SIDES = st.integers(1, 6)
 SETTINGS = st.builds(

@@ -17,7 +17,7 @@ from automix.core.seeding import derived_seed, generator
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import MixSettings, mix_batch
 from automix.nets.create import create_classifier
-from automix.nets.stacking import GroupedStack, LoopedStack, frozen_running_statistics
+from automix.nets.stacking import frozen_running_statistics
 from automix.saliency import SALIENCY
 from automix.training.maps.computer import StackedClassifier
 from automix.training.metrics import LOSS_CAP
@@ -25,7 +25,8 @@ from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE
 from tests import golden, tiny
 from tests.automix.saliency.planted import models_for
-from tests.cases import each, named
+from tests.automix.training.helpers import cohort_of
+from tests.cases import each
 from tests.contract import FORMS, global_states
 from tests.same import assert_same
 
@@ -55,13 +56,6 @@ def start(trainer, seed=0):
     """Reset a trainer, or all members of a population, from one seed."""
     alone = isinstance(trainer, Trainer)
     return trainer.reset(seed) if alone else trainer.reset([seed] * trainer.members)
-
-
-def cohort_of(trainer):
-    """The only stack of a trainer or population."""
-    population = trainer.population if isinstance(trainer, Trainer) else trainer
-    (cohort,) = {id(c): c for c, _ in population._places}.values()
-    return cohort
 
 
 def play(trainer, plays, seed=0):
@@ -105,42 +99,8 @@ def test_a_training_is_counted_repeats_and_goes_on_bit_by_bit(digits_task, actio
 
 def batches_recorded(trainer):
     """What the norms of a net say, each about itself."""
-    buffers = cohort_of(trainer)._net.named_buffers()
+    buffers = cohort_of(trainer.population)._net.named_buffers()
     return {int(value) for name, value in buffers if name.endswith("num_batches_tracked")}
-
-
-@each("action", EVERY_KIND)
-@each("opt", ["nesterov", "adamw"])
-def test_two_epochs_are_one_epoch_a_snapshot_and_one_epoch(digits_task, action, opt):
-    trainer = trainer_of(digits_task, opt=opt, lr=0.05)
-    wanted = play(trainer, [action, action, PLAIN])
-    trainer.reset(0)
-    trainer.run_epoch(action)
-    snapshot = trainer.state_dict()
-    trainer.run_epoch(PLAIN)
-    for _ in range(2):
-        trainer.load_state_dict(snapshot)
-        assert [trainer.run_epoch(action), trainer.run_epoch(PLAIN)] == wanted[2:]
-
-
-def test_an_untrained_classifier_can_be_a_snapshot_too(digits_task):
-    trainer = trainer_of(digits_task)
-    wanted = play(trainer, [GRADIENT])
-    trainer.reset(0)
-    snapshot = trainer.state_dict()
-    trainer.run_epoch(PLAIN)
-    trainer.load_state_dict(snapshot)
-    assert trainer.run_epoch(GRADIENT) == wanted[1]
-
-
-def test_a_snapshot_remembers_how_much_of_the_budget_is_spent(digits_task):
-    trainer = trainer_of(digits_task, epochs=2)
-    play(trainer, [PLAIN, PLAIN])
-    snapshot = trainer.state_dict()
-    trainer.reset(0)
-    trainer.load_state_dict(snapshot)
-    with pytest.raises(ConfigError, match="epoch 3 is beyond the budget of 2"):
-        trainer.run_epoch(PLAIN)
 
 
 @each("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
@@ -167,48 +127,6 @@ def test_golden_numbers():
 
 
 # Populations ------------------------------------------------------------------------------------
-
-
-def test_a_population_is_as_many_trainers_alone(digits_task):
-    plays = [EVERY_KIND, EVERY_KIND[::-1]]
-    population = population_of(digits_task, 4)
-    together = play(population, plays)
-    assert isinstance(cohort_of(population)._stack, GroupedStack)
-    for m in range(4):
-        trainer = trainer_of(digits_task)
-        alone = play(trainer, [epoch[m] for epoch in plays])
-        assert_close_records([records[m] for records in together], alone)
-        images = digits_task.normalised(digits_task.val_index)
-        torch.testing.assert_close(
-            population.logits(images)[:, m],
-            trainer.population.logits(images)[:, 0],
-            atol=5e-3,
-            rtol=5e-3,
-        )
-
-
-@each("model", ["test_resnet", "dropout_cnn_for_tests"])
-def test_a_population_of_nets_that_cannot_be_stacked_is_as_many_trainers_alone(model):
-    task, plays = tiny.fake_task((3, 32, 32)), [[GRADIENT, MixAction("cutmix", 0.5)]] * 2
-    population = population_of(task, 2, model=model, batch_size=6)
-    together = play(population, plays)
-    assert isinstance(cohort_of(population)._stack, LoopedStack)
-    for m in range(2):
-        alone = play(trainer_of(task, model=model, batch_size=6), [plays[0][m]] * 2)
-        assert_close_records([records[m] for records in together], alone)
-
-
-@each("model", ["small_cnn_w8", "dropout_cnn_for_tests"])
-@each("own", [MixAction("cutmix", 0.5), GRADIENT, PLAIN])
-def test_what_the_others_play_does_not_matter(digits_task, own, model):
-    alike = play(population_of(digits_task, 3, model=model), [[own] * 3] * 2)
-    # Equal actions give equal numbers.
-    assert_close_records([r[0] for r in alike], [r[1] for r in alike], tolerance=1e-3)
-    for other in (GRADIENT, MixAction("mixup", 0.4, "gradient"), MixAction("rmix", 0.3)):
-        with named(other):
-            mixed = play(population_of(digits_task, 3, model=model), [[own, other, PLAIN]] * 2)
-            assert_close_records([r[0] for r in mixed], [r[0] for r in alike], tolerance=1e-3)
-            assert mixed[2][0].partner_share == pytest.approx(alike[2][0].partner_share, abs=1e-6)
 
 
 @each("opt", sorted(ELEMENTWISE))
@@ -289,26 +207,10 @@ def test_a_training_that_diverged_once_stays_so_in_its_snapshots(digits_task):
     trainer.load_state_dict(snapshot)
     assert trainer.run_epoch(PLAIN).diverged
     assert trainer.state_dict()["members"][0]["diverged"]
-
-
-def test_divergence_survives_a_snapshot(digits_task):
-    trainer = trainer_of(digits_task)
-    trainer.reset(0)
-    spoil_first_member(trainer.population)
-    assert trainer.run_epoch(PLAIN).diverged
-    snapshot = trainer.state_dict()
     assert not trainer.reset(0).diverged
-    trainer.load_state_dict(snapshot)
-    assert trainer.run_epoch(PLAIN).diverged
 
 
 # Counts and metrics -----------------------------------------------------------------------------
-
-
-def test_each_member_counts_its_own_passes(digits_task):
-    records = play(population_of(digits_task, 3), [[GRADIENT, PLAIN, GRADIENT]])[1]
-    assert [r.forward_passes for r in records] == [170, 110, 170]
-    assert [r.backward_passes for r in records] == [120, 60, 120]
 
 
 def test_the_first_record_is_of_the_untrained_classifier(digits_task):
@@ -481,15 +383,6 @@ def test_training_images_and_labels_are_never_written_to(digits_task):
 
 
 # Edges ------------------------------------------------------------------------------------------
-
-
-def test_the_budget_is_the_end(digits_task):
-    trainer = trainer_of(digits_task, epochs=1)
-    assert [r.epoch for r in play(trainer, [PLAIN])] == [0, 1]
-    with pytest.raises(ConfigError, match="epoch 2 is beyond the budget of 1 epochs") as error:
-        trainer.run_epoch(PLAIN)
-    assert error.value.hint
-    assert [r.epoch for r in play(trainer, [PLAIN])] == [0, 1], "reset starts a new budget"
 
 
 @each("model", ["test_resnet", "test_vit", "test_efficientnet", "resnet10t"])
