@@ -182,16 +182,6 @@ def test_members_start_alike_and_other_actions_make_another_training():
     assert not np.allclose(first[0], first[1])
 
 
-def test_a_member_does_not_depend_on_what_the_others_play():
-    """Up to the order in which floats are added."""
-    alike, mixed = (
-        play(group_of(3, name="loss_gain"), [CUTMIX, other, other], [RMIX, other, CUTMIX])
-        for other in (CUTMIX, NONE)
-    )
-    for one, two in zip(alike, mixed, strict=True):
-        assert_allclose(one[0], two[0], rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("space", worlds.SPACES)
 def test_a_single_environment_is_member_0_of_a_group(space):
     """Up to the order in which floats are added: the same seed draws the same task and weights."""

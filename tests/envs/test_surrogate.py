@@ -17,7 +17,7 @@ from automix.envs import (
     SurrogateMixEnv,
 )
 from automix.envs.rewards import RewardSettings
-from automix.envs.surrogate import SurrogateVectorEnv, SurrogateWorld, gain, wanted_ratio
+from automix.envs.surrogate import SurrogateWorld, gain, wanted_ratio
 from automix.mixing.actions import PLAIN, MixAction
 from tests.envs import worlds
 
@@ -100,11 +100,3 @@ def test_the_noise_of_the_task_can_be_seen_in_the_gap():
         place = groups.groups[0].observer.names.index("accuracy_gap")
         gaps[noise] = float(result.observations[0, place])
     assert len(set(gaps.values())) == 3
-
-
-def test_a_group_of_surrogates_shares_its_task():
-    group = SurrogateVectorEnv(4, 5, SETTINGS)
-    observations, _ = group.reset(seed=0)
-    assert (observations == observations[0]).all()
-    _, rewards, *_ = group.step(np.array([[2, 2, 0]] * 4))
-    assert (rewards == rewards[0]).all()

@@ -10,8 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from automix.core.errors import ConfigError
-from automix.data import DataSource, load
 from automix.data.image_set import InMemory, OnDisk
 from tests.automix.data.checks import (
     class_folders,
@@ -155,11 +153,6 @@ def test_resizing_to_the_size_that_images_have_changes_nothing(tmp_path, memory_
     assert torch.equal(
         images.pixels.read(np.arange(2)), load_folder(tmp_path).pixels.read(np.arange(2))
     )
-
-
-def test_no_root_is_refused():
-    with refused("task.root is empty", kind=ConfigError, hint="task.root="):
-        load(DataSource(dataset="folder"))
 
 
 def test_a_missing_folder_is_refused(tmp_path):

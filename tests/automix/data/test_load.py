@@ -33,6 +33,12 @@ def test_a_name_with_a_part_too_many_or_too_few_is_refused(name, wanted):
         load(DataSource(dataset=name))
 
 
+@each("name", ["folder", "npz"])
+def test_a_file_format_without_a_root_is_refused(name):
+    with refused("task.root is empty", name, kind=ConfigError, hint="task.root="):
+        load(DataSource(dataset=name))
+
+
 @each("setting", ["image_size", "memory_limit_gb"])
 @each("value", [-1, float("nan")])
 def test_settings_out_of_range_are_refused(setting, value):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from automix.core.errors import ConfigError, ResourceError
+from automix.core.errors import ResourceError
 from automix.data import DataSource, load, memory
 from tests.automix.data.checks import picture, refused
 from tests.cases import each
@@ -101,11 +101,6 @@ def test_what_is_written_is_read(tmp_path_factory, images, offset, compressed):
     assert [back.class_names[label] for label in back.labels] == [str(label) for label in labels]
 
 
-def test_no_root_is_refused():
-    with refused("task.root is empty", "npz", kind=ConfigError, hint="task.root="):
-        load(DataSource(dataset="npz"))
-
-
 def test_a_missing_file_is_refused(path):
     with refused(str(path), "does not exist", hint="task.root"):
         read(path)
@@ -171,50 +166,66 @@ def test_objects_are_refused_and_no_pickle_is_loaded(path, tmp_path, key):
     assert not marker.exists()
 
 
-@each("shape", [(4,), (4, 30), (4, 6, 5, 3, 1), (4, 0, 5), (4, 6, 5, 0)])
-def test_other_dimensions_are_refused(path, shape):
-    with refused(str(path), "'images'", str(shape), "(n, h, w, c)"):
-        read(saved(path, images=np.zeros(shape, np.uint8)))
-
-
-def test_a_shape_that_reads_both_ways_is_refused(path):
-    with refused(str(path), "(4, 3, 3, 3)", "(n, c, h, w)", hint="(n, h, w)"):
-        read(saved(path, images=np.zeros((4, 3, 3, 3), np.uint8)))
-
-
-@each("kind", ["int64", "bool", "complex64", "<U3"])
-def test_other_pixel_types_are_refused(path, kind):
-    with refused(str(path), "'images'", kind, "uint8 or floats", hint="astype"):
-        read(saved(path, images=np.zeros((4, 6, 5), kind)))
-
-
-@each(
-    "value, said, hint",
-    [
-        (np.nan, "NaN", "nan_to_num"),
-        (np.inf, "inf", "divide"),
-        (1.5, "to 1.5", "divide"),
-        (-0.25, "-0.25", "divide"),
-    ],
-)
-@each("kind", [np.float16, np.float64])
-def test_pixels_outside_the_range_are_refused(path, value, said, hint, kind):
+def two_of(value, kind):
+    """Images of which two hold a value."""
     images = np.full((4, 6, 5), 0.5, kind)
     images[2, 3, 4] = images[3, 0, 0] = value
-    with refused(str(path), "2 of 4", "images[2]", "[0, 1]", said, hint=hint):
+    return images
+
+
+SHAPES = [(4,), (4, 30), (4, 6, 5, 3, 1), (4, 0, 5), (4, 6, 5, 0)]
+KINDS = ["int64", "bool", "complex64", "<U3"]
+VALUES = [(np.nan, "NaN", "nan_to_num"), (np.inf, "inf", "divide"), (1.5, "to 1.5", "divide")]
+VALUES += [(-0.25, "-0.25", "divide")]
+BAD_IMAGES = [
+    *(
+        (np.zeros(shape, np.uint8), ("'images'", str(shape), "(n, h, w, c)"), "")
+        for shape in SHAPES
+    ),
+    # What reads both ways.
+    (np.zeros((4, 3, 3, 3), np.uint8), ("(4, 3, 3, 3)", "(n, c, h, w)"), "(n, h, w)"),
+    *(
+        (np.zeros((4, 6, 5), kind), ("'images'", kind, "uint8 or floats"), "astype")
+        for kind in KINDS
+    ),
+    *(
+        (two_of(value, kind), ("2 of 4", "images[2]", "[0, 1]", said), hint)
+        for kind in (np.float16, np.float64)
+        for value, said, hint in VALUES
+    ),
+]
+
+
+@each("images, said, hint", BAD_IMAGES)
+def test_images_of_another_form_kind_or_range_are_refused(path, images, said, hint):
+    with refused(str(path), "images", *said, hint=hint):
         read(saved(path, images=images))
 
 
-@each("kind", ["float64", "bool", "<U1"])
-def test_other_label_types_are_refused(path, kind):
-    with refused(str(path), "'labels'", kind, "wanted ints"):
-        read(saved(path, labels=np.array([0, 1, 0, 1]).astype(kind)))
+NAMED = [
+    *(("labels", np.eye(4)[0].astype(kind), (kind, "wanted ints")) for kind in ("float64", "bool")),
+    ("labels", np.array(list("0101")), ("<U1", "wanted ints")),
+    *(("labels", np.zeros(n, int), (str(n), "(4,)")) for n in [(3,), (5,), (4, 1), ()]),
+    ("class_names", ["a"], ("(1,)", "(2,) strings")),
+    ("class_names", ["a", "b", "c"], ("(3,)", "(2,) strings")),
+    ("class_names", [["a", "b"]], ("(1, 2)", "(2,) strings")),
+    ("class_names", [0, 1], ("int64", "(2,) strings")),
+    ("class_names", ["a", "a"], ("'a' twice",)),
+    ("test", [True, False], ("(2,)",)),
+    ("test", [0.5], ("float64",)),
+    ("test", [[0]], ("(1, 1)",)),
+    ("test", [0, 4], ("position 4",)),
+    ("test", [-1, 0], ("position -1",)),
+    ("test", [1, 0, 0, 1], ("twice",)),
+    ("test", [False] * 4, ("0 of 4",)),
+    ("test", [0, 1, 2, 3], ("4 of 4",)),
+]
 
 
-@each("shape", [(3,), (5,), (4, 1), ()])
-def test_labels_of_another_length_are_refused(path, shape):
-    with refused(str(path), "'labels'", str(shape), "(4,)"):
-        read(saved(path, labels=np.zeros(shape, int)))
+@each("key, value, said", NAMED)
+def test_labels_class_names_and_test_parts_that_do_not_fit_are_refused(path, key, value, said):
+    with refused(str(path), f"'{key}'", *said):
+        read(saved(path, **{key: np.array(value)}))
 
 
 @each("n", [0, 1, 4])
@@ -223,52 +234,10 @@ def test_one_class_is_refused(path, n):
         read(saved(path, images=IMAGES[:n], labels=np.full(n, 3)))
 
 
-@each(
-    "names, said",
-    [(["a"], "(1,)"), (["a", "b", "c"], "(3,)"), ([["a", "b"]], "(1, 2)"), ([0, 1], "int64")],
-)
-def test_class_names_that_do_not_fit_are_refused(path, names, said):
-    with refused(str(path), "'class_names'", said, "(2,) strings"):
-        read(saved(path, class_names=np.array(names)))
-
-
-def test_a_class_name_given_twice_is_refused(path):
-    with refused(str(path), "'class_names'", "'a' twice"):
-        read(saved(path, class_names=["a", "a"]))
-
-
-@each(
-    "test, said",
-    [
-        ([True, False], "(2,)"),
-        ([0.5], "float64"),
-        ([[0]], "(1, 1)"),
-        ([0, 4], "position 4"),
-        ([-1, 0], "position -1"),
-        ([1, 0, 0, 1], "twice"),
-        ([False] * 4, "0 of 4"),
-        ([0, 1, 2, 3], "4 of 4"),
-    ],
-)
-def test_a_test_part_that_does_not_fit_is_refused(path, test, said):
-    with refused(str(path), "'test'", said):
-        read(saved(path, test=np.array(test)))
-
-
-def test_a_class_that_only_the_test_part_has_is_refused(path):
-    with refused("xrays.npz", "'-2'", "test part only"):
-        read(saved(path, test=np.array([1])))
-
-
 def test_an_array_larger_than_the_memory_is_refused_before_it_is_read(path, monkeypatch):
     monkeypatch.setattr("automix.data.npz.free_memory", lambda: 100)
     with refused(str(path), "'images'", "GB", kind=ResourceError, hint="task.dataset=folder"):
         read(saved(path))
-
-
-def test_resizing_is_refused(path):
-    with refused("task.image_size is 32", "npz", kind=ConfigError):
-        read(saved(path), image_size=32)
 
 
 def test_free_memory_is_a_sensible_number():

@@ -16,15 +16,6 @@ sizes = st.integers(1, 20)
 every_pairing = each("name", list(PAIRINGS))
 
 
-@every_pairing
-@given(b=sizes, seed=SEEDS)
-def test_every_image_is_the_partner_of_exactly_one(name, b, seed):
-    partner = PAIRINGS[name](b, generator(seed))
-    assert partner.dtype == np.int64
-    assert sorted(partner) == list(range(b))
-    assert (PAIRINGS[name](b, generator(seed)) == partner).all()
-
-
 @given(b=sizes, seed=SEEDS)
 def test_derange_is_one_cycle_so_that_no_image_meets_itself(b, seed):
     partner = PAIRINGS["derange"](b, generator(seed))
@@ -53,17 +44,6 @@ def test_permute_makes_one_image_in_the_mean_meet_itself():
 def test_flip_and_roll_are_those_of_timm_and_torchvision():
     assert PAIRINGS["flip"](5, generator(0)).tolist() == [4, 3, 2, 1, 0]
     assert PAIRINGS["roll"](5, generator(0)).tolist() == [4, 0, 1, 2, 3]
-
-
-def test_in_a_shuffled_batch_roll_is_derange_in_law():
-    """Which image stands before which is a random cycle already."""
-    met = np.zeros((4, 4))
-    for seed in range(1200):
-        rng = generator(seed)
-        order = rng.permutation(4)
-        met[order, order[PAIRINGS["roll"](4, rng)]] += 1
-    assert (np.diag(met) == 0).all()
-    assert abs(met[~np.eye(4, dtype=bool)] - 400).max() < 65  # four standard deviations
 
 
 @every_pairing

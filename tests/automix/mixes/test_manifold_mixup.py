@@ -9,7 +9,6 @@ from torch.testing import assert_close
 from automix.core.seeding import borrowed_global_rng
 from automix.masks.method_steps import soft_losses
 from automix.masks.shapes import Constant
-from automix.mixing.batch import MixSettings
 from automix.mixing.blending import blend
 from automix.nets.create import create_classifier
 from automix.nets.stages import stages
@@ -44,15 +43,6 @@ def test_at_the_images_it_is_mixup(model):
     with borrowed_global_rng(4):
         wanted = soft_losses(net(mixed), step.mixed_targets(step.own_share))
     assert torch.equal(losses(net, SHARES, stages=(0,)), wanted)
-
-
-@every_model
-@each("stage", [0, 1, 2, 3])
-def test_without_a_partner_it_is_the_plain_step(model, stage):
-    net, step = net_of(model).train(), step_of(images(), 0.0)
-    with borrowed_global_rng(4):
-        wanted = soft_losses(net(step.images), step.targets)
-    assert torch.equal(losses(net, 0.0, stages=(stage,)), wanted)
 
 
 @each("stage", [1, 2])
@@ -139,7 +129,3 @@ def test_half_precision():
         told = losses(net, SHARES, stages=(2,))
     assert told.dtype == torch.float32
     assert_close(told, losses(net, SHARES, stages=(2,)), rtol=0.05, atol=0.05)
-
-
-def test_stages_can_be_set():
-    assert MixSettings(options=["manifold_mixup.stages=[1,3]"]).options

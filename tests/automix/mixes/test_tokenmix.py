@@ -76,11 +76,6 @@ def test_the_blocks_are_those_of_the_slow_twin(size):
     assert False in kinds
 
 
-def test_images_of_a_batch_have_blocks_of_their_own():
-    masks = drawn("tokenmix", np.full(200, 0.3), (28, 28)).weight
-    assert len({one.tobytes() for one in masks}) == 200
-
-
 def pieces(mode: str) -> list[int]:
     """In how many pieces the partner is seen, at a third of 14 x 14 tokens."""
     masks = drawn("tokenmix", np.full(200, 1 / 3), (224, 224), mode=mode).weight

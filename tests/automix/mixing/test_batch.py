@@ -37,11 +37,6 @@ def test_the_partner_share_follows_the_beta_law(ratio, concentration):
     assert distance < 1.6 / 5000**0.5  # Kolmogorov-Smirnov at 1 %
 
 
-def test_at_one_half_the_law_is_the_papers_uniform_one():
-    share = draw_share(0.5, 5000, generator(0))
-    assert scipy.stats.kstest(share, "uniform").pvalue > 0.01
-
-
 @each("whole", [0.0, 1.0])
 def test_nothing_and_all_are_exact(whole):
     share = draw_share(whole, 5, generator(0))
@@ -78,14 +73,6 @@ def batch(action, **options):
     case = Case(form=CUTMIX, b=6)
     options = {"num_classes": 6, "rng": generator(0)} | options
     return mix_batch(noise_images(case), torch.arange(6), MixAction(*action), **options)
-
-
-def test_an_action_that_mixes_nothing_keeps_image_and_label_whatever_ratio_it_names():
-    for action in (("none", 0.5), ("none", 0.0), ("cutmix", 0.0), ("rmix", 0.0, "gradient")):
-        mixed = batch(action)
-        assert torch.equal(mixed.targets, torch.eye(6))
-        assert torch.equal(mixed.images, noise_images(Case(form=CUTMIX, b=6)))
-        assert not mixed.mask.any()
 
 
 def test_a_place_that_is_not_like_the_images_is_refused():
@@ -157,13 +144,6 @@ def test_a_batch_that_shares_its_draw_is_guided_image_by_image():
     mixed = mix(case, noise_images(case), batch_size=4)
     assert len(mixed.lam.unique()) == 3
     assert len(mixed.mask.flatten(1).unique(dim=0)) > 3
-
-
-def test_settings_reach_the_draws():
-    case = Case(form=CUTMIX, b=300, rule="requested", size=(4, 4))
-    narrow = replace(case.settings, concentration=500.0)
-    lam = mix(case, noise_images(case), settings=narrow).lam
-    assert float((lam - 0.5).abs().max()) < 0.1
 
 
 @each("own, settings, together", [(0.5, 1.0, 0.5), (1.0, 0.5, 0.5), (0.5, 0.5, 0.25)])

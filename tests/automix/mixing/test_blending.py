@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from automix.core.seeding import generator
 from automix.masks.pairing import PAIRINGS, Pairs, pair_batches
-from automix.masks.shapes import Boxes, Constant, Dense
+from automix.masks.shapes import Constant, Dense
 from automix.mixing import blending
 from tests.automix.masks.test_shapes import KINDS, masks
 from tests.cases import each
@@ -138,11 +138,3 @@ def test_rows_of_probabilities_are_blended_as_images_are():
     lam = torch.tensor([1.0, 0.25, 0.0])
     wanted = torch.tensor([[1.0, 0.0, 0.0], [0.75, 0.25, 0.0], [0.0, 1.0, 0.0]])
     assert_close(blending.blend_rows(rows, pairs, lam), wanted)
-
-
-def test_one_mask_for_all_is_that_mask_for_each():
-    images, pairs = noise(0), pair_batches(7, 3, "roll", generator(0))
-    one = Boxes(np.array([[1, 0]]), np.array([[4, 2]]), (5, 3))
-    each = one[np.zeros(7, dtype=np.int64)]
-    mixed = blending.blend(images, pairs, one)
-    assert torch.equal(mixed, blending.blend(images, pairs, each))

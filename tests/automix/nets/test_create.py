@@ -25,15 +25,6 @@ def test_the_small_nets_are_the_ones_named():
     assert set(SMALL_NETS) == {name for name in timm.list_models() if name.startswith("small_cnn")}
 
 
-def test_a_small_net_has_the_parts_that_timm_nets_have():
-    net = timm.create_model("small_cnn_w8", pretrained=False, num_classes=4, in_chans=1)
-    images = torch.rand(3, 1, 8, 8)
-    features = net.forward_features(images)
-    assert features.shape == (3, net.num_features, 2, 2)
-    assert torch.equal(net.forward_head(features), net(images))
-    assert net.get_classifier().out_features == net.num_classes == 4
-
-
 def test_a_seed_fixes_the_weights_and_leaves_the_global_generators_alone():
     before = global_states()
     one, same, other = (

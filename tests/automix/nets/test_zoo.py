@@ -96,6 +96,7 @@ def test_the_count_of_xie_et_al_comes_out_for_their_own_resnext():
 @each(
     "name, last",
     [
+        ("small_cnn_w8", (32, 4, 4)),
         ("preact_resnet18", (512, 2, 2)),
         ("preact_resnet18_s2", (512, 1, 1)),
         ("wide_resnet16_8", (512, 4, 4)),

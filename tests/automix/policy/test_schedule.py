@@ -158,6 +158,21 @@ def test_a_mixer_that_needs_a_classifier_asks_for_one():
 
 
 ROW = "{method: cutmix, ratio: 0.5, saliency: 'off'}"
+
+
+def rows(*rows: str, more: str = "") -> str:
+    return f"format: 1\nschedule: [{', '.join(rows)}]{more}"
+
+
+def of_ratio(ratio: str) -> str:
+    return rows(ROW.replace("0.5", ratio))
+
+
+def guided(saliency: str) -> str:
+    return rows(ROW.replace("'off'", saliency))
+
+
+NO_ACTION = r"schedule\[0\] is not an action"
 DAMAGE = {
     "missing": (None, "schedule.yaml does not exist"),
     "empty": ("", "schedule.yaml: format is None, wanted 1"),
@@ -169,57 +184,27 @@ DAMAGE = {
         "schedule.yaml is not plain YAML",
     ),
     "no schedule": ("format: 1", "schedule.yaml: schedule is NoneType, wanted a list"),
-    "an empty schedule": ("format: 1\nschedule: []", "schedule.yaml: schedule is .*list"),
+    "an empty schedule": (rows(), "schedule.yaml: schedule is .*list"),
     "a table": ("format: 1\nschedule: {a: 1}", "schedule.yaml: schedule is dict, wanted a list"),
-    "a row of text": ("format: 1\nschedule: [cutmix]", r"schedule\[0\] is not an action"),
-    "a row of nothing": (f"format: 1\nschedule: [{ROW}, null]", r"schedule\[1\] is not an action"),
-    "no ratio": (
-        "format: 1\nschedule: [{method: cutmix, saliency: 'off'}]",
-        r"schedule\[0\] is not an action: 'ratio'",
-    ),
+    "a row of text": (rows("cutmix"), NO_ACTION),
+    "a row of nothing": (rows(ROW, "null"), r"schedule\[1\] is not an action"),
+    "no ratio": (rows("{method: cutmix, saliency: 'off'}"), NO_ACTION + ": 'ratio'"),
     "an unknown mix": (
-        f"format: 1\nschedule: [{ROW}, {ROW.replace('cutmix', 'cutmx')}]",
+        rows(ROW, ROW.replace("cutmix", "cutmx")),
         r"schedule.yaml: schedule\[1\]: 'cutmx' is not a mix.*'cutmix'",
     ),
-    "an unknown saliency": (
-        f"format: 1\nschedule: [{ROW.replace(chr(39) + 'off' + chr(39), 'gradeint')}]",
-        r"schedule\[0\]: 'gradeint' .*'gradient'",
-    ),
-    "a saliency that is on": (
-        f"format: 1\nschedule: [{ROW.replace(chr(39) + 'off' + chr(39), 'on')}]",
-        r"schedule\[0\] is not an action: bool where a name was wanted",
-    ),
-    "a ratio of 7": (
-        f"format: 1\nschedule: [{ROW.replace('0.5', '7')}]",
-        r"schedule\[0\]: the ratio of cutmix is 7.0, wanted 0 to 0.5",
-    ),
-    "a ratio that is NaN": (
-        f"format: 1\nschedule: [{ROW.replace('0.5', '.nan')}]",
-        r"schedule\[0\]: the ratio of cutmix is nan",
-    ),
-    "a ratio in words": (
-        f"format: 1\nschedule: [{ROW.replace('0.5', 'half')}]",
-        r"schedule\[0\] is not an action",
-    ),
-    "a ratio in a list": (
-        f"format: 1\nschedule: [{ROW.replace('0.5', '[0.5]')}]",
-        r"schedule\[0\] is not an action",
-    ),
-    "kinds in a list": (
-        f"format: 1\nschedule: [{ROW}]\nby_kind: [1]",
-        "schedule.yaml: by_kind is list, wanted a table",
-    ),
-    "kinds in words": (
-        f"format: 1\nschedule: [{ROW}]\nby_kind: all",
-        "schedule.yaml: by_kind is str, wanted a table",
-    ),
-    "a kind without epochs": (
-        f"format: 1\nschedule: [{ROW}]\nby_kind: {{a: []}}",
-        "schedule.yaml: by_kind.a is list",
-    ),
+    "an unknown saliency": (guided("gradeint"), r"schedule\[0\]: 'gradeint' .*'gradient'"),
+    "a saliency that is on": (guided("on"), NO_ACTION + ": bool where a name was wanted"),
+    "a ratio of 7": (of_ratio("7"), r"schedule\[0\]: the ratio of cutmix is 7.0, wanted 0 to 0.5"),
+    "a ratio that is NaN": (of_ratio(".nan"), r"schedule\[0\]: the ratio of cutmix is nan"),
+    "a ratio in words": (of_ratio("half"), NO_ACTION),
+    "a ratio in a list": (of_ratio("[0.5]"), NO_ACTION),
+    "kinds in a list": (rows(ROW, more="\nby_kind: [1]"), "by_kind is list, wanted a table"),
+    "kinds in words": (rows(ROW, more="\nby_kind: all"), "by_kind is str, wanted a table"),
+    "a kind without epochs": (rows(ROW, more="\nby_kind: {a: []}"), "by_kind.a is list"),
     "a kind with an unknown mix": (
-        f"format: 1\nschedule: [{ROW}]\nby_kind: {{a: [{ROW.replace('cutmix', 'x')}]}}",
-        r"schedule.yaml: by_kind.a\[0\]: 'x' is not a mix",
+        rows(ROW, more=f"\nby_kind: {{a: [{ROW.replace('cutmix', 'x')}]}}"),
+        r"by_kind.a\[0\]: 'x' is not a mix",
     ),
 }
 

@@ -204,11 +204,6 @@ def test_members_that_play_different_rules_do_not_change_each_other():
             assert_close(many[slot], one)
 
 
-@each("action", WATCHED[:4])
-def test_one_seed_is_one_training(action):
-    assert records_of(DROPOUT, action) == records_of(DROPOUT, action)
-
-
 @each("action", WATCHED[:2])
 def test_a_net_that_is_watched_takes_no_further_pass(action):
     ((watched, plain),) = records_of("vit_digits", action, MixAction("cutmix", 0.5))[:1]

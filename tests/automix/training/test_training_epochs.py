@@ -276,15 +276,6 @@ def test_the_realised_share_is_told(digits_task):
     assert share("cutmix@0.5") == pytest.approx(0.23, abs=0.08)
 
 
-def test_images_that_do_not_fit_into_memory_train_alike(digits_task):
-    images = dataclasses.replace(digits_task.images, memory_limit_gb=1e-9)
-    on_disk = dataclasses.replace(digits_task, images=images)
-    for action in (MixAction("cutmix", 0.4, "spectral"), GRADIENT):
-        trainer = trainer_of(on_disk)
-        assert trainer.population._data[0].train.resident is None
-        assert_close_records(play(trainer, [action]), play(trainer_of(digits_task), [action]))
-
-
 def test_every_epoch_draws_anew(digits_task):
     records = play(trainer_of(digits_task), [MixAction("cutmix", 0.5)] * 3)[1:]
     assert len({record.partner_share for record in records}) == 3
