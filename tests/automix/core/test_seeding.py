@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automix.core.seeding import borrowed_global_rng, derived_seed, generator, seed_sequence
+from tests.contract import global_states
 
 steps = st.one_of(st.text("abc", min_size=1, max_size=3), st.integers(0, 5))
 paths = st.lists(steps, max_size=3).map(tuple)
@@ -46,38 +47,33 @@ def test_words_and_numbers_of_a_path_keep_their_places():
     assert seed_sequence(1, "a", 2).spawn_key[1] == 2
 
 
-def states():
-    _, numbers, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), numbers.tolist(), rest, torch.get_rng_state().tolist()
-
-
 def draws():
     return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 
 
 def test_borrowed_generators_are_seeded_inside_and_put_back_after():
-    before = states()
+    before = global_states()
     with borrowed_global_rng(5):
         first = draws()
-    assert states() == before
+    assert global_states() == before
     with borrowed_global_rng(5):
         assert draws() == first
     with borrowed_global_rng(6):
         assert all(a != b for a, b in zip(draws(), first, strict=True))
-    assert states() == before
+    assert global_states() == before
 
 
 def test_borrowed_generators_come_back_after_a_failure_too():
-    before = states()
+    before = global_states()
     with pytest.raises(ZeroDivisionError), borrowed_global_rng(5):
         draws()[0] / 0  # after a draw, so that there is something to put back
-    assert states() == before
+    assert global_states() == before
 
 
 def test_borrowing_may_be_nested():
     with borrowed_global_rng(1):
         draws()
-        inner_before = states()
+        inner_before = global_states()
         with borrowed_global_rng(2):
             draws()
-        assert states() == inner_before
+        assert global_states() == inner_before

@@ -7,11 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
-from automix.core.seeding import generator
 from automix.mixing.actions import MixAction
-from automix.mixing.batch import mix_batch
 from automix.nets.attention import attended, spoken_for
-from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY, enlarged
 from automix.training.requirements import check_backbone
 from tests.automix.saliency.planted import CLASSES, noise, pooled, vit
@@ -77,19 +74,3 @@ def test_an_action_is_refused_before_a_training_with_what_works(name):
         check_backbone(action, "area", "small_cnn_w8", 10, shape)
     assert "vit_digits" in error.value.hint
     assert "saliency provider that small_cnn_w8 can play: cam, ema, gradcam," in error.value.hint
-
-
-@every_map
-def test_a_net_of_one_s_own_guides_a_batch(name):
-    net = create_classifier("swin_mini_patch2_32", num_classes=3, shape=(1, 16, 16), seed=0)
-    images = noise(0, 3, 1, 16, 16)
-    mixed = mix_batch(
-        images,
-        torch.arange(3),
-        MixAction("rmix", 0.5, name),
-        num_classes=3,
-        rng=generator(0),
-        classifier=net.eval(),
-    )
-    assert not torch.equal(mixed.images, images)
-    assert all(weight.grad is None for weight in net.parameters())

@@ -8,11 +8,7 @@ import torch.nn as nn
 from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
-from automix.core.seeding import generator
-from automix.mixing.actions import MixAction
-from automix.mixing.batch import mix_batch
 from automix.saliency import SALIENCY
-from automix.saliency.cam import activation_maps
 from tests.automix.saliency.planted import CLASSES, SIZE, noise, pooled, token_nets
 from tests.automix.training.helpers import Watch
 from tests.cases import each
@@ -47,13 +43,6 @@ def test_gradcam_is_its_slow_twin():
         assert 0 < sum(value > 0 for line in kept for value in line) < 12
         wanted = reference.shares(reference.bilinear(kept, 5, 7))
         assert_close(maps[i], torch.tensor(wanted), atol=1e-6, rtol=1e-4)
-
-
-def test_gradcam_is_what_is_positive_of_the_class_map_up_to_scale():
-    net, images = pooled(1), noise(1, 3, 2, 4, 6)
-    positive = activation_maps(images, SOFT, net).clamp_min(0)
-    wanted = positive / positive.sum((1, 2), keepdim=True)
-    assert_close(SALIENCY["gradcam"](images, SOFT, net), wanted)
 
 
 def test_where_nothing_speaks_for_the_class_gradcam_is_uniform():
@@ -108,26 +97,3 @@ def test_a_net_that_hides_its_features_is_refused(name):
     net = nn.Sequential(nn.Flatten(), nn.Linear(70, CLASSES))
     with pytest.raises(ConfigError, match="Sequential does not show its last feature map"):
         SALIENCY[name](noise(0, 3, 2, 5, 7), SOFT, net)
-
-
-@class_maps
-def test_a_net_of_one_s_own_guides_a_batch(name):
-    net, images = pooled().train(), noise(0, 3, 2, 5, 7)
-    mixed = mix_batch(
-        images,
-        torch.arange(3),
-        MixAction("cutmix", 0.5, name),
-        num_classes=CLASSES,
-        rng=generator(0),
-        classifier=net,
-    )
-    wanted = mix_batch(
-        images,
-        torch.arange(3),
-        MixAction("cutmix", 0.5, name),
-        num_classes=CLASSES,
-        rng=generator(0),
-        saliency=SALIENCY[name](images, torch.eye(CLASSES), net),
-    )
-    assert torch.equal(mixed.images, wanted.images)
-    assert all(weight.grad is None for weight in net.parameters())

@@ -12,21 +12,13 @@ from automix.core.seeding import generator
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import mix_batch
 from automix.nets.create import create_classifier
-from automix.training.population import Population
 from automix.training.settings import SaliencySettings
-from tests import tiny
 from tests.automix.saliency.planted import pooled
-from tests.automix.training.helpers import cohort_of, digits, epoch_of, order
+from tests.automix.training.helpers import cohort_of, digits, epoch_of, order, population_of
 from tests.cases import each
 
 REUSE = MixAction("rmix", 0.5, "gradient_reuse")
 GRADIENT = MixAction("rmix", 0.5, "gradient")
-
-
-def population_of(members, **changes):
-    population = Population([digits()] * members, tiny.trainer_settings(**changes))
-    population.reset([0] * members)
-    return population
 
 
 def slopes_of(net, *batches):

@@ -19,6 +19,7 @@ from automix.training.batches.members import Member
 from automix.training.ensemble import StackedEnsemble
 from automix.training.metrics import EpochLog, EpochMetrics
 from automix.training.population import Population
+from tests import tiny
 
 CPU = torch.device("cpu")
 FLIPS = 0.04
@@ -30,6 +31,15 @@ def digits(train: int = 60, seed: int = 3) -> Task:
     """Some training digits and 30 for validation; ``digits()`` is that of ``tests.tiny``."""
     settings = FamilySettings(dataset="digits", train_sizes=(train,), val_size=30)
     return TaskFamily(settings).task(TaskSpec(train_size=train, label_noise=0.1, seed=seed))
+
+
+def population_of(
+    members: int = 1, task: Task | None = None, seed: int = 0, **changes: Any
+) -> Population:
+    """Members that are alike, reset."""
+    population = Population([task or digits()] * members, tiny.trainer_settings(**changes))
+    population.reset([seed] * members)
+    return population
 
 
 def order(task: Task, seed: int, epoch: int) -> np.ndarray:

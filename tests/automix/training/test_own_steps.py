@@ -87,14 +87,6 @@ def test_dropout_does_not_depend_on_company(others):
         assert many[0].val_loss == pytest.approx(one[0].val_loss, rel=1e-5)
 
 
-def test_company_with_steps_of_its_own_changes_nobody_else():
-    _, alone = records(CUTMIX)
-    _, among = records(CUTMIX, OWN, CUTMIX)
-    for one, many in zip(alone, among, strict=True):
-        assert many[0].val_loss == pytest.approx(one[0].val_loss, rel=1e-4)
-        assert many[2].val_loss == pytest.approx(one[0].val_loss, rel=1e-4)
-
-
 def test_running_statistics_of_some_members_are_kept():
     trainings, _ = records(OWN, NONE, OWN)
     members = trainings.state_dict()["members"]
@@ -117,18 +109,6 @@ def test_a_state_begins_when_its_method_is_first_played_and_follows_from_then_on
     first, second = (m["methods"]["own_keeping"] for m in trainings.state_dict()["members"])
     assert (first["steps"], first["seen"]) == (steps, 2 * steps)
     assert (second["steps"], second["seen"]) == (steps, steps)
-
-
-def test_a_state_is_in_the_snapshot():
-    trainings = population(2)
-    trainings.reset([1, 2])
-    played(trainings, KEEPING, CUTMIX)
-    kept = trainings.state_dict()
-    after = played(trainings, KEEPING, KEEPING)
-    state = trainings.state_dict()["members"][0]["methods"]
-    trainings.load_state_dict(kept)
-    assert played(trainings, KEEPING, KEEPING) == after
-    assert trainings.state_dict()["members"][0]["methods"] == state
 
 
 def test_mix_batch_says_who_can_play_it():

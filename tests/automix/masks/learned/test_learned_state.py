@@ -225,20 +225,6 @@ def test_a_restored_training_goes_on_as_it_did():
     assert_same(trainings.state_dict(), end)
 
 
-@each("method", METHODS)
-def test_a_state_that_was_taken_does_not_move(method):
-    trainings = population(1)
-    played(trainings, f"{method}@0.5")
-    state = seat_of(trainings).states[method]
-    taken = state.state_dict()
-    beside = copy.deepcopy(taken)
-    state.load_state_dict(taken)
-    played(trainings, f"{method}@0.5")
-    assert_same(taken, beside)
-    assert not torch.equal(state.state_dict()["net"]["fc.weight"], taken["net"]["fc.weight"])
-    assert float(state.state_dict()["optimizer"][0]["step"]) == 8
-
-
 @each("action", ACTIONS)
 def test_equal_seeds_learn_equal_masks_and_others_do_not(action):
     trainings = population(1, 1, 2)

@@ -333,28 +333,6 @@ def test_a_gpu_shows_the_same_views_and_is_not_waited_for():
     assert torch.equal(back.cpu(), torch.where(seen.cpu(), images[:, 0], 0))
 
 
-@each(
-    "bad, message",
-    [
-        ({"flip": 1.5}, "trainer.augment.flip is 1.5, wanted a number from 0 to 1"),
-        ({"flip": -0.1}, "trainer.augment.flip is -0.1, wanted a number from 0 to 1"),
-        ({"flip": float("nan")}, "trainer.augment.flip is nan, wanted a number from 0 to 1"),
-        (
-            {"crop_padding": -1},
-            "trainer.augment.crop_padding is -1, wanted a whole number, 0 or more",
-        ),
-        (
-            {"crop_padding": 1.5},
-            "trainer.augment.crop_padding is 1.5, wanted a whole number, 0 or more",
-        ),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(bad, message):
-    with pytest.raises(ConfigError) as error:
-        AugmentSettings(**bad)
-    assert error.value.message == message
-
-
 def test_views_of_another_batch_are_refused():
     with pytest.raises(ConfigError, match="got 3 views of 4 images, wanted one for each"):
         augmented(torch.zeros(4, 1, 2, 2), draw_views(3, CIFAR, generator(0)))

@@ -19,7 +19,6 @@ from automix.saliency.gradient import gradient
 from automix.training.batches import loader as feeding
 from automix.training.batches.augment import AugmentSettings, canonical_maps, draw_views
 from automix.training.maps import computer as guiding
-from automix.training.population import Population
 from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.automix.training.helpers import (
@@ -29,6 +28,7 @@ from tests.automix.training.helpers import (
     epoch_of,
     order,
     play_epoch,
+    population_of,
     seat_of,
 )
 from tests.cases import each
@@ -36,13 +36,6 @@ from tests.cases import each
 GRADIENT = MixAction("rmix", 0.5, "gradient")
 MEASURED, TRAINED, STEPS = 20 + 30, 60, 4
 DROPOUT = "dropout_cnn_for_tests"
-
-
-def population_of(task=None, members=1, seed=0, **changes):
-    settings = tiny.trainer_settings(**changes)
-    population = Population([task or digits()] * members, settings)
-    population.reset([seed] * members)
-    return population
 
 
 def looking(**changes):
@@ -123,7 +116,7 @@ def test_an_image_without_a_map_is_asked_about_when_it_turns_up(settings):
     task = digits(49)
     rests = [order(task, 0, epoch)[-1] for epoch in range(2)]
     assert rests[0] != rests[1], "another seed for the test is needed"
-    population = population_of(task, saliency=settings)
+    population = population_of(task=task, saliency=settings)
     counts = []
     for _ in range(2):
         record = population.run_epoch([GRADIENT])[0]
@@ -277,7 +270,7 @@ def test_sizes_that_the_factor_does_not_divide_are_rounded_up(provider, shape, s
 
     mixes.clear()
     task = tiny.fake_task(shape)
-    population = population_of(task, batch_size=6, saliency=looking(scale=scale))
+    population = population_of(task=task, batch_size=6, saliency=looking(scale=scale))
     population.run_epoch([provider("watched", watched)])
     assert sizes == {seen}
     for saliency, _ in mixes[0.5]:

@@ -28,26 +28,6 @@ def test_nothing_is_known_at_first_and_every_map_is_uniform():
     assert torch.equal(one.maps(torch.arange(6)), torch.full((6, 2, 3), 1 / 6))
 
 
-def test_what_was_stored_is_recalled_and_known_and_nothing_else():
-    one = bank()
-    maps = torch.arange(12.0).view(2, 2, 3)
-    store(one, [4, 1], maps, torch.ones(2, 2, 3))
-    assert torch.equal(one.maps(torch.tensor([1, 4, 1])), maps[[1, 0, 1]])
-    assert one.knows(np.array([1, 4]))
-    assert one.knows(np.array([4]))
-    for row in (0, 2, 3, 5):
-        assert not one.knows(np.array([row]))
-        assert not one.knows(np.array([1, row]))
-        assert torch.equal(one.maps(torch.tensor([row])), torch.full((1, 2, 3), 1 / 6))
-
-
-def test_each_pixel_moves_by_its_own_weight():
-    one = bank(1, (1, 3))
-    store(one, [0], torch.tensor([[[1.0, 2.0, 4.0]]]), torch.ones(1, 1, 3))
-    store(one, [0], torch.tensor([[[5.0, 6.0, 8.0]]]), torch.tensor([[[0.0, 0.25, 1.0]]]))
-    assert one.maps(torch.tensor([0])).tolist() == [[[1.0, 3.0, 8.0]]]
-
-
 def test_an_image_that_was_not_seen_at_all_counts_as_known():
     """Its crop showed padding only: asking again would show no more of it."""
     one = bank()

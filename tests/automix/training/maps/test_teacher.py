@@ -12,11 +12,9 @@ from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
 from automix.nets.create import create_classifier
 from automix.training.maps.teacher import teacher_of
-from automix.training.population import Population
 from automix.training.settings import TeacherSettings
-from tests import tiny
 from tests.automix.saliency import planted  # noqa: F401 (registers nets)
-from tests.automix.training.helpers import CPU, cohort_of, digits
+from tests.automix.training.helpers import CPU, cohort_of, population_of
 from tests.cases import each
 from tests.references import saliency as reference
 
@@ -33,12 +31,6 @@ def written(folder, net, model="small_cnn_w16"):
     path = folder / "teacher.safetensors"
     save_file({name: one.contiguous() for name, one in net.state_dict().items()}, path)
     return TeacherSettings(model=model, weights=str(path))
-
-
-def population_of(members=1, **changes):
-    population = Population([digits()] * members, tiny.trainer_settings(**changes))
-    population.reset([0] * members)
-    return population
 
 
 def refused(teacher, kind=DataError):

@@ -7,12 +7,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
-from automix.core.errors import ConfigError
-from automix.mixing.actions import PLAIN
 from automix.training.optimising.learning_rate import OneCycle, scheduler_of
-from automix.training.population import Population
 from automix.training.settings import OneCycleSettings, TrainerSettings
-from tests import tiny
 from tests.cases import each
 
 
@@ -92,46 +88,3 @@ def test_multistep_falls_after_its_milestones_as_torchs_does():
     different = [step for step in range(36) if got[step] != pytest.approx(by_epoch[step])]
     assert different == [11, 23]
     assert sorted(set(got), reverse=True) == pytest.approx([0.3, 0.06, 0.012])
-
-
-def test_a_training_under_one_cycle_goes_on_from_a_snapshot_as_if_nothing_had_been():
-    task = tiny.digits_task()
-    settings = tiny.trainer_settings(sched="onecycle", lr=0.2)
-    whole, taken_up = Population([task], settings), Population([task], settings)
-    whole.reset([1])
-    rates = [whole.run_epoch([PLAIN])[0].lr]
-    taken_up.load_state_dict(whole.state_dict())
-    for _ in range(3):
-        (one,), (other,) = whole.run_epoch([PLAIN]), taken_up.run_epoch([PLAIN])
-        assert one == other
-        rates.append(one.lr)
-    assert rates[0] > rates[1] > rates[2] > rates[3]
-    assert rates[3] == pytest.approx(0.2 / 25 / 1e4)
-
-
-@each(
-    "changes, told",
-    [
-        ({"pct_start": 0.0}, "pct_start is 0.0"),
-        ({"pct_start": 1.0}, "pct_start is 1.0"),
-        ({"div_factor": 0.5}, "div_factor is 0.5, wanted 1 or more"),
-        ({"final_div_factor": float("nan")}, "final_div_factor is nan"),
-        ({"base_momentum": 0.96}, "base_momentum 0.96 and max_momentum 0.95"),
-        ({"max_momentum": 1.0}, "max_momentum 1.0"),
-    ],
-)
-def test_a_cycle_that_means_nothing_is_refused(changes, told):
-    with pytest.raises(ConfigError, match=told):
-        OneCycleSettings(**changes)
-
-
-@each("milestones", [(), (0, 3), (6, 3), (3, 3)])
-def test_milestones_rise(milestones):
-    with pytest.raises(ConfigError, match=r"decay_milestones is .*wanted rising epochs"):
-        TrainerSettings(decay_milestones=milestones)
-
-
-@each("rate", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_decay_rate_is_above_zero(rate):
-    with pytest.raises(ConfigError, match="decay_rate is "):
-        TrainerSettings(decay_rate=rate)
