@@ -27,17 +27,14 @@ def noise(seed: int, *shape: int) -> Tensor:
     return torch.from_numpy(generator(seed, "images").standard_normal(shape, dtype=np.float32))
 
 
-def mixed(method: str, images: Tensor, ratio=0.5, *, options=(), **more) -> Mixed:
-    """Mix a batch whose image i has the class i."""
-    return mix_batch(
-        images,
-        torch.arange(len(images)),
-        MixAction(method, ratio),
-        num_classes=len(images),
-        rng=generator(0, "mix"),
-        settings=MixSettings(options=options),
-        **more,
-    )
+def mixed(action: str, images: Tensor, *, options=(), **more) -> Mixed:
+    """Mix a batch whose image i has the class i, by an action as it is written."""
+    given = {
+        "num_classes": len(images),
+        "rng": generator(0, "mix"),
+        "settings": MixSettings(options=options),
+    }
+    return mix_batch(images, torch.arange(len(images)), MixAction.parse(action), **given | more)
 
 
 def boxes(mask) -> list[tuple[int, int, int, int]]:

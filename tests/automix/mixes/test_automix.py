@@ -160,24 +160,6 @@ def test_it_says_how_many_passes_it_takes():
 
 
 @each("method", METHODS)
-def test_half_precision_trains_and_keeps_masks_whole(method):
-    net = Onlooker(classifier())
-    state, action = begun(method, net.net), MixAction.parse(f"{method}@0.5")
-    step = step_of(state)
-    with torch.autocast("cpu", torch.bfloat16):
-        told = loss_of(
-            *(net, step.images, step.targets, action),
-            num_classes=6,
-            rng=generator(0, "mix"),
-            state=state,
-        )
-    assert told.losses.dtype == told.own_share.dtype == net.shown[0].dtype == torch.float32
-    assert all(weight.dtype == torch.float32 for weight in state.block.parameters())
-    told.losses.mean().backward()
-    assert all(bool(weight.grad.isfinite().all()) for weight in net.parameters())
-
-
-@each("method", METHODS)
 def test_a_loss_can_be_looked_at_where_no_gradients_are_kept(method):
     net = classifier()
     state, step = begun(method, net), step_of(begun(method, net))

@@ -10,8 +10,7 @@ from automix.core.seeding import generator
 from automix.labels import LABEL_RULES, LabelInfo
 from automix.masks.shapes import Boxes
 from automix.masks.warps import Fitted
-from automix.mixing.actions import MixAction
-from automix.mixing.batch import MixSettings, mix_batch
+from automix.mixing.batch import MixSettings
 from tests.automix.mixes.drawing import SIZES, boxes, mixed, noise, recipe_of
 from tests.cases import each
 from tests.references import warps as reference
@@ -106,16 +105,8 @@ def test_rules_that_weigh_by_saliency_see_maps_that_moved_with_the_pixels(monkey
     maps = noise(2, 6, 8, 8).abs()
     maps /= maps.sum((1, 2), keepdim=True)
     for share_per in ("image", "batch"):
-        mix_batch(
-            noise(0, 6, 3, 8, 8),
-            torch.arange(6),
-            MixAction("resizemix", 0.5, "spectral", label_rule="spy"),
-            num_classes=6,
-            rng=generator(0),
-            saliency=maps,
-            settings=MixSettings(share_per=share_per),
-            batch_size=3,
-        )
+        given = {"saliency": maps, "settings": MixSettings(share_per=share_per), "batch_size": 3}
+        mixed("resizemix@0.5+spectral:spy", noise(0, 6, 3, 8, 8), **given)
         shown = seen.pop()
         inside = (shown.partner * shown.masks.dense(maps.device)[:, 0]).sum((1, 2))
         wanted = (shown.masks.area() > 0).astype(np.float32)

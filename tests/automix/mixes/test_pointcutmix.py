@@ -120,11 +120,9 @@ def test_a_place_for_the_result_and_a_cloud_alone():
 def test_a_broken_cloud_breaks_nobody_but_those_who_meet_it():
     images = shapes(4, 6)
     images[1] = torch.nan
-    mixed = mix_batch(
-        images, torch.arange(4), MixAction("pointcutmix", 0.5), num_classes=4, rng=generator(0)
-    )
-    assert mixed.targets.isfinite().all()
-    assert mixed.images[[0, 3]].isfinite().all()
+    result = mixed("pointcutmix", images, rng=generator(0))
+    assert result.targets.isfinite().all()
+    assert result.images[[0, 3]].isfinite().all()
 
 
 def test_what_mixes_images_and_what_mixes_clouds_refuse_each_other():

@@ -11,12 +11,10 @@ from torch.testing import assert_close
 
 from automix.core.seeding import generator
 from automix.masks.grids import spread, summed
-from automix.masks.shapes import Constant
 from automix.masks.transport import Moved, plan, transported
 from automix.mixes import MixInputs
 from automix.mixes.puzzlemix import GRIDS, energy_of, filled, puzzlemix, solve, with_pixels
-from automix.mixing.actions import MixAction
-from automix.mixing.batch import MixSettings, mix_batch
+from tests.automix.mixes.drawing import mixed
 from tests.cases import each
 from tests.references import puzzlemix as twin
 
@@ -230,17 +228,8 @@ def test_maps_move_as_their_pixels_do_and_only_those_of_the_image_that_moves():
 
 def test_what_is_shown_is_the_moved_images_by_the_mask():
     images, saliency = numbers(17, 12, 3, 16, 16), maps(18, 12, 16, 16)
-    action = MixAction("puzzlemix", 0.5, "spectral")
     with_moves, without = (
-        mix_batch(
-            images,
-            torch.arange(12),
-            action,
-            num_classes=12,
-            rng=generator(0, "mix"),
-            saliency=saliency,
-            settings=MixSettings(options=options),
-        )
+        mixed("puzzlemix@0.5+spectral", images, saliency=saliency, options=options)
         for options in (["puzzlemix.t_eps=0.01"], ["puzzlemix.transport=false"])
     )
     assert torch.equal(with_moves.mask, without.mask)
@@ -265,9 +254,3 @@ def test_each_image_shows_more_of_its_saliency_where_blocks_moved():
         )
         assert bool((after >= before - 1e-6).all())
         assert after.mean() > before.mean() + 0.015
-
-
-@each("ratio", [0.0, 1.0])
-def test_a_ratio_of_0_or_1_mixes_nothing(ratio):
-    share = np.full(3, ratio, np.float32)
-    assert isinstance(puzzlemix(MixInputs(share, (8, 8), ratio, generator(0, "draw"))), Constant)

@@ -12,7 +12,6 @@ from automix.core.seeding import generator
 from automix.mixes import MIXES, MixInputs
 from automix.mixes.tokenmix import token_grid
 from automix.mixing.actions import MixAction
-from automix.mixing.batch import mix_batch
 from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
 from automix.training.population import Population
@@ -134,15 +133,8 @@ def test_a_patch_larger_than_the_image_is_all_of_it():
     assert set(masks.area().tolist()) == {0.0, 1.0}
 
 
-def by_maps(images, maps, action="tokenmix@0.5+spectral:cam_mass"):
-    return mix_batch(
-        images,
-        torch.arange(len(images)),
-        MixAction.parse(action),
-        num_classes=len(images),
-        rng=generator(0, "mix"),
-        saliency=maps,
-    )
+def by_maps(images, maps):
+    return mixed("tokenmix@0.5+spectral:cam_mass", images, saliency=maps)
 
 
 def test_maps_weigh_each_label_by_what_is_seen_of_its_image():
@@ -177,13 +169,11 @@ def test_it_trains(action):
 
 
 def test_what_a_transformer_attends_to_weighs_the_labels():
-    images, action = noise(0, 6, 1, 8, 8), MixAction.parse("tokenmix@0.5+attention_cls:cam_mass")
+    images, action = noise(0, 6, 1, 8, 8), "tokenmix@0.5+attention_cls:cam_mass"
     net = create_classifier("vit_digits", num_classes=6, shape=(1, 8, 8), seed=0).eval()
     maps = SALIENCY["attention_cls"](images, torch.eye(6), net)
     found, wanted = (
-        mix_batch(
-            *(images, torch.arange(6), action), num_classes=6, rng=generator(0, "mix"), **given
-        ).targets
+        mixed(action, images, **given).targets
         for given in ({"classifier": net}, {"saliency": maps})
     )
     assert_close(found, wanted)

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
-from automix.core.seeding import generator
 from automix.mixing.actions import PLAIN, MixAction
-from automix.mixing.batch import mix_batch
 from automix.nets.create import create_classifier
 from automix.training.settings import SaliencySettings
+from tests.automix.mixes.drawing import mixed
 from tests.automix.saliency.planted import pooled
 from tests.automix.training.helpers import cohort_of, digits, epoch_of, order, population_of
 from tests.cases import each
@@ -91,12 +90,5 @@ def test_an_epoch_that_was_broken_off_leaves_nothing_for_the_next():
 
 def test_it_is_refused_where_nobody_takes_the_step():
     with pytest.raises(ConfigError, match="mix_batch alone cannot") as error:
-        mix_batch(
-            torch.zeros(3, 2, 5, 7),
-            torch.arange(3),
-            REUSE,
-            num_classes=3,
-            rng=generator(0),
-            classifier=pooled(),
-        )
+        mixed(str(REUSE), torch.zeros(3, 2, 5, 7), classifier=pooled())
     assert "'gradient'" in error.value.hint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -252,23 +251,3 @@ def test_nothing_in_an_epoch_waits_for_a_gpu(way):
         play_epoch(cohort, actions)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def test_who_shares_batches_shares_a_lane():
-    other = digits(seed=4)
-    tasks = [digits(), other, digits(), other, digits()]
-    population = population_of(tasks, [1, 1, 1, 2, 1])
-    lanes = cohort_of(population)._loader.shared_batches
-    assert [(lane.data.task, lane.seed, lane.slots) for lane in lanes] == [
-        (digits(), 1, [0, 1, 2]),
-        (other, 1, [3]),
-        (other, 2, [4]),
-    ]
-    rows = np.sort(np.concatenate([lane._order for lane in started(lanes, population.settings)]))
-    assert rows.tolist() == np.repeat(np.arange(60), 3).tolist()
-
-
-def started(lanes, settings):
-    for lane in lanes:
-        lane.start(0, settings, torch.device("cpu"))
-    return lanes

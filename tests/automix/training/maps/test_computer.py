@@ -167,12 +167,6 @@ def test_an_epoch_that_was_broken_off_leaves_nothing_for_the_next():
     assert not population.run_epoch([GRADIENT])[0].diverged
 
 
-def test_what_a_provider_says_it_costs_is_counted(provider):
-    action = provider("dear", gradient, passes=(3, 2))
-    record = population_of(members=1).run_epoch([action])[0]
-    assert asked(record) == (3 * 60, 2 * 60)
-
-
 # What is used -----------------------------------------------------------------------------------
 
 

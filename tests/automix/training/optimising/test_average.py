@@ -7,12 +7,12 @@ import torch
 from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
-from automix.core.seeding import generator
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import mix_batch
 from automix.saliency import SALIENCY
 from automix.training.population import Population
 from tests import tiny
+from tests.automix.mixes.drawing import mixed
 from tests.automix.saliency import planted
 from tests.automix.training.helpers import cohort_of, digits, epoch_of
 from tests.cases import each
@@ -121,12 +121,5 @@ def test_who_is_asked_must_be_there():
 
 def test_mixing_alone_has_no_average():
     with pytest.raises(ConfigError, match="saliency 'ema' is part of a training"):
-        mix_batch(
-            torch.zeros(3, 2, 5, 7),
-            torch.arange(3),
-            EMA,
-            num_classes=3,
-            rng=generator(0),
-            classifier=planted.pooled(),
-        )
+        mixed(str(EMA), torch.zeros(3, 2, 5, 7), classifier=planted.pooled())
     assert SALIENCY.info("ema").asks == "average"
