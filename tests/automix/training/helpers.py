@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from automix.core.seeding import generator
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
+from automix.mixing.batch import mix_batch
 from automix.training.batches.members import Member
 from automix.training.ensemble import StackedEnsemble
 from automix.training.metrics import EpochLog, EpochMetrics
@@ -98,6 +101,27 @@ def assert_close(got: EpochMetrics, wanted: EpochMetrics, tolerance: float = 2e-
             assert found == value, (name, found, value)
         else:
             np.testing.assert_allclose(found, value, tolerance, tolerance, err_msg=name)
+
+
+def watched_mixes(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
+    """What each call of the mix in a training gets (a copy of the images, maps) and gives."""
+    calls = []
+
+    def spy(images, targets, action, *, saliency=None, **options):
+        given = {"images": images.clone(), "action": action, "saliency": saliency}
+        mixed = mix_batch(images, targets, action, saliency=saliency, **options)
+        calls.append(SimpleNamespace(**given, mixed=mixed))
+        return mixed
+
+    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
+    return calls
+
+
+def spoil(population: Population, member: int = 0) -> None:
+    """Fill a weight with NaN, as a step too far would."""
+    weight, rows = next(iter(cohort_of(population)._stack.parts(member).values()))
+    with torch.no_grad():
+        weight[rows].fill_(float("nan"))
 
 
 class Watch(TorchDispatchMode):

@@ -278,14 +278,6 @@ def test_counts_that_do_not_fit_and_members_that_are_not_there_or_twice_are_refu
     assert_same(population.state_dict(), before)
 
 
-@each("members", [1, 3])
-def test_a_snapshot_of_more_or_fewer_members_is_refused(members):
-    other = population_of([SAME] * members)
-    other.reset([0] * members)
-    with pytest.raises(ConfigError, match=f"{members}"):
-        population_of([SAME, SAME]).load_state_dict(other.state_dict())
-
-
 def test_what_needs_classifiers_says_so_before_the_first_reset():
     population = population_of([SAME])
     for ask in (population.state_dict, lambda: population.logits(torch.zeros(1, 1, 8, 8))):

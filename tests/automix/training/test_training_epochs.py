@@ -25,7 +25,7 @@ from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE
 from tests import golden, tiny
 from tests.automix.saliency.planted import models_for
-from tests.automix.training.helpers import cohort_of
+from tests.automix.training.helpers import cohort_of, spoil
 from tests.cases import each
 from tests.contract import FORMS, global_states
 from tests.same import assert_same
@@ -183,19 +183,12 @@ def test_a_member_that_diverges_leaves_the_others_untouched(digits_task, model):
     sound, broken = (population_of(digits_task, 3, model=model) for _ in range(2))
     wanted = play(sound, [actions, actions])
     start(broken)
-    spoil_first_member(broken)
+    spoil(broken)
     for epoch in (1, 2):
         records = broken.run_epoch(actions)
         assert records[0].diverged
         assert np.isfinite(numbers(records[0])).all()
         assert records[1:] == wanted[epoch][1:]
-
-
-def spoil_first_member(population):
-    """Fill a weight of member 0 with NaN, as a step too far would."""
-    weight, rows = next(iter(cohort_of(population)._stack.parts(0).values()))
-    with torch.no_grad():
-        weight[rows].fill_(float("nan"))
 
 
 def test_a_training_that_diverged_once_stays_so_in_its_snapshots(digits_task):

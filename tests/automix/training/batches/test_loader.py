@@ -15,7 +15,14 @@ from automix.training.batches.augment import AugmentSettings, augmented, draw_vi
 from automix.training.population import Population
 from automix.training.settings import SaliencySettings
 from tests import tiny
-from tests.automix.training.helpers import cohort_of, digits, epoch_of, order, play_epoch
+from tests.automix.training.helpers import (
+    cohort_of,
+    digits,
+    epoch_of,
+    order,
+    play_epoch,
+    watched_mixes,
+)
 from tests.cases import each
 
 MIXUP, CUTMIX = MixAction("mixup", 0.5), MixAction("cutmix", 0.5)
@@ -92,16 +99,10 @@ def test_a_members_batches_are_what_the_mix_makes_of_its_images(action, model):
 def test_images_too_many_for_one_piece_come_in_several(monkeypatch):
     """A piece is a whole number of batches; what is not mixed is the same however it is cut."""
     whole = batches_of(population_of([digits()], [0]), [PLAIN])
-    cuts = []
     monkeypatch.setattr(feeding, "PIECE", 40 * 8 * 8 * 4)
-
-    def spy(images, *arguments, **options):
-        cuts.append(len(images))
-        return mix_batch(images, *arguments, **options)
-
-    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
+    calls = watched_mixes(monkeypatch)
     pieces = batches_of(population_of([digits()], [0]), [PLAIN])
-    assert cuts == [32, 28]
+    assert [len(call.images) for call in calls] == [32, 28]
     for one, other in zip(whole, pieces, strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
@@ -128,13 +129,7 @@ def test_images_are_moved_before_they_are_mixed(piece, monkeypatch):
 def test_maps_of_still_providers_move_with_their_images(monkeypatch):
     """The map of the untouched image, moved as the image is; padding carries no content."""
     augment = AugmentSettings(crop_padding=2, flip=1.0)
-    task, seen = digits(), []
-
-    def spy(images, targets, action, *, saliency, **options):
-        seen.append(saliency)
-        return mix_batch(images, targets, action, saliency=saliency, **options)
-
-    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
+    task, calls = digits(), watched_mixes(monkeypatch)
     batches_of(population_of([task], [5], augment=augment), [SPECTRAL])
     images, rows = task.normalised(task.train_index), torch.from_numpy(order(task, 5, 0))
     maps = SALIENCY["spectral"](images, torch.zeros(60, 10), torch.nn.Identity())[rows]
@@ -147,7 +142,7 @@ def test_maps_of_still_providers_move_with_their_images(monkeypatch):
                 if 0 <= at[0] < 8 and 0 <= at[1] < 8:
                     wanted[i, y, x] = maps[i, at[0], at[1]]
     wanted /= wanted.sum((1, 2), keepdim=True)
-    torch.testing.assert_close(torch.cat(seen), wanted)
+    torch.testing.assert_close(torch.cat([call.saliency for call in calls]), wanted)
 
 
 def test_a_batch_is_valid_until_the_next_is_asked_for():

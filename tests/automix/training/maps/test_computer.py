@@ -30,6 +30,8 @@ from tests.automix.training.helpers import (
     play_epoch,
     population_of,
     seat_of,
+    spoil,
+    watched_mixes,
 )
 from tests.cases import each
 
@@ -66,20 +68,6 @@ def provider(monkeypatch):
 
     list(SALIENCY)  # else the first look-up would come after
     return add
-
-
-@pytest.fixture
-def mixes(monkeypatch):
-    """What every call of the mix was given as maps, and what it gave, by ratio."""
-    calls = {}
-
-    def spy(images, targets, action, *, saliency=None, **options):
-        mixed = mix_batch(images, targets, action, saliency=saliency, **options)
-        calls.setdefault(action.ratio, []).append((saliency, mixed))
-        return mixed
-
-    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
-    return calls
 
 
 # When it is asked -------------------------------------------------------------------------------
@@ -225,9 +213,9 @@ def test_in_between_the_map_of_an_image_is_the_one_it_had_last(
 
 
 def test_a_classifier_is_asked_about_the_images_as_they_are_shown_at_a_smaller_size(
-    provider, mixes
+    provider, monkeypatch
 ):
-    shown, size = [], (8, 8)
+    shown, size, mixes = [], (8, 8), watched_mixes(monkeypatch)
 
     def peak(images, targets, classifier):
         shown.append(images)
@@ -246,7 +234,7 @@ def test_a_classifier_is_asked_about_the_images_as_they_are_shown_at_a_smaller_s
     blocks = plain.unflatten(3, (4, 2)).unflatten(2, (4, 2)).mean((3, 5))
     torch.testing.assert_close(torch.cat(shown)[::2], blocks)
     torch.testing.assert_close(torch.cat(shown)[1::2], blocks)
-    for saliency, _ in mixes[0.5]:
+    for saliency in (call.saliency for call in mixes):
         assert saliency.shape[1:] == size
         torch.testing.assert_close(saliency.sum((1, 2)), torch.ones(len(saliency)))
         inside = saliency[:, 2:4, 4:6]
@@ -255,19 +243,21 @@ def test_a_classifier_is_asked_about_the_images_as_they_are_shown_at_a_smaller_s
 
 
 @each("shape, scale, seen", [((1, 7, 5), 2, (4, 3)), ((3, 8, 8), 3, (3, 3))])
-def test_sizes_that_the_factor_does_not_divide_are_rounded_up(provider, shape, scale, seen, mixes):
+def test_sizes_that_the_factor_does_not_divide_are_rounded_up(
+    provider, shape, scale, seen, monkeypatch
+):
     sizes = set()
 
     def watched(images, targets, classifier):
         sizes.add(images.shape[2:])
         return normalised(torch.ones(len(images), *images.shape[2:]))
 
-    mixes.clear()
+    mixes = watched_mixes(monkeypatch)
     task = tiny.fake_task(shape)
     population = population_of(task=task, batch_size=6, saliency=looking(scale=scale))
     population.run_epoch([provider("watched", watched)])
     assert sizes == {seen}
-    for saliency, _ in mixes[0.5]:
+    for saliency in (call.saliency for call in mixes):
         uniform = 1 / (shape[1] * shape[2])
         torch.testing.assert_close(saliency, torch.full((6, *shape[1:]), uniform))
 
@@ -285,10 +275,10 @@ def hand_made_map(slope):
 @each("share_per", ["image", "batch"])
 @each("method", ["rmix", "cutmix", "mixup"])
 def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
-    mixes, ratios, share_per, method
+    monkeypatch, ratios, share_per, method
 ):
     """Alone and in a stack, batch by batch, by hand."""
-    mixes.clear()
+    mixes = watched_mixes(monkeypatch)
     members, task = len(ratios), digits()
     population = population_of(
         members=members, saliency=looking(source="step"), mix=MixSettings(share_per=share_per)
@@ -311,7 +301,9 @@ def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
             cohort._step(batch, log)
     for member, ratio in enumerate(ratios):
         assert len(gradients[member]) == 60
-        masks = torch.cat([mixed.mask[:, 0].expand(-1, 8, 8) for _, mixed in mixes[ratio]])
+        masks = torch.cat(
+            [call.mixed.mask[:, 0].expand(-1, 8, 8) for call in mixes if call.action.ratio == ratio]
+        )
         shown = 1 - masks
         assert 0 < float(shown.mean()) < 1
         read = torch.stack([hand_made_map(slope) for slope in gradients[member]])
@@ -320,13 +312,13 @@ def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
         assert float((wanted - torch.stack(before[member])).abs().max()) > 1e-3
 
 
-def test_the_next_epoch_is_guided_by_what_was_read_off_the_last(mixes):
+def test_the_next_epoch_is_guided_by_what_was_read_off_the_last(monkeypatch):
     population = population_of(saliency=looking(source="step"))
     population.run_epoch([GRADIENT])
     kept = maps_of(population)
-    mixes.clear()
+    mixes = watched_mixes(monkeypatch)
     population.run_epoch([GRADIENT])
-    used = torch.cat([saliency for saliency, _ in mixes[0.5]])
+    used = torch.cat([call.saliency for call in mixes])
     rows = torch.from_numpy(order(digits(), 0, 1))
     wanted = kept[rows] / kept[rows].sum((1, 2), keepdim=True)
     torch.testing.assert_close(used, wanted, atol=1e-7, rtol=1e-4)
@@ -357,9 +349,7 @@ def test_reading_a_step_does_not_change_the_step():
 def test_a_member_that_diverges_reads_uniform_maps_and_leaves_the_others_alone():
     settings = {"saliency": looking(source="step"), "members": 2}
     sound, broken = population_of(**settings), population_of(**settings)
-    weight, rows = next(iter(cohort_of(broken)._stack.parts(0).values()))
-    with torch.no_grad():
-        weight[rows].fill_(float("nan"))
+    spoil(broken)
     for population in (sound, broken):
         population.run_epoch([GRADIENT, GRADIENT])
     assert torch.isfinite(maps_of(broken)).all()
@@ -370,7 +360,7 @@ def test_a_member_that_diverges_reads_uniform_maps_and_leaves_the_others_alone()
 # Moved images -----------------------------------------------------------------------------------
 
 
-def test_maps_lie_on_the_untouched_images_whatever_way_these_are_shown(provider, mixes):
+def test_maps_lie_on_the_untouched_images_whatever_way_these_are_shown(provider, monkeypatch):
     """The map of a mirrored image is kept mirrored back, and shown mirrored again."""
 
     def left(images, targets, classifier):
@@ -386,15 +376,15 @@ def test_maps_lie_on_the_untouched_images_whatever_way_these_are_shown(provider,
     wanted = torch.zeros(60, 8, 8)
     wanted[:, 3, 6] = 1
     assert torch.equal(maps_of(population, name="left"), wanted)
-    mixes.clear()
+    mixes = watched_mixes(monkeypatch)
     population.run_epoch([action])
-    for saliency, _ in mixes[0.5]:
+    for saliency in (call.saliency for call in mixes):
         assert torch.equal(saliency, wanted[: len(saliency)].flip(2))
 
 
 @each("source", ["pass", "step"])
-def test_what_a_crop_does_not_show_keeps_its_map(source, mixes):
-    mixes.clear()
+def test_what_a_crop_does_not_show_keeps_its_map(source, monkeypatch):
+    mixes = watched_mixes(monkeypatch)
     augment = AugmentSettings(crop_padding=2, flip=0.5)
     population = population_of(saliency=looking(refresh=100, source=source), augment=augment)
     population.run_epoch([GRADIENT])
@@ -406,7 +396,7 @@ def test_what_a_crop_does_not_show_keeps_its_map(source, mixes):
     assert bool((maps[~seen] == 1 / 64).all())
     assert float((maps[seen] == 1 / 64).float().mean()) < 0.05
     # Everything that was shown, and nothing else, came from what the classifier said.
-    for saliency, _ in mixes[0.5]:
+    for saliency in (call.saliency for call in mixes):
         torch.testing.assert_close(saliency.sum((1, 2)), torch.ones(len(saliency)))
 
 

@@ -9,12 +9,11 @@ from torch.testing import assert_close
 
 from automix.core.errors import AutomixError, ConfigError, DataError
 from automix.mixing.actions import MixAction
-from automix.mixing.batch import mix_batch
 from automix.nets.create import create_classifier
 from automix.training.maps.teacher import teacher_of
 from automix.training.settings import TeacherSettings
 from tests.automix.saliency import planted  # noqa: F401 (registers nets)
-from tests.automix.training.helpers import CPU, cohort_of, population_of
+from tests.automix.training.helpers import CPU, cohort_of, population_of, watched_mixes
 from tests.cases import each
 from tests.references import saliency as reference
 
@@ -46,17 +45,11 @@ def refused(teacher, kind=DataError):
 @each("members", [1, 2])
 def test_the_map_is_the_energy_of_the_net_in_the_file(monkeypatch, tmp_path, classes, members):
     """Whatever number of classes it has, and whoever asks."""
-    seen = []
-
-    def spy(images, targets, action, *, saliency=None, **options):
-        seen.append((images.clone(), saliency))
-        return mix_batch(images, targets, action, saliency=saliency, **options)
-
-    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
+    seen = watched_mixes(monkeypatch)
     net = net_of(classes=classes)
     population = population_of(members, teacher=written(tmp_path, net))
     population.run_epoch([TEACHER] * members)
-    for images, maps in (seen[0], seen[-1]):
+    for images, maps in ((call.images, call.saliency) for call in (seen[0], seen[-1])):
         for i in (0, 7):
             found = net.forward_features(images[i : i + 1])[0].tolist()
             wanted = reference.shares(reference.bilinear(reference.energy(found), 8, 8))
@@ -92,35 +85,38 @@ def test_half_a_teacher_is_refused(given):
         TeacherSettings(**{given: "some"})
 
 
-def test_other_channels_are_refused(tmp_path):
-    error = refused(written(tmp_path, net_of(channels=3)))
-    assert "was trained on images of 3 channels, and those of the task have 1" in error.message
-    assert "gradient" in error.hint
+W16 = "small_cnn_w16"
 
 
-def test_another_net_s_weights_are_refused(tmp_path):
-    error = refused(written(tmp_path, net_of("small_cnn_w8")))
-    assert "'features.0.weight'" in error.message
-    assert "(8, 1, 3, 3)" in error.message
-    error = refused(written(tmp_path, net_of("dropping_cnn_for_tests")))
-    assert "is not the weights of trainer.teacher.model 'small_cnn_w16'" in error.message
-
-
-def test_a_model_that_shows_no_features_is_refused(tmp_path):
-    settings = written(tmp_path, net_of("dropout_cnn_for_tests"), "dropout_cnn_for_tests")
-    assert "shows no last feature map" in refused(settings, ConfigError).message
-
-
-def test_an_unknown_model_is_refused(tmp_path):
-    assert (
-        "not a timm model" in refused(written(tmp_path, net_of(), "resnet8"), ConfigError).message
-    )
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    path = tmp_path / "none.safetensors"
-    error = refused(TeacherSettings(model="small_cnn_w16", weights=str(path)))
-    assert "which is not there" in error.message
+@each(
+    "net, model, kind, said",
+    [
+        ({"channels": 3}, W16, DataError, ["images of 3 channels, and those of the task have 1"]),
+        ({"model": "small_cnn_w8"}, W16, DataError, ["'features.0.weight'", "(8, 1, 3, 3)"]),
+        (
+            {"model": "dropping_cnn_for_tests"},
+            W16,
+            DataError,
+            ["is not the weights of trainer.teacher.model 'small_cnn_w16'"],
+        ),
+        ({}, "resnet8", ConfigError, ["not a timm model"]),
+        (
+            {"model": "dropout_cnn_for_tests"},
+            "dropout_cnn_for_tests",
+            ConfigError,
+            ["shows no last feature map"],
+        ),
+        (None, W16, DataError, ["which is not there"]),
+    ],
+)
+def test_a_net_that_does_not_fit_is_refused(tmp_path, net, model, kind, said):
+    path = str(tmp_path / "teacher.safetensors")
+    settings = TeacherSettings(model=model, weights=path)
+    if net is not None:
+        settings = written(tmp_path, net_of(**net), model)
+    error = refused(settings, kind)
+    assert all(words in error.message for words in said)
+    assert net != {"channels": 3} or "gradient" in error.hint
 
 
 @each("name", ["teacher.safetensors", "teacher.pth"])

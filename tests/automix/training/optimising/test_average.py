@@ -8,13 +8,12 @@ from torch.testing import assert_close
 
 from automix.core.errors import ConfigError
 from automix.mixing.actions import PLAIN, MixAction
-from automix.mixing.batch import mix_batch
 from automix.saliency import SALIENCY
 from automix.training.population import Population
 from tests import tiny
 from tests.automix.mixes.drawing import mixed
 from tests.automix.saliency import planted
-from tests.automix.training.helpers import cohort_of, digits, epoch_of
+from tests.automix.training.helpers import cohort_of, digits, epoch_of, watched_mixes
 from tests.cases import each
 from tests.references import saliency as reference
 
@@ -77,21 +76,15 @@ def test_it_costs_nothing_where_it_is_off():
 
 @each("members", [1, 3])
 def test_the_map_is_the_energy_of_the_average_in_evaluation_mode(monkeypatch, members):
-    seen = []
-
-    def spy(images, targets, action, *, saliency=None, **options):
-        seen.append((images.clone(), saliency))
-        return mix_batch(images, targets, action, saliency=saliency, **options)
-
     population = population_of(members, model="dropping_cnn_for_tests")
     actions = [PLAIN, PLAIN, EMA][-members:]
     population.run_epoch(actions)
     cohort = cohort_of(population)
     average = cohort._average.stack._nets[members - 1]
-    monkeypatch.setattr("automix.training.batches.loader.mix_batch", spy)
+    seen = watched_mixes(monkeypatch)
     with epoch_of(cohort, actions) as (batches, _):
         next(batches)
-    images, maps = next((images, maps) for images, maps in seen if maps is not None)
+    images, maps = next((c.images, c.saliency) for c in seen if c.saliency is not None)
     assert not average.training
     for i in (0, 7):
         found = average.forward_features(images[i : i + 1])[0].tolist()
