@@ -33,13 +33,8 @@ def test_a_finished_run_is_printed_again(cli, run):
     assert json.loads(outcome.out) == json.loads((run / "result.json").read_text(encoding="utf-8"))
 
 
-def test_a_run_that_exists_is_refused_with_the_way_to_go_on(cli, run):
-    outcome = cli("train", *tiny_run.WORDS, "--run-dir", run)
-    assert outcome.code == 2
-    assert f"python run.py resume {run}" in outcome.hint
-
-
-def test_nowhere_is_no_run(cli):
-    outcome = cli("resume", "nowhere")
-    assert outcome.code == 3
-    assert "is no run directory" in outcome.error
+def test_nowhere_and_an_empty_folder_are_no_run(cli, tmp_path):
+    for path in ("nowhere", tmp_path):
+        outcome = cli("resume", path)
+        assert outcome.code == 3
+        assert "is no run directory: it has no status.json" in outcome.error

@@ -170,14 +170,8 @@ def test_in_a_checkpoint_it_is_a_damaged_one(cli, begun, tmp_path, marker, undis
 def test_no_text_is_run():
     """``tests/test_architecture.py`` has the same for all that unpickles."""
     assert not offences(runs_text)
-    for text in (
-        "eval(x)",
-        "exec(x)",
-        "builtins.exec(x)",
-        "os.system(x)",
-        "hydra.utils.instantiate(x)",
-    ):
-        assert runs_text(ast.parse(text))
+    for name in ("eval", "exec", "builtins.exec", "os.system", "hydra.utils.instantiate"):
+        assert runs_text(ast.parse(f"{name}(x)"))
     assert not runs_text(ast.parse("net.eval()"))
 
 
@@ -322,16 +316,6 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(cli, begun, tmp_pa
     assert outcome.code == 3, outcome.err
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert after - before < 2**20  # kilobytes
-
-
-@pytest.mark.row(23)
-def test_names_are_escaped_in_the_report(cli, tmp_path):  # noqa: F811
-    path = tmp_path / "<script>alert(1)"
-    outcome = cli("train", *WORDS, "--run-dir", path)
-    assert outcome.code == 0
-    page = (path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "<script" not in page
-    assert "&lt;script&gt;alert(1)" in page
 
 
 @pytest.mark.row(21)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.agents.sweep.stand_ins import WORDS
 from tests.faults.commands import run
-from tests.faults.trouble import nothing, two_trials_fail
+from tests.faults.trouble import two_trials_fail
 
 pytestmark = [pytest.mark.fault, pytest.mark.row(13)]
 
@@ -47,12 +47,3 @@ def test_the_others_finish_and_resume_runs_only_those_that_failed(tmp_path):
     later = list(events(sweep))[told:]
     assert {record["trial"] for event, record in later if event == "started"} == set(failed)
     assert [event for event, _ in later].count("finished") == 2
-
-
-def test_a_sweep_that_has_finished_runs_nothing(tmp_path):
-    (tmp_path / "mended").touch()
-    words = ("sweep", *WORDS, "seed=13,14", "--run-dir", "s")
-    assert run(tmp_path, *words, fault=two_trials_fail).code == 0
-    ledger = (tmp_path / "s" / "ledger.jsonl").read_bytes()
-    assert run(tmp_path, "resume", "s", fault=nothing).code == 0
-    assert (tmp_path / "s" / "ledger.jsonl").read_bytes() == ledger

@@ -11,16 +11,9 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from automix.agents.config import compose
 from automix.agents.config.agent import AGENTS, AgentSettings, names_of, settings_class
-from automix.agents.config.compose import (
-    CONFIGS,
-    composed,
-    groups,
-    keys,
-    load_settings,
-    sets,
-    settings_of,
-)
+from automix.agents.config.compose import CONFIGS, groups, keys, load_settings, sets, settings_of
 from automix.agents.config.schema import build, schema_of
 from automix.agents.config.settings import RunSettings
 from automix.agents.runs.rundir import plain
@@ -99,22 +92,11 @@ def test_overrides_have_the_last_word_and_the_rest_is_the_digits_family_and_ppo(
     assert settings.task.dataset == "digits"
     assert settings.agent.name == "ppo"
     assert settings.env.reward.baseline == "group"
-    settings = load_settings(
-        [
-            "task=npz",
-            "task.root=my images.npz",
-            "seed=3",
-            "agent.learning_rate=1e-3",
-            "agent.net_arch=[32]",
-            "agent.gamma=1",
-            "agent.ent_coef=0",
-            "env.actions.methods=[none,cutmix]",
-            "env.actions.ratios=[0,0.5]",
-            "trainer.mix.share_per=batch",
-            "compare.contestants=[none,'fixed:cutmix@0.5']",
-            "task.train_sizes=[50]",
-        ]
-    )
+    words = ["task=npz", "task.root=my images.npz", "task.train_sizes=[50]", "seed=3"]
+    words += ["agent.learning_rate=1e-3", "agent.net_arch=[32]", "agent.gamma=1"]
+    words += ["agent.ent_coef=0", "env.actions.methods=[none,cutmix]", "env.actions.ratios=[0,0.5]"]
+    words += ["trainer.mix.share_per=batch", "compare.contestants=[none,'fixed:cutmix@0.5']"]
+    settings = load_settings(words)
     assert settings.task.dataset == "npz"
     assert settings.task.root == "my images.npz"
     assert settings.seed == 3
@@ -133,7 +115,7 @@ def test_hydras_global_state_is_left_alone():
     load_settings([])
     assert not GlobalHydra.instance().is_initialized()
     with pytest.raises(ConfigError):
-        composed(["seed=x"])
+        compose.composed(["seed=x"])
     assert not GlobalHydra.instance().is_initialized()
 
 
@@ -155,11 +137,7 @@ def test_a_setting_of_another_agent_is_refused_wherever_it_comes_from():
         (["agent=dqn", "agent.clip_range=0.3"], "clip_range is 0.3, but agent dqn", "buffer_size"),
         (["agent.tau=0.5"], "agent.tau is 0.5, but agent ppo does not use it", "leave it out"),
         (["agent=sac", "agent.name=ppo"], "agent.gradient_steps is 4, but agent ppo", "clip_range"),
-        (
-            ["agent=ars", "experiment=digits_full"],
-            "agent.batch_size is 160, but agent ars",
-            "n_top",
-        ),
+        (["agent=ars", "experiment=digits_full"], "batch_size is 160, but agent ars", "n_top"),
     ):
         with pytest.raises(ConfigError, match=told) as error:
             load_settings(overrides)

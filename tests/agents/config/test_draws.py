@@ -87,19 +87,15 @@ def test_what_has_one_value_keeps_it():
     assert {cell_of(s, family) for s in drawn_specs(family, 20, HELD_OUT)} == {*cells_of(family)}
 
 
-@each(
-    "size, noise, cell",
-    [
+def test_a_cell_is_a_half_of_the_sizes_and_a_half_of_the_noise():
+    for size, noise, cell in (
         (101, 0.01, "100-200 images, 0-20% noise"),
         (199, 0.39, "100-200 images, 20-40% noise"),
         (201, 0.19, "200-400 images, 0-20% noise"),
         (399, 0.21, "200-400 images, 20-40% noise"),
-    ],
-)
-def test_a_cell_is_a_half_of_the_sizes_and_a_half_of_the_noise(size, noise, cell):
-    spec = TaskSpec(train_size=size, label_noise=noise, seed=0)
-    assert cell_of(spec, FAMILY) == cell
-    assert cell in cells_of(FAMILY)
+    ):
+        assert cell_of(TaskSpec(train_size=size, label_noise=noise, seed=0), FAMILY) == cell
+        assert cell in cells_of(FAMILY)
 
 
 def test_a_few_tasks_of_all_sizes_are_checked_and_timed():

@@ -21,24 +21,19 @@ from automix.agents.learning.sb3 import falling
 from automix.agents.parallel.devices import choose_device, worker_count
 from automix.core.errors import ConfigError, ResourceError
 from automix.data.tasks import FamilySettings, TaskFamily
-from tests.cases import each
 
 FAMILY = FamilySettings(train_sizes=(100, 200), label_noise=(0.0, 0.2))
 
 
-@each("text, kind", [("200@0.3", (200, 0.3)), ("200", (200, 0.0)), ("0@0.1", (0, 0.1))])
-def test_a_kind_is_size_at_noise(text, kind):
-    assert parse_kind(text) == kind
+def test_a_kind_is_size_at_noise():
+    for text, kind in (("200@0.3", (200, 0.3)), ("200", (200, 0.0)), ("0@0.1", (0, 0.1))):
+        assert parse_kind(text) == kind
 
 
 def test_without_kinds_every_pair_of_the_family_is_held_out():
     specs = held_out_specs(CompareSettings(seeds=3), FAMILY)
-    assert [(kind[0].train_size, kind[0].label_noise) for kind in specs] == [
-        (100, 0.0),
-        (100, 0.2),
-        (200, 0.0),
-        (200, 0.2),
-    ]
+    kinds = [(kind[0].train_size, kind[0].label_noise) for kind in specs]
+    assert kinds == [(100, 0.0), (100, 0.2), (200, 0.0), (200, 0.2)]
     assert [len(kind) for kind in specs] == [3] * 4
 
 
@@ -75,33 +70,24 @@ def test_the_learning_rate_falls_in_a_straight_line():
     assert [rate(1.0), rate(0.5), rate(0.0)] == pytest.approx([1.0, 0.6, 0.2])
 
 
-@each("name, wanted", [("cpu", "cpu"), ("auto", "cpu")])
-def test_without_a_gpu_the_cpu_is_taken(monkeypatch, name, wanted):
+def test_auto_takes_a_gpu_if_there_is_one_and_the_cpu_else(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device(name) == wanted
-
-
-@each("name, wanted", [("auto", "cuda"), ("cuda:1", "cuda:1")])
-def test_with_gpus_auto_takes_one(monkeypatch, name, wanted):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device(name) == wanted
-    with pytest.raises(ResourceError, match="device=cuda:2 was asked for, this machine has 2"):
-        choose_device("cuda:2")
-
-
-@each("name", ["tpu", "gpu", "cuda:x", "cuda:-1", "cuda:", "cpu:3", ""])
-def test_a_device_that_is_none_is_refused(name):
-    with pytest.raises(ConfigError, match=re.escape(f"device is {name!r}, wanted auto, cpu")):
-        choose_device(name)
-
-
-def test_a_gpu_that_is_not_there_is_a_matter_of_the_machine(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (choose_device("cpu"), choose_device("auto")) == ("cpu", "cpu")
     with pytest.raises(ResourceError, match="has 0 usable GPUs") as error:
         choose_device("cuda")
     assert error.value.exit_code == 4
     assert "device=cpu" in error.value.hint
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert (choose_device("auto"), choose_device("cuda:1")) == ("cuda", "cuda:1")
+    with pytest.raises(ResourceError, match="device=cuda:2 was asked for, this machine has 2"):
+        choose_device("cuda:2")
+
+
+def test_a_device_that_is_none_is_refused():
+    for name in ("tpu", "gpu", "cuda:x", "cuda:-1", "cuda:", "cpu:3", ""):
+        with pytest.raises(ConfigError, match=re.escape(f"device is {name!r}, wanted auto, cpu")):
+            choose_device(name)
 
 
 def test_workers_are_as_asked_for_else_one_a_core_and_one_for_a_gpu(monkeypatch):

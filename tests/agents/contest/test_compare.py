@@ -25,9 +25,9 @@ from automix.mixing.actions import MixAction
 from automix.policy.policy import MixPolicy, PolicyForm
 from automix.training.population import TrainerSettings
 from tests.agents import tiny_run
-from tests.cases import each
 
 MENU = ActionCodec(ActionSettings()).choices
+RATIOS = ("0.1", "0.25", "0.5")
 
 
 # Contestants ------------------------------------------------------------------------------------
@@ -40,48 +40,34 @@ def names(*asked: str, menu=MENU) -> list[str]:
 def test_fixed_alone_stands_for_every_mix_of_the_menu():
     assert names("fixed") == [f"fixed:{m}@{r}" for m in ("mixup", "cutmix", "rmix") for r in RATIOS]
     guided = ActionCodec(ActionSettings(methods=("none", "rmix"), saliency=("spectral",))).choices
-    assert names("none", "fixed", menu=guided) == [
-        "none",
-        *(f"fixed:rmix@{ratio}+spectral" for ratio in RATIOS),
-    ]
-
-
-RATIOS = ("0.1", "0.25", "0.5")
+    spectral = [f"fixed:rmix@{ratio}+spectral" for ratio in RATIOS]
+    assert names("none", "fixed", menu=guided) == ["none", *spectral]
 
 
 def test_everybody_has_the_kind_that_the_report_groups_by():
     asked = ("agent", "none", "random", "mix_then_none", "fixed:cutmix@0.25")
-    assert [contestant.kind for contestant in contestants_of(asked, MENU)] == [
-        "agent",
-        "fixed",
-        "random",
-        "schedule",
-        "fixed",
-    ]
+    kinds = [contestant.kind for contestant in contestants_of(asked, MENU)]
+    assert kinds == ["agent", "fixed", "random", "schedule", "fixed"]
 
 
 def test_every_schedule_is_a_contestant_by_its_name():
     assert names(*SCHEDULES) == list(SCHEDULES)
 
 
-@each(
-    "written, name",
-    [
+def test_a_fixed_choice_has_one_name_however_it_is_written():
+    for written, name in (
         ("fixed:cutmix", "fixed:cutmix@0.5"),
         ("fixed:cutmix@0.50", "fixed:cutmix@0.5"),
         ("fixed:mixup@0.33", "fixed:mixup@0.33"),
         ("fixed:rmix@0.5+gradient", "fixed:rmix@0.5+gradient"),
         ("fixed:none", "none"),
         ("fixed:mixup@0", "none"),
-    ],
-)
-def test_a_fixed_choice_has_one_name_however_it_is_written(written, name):
-    assert names(written) == [name]
+    ):
+        assert names(written) == [name], written
 
 
-@each(
-    "asked, told",
-    [
+def test_contestants_that_cannot_play_are_refused():
+    for asked, told in (
         (("none", "none"), "names none twice"),
         (("fixed", "fixed:cutmix@0.5"), "names fixed:cutmix@0.5 twice"),
         (("none", "fixed:mixup@0"), "names none twice"),
@@ -93,11 +79,9 @@ def test_a_fixed_choice_has_one_name_however_it_is_written(written, name):
         (("fixed:cutmix@",), "'cutmix@' is not a mix action"),
         (("fixed:",), "'' is not a mix action"),
         (("fixed:cutmix@0.5+gradeint",), "'gradeint' .* 'gradient'"),
-    ],
-)
-def test_contestants_that_cannot_play_are_refused(asked, told):
-    with pytest.raises(ConfigError, match=told):
-        contestants_of(asked, MENU)
+    ):
+        with pytest.raises(ConfigError, match=told):
+            contestants_of(asked, MENU)
 
 
 def test_a_player_draws_from_its_own_trial_and_name_only():
@@ -121,16 +105,9 @@ def play(*asked: str, **changes: Any) -> dict[str, dict[str, Any]]:
     """Play one held-out task; return the trial of each."""
     settings = tiny_run.settings()
     spec = TaskSpec(train_size=50, label_noise=0.2, seed=HELD_OUT + 1)
-    trials = play_group(
-        {},
-        settings.task,
-        replace(settings.trainer, **changes),
-        EnvSettings(),
-        "cpu",
-        contestants_of(asked, MENU),
-        None,
-        Match(spec=spec, task=spec.kind),
-    )
+    trainer, match = replace(settings.trainer, **changes), Match(spec=spec, task=spec.kind)
+    everybody = contestants_of(asked, MENU)
+    trials = play_group({}, settings.task, trainer, EnvSettings(), "cpu", everybody, None, match)
     return {trial["contestant"]: trial for trial in trials}
 
 
@@ -164,12 +141,6 @@ def test_a_trial_tells_what_was_played_and_what_it_cost():
     assert guided["forward_passes"] == none["forward_passes"] + 100
 
 
-def test_equal_choices_make_equal_trials_bit_for_bit():
-    trials = play("none", "random", "fixed:cutmix@0.5")
-    again = play("none", "random", "fixed:cutmix@0.5")
-    assert trials == again
-
-
 def test_a_training_that_diverges_is_scored_as_knowing_nothing():
     trial = play("none", "fixed:cutmix@0.5", lr=1e30)["none"]
     assert trial["diverged"] is True
@@ -178,19 +149,8 @@ def test_a_training_that_diverges_is_scored_as_knowing_nothing():
     assert np.isfinite(trial["val_curve"]).all()
 
 
-def test_trials_come_kind_by_kind_and_seed_by_seed():
-    settings = tiny_run.settings("compare.contestants=[none,random]")
-    done = compare(settings, [InlineWorker()], "cpu", None)
-    assert [(t["task"], t["seed"] - HELD_OUT, t["contestant"]) for t in done] == [
-        (task, seed, name)
-        for task in ("40 images, 0% noise", "50 images, 30% noise")
-        for seed in (0, 1)
-        for name in ("none", "random")
-    ]
-
-
 def test_every_held_out_task_has_weights_batches_and_draws_of_its_own(monkeypatch):
-    """Seeds are shared by the contestants of a task, and by nobody else."""
+    """Seeds are shared by its contestants and by nobody else; trials come kind by kind."""
     seeds = []
     reset = StackedGroups.reset
 
@@ -201,9 +161,15 @@ def test_every_held_out_task_has_weights_batches_and_draws_of_its_own(monkeypatc
     monkeypatch.setattr(StackedGroups, "reset", watched)
     settings = tiny_run.settings("compare.contestants=[none,random]")
     for _ in range(2):
-        compare(settings, [InlineWorker()], "cpu", None)
+        done = compare(settings, [InlineWorker()], "cpu", None)
     assert seeds[:4] == seeds[4:]
     assert len(set(seeds)) == 4
+    assert [(t["task"], t["seed"] - HELD_OUT, t["contestant"]) for t in done] == [
+        (task, seed, name)
+        for task in ("40 images, 0% noise", "50 images, 30% noise")
+        for seed in (0, 1)
+        for name in ("none", "random")
+    ]
 
 
 def test_an_agent_without_a_policy_is_refused_before_anything_is_written(tmp_path):
@@ -242,62 +208,39 @@ def test_a_policy_plays_through_the_interface_it_was_learned_with():
     assert all("observations" not in t for t in trials if t["contestant"] == "none")
 
 
-@each(
-    "words, told",
-    [
-        (
-            ("env.actions.methods=[none,cutmix,rmix]", "env.actions.ratios=[0.5]"),
-            "in methods it has mixup more and lacks cutmix, rmix",
-        ),
-        (
-            ("env.actions.methods=[none,mixup]", "env.actions.ratios=[0.25,0.5]"),
-            "in ratios it lacks 0.25",
-        ),
-        (
-            (
-                "env.actions.methods=[none,mixup]",
-                "env.actions.ratios=[0.5]",
-                "env.actions.saliency=['off',spectral]",
-            ),
-            "in saliency it lacks spectral",
-        ),
-    ],
-)
-def test_a_policy_of_other_actions_than_are_offered_is_refused_by_their_names(words, told):
+def test_a_policy_of_other_actions_than_are_offered_is_refused_by_their_names():
     policy = policy_that_sees(["progress", "last_method"], [1, 2])
-    with pytest.raises(ConfigError, match=told) as error:
-        env_of(policy, tiny_run.settings(*words))
-    fitting = error.value.hint.removeprefix("set ").rpartition(", or")[0]
-    assert fitting == (
-        "env.actions.methods=[none,mixup] env.actions.ratios=[0.5] env.actions.saliency=['off']"
-    )
-    assert env_of(policy, tiny_run.settings(*fitting.split())).actions.methods == ["none", "mixup"]
+    fitting = {"methods": "[none,mixup]", "ratios": "[0.5]", "saliency": "['off']"}
+    words = {name: f"env.actions.{name}={value}" for name, value in fitting.items()}
+    for name, value, told in (
+        ("methods", "[none,cutmix,rmix]", "in methods it has mixup more and lacks cutmix, rmix"),
+        ("ratios", "[0.25,0.5]", "in ratios it lacks 0.25"),
+        ("saliency", "['off',spectral]", "in saliency it lacks spectral"),
+    ):
+        others = {**words, name: f"env.actions.{name}={value}"}.values()
+        with pytest.raises(ConfigError, match=told) as error:
+            env_of(policy, tiny_run.settings(*others))
+        assert error.value.hint.startswith(f"set {' '.join(words.values())}, or")
+    assert env_of(policy, tiny_run.settings(*words.values())).actions.methods == ["none", "mixup"]
 
 
 def test_where_nothing_is_offered_everybody_plays_with_the_policys_actions():
     settings = tiny_run.settings("compare.contestants=[agent,fixed]")
     policy = policy_that_sees(["progress", "last_method"], [1, 2])
     assert list(with_actions_of(policy, settings).env.actions.methods) == ["none", "mixup"]
-    trials = compare(
-        replace(settings, compare=replace(settings.compare, kinds=("40@0.0",), seeds=1)),
-        [InlineWorker()],
-        "cpu",
-        policy,
-    )
+    settings = replace(settings, compare=replace(settings.compare, kinds=("40@0.0",), seeds=1))
+    trials = compare(settings, [InlineWorker()], "cpu", policy)
     assert [trial["contestant"] for trial in trials] == ["agent", "fixed:mixup@0.5"]
 
 
-@each(
-    "observations, sizes, told",
-    [
+def test_a_policy_that_cannot_be_asked_is_refused_before_it_plays():
+    for observations, sizes, told in (
         (["progress", "val_los"], [1, 1], "'val_los' is not a.* 'val_loss'"),
         (["val_loss", "progress"], [1, 1], "wanted 'progress' first"),
         (["progress", "last_method"], [1, 3], r"sizes \[1, 3\], here they have \[1, 2\]"),
-    ],
-)
-def test_a_policy_that_cannot_be_asked_is_refused_before_it_plays(observations, sizes, told):
-    with pytest.raises(DataError, match=f"the policy cannot be asked: .*{told}"):
-        env_of(policy_that_sees(observations, sizes), tiny_run.settings())
+    ):
+        with pytest.raises(DataError, match=f"the policy cannot be asked: .*{told}"):
+            env_of(policy_that_sees(observations, sizes), tiny_run.settings())
 
 
 # Summaries --------------------------------------------------------------------------------------
@@ -344,12 +287,7 @@ def summary() -> dict[str, Any]:
 
 def test_rows_are_sorted_best_first_and_hold_what_the_table_shows():
     rows = summary()["contestants"]
-    assert [row["name"] for row in rows] == [
-        "agent",
-        "fixed:cutmix@0.5",
-        "fixed:mixup@0.5",
-        "ramp",
-    ]
+    assert [row["name"] for row in rows] == list(SCORES)
     agent = rows[0]
     assert agent["iqm"] == pytest.approx(0.55)  # of 0.3 0.5 0.6 0.8, the middle half
     assert agent["mean"] == pytest.approx(0.55)

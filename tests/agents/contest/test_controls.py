@@ -19,7 +19,6 @@ from automix.agents.contest.controls.ucb import Effects
 from automix.agents.contest.run_controls import search
 from automix.agents.parallel.worker import InlineWorker
 from automix.core.errors import ConfigError
-from automix.core.snapshots import load_snapshot, save_snapshot
 from automix.data.tasks import TaskSpec
 from automix.envs import ActionCodec, ActionSettings, ImageWorld
 from automix.envs.mix_env import draw_start
@@ -90,9 +89,8 @@ def test_tasks_are_those_of_the_agents_environment():
 
 def test_a_lab_counts_epochs_and_passes_and_tells():
     told: list[int] = []
-    here = SearchEvaluator(
-        NOISY, MENU, 0, [InlineWorker()], Shares(together=4), on_epochs=told.append
-    )
+    shares = Shares(together=4)
+    here = SearchEvaluator(NOISY, MENU, 0, [InlineWorker()], shares, on_epochs=told.append)
     here.play(here.draw(3), [[NONE], [CUTMIX]])
     assert here.epochs == sum(told) == 3 * 2 * BUDGET
     assert here.passes == 3 * 2 * BUDGET * 5
@@ -297,20 +295,6 @@ def test_search_refuses_before_it_spends_anything(monkeypatch):
 
 
 # Population Based Training ----------------------------------------------------------------------
-
-
-def test_a_snapshot_goes_on_from_its_files_as_from_memory(tmp_path):
-    world = ImageWorld(tiny_run.settings().task, tiny_run.settings().trainer, "cpu")
-    specs = [spec(0.3, 40), spec(0.0, 60)]
-    guided = MixAction.parse("rmix@0.5+gradient")
-    population = world.start(specs)
-    population.reset([1, 2])
-    population.run_epoch([guided, NONE])
-    save_snapshot(tmp_path / "s", population.state_dict())
-    expected = population.run_epoch([guided, CUTMIX])
-    other = world.start(specs)
-    other.load_state_dict(load_snapshot(tmp_path / "s"))
-    assert other.run_epoch([guided, CUTMIX]) == expected
 
 
 def test_a_member_takes_over_weights_and_history(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import automix.agents.jobs.run
 import automix.agents.runs.result_cache
 from automix.agents.jobs.run import resume, run_compare, run_train, train_or_resume
-from automix.core.errors import ConfigError, DataError
+from automix.core.errors import ConfigError
 from tests.agents import tiny_run
 from tests.cases import named
 from tests.faults.killing import results_of
@@ -163,8 +163,3 @@ def test_a_folder_with_a_run_of_other_settings_is_refused(tmp_path):
     train_or_resume(tiny_run.settings("workers=2", "checkpoint.share=1"), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"run holds a run with other settings: seed"):
         train_or_resume(tiny_run.settings("seed=1"), tmp_path / "run")
-
-
-def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"is no run directory: it has no status\.json"):
-        resume(tmp_path)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from automix.agents.config.compose import load_settings
+from automix.agents.config.settings import RunSettings
 from automix.agents.jobs.check import check
 from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
 from automix.agents.learning.algorithms.ars import GroupARS
@@ -23,7 +26,7 @@ from automix.agents.parallel.worker import InlineWorker
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng
-from automix.policy.policy import load_policy, save_policy
+from automix.policy.policy import MixPolicy, load_policy, save_policy
 from tests.agents import surrogate_runs, tiny_run
 from tests.cases import each
 from tests.envs import worlds
@@ -76,41 +79,34 @@ def test_a_setting_that_the_agent_uses_reaches_it(name, space):
 # Refused ----------------------------------------------------------------------------------------
 
 
-@each(
-    "words, told, hint",
-    [
+def test_what_does_not_fit_is_refused_before_anything_is_written():
+    for words, told, hint in (
         (
-            ["agent=dqn", "env.actions.space=factored"],
-            "agent dqn needs env.actions.space=flat, got factored",
-            "env.actions.space=flat .*FlatActions",
+            "dqn env.actions.space=factored",
+            "dqn needs env.actions.space=flat, got factored",
+            "Flat",
         ),
+        ("sac env.actions.space=flat", "sac needs env.actions.space=box, got flat", "Box"),
         (
-            ["agent=sac", "env.actions.space=flat"],
-            "agent sac needs env.actions.space=box, got flat",
-            "env.actions.space=box .*BoxActions",
-        ),
-        (
-            ["agent=maskable_ppo", "env.actions.space=box"],
-            "agent maskable_ppo needs env.actions.space=flat or factored, got box",
+            "maskable_ppo env.actions.space=box",
+            "maskable_ppo needs env.actions.space=flat or factored, got box",
             "env.actions.space=flat",
         ),
         (
-            ["agent=dqn", "agent.total_timesteps=2560", "agent.learning_starts=3000"],
-            "agent.total_timesteps is 2560, but learning starts after 3000 .*8 groups x 8",
+            "dqn agent.total_timesteps=2560 agent.learning_starts=3000",
+            "total_timesteps is 2560, but learning starts after 3000 .*8 groups x 8",
             "total_timesteps=3840",
         ),
         (
-            ["agent=dqn", "agent.total_timesteps=9", "trainer.epochs=20"],
-            "agent.total_timesteps is 9, below one update of 1280",
+            "dqn agent.total_timesteps=9 trainer.epochs=20",
+            "total_timesteps is 9, below one update of 1280",
             "total_timesteps=2560",
         ),
-    ],
-)
-def test_what_does_not_fit_is_refused_before_anything_is_written(words, told, hint):
-    settings = load_settings([*words, "device=cpu"])
-    with pytest.raises(ConfigError, match=told) as error:
-        check(settings, learns=True)
-    assert re.search(hint, error.value.hint), error.value.hint
+    ):
+        settings = load_settings(f"agent={words} device=cpu".split())
+        with pytest.raises(ConfigError, match=f"agent[ .]{told}") as error:
+            check(settings, learns=True)
+        assert re.search(hint, error.value.hint), error.value.hint
 
 
 def test_the_smallest_useful_number_is_enough():
@@ -129,13 +125,18 @@ def test_candidates_come_in_pairs():
 # Learning ---------------------------------------------------------------------------------------
 
 
+def learned(name: str, path: Path, *words: str) -> tuple[Learned, RunSettings]:
+    """Learn on the tiny run's images for two updates."""
+    family = [word for word in tiny_run.WORDS if not word.startswith(("agent.", "env."))]
+    words = (*family, f"agent={name}", *surrogate_runs.tiny_words(name), *words)
+    settings = load_settings([*words, "agent.total_timesteps=16"])
+    directory = RunDirectory.create(path, settings, False)
+    return learn(settings, [InlineWorker()], "cpu", directory), settings
+
+
 @every_agent
 def test_a_tiny_training_is_recorded_round_by_round_and_exported(tmp_path, name):
-    family = [word for word in tiny_run.WORDS if not word.startswith(("agent.", "env."))]
-    words = [*family, f"agent={name}", *surrogate_runs.tiny_words(name)]
-    settings = load_settings([*words, "agent.total_timesteps=16"])
-    directory = RunDirectory.create(tmp_path / "run", settings, False)
-    made = learn(settings, [InlineWorker()], "cpu", directory)
+    made, settings = learned(name, tmp_path / "run")
     assert (made.updates, made.episodes, made.classifier_epochs) == (2, 8, 16)
     assert made.agent.num_timesteps == 16
     records = tiny_run.lines(tmp_path / "run" / "metrics.jsonl")
@@ -177,16 +178,23 @@ def test_the_candidates_of_a_group_play_side_by_side():
 # Exported ---------------------------------------------------------------------------------------
 
 
-@each("name, space", EVERY_PAIR)
-def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
+def exported(name: str, space: str = "", std: float = 0.0) -> tuple[BaseAlgorithm, MixPolicy]:
+    """Return an agent that has learned nothing, of given weights if asked, and its policy."""
     settings = surrogate_runs.settings_of(name, *surrogate_runs.tiny_words(name))
-    settings = replace(settings, env=worlds.settings(space))
+    if space:
+        settings = replace(settings, env=worlds.settings(space))
     with borrowed_global_rng(3):
         agent = surrogate_runs.built(settings, 4, 3)
-        for parameter in agent.policy.parameters():
-            # Large, so that it does not always play the same, but not only borders of the box.
-            torch.nn.init.normal_(parameter, std=0.2 if space == "box" else 1.0)
-    save_policy(tmp_path, policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings))
+        for parameter in agent.policy.parameters() if std else ():
+            torch.nn.init.normal_(parameter, std=std)
+    return agent, policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings)
+
+
+@each("name, space", EVERY_PAIR)
+def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
+    # Large weights, so that it does not always play the same, but not only borders of the box.
+    agent, exports = exported(name, space, std=0.2 if space == "box" else 1.0)
+    save_policy(tmp_path, exports)
     policy = load_policy(tmp_path)
     space_of = agent.observation_space
     space_of.seed(0)
@@ -209,10 +217,7 @@ def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
 
 @every_agent
 def test_an_export_takes_the_scaling_of_observations_in(tmp_path, name):
-    family = [word for word in tiny_run.WORDS if not word.startswith(("agent.", "env."))]
-    words = [*family, f"agent={name}", *surrogate_runs.tiny_words(name), "agent.normalise=true"]
-    settings = load_settings([*words, "agent.total_timesteps=16"])
-    made = learn(settings, [InlineWorker()], "cpu", RunDirectory.create(tmp_path, settings, False))
+    made, settings = learned(name, tmp_path, "agent.normalise=true")
     scaling = made.agent.get_vec_normalize_env()
     assert scaling is not None
     assert np.abs(scaling.obs_rms.mean).max() > 0.1
@@ -227,15 +232,8 @@ def test_an_export_takes_the_scaling_of_observations_in(tmp_path, name):
     assert len(np.unique(np.round(wanted, 3), axis=0)) > 1
 
 
-def test_what_a_recurrent_policy_has_seen_changes_what_it_answers(tmp_path):
-    settings = surrogate_runs.settings_of(
-        "recurrent_ppo", *surrogate_runs.tiny_words("recurrent_ppo")
-    )
-    with borrowed_global_rng(3):
-        agent = surrogate_runs.built(settings, 4, 3)
-        for parameter in agent.policy.parameters():
-            torch.nn.init.normal_(parameter)
-    policy = policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings)
+def test_what_a_recurrent_policy_has_seen_changes_what_it_answers():
+    _, policy = exported("recurrent_ppo", std=1.0)
     rows = np.random.default_rng(0).random((50, sum(policy.form.observation_sizes)))
     fresh, state = policy.predict(rows)
     later, _ = policy.predict(rows, state)
@@ -247,10 +245,7 @@ def test_what_a_recurrent_policy_has_seen_changes_what_it_answers(tmp_path):
 
 
 def test_values_and_numbers_cannot_be_drawn_from():
-    settings = surrogate_runs.settings_of("dqn", *surrogate_runs.tiny_words("dqn"))
-    with borrowed_global_rng(3):
-        agent = surrogate_runs.built(settings, 4, 3)
-    policy = policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings)
+    _, policy = exported("dqn")
     rows = np.zeros((2, sum(policy.form.observation_sizes)))
     with pytest.raises(ValueError, match="no probabilities"):
         policy.predict(rows, deterministic=False, rng=np.random.default_rng(0))
@@ -259,10 +254,7 @@ def test_values_and_numbers_cannot_be_drawn_from():
 def test_the_record_of_a_policy_says_what_its_numbers_are(tmp_path):
     told = {}
     for name in ("ppo", "dqn", "sac", "recurrent_ppo"):
-        settings = surrogate_runs.settings_of(name, *surrogate_runs.tiny_words(name))
-        with borrowed_global_rng(0):
-            agent = surrogate_runs.built(settings, 4, 0)
-        save_policy(tmp_path / name, policy_of(Learned(agent, 1, 4, 16, 2000, 1.0), settings))
+        save_policy(tmp_path / name, exported(name)[1])
         content = json.loads((tmp_path / name / "policy.json").read_text(encoding="utf-8"))
         told[name] = content["activation"], content["output"], content["recurrent"]
     assert told == {

@@ -19,7 +19,7 @@ import automix.agents.jobs.run
 from automix.agents.config.settings import RunSettings
 from automix.agents.jobs.run import run_compare, run_train, without_agent
 from automix.agents.learning.recorder import RoundTotals
-from automix.core.errors import AutomixError, ConfigError
+from automix.core.errors import AutomixError
 from automix.envs import MixVectorEnv
 from automix.mixing.actions import MixAction
 from automix.policy.policy import load_policy
@@ -57,18 +57,15 @@ def test_a_second_run_is_equal_bit_for_bit_whatever_the_number_of_workers(run, t
 
 def test_another_seed_is_another_run(run, tmp_path):
     run_train(tiny_run.settings("seed=1"), tmp_path / "other")
-    assert (tmp_path / "other" / "metrics.jsonl").read_bytes() != (
-        run / "metrics.jsonl"
-    ).read_bytes()
+    other = tmp_path / "other" / "metrics.jsonl"
+    assert other.read_bytes() != (run / "metrics.jsonl").read_bytes()
 
 
 def test_the_exported_policy_plays_as_the_agent_did(run, tmp_path):
     """Export, load, compare again: each trial is the same, the agent's too."""
-    words = (f"policy={run / 'export'}",)
-    result = run_compare(tiny_run.settings(*words), tmp_path / "replay")
-    assert (tmp_path / "replay" / "trials.jsonl").read_bytes() == (
-        run / "trials.jsonl"
-    ).read_bytes()
+    result = run_compare(tiny_run.settings(f"policy={run / 'export'}"), tmp_path / "replay")
+    replayed = tmp_path / "replay" / "trials.jsonl"
+    assert replayed.read_bytes() == (run / "trials.jsonl").read_bytes()
     assert result["learning"] is None
     assert result["agent_minus"] == result_of(run)["agent_minus"]
     # The policy carries what it cost to learn.
@@ -80,34 +77,16 @@ def test_the_exported_policy_plays_as_the_agent_did(run, tmp_path):
 
 def test_the_run_directory_has_its_layout(run):
     found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert {
-        "config.yaml",
-        "command.txt",
-        "env.json",
-        "status.json",
-        "metrics.jsonl",
-        "trials.jsonl",
-        "log.txt",
-        "result.json",
-        "checkpoints/LATEST",
-        "checkpoints/begun.json",
-        "checkpoints/final/agent.safetensors",
-        "checkpoints/finished.jsonl",
-        "checkpoints/learned.json",
-        "checkpoints/lock",
-        "export/policy.json",
-        "export/policy.safetensors",
-        "export/schedule.yaml",
-        "export/rule.json",
-        "export/rule.txt",
-        "report/index.html",
-    } <= found
-    left = {name for name in found if not name.startswith(("report/", "checkpoints/step_"))}
-    assert len(left) == 19, sorted(left)
+    assert "report/index.html" in found
+    assert {name for name in found if not name.startswith(("report/", "checkpoints/step_"))} == {
+        *("config.yaml", "command.txt", "env.json", "status.json", "metrics.jsonl"),
+        *("trials.jsonl", "log.txt", "result.json", "checkpoints/LATEST"),
+        *("checkpoints/begun.json", "checkpoints/final/agent.safetensors"),
+        *("checkpoints/finished.jsonl", "checkpoints/learned.json", "checkpoints/lock"),
+        *("export/policy.json", "export/policy.safetensors", "export/schedule.yaml"),
+        *("export/rule.json", "export/rule.txt"),
+    }
     assert not [name for name in found if Path(name).name.startswith(".")], "a temporary file"
-
-
-def test_the_run_says_that_it_has_finished(run):
     status = json.loads((run / "status.json").read_text(encoding="utf-8"))
     assert status["state"] == "finished"
     assert "error" not in status
@@ -120,18 +99,11 @@ def test_there_is_one_record_an_update_and_nothing_in_it_depends_on_the_clock(ru
     assert [record["episodes"] for record in records] == [4, 8]
     for record in records:
         assert set(record) == {
-            "update",
-            "timesteps",
-            "episodes",
-            "classifier_epochs",
-            "val_accuracy",
-            "diverged",
-            "by_kind",
-            "agent",
+            *("update", "timesteps", "episodes", "classifier_epochs"),
+            *("val_accuracy", "diverged", "by_kind", "agent"),
         }
-        assert set(record["by_kind"]) <= {
-            f"{s} images, {n}% noise" for s in (40, 60) for n in (0, 30)
-        }
+        trained = {f"{size} images, {noise}% noise" for size in (40, 60) for noise in (0, 30)}
+        assert set(record["by_kind"]) <= trained
         kinds = record["by_kind"].values()
         assert sum(kind["episodes"] for kind in kinds) == 4
         mean = sum(kind["episodes"] * kind["val_accuracy"] for kind in kinds) / 4
@@ -173,26 +145,6 @@ def test_the_result_has_the_form_that_others_read(run):
     assert result["tasks"] == KINDS
 
 
-def test_differences_are_those_of_the_trials_task_by_task_and_seed_by_seed(run):
-    scores = {
-        (t["contestant"], t["task"], t["seed"]): t["test_accuracy"]
-        for t in lines(run / "trials.jsonl")
-    }
-    pairs = {(task, seed) for _, task, seed in scores}
-    assert len(pairs) == 4
-    assert len(scores) == 4 * len(CONTESTANTS)
-    for name, difference in result_of(run)["agent_minus"].items():
-        each = [scores["agent", *pair] - scores[name, *pair] for pair in pairs]
-        assert difference["mean"] == pytest.approx(np.mean(each), abs=1e-9)
-
-
-def test_all_trials_of_a_task_start_from_the_same_weights(run):
-    starts: dict[Any, set[float]] = {}
-    for trial in lines(run / "trials.jsonl"):
-        starts.setdefault((trial["task"], trial["seed"]), set()).add(trial["val_curve"][0])
-    assert [len(values) for values in starts.values()] == [1] * 4
-
-
 def test_the_schedule_is_what_most_trials_played(run):
     trials = [t for t in lines(run / "trials.jsonl") if t["contestant"] == "agent"]
     schedule = load_schedule(run / "export")
@@ -220,12 +172,8 @@ def test_the_policy_says_where_it_comes_from(run):
         "seed": 0,
         "learning": {name: learning[name] for name in ("classifier_epochs", "passes")},
     }
-    assert {MixAction.parse(choice).method for choice in policy.form.choices} == {
-        "none",
-        "mixup",
-        "cutmix",
-        "rmix",
-    }
+    methods = {MixAction.parse(choice).method for choice in policy.form.choices}
+    assert methods == {"none", "mixup", "cutmix", "rmix"}
 
 
 def test_the_whole_agent_is_kept_without_pickle(run):
@@ -260,26 +208,6 @@ def test_a_run_that_ends_early_says_so_and_where(tmp_path, monkeypatch, error, s
     assert "Traceback" in log
     assert "in breaks" in log
     assert not (tmp_path / "run" / "result.json").exists()
-
-
-@each(
-    "word, told",
-    [
-        ("compare.contestants=[none,random]", "compare.contestants lacks 'agent'"),
-        ("compare.contestants=[agent,nobody]", "'nobody' is not a contestant"),
-        ("agent.total_timesteps=7", "total_timesteps is 7, below one update of 8"),
-        ("agent.name=ppoo", "'ppoo' is not a"),
-        ("agent.group_size=1", "env.reward.baseline is 'group'"),
-        ("trainer.model=small_cnn_w9", "small_cnn_w9.*small_cnn_w8"),
-        ("env.observations=[progress,val_los]", "'val_los' is not a"),
-        ("device=tpu", "device is 'tpu'"),
-        ("task.dataset=digts", "'digts' is not a dataset.*'digits'"),
-    ],
-)
-def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path, word, told):
-    with pytest.raises(ConfigError, match=told):
-        run_train(tiny_run.settings(word), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_trainings_that_diverge_are_outcomes_and_the_run_ends_with_its_table(tmp_path):
@@ -341,11 +269,7 @@ def test_a_round_adds_up_what_its_episodes_showed():
         "val_accuracy": pytest.approx(0.5),
         "diverged": 1,
         "by_kind": {
-            "a": {
-                "episodes": 1,
-                "val_accuracy": 0.6,
-                "play": {"cutmix@0.5": 0.5, "none": 0.5},
-            },
+            "a": {"episodes": 1, "val_accuracy": 0.6, "play": {"cutmix@0.5": 0.5, "none": 0.5}},
             "b": {"episodes": 1, "val_accuracy": 0.4, "play": {"none": 1.0}},
         },
     }

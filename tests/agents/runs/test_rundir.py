@@ -26,7 +26,6 @@ from automix.core import files
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.core.settings import affects
 from automix.data.tasks import FamilySettings
-from tests.cases import each
 
 SETTINGS = RunSettings(seed=3)
 OWN = {f"agent.{name}" for name in names_of(type(SETTINGS.agent))}
@@ -40,12 +39,8 @@ def everything_below(folder: Path) -> list[str]:
 def test_a_new_directory_says_what_is_being_run(tmp_path):
     directory = RunDirectory.create(tmp_path / "a" / "b", SETTINGS, overwrite=False)
     assert everything_below(directory.path) == [
-        "checkpoints",
-        "checkpoints/begun.json",
-        "command.txt",
-        "config.yaml",
-        "env.json",
-        "status.json",
+        *("checkpoints", "checkpoints/begun.json", "command.txt"),
+        *("config.yaml", "env.json", "status.json"),
     ]
     written = yaml.safe_load((directory.path / "config.yaml").read_text(encoding="utf-8"))
     assert build(RunSettings, written) == SETTINGS
@@ -59,52 +54,15 @@ def test_an_empty_folder_may_be_used(tmp_path):
     assert RunDirectory.create(tmp_path, SETTINGS, overwrite=False).path == tmp_path
 
 
-def test_a_directory_that_exists_is_refused_and_left_as_it_is(tmp_path):
-    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
-    directory.append("metrics.jsonl", {"update": 1})
-    before = {p: p.read_bytes() for p in directory.path.rglob("*") if p.is_file()}
-    with pytest.raises(ConfigError, match="run exists") as error:
-        RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=False)
-    assert "--overwrite" in error.value.hint
-    assert {p: p.read_bytes() for p in directory.path.rglob("*") if p.is_file()} == before
-
-
-def test_overwriting_leaves_nothing_of_the_old_run(tmp_path):
-    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
-    directory.append("metrics.jsonl", {"update": 1})
-    RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=True)
-    assert not (directory.path / "metrics.jsonl").exists()
-    config = yaml.safe_load((directory.path / "config.yaml").read_text(encoding="utf-8"))
-    assert config["seed"] == 4
-
-
-@each("holds", ["photo.jpg", "config.yaml", "status.json", "sub/config.yaml"])
-def test_a_folder_that_is_no_run_is_never_replaced(tmp_path, holds):
-    foreign = tmp_path / "photos"
-    (foreign / holds).parent.mkdir(parents=True)
-    (foreign / holds).write_text("mine", encoding="utf-8")
-    for overwrite in (False, True):
-        with pytest.raises(ConfigError, match="photos"):
-            RunDirectory.create(foreign, SETTINGS, overwrite=overwrite)
-    assert (foreign / holds).read_text(encoding="utf-8") == "mine"
-
-
-def test_a_file_in_the_way_is_never_replaced(tmp_path):
-    path = tmp_path / "run"
-    path.write_text("mine", encoding="utf-8")
-    for overwrite in (False, True):
-        with pytest.raises(ConfigError, match="run"):
-            RunDirectory.create(path, SETTINGS, overwrite=overwrite)
-    assert path.read_text(encoding="utf-8") == "mine"
-
-
-def test_a_place_that_cannot_be_written_to_is_a_matter_of_the_machine(tmp_path):
-    """Below a regular file, where not even root can write."""
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ResourceError, match="file/runs/x cannot be made") as error:
-        RunDirectory.create(tmp_path / "file" / "runs" / "x", SETTINGS, overwrite=False)
-    assert error.value.exit_code == 4
-    assert "--run-dir" in error.value.hint
+def test_a_folder_or_a_file_that_is_no_run_is_never_replaced(tmp_path):
+    for number, holds in enumerate(("photo.jpg", "config.yaml", "status.json", "sub/a.yaml", ".")):
+        foreign = tmp_path / f"photos{number}"
+        (foreign / holds).parent.mkdir(parents=True, exist_ok=True)
+        (foreign / holds).write_text("mine", encoding="utf-8")
+        for overwrite in (False, True):
+            with pytest.raises(ConfigError, match=foreign.name):
+                RunDirectory.create(foreign, SETTINGS, overwrite=overwrite)
+        assert (foreign / holds).read_text(encoding="utf-8") == "mine", holds
 
 
 def test_an_old_run_that_cannot_be_removed_is_a_matter_of_the_machine(tmp_path, monkeypatch):
@@ -118,16 +76,6 @@ def test_an_old_run_that_cannot_be_removed_is_a_matter_of_the_machine(tmp_path, 
         RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=True)
 
 
-def test_a_disk_that_is_all_but_full_is_told_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 5 * 2**20))
-    with pytest.raises(
-        ResourceError, match=r"5 MB are free on the disk of .*x, wanted 64"
-    ) as error:
-        RunDirectory.create(tmp_path / "runs" / "x", SETTINGS, overwrite=False)
-    assert error.value.exit_code == 4
-    assert everything_below(tmp_path) == []
-
-
 def test_a_full_disk_costs_no_old_run(tmp_path, monkeypatch):
     directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 0))
@@ -136,18 +84,16 @@ def test_a_full_disk_costs_no_old_run(tmp_path, monkeypatch):
     assert (directory.path / "config.yaml").is_file()
 
 
-FIRST = ("checkpoints/begun.json", "config.yaml", "command.txt", "env.json")
-
-
-@each("made", range(len(FIRST) + 1))
-def test_a_directory_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_path, made):
-    directory = RunDirectory.create(tmp_path / "run", SETTINGS, overwrite=False)
-    for name in ("status.json", *FIRST[made:]):
-        (directory.path / name).unlink()
-    (directory.path / ".config.yaml.x1").touch()
-    RunDirectory.create(directory.path, RunSettings(seed=4), overwrite=False)
-    assert RunDirectory.open(directory.path)[1] == RunSettings(seed=4)
-    assert not (directory.path / ".config.yaml.x1").exists()
+def test_a_directory_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_path):
+    first = ("checkpoints/begun.json", "config.yaml", "command.txt", "env.json")
+    for made in range(len(first) + 1):
+        path = RunDirectory.create(tmp_path / f"run{made}", SETTINGS, overwrite=False).path
+        for name in ("status.json", *first[made:]):
+            (path / name).unlink()
+        (path / ".config.yaml.x1").touch()
+        RunDirectory.create(path, RunSettings(seed=4), overwrite=False)
+        assert RunDirectory.open(path)[1] == RunSettings(seed=4), made
+        assert not (path / ".config.yaml.x1").exists()
 
 
 def test_a_run_is_read_from_its_directory(tmp_path):
@@ -231,9 +177,9 @@ def test_a_run_that_wrote_the_settings_of_all_agents_goes_on_unless_one_is_chang
         RunDirectory.open(path)
 
 
-@each(
-    "file, before, after, error, told",
-    [
+def test_a_damaged_hostile_or_missing_file_is_named(tmp_path):
+    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
+    for file, before, after, error, told in (
         ("config.yaml", "seed: 3", "seed: many", ConfigError, "config.yaml: seed: "),
         ("config.yaml", "seed: 3", "sead: 3", ConfigError, "sead"),
         ("config.yaml", "seed: 3", "seed: -3", ConfigError, "seed is -3"),
@@ -244,22 +190,15 @@ def test_a_run_that_wrote_the_settings_of_all_agents_goes_on_unless_one_is_chang
         ("status.json", '"job": "train"', '"job": "os.system"', DataError, "job and state"),
         ("status.json", "{", "[", DataError, "is not JSON"),
         ("checkpoints/begun.json", "{", "[", DataError, "is not JSON"),
-    ],
-)
-def test_a_damaged_or_hostile_file_is_named(tmp_path, file, before, after, error, told):
-    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
-    text = (path / file).read_text(encoding="utf-8")
-    (path / file).write_text(text.replace(before, after, 1), encoding="utf-8")
-    with pytest.raises(error, match=re.escape(told)):
-        RunDirectory.open(path)
-
-
-@each("missing", ["status.json", "config.yaml", "checkpoints/begun.json"])
-def test_a_missing_file_is_named(tmp_path, missing):
-    path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
-    (path / missing).unlink()
-    with pytest.raises(DataError, match=Path(missing).name):
-        RunDirectory.open(path)
+    ):
+        text = (path / file).read_text(encoding="utf-8")
+        (path / file).write_text(text.replace(before, after, 1), encoding="utf-8")
+        with pytest.raises(error, match=re.escape(told)):
+            RunDirectory.open(path)
+        (path / file).unlink()
+        with pytest.raises(DataError, match=Path(file).name):
+            RunDirectory.open(path)
+        (path / file).write_text(text, encoding="utf-8")
 
 
 def test_two_processes_never_work_on_one_run(tmp_path):
@@ -285,24 +224,18 @@ def test_records_are_lines_of_json_with_finite_numbers(tmp_path):
         directory.append("a.jsonl", {"x": float("nan")})
 
 
-@each(
-    "settings, command, name",
-    [
+def test_runs_are_named_by_task_agent_seed_and_time():
+    cifar, other = FamilySettings(dataset="torch/cifar10"), AgentSettings(name="other")
+    for settings, command, name in (
         (RunSettings(seed=3), "train", r"digits_ppo_s3_\d{8}-\d{6}"),
         (RunSettings(), "compare", r"digits_compare_s0_\d{8}-\d{6}"),
         (RunSettings(name="mine"), "train", "mine"),
-        (
-            RunSettings(task=FamilySettings(dataset="torch/cifar10")),
-            "train",
-            "torch-cifar10_ppo_s0",
-        ),
-        (RunSettings(agent=AgentSettings(name="other")), "train", "digits_other_s0"),
-    ],
-)
-def test_runs_are_named_by_task_agent_seed_and_time(settings, command, name):
-    path = default_path(settings, command)
-    assert path.parent == Path("runs")
-    assert re.match(name, path.name)
+        (RunSettings(task=cifar), "train", "torch-cifar10_ppo_s0"),
+        (RunSettings(agent=other), "train", "digits_other_s0"),
+    ):
+        path = default_path(settings, command)
+        assert path.parent == Path("runs")
+        assert re.match(name, path.name)
 
 
 def test_the_command_can_be_run_again(monkeypatch):
@@ -322,15 +255,13 @@ def test_the_machine_is_described_by_versions_and_cores():
     assert json.loads(json.dumps(machine)) == machine
 
 
-def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
+def test_what_the_machine_lacks_is_said_a_package_and_a_commit(monkeypatch, tmp_path):
     (tmp_path / "agents").mkdir()
     monkeypatch.setattr(rundir, "__file__", str(tmp_path / "agents" / "rundir.py"))
-    assert describe_machine()["git"] is None
-
-
-def test_a_package_that_is_missing_is_called_so(monkeypatch):
     monkeypatch.setattr(rundir, "PACKAGES", ("torch", "no-such-package-anywhere"))
-    assert describe_machine()["versions"]["no-such-package-anywhere"] == "missing"
+    machine = describe_machine()
+    assert machine["git"] is None
+    assert machine["versions"]["no-such-package-anywhere"] == "missing"
 
 
 def test_tuples_become_lists_all_the_way_down():

@@ -29,17 +29,6 @@ def plan():
     return plan_of(["seed=0,1"])
 
 
-def test_the_ledger_has_in_order_what_was_written(tmp_path):
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.records() == []
-    ledger.write("planned", "a", words=["seed=0"])
-    ledger.write("started", "a", host="x", pid=1)
-    ledger.write("planned", "b", words=[])
-    found = [(record["event"], record["trial"]) for record in ledger.records()]
-    assert found == [("planned", "a"), ("started", "a"), ("planned", "b")]
-    assert ledger.last()["a"]["host"] == "x"
-
-
 def test_a_torn_line_is_left_out_and_the_next_stands_alone(tmp_path):
     for number, torn in enumerate(('{"event": "fini', "\x00\x00", "[1, 2]", "null", '{"a": 1}')):
         ledger = Ledger(tmp_path / f"{number}.jsonl")

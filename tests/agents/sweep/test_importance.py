@@ -50,6 +50,10 @@ def test_a_parameter_of_one_value_is_none():
     assert importance_of([setting({"a": "0"}, 0.5)]) == []
 
 
+def test_too_few_points_with_holes_tell_nothing():
+    assert importance_of(grid(lambda a, b: a, 2, 2)[:3]) == []
+
+
 def test_what_chance_gives_is_what_noise_shows_on_average():
     rng = np.random.default_rng(0)
     seen = [importance_of(grid(lambda *at: rng.normal(), 4, 2, 2)) for _ in range(400)]
@@ -74,7 +78,3 @@ def test_a_forest_finds_the_planted_effect_where_the_grid_has_holes():
     assert found["b"] == pytest.approx(0.2, abs=0.08)
     assert found["c"] < 0.03
     assert all(one.by_chance is None for one in importance_of(settings))
-
-
-def test_too_few_points_with_holes_tell_nothing():
-    assert importance_of(grid(lambda a, b: a, 2, 2)[:3]) == []
