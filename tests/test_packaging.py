@@ -170,11 +170,7 @@ DOORS = (
     ("jinja2", "report {folder}", "report"),
     ("matplotlib", "gallery --out {folder}/mixes.png", "report"),
     ("sklearn", "from automix.data.digits import digits; digits(None)", "learn"),
-    (
-        "torchmetrics",
-        "from automix.training.evaluation import _scores as s; s(x, x)",
-        "learn",
-    ),
+    ("torchmetrics", "from automix.training.evaluation import _scores as s; s(x, x)", "learn"),
     ("gymnasium", "import automix.envs", "learn"),
 )
 

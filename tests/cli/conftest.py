@@ -36,6 +36,12 @@ class Outcome:
         assert lines.index(line) == lines.index(self.error) + 1 == len(lines) - 1
         return line
 
+    def assert_refused(self, code: int, error: str, hint: str | None = None) -> None:
+        """Fail unless it ended with this code, error and hint; "" is any hint, None also none."""
+        assert self.code == code, self.err
+        assert error in self.error
+        assert hint is None or hint in self.hint
+
 
 Cli = Callable[..., Outcome]
 

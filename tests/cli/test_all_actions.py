@@ -44,9 +44,9 @@ def test_the_plan_names_what_all_stands_for_and_the_log_what_it_leaves_out(cli):
 
 def test_what_is_named_and_cannot_be_played_ends_with_code_2(cli):
     outcome = cli("train", *WORDS, "env.actions.methods=[all,looking_mix]", BLIND)
-    assert outcome.code == 2
-    assert "looking_mix needs the features of the net" in outcome.error
-    assert "nets that show it: small_cnn_w8" in outcome.hint
+    outcome.assert_refused(
+        2, "looking_mix needs the features of the net", "nets that show it: small_cnn_w8"
+    )
     assert "cutmix" in outcome.hint
 
 

@@ -39,8 +39,7 @@ USAGE = {
 def test_an_override_that_cannot_be_used_ends_with_code_2(cli):
     for override, says in USAGE.items():
         outcome = cli("train", *WORDS, override)
-        assert outcome.code == 2, override
-        assert says in outcome.error, override
+        outcome.assert_refused(2, says)
         assert outcome.out == "", override
     assert everything_below(Path.cwd()) == []
 
@@ -75,10 +74,7 @@ def test_other_commands_refuse_as_train_does(cli):
             "saliency 'ema' asks the moving average",
         ),
     ]:
-        outcome = cli(*words)
-        assert outcome.code == 2, words
-        assert says in outcome.error, words
-        assert outcome.hint, words
+        cli(*words).assert_refused(2, says, hint="")
     assert everything_below(Path.cwd()) == []
 
 
@@ -168,17 +164,12 @@ def test_data_that_cannot_be_used_ends_with_code_3(cli, tmp_path):
         root = make(tmp_path / f"data{number}")
         for words in (["train"], ["train", "--dry-run"]):
             outcome = cli(*words, f"task={task}", f"task.root={root}", *small)
-            assert outcome.code == 3, (make.__name__, outcome.err)
-            assert says in outcome.error, make.__name__
-            assert outcome.hint, make.__name__
+            outcome.assert_refused(3, says, hint="")
     assert everything_below(Path.cwd()) == []
 
 
 def test_too_few_images_for_the_splits_asked_for_end_with_code_3(cli):
-    outcome = cli("train", *WORDS, "task.train_sizes=[2000]")
-    assert outcome.code == 3
-    assert "digits" in outcome.error
-    assert "task.train_sizes" in outcome.hint
+    cli("train", *WORDS, "task.train_sizes=[2000]").assert_refused(3, "digits", "task.train_sizes")
     assert everything_below(Path.cwd()) == []
 
 
@@ -200,8 +191,7 @@ def test_files_that_cannot_be_used_end_with_code_3(cli, run, tmp_path):
         (["report", "{empty}"], "empty"),
     ]:
         outcome = cli(*(word.format(damaged=damaged, empty=empty_folder) for word in words))
-        assert outcome.code == 3, words
-        assert says in outcome.error, words
+        outcome.assert_refused(3, says)
     assert everything_below(Path.cwd()) == []
     assert everything_below(empty_folder) == []
 
@@ -210,9 +200,7 @@ def test_a_policy_that_names_what_is_unknown_here_ends_with_code_3(cli, run, tmp
     copied = Path(shutil.copytree(run / "export", tmp_path / "copied"))
     text = (copied / "policy.json").read_text(encoding="utf-8")
     (copied / "policy.json").write_text(text.replace('"val_loss"', '"val_los"'), encoding="utf-8")
-    outcome = cli("evaluate", copied, *WORDS)
-    assert outcome.code == 3
-    assert "'val_los' is not a" in outcome.error
+    cli("evaluate", copied, *WORDS).assert_refused(3, "'val_los' is not a")
 
 
 # The machine ------------------------------------------------------------------------------------
@@ -222,9 +210,7 @@ def test_a_gpu_that_is_not_there_ends_with_code_4(cli, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for words in (["train"], ["train", "--dry-run"], ["evaluate", "none"]):
         outcome = cli(*words, *WORDS, "device=cuda:1")
-        assert outcome.code == 4
-        assert "device=cuda:1 was asked for, this machine has 0" in outcome.error
-        assert "device=cpu" in outcome.hint
+        outcome.assert_refused(4, "device=cuda:1 was asked for, this machine has 0", "device=cpu")
     assert everything_below(Path.cwd()) == []
 
 
@@ -235,9 +221,7 @@ def test_a_place_that_cannot_be_written_to_ends_with_code_4_before_training(cli,
     for command, contestants in ("train", "[agent,none]"), ("compare", "[none]"):
         words = (*WORDS, f"compare.contestants={contestants}", "--run-dir", "file/runs/x")
         outcome = cli(command, *words)
-        assert outcome.code == 4
-        assert "file/runs/x cannot be made: Not a directory" in outcome.error
-        assert "--run-dir" in outcome.hint
+        outcome.assert_refused(4, "file/runs/x cannot be made: Not a directory", "--run-dir")
     assert everything_below(Path.cwd()) == ["file"]
 
 
@@ -245,8 +229,7 @@ def test_a_disk_that_is_all_but_full_ends_with_code_4_before_anything_is_trained
     monkeypatch.setattr("automix.agents.jobs.run.workers_of", None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 99, 2**20))
     outcome = cli("train", *WORDS)
-    assert outcome.code == 4
-    assert "1 MB are free on the disk of " in outcome.error
+    outcome.assert_refused(4, "1 MB are free on the disk of ")
     assert ", wanted 64" in outcome.error
     assert everything_below(Path.cwd()) == []
 
@@ -262,8 +245,7 @@ def test_a_disk_that_fills_up_ends_with_code_4_and_no_half_written_file(cli, mon
 
     monkeypatch.setattr(Path, "write_bytes", fills_up)
     outcome = cli("compare", *WORDS, "compare.contestants=[none,random]", "--run-dir", "x")
-    assert outcome.code == 4
-    assert "no space left on the disk of" in outcome.error
+    outcome.assert_refused(4, "no space left on the disk of")
     assert "result.json" in outcome.error
     assert [name for name in everything_below(Path("x")) if "result" in name] == []
     assert '"state": "failed"' in Path("x/status.json").read_text(encoding="utf-8")
@@ -275,8 +257,6 @@ def test_a_disk_that_fills_up_ends_with_code_4_and_no_half_written_file(cli, mon
 def test_a_run_directory_that_exists_ends_with_code_2_and_is_left_alone(cli, run):
     before = {name: (run / name).stat().st_mtime_ns for name in everything_below(run)}
     outcome = cli("train", *WORDS, "--run-dir", run)
-    assert outcome.code == 2
-    assert "exists" in outcome.error
-    assert "--overwrite" in outcome.hint
+    outcome.assert_refused(2, "exists", "--overwrite")
     assert f"python run.py resume {run}" in outcome.hint
     assert {name: (run / name).stat().st_mtime_ns for name in everything_below(run)} == before

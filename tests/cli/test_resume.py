@@ -35,6 +35,4 @@ def test_a_finished_run_is_printed_again(cli, run):
 
 def test_nowhere_and_an_empty_folder_are_no_run(cli, tmp_path):
     for path in ("nowhere", tmp_path):
-        outcome = cli("resume", path)
-        assert outcome.code == 3
-        assert "is no run directory: it has no status.json" in outcome.error
+        cli("resume", path).assert_refused(3, "is no run directory: it has no status.json")

@@ -118,10 +118,8 @@ def test_failed_trials_of_a_grid_end_with_code_5_and_a_way_on(cli):
 def test_failed_trials_of_a_search_end_with_code_5_and_a_way_on(cli, monkeypatch):
     for words, way in ((ASHA, "resume"), (PBT, "--overwrite")):
         search_here(monkeypatch, breaks=(0,), copies=words is PBT)
-        done = cli("sweep", *words, "--run-dir", way.strip("-"))
-        assert done.code == 5
-        assert "1 of 3 trials failed; agent.learning_rate=0.001: it broke" in done.error
-        assert way in done.hint
+        outcome = cli("sweep", *words, "--run-dir", way.strip("-"))
+        outcome.assert_refused(5, "1 of 3 trials failed; agent.learning_rate=0.001: it broke", way)
 
 
 @pytest.mark.usefixtures("two_cores")

@@ -22,6 +22,7 @@ from automix.agents.runs.checkpoints import MANIFEST
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
 from tests.agents import tiny_run
+from tests.cases import each
 from tests.cli.conftest import cli, everything_below, run  # noqa: F401 (fixtures)
 from tests.cli.test_bad_input import folder_of, picture
 from tests.contract import FORMS
@@ -110,22 +111,19 @@ BATCHES: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] 
 
 
 @pytest.mark.row(18)
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("form", FORMS, ids=str)
+@each("batch", BATCHES)
+@each("form", FORMS)
 def test_every_mix_takes_every_batch(form, batch):
     images = torch.rand((8, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     images, labels = BATCHES[batch](images)
     maps = torch.ones((len(images), 8, 8)) / 64 if form.guided else None
     action = MixAction(form.method, 0.3, "spectral" if form.guided else "off")
-    mixed = mix_batch(
-        images, labels, action, num_classes=4, rng=np.random.default_rng(0), saliency=maps
-    )
+    rng = np.random.default_rng(0)
+    mixed = mix_batch(images, labels, action, num_classes=4, rng=rng, saliency=maps)
     assert mixed.images.shape == images.shape
     assert mixed.images.dtype == images.dtype
     assert torch.isfinite(mixed.images.float()).all()
-    assert torch.allclose(
-        mixed.targets.sum(1).double(), torch.ones(len(images)).double(), atol=1e-5
-    )
+    torch.testing.assert_close(mixed.targets.sum(1).float(), torch.ones(len(images)))
 
 
 # Checkpoints -------------------------------------------------------------------------------------
@@ -190,15 +188,12 @@ def test_a_checkpoint_of_another_agent_is_refused(cli, tmp_path, begun):  # noqa
         shutil.rmtree(own)
     other = Path(shutil.copytree(newest(wider), path / "checkpoints" / newest(wider).name))
     outcome = cli("resume", path)
-    assert outcome.code == 2
-    assert "belongs to other settings: agent.net_arch was [9], is [8]" in outcome.error
+    outcome.assert_refused(2, "belongs to other settings: agent.net_arch was [9], is [8]")
     content = json.loads((other / MANIFEST).read_text())
     content["settings"]["agent"]["net_arch"] = [8]
     (other / MANIFEST).write_text(json.dumps(content))
     outcome = cli("resume", path)
-    assert outcome.code == 3
-    assert "cannot be gone on from" in outcome.error
-    assert "remove it to go on from the one before" in outcome.hint
+    outcome.assert_refused(3, "cannot be gone on from", "remove it to go on from the one before")
 
 
 # Policies ----------------------------------------------------------------------------------------
@@ -232,8 +227,7 @@ def test_a_policy_that_cannot_be_used(cli, run, tmp_path, damage, line):  # noqa
     damage(folder)
     for words in (("evaluate", folder), ("compare", f"policy={folder}")):
         outcome = cli(*words, *WORDS)
-        assert outcome.code == 3, outcome.err
-        assert line in outcome.error
+        outcome.assert_refused(3, line)
         assert "policy.json" in outcome.error
     assert everything_below(Path.cwd()) == []
 

@@ -89,8 +89,7 @@ def test_wherever_it_is_full_the_run_ends_with_code_4_and_goes_on(tmp_path, undi
     path = tmp_path / "run"
     fault = partial(disk_is_full_from, write, path)
     outcome = run(tmp_path, "train", *WORDS, "--run-dir", "run", fault=fault)
-    assert outcome.code == 4, outcome.err
-    assert "no space left on the disk of" in outcome.error
+    outcome.assert_refused(4, "no space left on the disk of")
     assert "Traceback" not in outcome.err
     assert not list(path.rglob(".*"))
     train_or_resume(tiny_run.settings(*WORDS), path)
@@ -103,8 +102,7 @@ def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_trained(tm
     trouble = Trouble(tmp_path, "exception", at=0, anywhere=True)
     words = ("--run-dir", "file/run")
     outcome = run(tmp_path, "train", *WORDS, *words, fault=trouble)
-    assert outcome.code == 4
-    assert "file/run cannot be made: Not a directory" in outcome.error
+    outcome.assert_refused(4, "file/run cannot be made: Not a directory")
     assert not (tmp_path / "steps").exists()
 
 
@@ -119,7 +117,5 @@ def test_so_is_a_disk_that_may_only_be_read(tmp_path, disk):
     os.truncate(tmp_path / "steps", 0)
     for words in (["resume", path], ["train", *WORDS, "--run-dir", disk / "other"]):
         outcome = run(tmp_path, *words, fault=trouble)
-        assert outcome.code == 4, outcome.err
-        assert "Read-only file system" in outcome.error
-        assert outcome.hint
+        outcome.assert_refused(4, "Read-only file system", hint="")
     assert (tmp_path / "steps").stat().st_size == 0

@@ -248,19 +248,9 @@ def test_a_policy_that_cannot_be_asked_is_refused_before_it_plays():
 
 def trial(name: str, task: str, seed: int, test: float, val: float = 0.5) -> dict[str, Any]:
     kind = "agent" if name == "agent" else "fixed" if name.startswith("fixed") else "schedule"
-    return {
-        "contestant": name,
-        "kind": kind,
-        "task": task,
-        "seed": seed,
-        "test_accuracy": test,
-        "test_ece": 0.1,
-        "test_top5": None,
-        "val_accuracy": val,
-        "diverged": False,
-        "forward_passes": 30,
-        "backward_passes": 10,
-    }
+    scores = {"test_accuracy": test, "test_ece": 0.1, "test_top5": None, "val_accuracy": val}
+    passes = {"diverged": False, "forward_passes": 30, "backward_passes": 10}
+    return {"contestant": name, "kind": kind, "task": task, "seed": seed, **scores, **passes}
 
 
 SCORES = {

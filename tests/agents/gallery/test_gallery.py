@@ -56,16 +56,6 @@ def test_rows_can_be_chosen():
     assert texts(chosen) == ["rmix@0.2", "rmix@0.2+spectral", "cutmix@0.1+gradient", "none"]
 
 
-def test_what_is_unknown_is_refused():
-    for asked, says in (
-        ({"mixes": ["cutmx"]}, "'cutmix'"),
-        ({"saliency": ["spectrl"]}, "'spectral'"),
-        ({"ratios": [0.7]}, "0.7"),
-    ):
-        with pytest.raises(ConfigError, match=says):
-            rows_of(**asked)
-
-
 # What they show ----------------------------------------------------------------------------------
 
 

@@ -56,11 +56,8 @@ def found_by(monkeypatch) -> Callable[..., dict[str, Any]]:
             return SearchResult(schedule, epochs, 7 * epochs)
 
         len(CONTROLS)  # what registers itself does so first
-        monkeypatch.setitem(
-            CONTROLS._entries,
-            "seeker",
-            Entry("seeker", control, ControlInfo(least=lambda choices: 1)),
-        )
+        entry = Entry("seeker", control, ControlInfo(least=lambda choices: 1))
+        monkeypatch.setitem(CONTROLS._entries, "seeker", entry)
         return asked
 
     return seek
@@ -121,21 +118,14 @@ def test_the_first_training_of_a_drawn_task_is_the_one_it_has_alone():
     assert match.seed("trial", 0) != match.seed("trial", 1) != match.seed("players", 1)
 
 
-def test_results_do_not_depend_on_the_number_of_workers(processes):
-    settings = drawn("compare.contestants=[none,random,fixed:cutmix@0.5]")
-    alone = compare(settings, [InlineWorker()], "cpu", None)
-    assert compare(settings, processes, "cpu", None) == alone
-
-
 def test_one_who_plays_as_another_differs_from_it_by_exactly_nothing(found_by):
     found_by(CUTMIX)
     settings = drawn("compare.contestants=[agent,fixed,seeker]", "compare.search_epochs=10")
     policy = always("mixup@0.5", 100)
     found = search(settings, [InlineWorker()], "cpu", 100)
-    trials = compare(
-        settings, [InlineWorker()], "cpu", policy, {"seeker": SearchResult((PLAIN,), 9, 8)}
-    )
-    result = summarise(trials, settings, 100, 300, {"seeker": SearchResult((PLAIN,), 9, 8)})
+    other = {"seeker": SearchResult((PLAIN,), 9, 8)}
+    trials = compare(settings, [InlineWorker()], "cpu", policy, other)
+    result = summarise(trials, settings, 100, 300, other)
     same = result["agent_minus"]["fixed:mixup@0.5"]
     assert (same["mean"], same["ci95"], same["above_zero"]) == (0.0, [0.0, 0.0], False)
     assert same["p_improvement"] == 0.5
@@ -147,8 +137,7 @@ def test_one_who_plays_as_another_differs_from_it_by_exactly_nothing(found_by):
 
 
 def test_a_control_plays_what_it_found_stretched_over_the_budget():
-    (contestant,) = [Contestant("seeker", "control", (CUTMIX, PLAIN, CUTMIX))]
-    player = contestant.player(MENU, None, 0)
+    player = Contestant("seeker", "control", (CUTMIX, PLAIN, CUTMIX)).player(MENU, None, 0)
     budget = 30
     played = [player.act(np.float32([epoch / budget])) for epoch in range(budget)]
     assert played == [CUTMIX] * 10 + [PLAIN] * 10 + [CUTMIX] * 10
@@ -266,9 +255,8 @@ def test_the_best_fixed_choice_is_picked_on_tasks_of_its_own_without_the_test_sp
         raise AssertionError("the test split is not for picking")
 
     monkeypatch.setattr(automix.agents.contest.compare, "test_scores", forbidden)
-    settings = drawn(
-        "compare.validation_draws=3", "compare.contestants=[none,random,fixed:mixup@0.25]"
-    )
+    contestants = "compare.contestants=[none,random,fixed:mixup@0.25]"
+    settings = drawn("compare.validation_draws=3", contestants)
     played: list[Match] = []
     monkeypatch.setattr(
         "automix.agents.contest.validation.play_matches",

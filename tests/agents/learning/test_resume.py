@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,18 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from automix.agents.config.settings import CheckpointSettings, RunSettings
 from automix.agents.learning.agent_state import agent_state_dict, with_replay
 from automix.agents.learning.algorithms import AGENTS
-from automix.agents.learning.training import Learned, Learning, Stopped, learn, never
-from automix.agents.parallel.worker import InlineWorker
+from automix.agents.learning.training import Learned, Learning, Stopped, never
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import borrowed_global_rng, set_global_rng_state
 from automix.core.snapshots import to_bytes
-from tests.agents import surrogate_runs, tiny_run
+from tests.agents import surrogate_runs
 from tests.cases import each
 
 BUDGET, ROUNDS = 4, 3
@@ -203,26 +200,6 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, und
     assert f"{damaged} has" in caplog.text
     learning.run()
     assert End.of(learning, folder) == undisturbed("ppo")
-
-
-def test_real_trainings_are_taken_up_in_mid_episode_and_at_its_end(run, tmp_path):
-    """Two updates of two epochs: left after each of the first three, workers anew each time."""
-    settings = tiny_run.settings(f"checkpoint.share={RARELY}")
-    directory = RunDirectory.create(tmp_path / "run", settings, False)
-    for _ in range(3):
-        with pytest.raises(Stopped):
-            learn(settings, [InlineWorker()], "cpu", directory, after(1))
-    learned = learn(settings, [InlineWorker()], "cpu", directory)
-    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
-    final = load_file(run / "checkpoints" / "final" / "agent.safetensors")
-    assert final.keys() == learned.agent.policy.state_dict().keys()
-    for name, value in learned.agent.policy.state_dict().items():
-        assert torch.equal(final[name], value)
-    spent = json.loads((run / "result.json").read_text())["learning"]
-    cost = learned.updates, learned.episodes, learned.classifier_epochs, learned.passes
-    assert cost == tuple(spent[k] for k in ("updates", "episodes", "classifier_epochs", "passes"))
-    again = learn(settings, [InlineWorker()], "cpu", directory, lambda: pytest.fail("a step"))
-    assert again.passes == learned.passes
 
 
 # In slices --------------------------------------------------------------------------------------

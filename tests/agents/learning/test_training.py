@@ -75,18 +75,9 @@ def test_the_exported_policy_plays_as_the_agent_did(run, tmp_path):
 # Files ------------------------------------------------------------------------------------------
 
 
-def test_the_run_directory_has_its_layout(run):
-    found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert "report/index.html" in found
-    assert {name for name in found if not name.startswith(("report/", "checkpoints/step_"))} == {
-        *("config.yaml", "command.txt", "env.json", "status.json", "metrics.jsonl"),
-        *("trials.jsonl", "log.txt", "result.json", "checkpoints/LATEST"),
-        *("checkpoints/begun.json", "checkpoints/final/agent.safetensors"),
-        *("checkpoints/finished.jsonl", "checkpoints/learned.json", "checkpoints/lock"),
-        *("export/policy.json", "export/policy.safetensors", "export/schedule.yaml"),
-        *("export/rule.json", "export/rule.txt"),
-    }
-    assert not [name for name in found if Path(name).name.startswith(".")], "a temporary file"
+def test_a_finished_run_says_so_and_leaves_no_temporary_file(run):
+    """``tests/test_docs.py`` has the files of a run, and the keys of its records."""
+    assert [str(path) for path in run.rglob(".*")] == []
     status = json.loads((run / "status.json").read_text(encoding="utf-8"))
     assert status["state"] == "finished"
     assert "error" not in status
@@ -98,10 +89,6 @@ def test_there_is_one_record_an_update_and_nothing_in_it_depends_on_the_clock(ru
     assert [record["timesteps"] for record in records] == [8, 16]
     assert [record["episodes"] for record in records] == [4, 8]
     for record in records:
-        assert set(record) == {
-            *("update", "timesteps", "episodes", "classifier_epochs"),
-            *("val_accuracy", "diverged", "by_kind", "agent"),
-        }
         trained = {f"{size} images, {noise}% noise" for size in (40, 60) for noise in (0, 30)}
         assert set(record["by_kind"]) <= trained
         kinds = record["by_kind"].values()
@@ -126,7 +113,6 @@ def test_the_cost_of_learning_is_counted(run):
 
 def test_the_result_has_the_form_that_others_read(run):
     result = result_of(run)
-    assert {"contestants", "agent_minus", "wall_s"} <= set(result)
     assert result["wall_s"] > 0
     assert sorted(row["name"] for row in result["contestants"]) == sorted(CONTESTANTS)
     for row in result["contestants"]:
@@ -138,7 +124,6 @@ def test_the_result_has_the_form_that_others_read(run):
         assert row["epochs_spent"] == 4 * 2 + learning
     assert set(result["agent_minus"]) == set(CONTESTANTS) - {"agent"}
     for difference in result["agent_minus"].values():
-        assert set(difference) == {"mean", "ci95", "p_improvement", "above_zero"}
         low, high = difference["ci95"]
         assert low <= difference["mean"] <= high
         assert 0 <= difference["p_improvement"] <= 1

@@ -39,19 +39,19 @@ class DelayedWorker(ProcessWorker):
         self._connection.close()
 
 
+def assert_squares(workers: list[Any], items: list[tuple[int, float]]) -> None:
+    """Fail if results are not those of the items, in their order and each of them told once."""
+    done: list[int] = []
+    results = map_in_order(workers, slow_square, items, lambda item, result: done.append(item))
+    assert results == [number**2 for number, _ in items]
+    assert len(done) == len(items)
+
+
 def test_results_come_in_the_order_of_the_items_whichever_worker_is_first():
     items = [(number, 0.03 if number % 3 == 0 else 0.0) for number in range(8)]
     for processes, inline in ((0, 1), (1, 1), (2, 0), (3, 1)):
         workers = [DelayedWorker(index) for index in range(processes)]
-        done = []
-        results = map_in_order(
-            [*workers, *[InlineWorker()] * inline],
-            slow_square,
-            items,
-            lambda item, result, done=done: done.append(1),
-        )
-        assert results == [number**2 for number in range(8)], processes
-        assert len(done) == 8
+        assert_squares([*workers, *[InlineWorker()] * inline], items)
         for worker in workers:
             worker.close()
     assert map_in_order([InlineWorker()], slow_square, []) == []
@@ -94,15 +94,7 @@ def test_the_item_of_a_worker_that_died_is_done_again():
         for call in range(6 - inline * 3):
             deaths = Deaths([call])
             workers = [FragileWorker(index, deaths) for index in range(processes)]
-            done = []
-            results = map_in_order(
-                [*workers, *[InlineWorker()] * inline],
-                slow_square,
-                items,
-                lambda item, result, done=done: done.append(1),
-            )
-            assert results == [number**2 for number in range(6)], (processes, inline, call)
-            assert len(done) == 6
+            assert_squares([*workers, *[InlineWorker()] * inline], items)
             assert sum(worker.restarts for worker in workers) == 1
 
 

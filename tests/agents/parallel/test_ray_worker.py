@@ -28,7 +28,7 @@ from automix.agents.parallel.worker import InlineWorker, WorkerDied, WorkerError
 from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.errors import ConfigError, ResourceError
 from tests import tiny
-from tests.agents.parallel.calls import count_up, die, hang, hang_once, refuse_three
+from tests.agents.parallel.calls import count_up, hang, hang_once, refuse_three
 from tests.agents.vec_env.test_group_vec_env import played_on, trajectory
 from tests.envs import worlds
 
@@ -129,6 +129,11 @@ def test_causes_are_told_in_a_few_words():
 # With a Ray ---------------------------------------------------------------------------------------
 
 
+def on_ray(test: Any) -> Any:
+    """Mark a test that starts Ray, which warns of what is not ours."""
+    return pytest.mark.ray(pytest.mark.filterwarnings("ignore")(test))
+
+
 @pytest.fixture(scope="module")
 def actors():
     """Two actors that may die often."""
@@ -144,25 +149,19 @@ def threads(state: dict[str, Any]) -> tuple[int, str]:
     return torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
 
 
-@pytest.mark.ray
-@pytest.mark.filterwarnings("ignore")
+@on_ray
 def test_a_ray_of_our_own_leaves_nothing_and_a_cluster_is_left(tmp_path):
     """Twice in one process, one inside another, then a cluster; see ``ray_lives``."""
     # Short, for the sake of Ray's sockets.
     folders = {name: Path(f"/tmp/{name}-{os.getpid()}") for name in ("h", "t")}
     for folder in folders.values():
         folder.mkdir()
-    environment = {
-        **os.environ,
-        "HOME": str(folders["h"]),
-        "TMPDIR": str(folders["t"]),
-        "RAY_ADDRESS": "127.0.0.1:9",
-    }
+    own = {"HOME": str(folders["h"]), "TMPDIR": str(folders["t"]), "RAY_ADDRESS": "127.0.0.1:9"}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "tests.agents.parallel.ray_lives"],
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, **own},
             capture_output=True,
             text=True,
             timeout=400,
@@ -180,15 +179,13 @@ def test_a_ray_of_our_own_leaves_nothing_and_a_cluster_is_left(tmp_path):
         assert life["cpus"] == 1
     assert not found["up"]
     assert found["left"] == []
-    assert found["files"] == []
     assert found["environment"]
     assert found["sigterm"]
     assert found["files"] == []
     assert found["joined"] == {"cpus": [2, 2], "up": False}
 
 
-@pytest.mark.ray
-@pytest.mark.filterwarnings("ignore")
+@on_ray
 def test_actors_keep_state_hand_errors_over_and_live_on(actors):
     for worker in actors:
         worker.submit(count_up, 2)
@@ -209,9 +206,8 @@ def test_actors_keep_state_hand_errors_over_and_live_on(actors):
     assert worker.result() == 2
 
 
-@pytest.mark.ray
+@on_ray
 @pytest.mark.fault
-@pytest.mark.filterwarnings("ignore")
 def test_a_killed_actor_is_never_called_again_by_ray(actors):
     """Ray would go on with a fresh object, which counts from 0 again."""
     worker = actors[0]
@@ -229,9 +225,8 @@ def test_a_killed_actor_is_never_called_again_by_ray(actors):
     assert worker.result() == 1
 
 
-@pytest.mark.ray
+@on_ray
 @pytest.mark.fault
-@pytest.mark.filterwarnings("ignore")
 def test_an_actor_that_hangs_is_killed(actors, tmp_path, monkeypatch):
     """The time to start, and to import what the first function needs, does not count."""
     for worker in actors:
@@ -252,28 +247,7 @@ def test_an_actor_that_hangs_is_killed(actors, tmp_path, monkeypatch):
     assert sum(worker.restarts for worker in actors) >= before + 2
 
 
-@pytest.mark.ray
-@pytest.mark.fault
-@pytest.mark.filterwarnings("ignore")
-def test_an_actor_is_restarted_up_to_its_bound(actors, caplog):
-    worker = RayWorker(7, cpus=0, lean=True, max_restarts=1)
-    worker.submit(dict.get, "nothing")
-    assert worker.result() is None
-    for _ in range(2):
-        worker.submit(die)
-        with pytest.raises(WorkerDied):
-            worker.result()
-        if not worker.restarts:
-            worker.restart()
-    with pytest.raises(WorkerError, match=r"^worker 7 died 2 times \(last: killed or crashed\)$"):
-        worker.restart()
-    assert [record.getMessage() for record in caplog.records if record.name == "automix"] == [
-        "worker 7 died (killed or crashed): restarted, 1 of at most 1 times"
-    ]
-
-
-@pytest.mark.ray
-@pytest.mark.filterwarnings("ignore")
+@on_ray
 def test_an_actor_without_a_place_is_told(actors, monkeypatch):
     monkeypatch.setattr(RayWorker, "place_s", 1.0)
     worker = RayWorker(8, cpus=1)
@@ -282,8 +256,7 @@ def test_an_actor_without_a_place_is_told(actors, monkeypatch):
         worker.result()
 
 
-@pytest.mark.ray
-@pytest.mark.filterwarnings("ignore")
+@on_ray
 def test_a_lean_actor_does_without_torch(actors):
     """Asked by a function that travels by value, because this module imports torch."""
 
@@ -299,8 +272,7 @@ def test_a_lean_actor_does_without_torch(actors):
     assert found == [False, True]
 
 
-@pytest.mark.ray
-@pytest.mark.filterwarnings("ignore")
+@on_ray
 def test_an_actor_without_a_gpu_refuses_to_work_on_one(actors):
     worker = RayWorker(9, cpus=0, device="cuda")
     worker.submit(count_up, 1)
@@ -309,9 +281,8 @@ def test_an_actor_without_a_gpu_refuses_to_work_on_one(actors):
     worker.close()
 
 
-@pytest.mark.ray
+@on_ray
 @pytest.mark.fault
-@pytest.mark.filterwarnings("ignore")
 def test_actors_give_what_this_process_gives_even_when_one_is_killed(actors):
     """Bit for bit; killed between two steps, and gone on from a state."""
     make_block = partial(

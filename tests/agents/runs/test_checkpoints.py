@@ -383,9 +383,7 @@ def test_other_settings_are_refused_with_all_that_differs(tmp_path):
     found = kept.newest()
     refuse_other_settings(found, RUN)
     other = {"agent": {"name": "a2c", "learning_rate": 0.1}, "seed": 0, "new": 1}
-    told = (
-        r"agent.learning_rate was 0.003, is 0.1; agent.name was 'ppo', is 'a2c'; new was None, is 1"
-    )
+    told = r"learning_rate was 0.003, is 0.1; agent.name was 'ppo', is 'a2c'; new was None, is 1"
     with pytest.raises(ConfigError, match=told):
         refuse_other_settings(found, other)
     refuse_other_settings(found, other, lambda name: name != "seed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import deque
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from automix.agents.config.settings import RunSettings
+from automix.agents.learning.recorder import METRICS
 from automix.agents.runs.rundir import RunDirectory
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.runners.job import Outcome, run_trial
@@ -66,6 +68,17 @@ def events_by_trial(path: Path) -> dict[str, list[str]]:
     for event, trial in events(path):
         found.setdefault(trial, []).append(event)
     return found
+
+
+def state(path: Path) -> str:
+    """Return what a sweep says of itself."""
+    return json.loads((path / "status.json").read_text())["state"]
+
+
+def metrics(path: Path) -> dict[str, bytes]:
+    """Return the records of all slices of a search."""
+    files = sorted(path.glob(f"trials/*/*/{METRICS}"))
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 # Grids -------------------------------------------------------------------------------------------

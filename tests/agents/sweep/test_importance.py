@@ -24,8 +24,8 @@ def grid(effect, *levels: int) -> list[Setting]:
     ]
 
 
-def shares(settings: list[Setting], **words) -> dict[str, float]:
-    return {one.key: one.share for one in importance_of(settings, **words)}
+def shares(settings: list[Setting]) -> dict[str, float]:
+    return {one.key: one.share for one in importance_of(settings)}
 
 
 def test_shares_of_a_grid_are_the_planted_variances():
@@ -72,9 +72,10 @@ def test_a_forest_finds_the_planted_effect_where_the_grid_has_holes():
     settings = [
         setting({"a": f"{a}", "b": f"{b}", "c": "xyz"[int(3 * c)]}, 2 * a + b) for a, b, c in points
     ]
-    found = shares(settings, seed=3)
-    assert found == shares(settings, seed=3)
+    forest = importance_of(settings, seed=3)
+    assert forest == importance_of(settings, seed=3)
+    assert all(one.by_chance is None for one in forest)
+    found = {one.key: one.share for one in forest}
     assert found["a"] == pytest.approx(0.8, abs=0.1)
     assert found["b"] == pytest.approx(0.2, abs=0.08)
     assert found["c"] < 0.03
-    assert all(one.by_chance is None for one in importance_of(settings))

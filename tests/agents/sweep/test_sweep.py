@@ -23,6 +23,7 @@ from tests.agents.sweep.stand_ins import (
     events,
     events_by_trial,
     mended,
+    state,
     toy,
 )
 
@@ -38,10 +39,6 @@ def nothing_is_trained(monkeypatch):
 @pytest.fixture
 def inlines():
     return Inlines()
-
-
-def state(path) -> str:
-    return json.loads((path / "status.json").read_text())["state"]
 
 
 def test_the_others_go_on_when_trials_fail_and_again_runs_only_those(tmp_path):
@@ -97,18 +94,20 @@ def test_the_best_is_told_and_shown_with_its_figures(tmp_path, inlines):
     # A trial's command runs it alone.
     command = (path / "trials" / trials[0].hash / "command.txt").read_text()
     assert command.startswith("python run.py train agent.learning_rate=0.001 seed=0 ")
+    result = run_sweep(["seed=13"], tmp_path / "failed", runner=inlines.runs())
+    assert result["settings"] == []
+    page = tmp_path / "failed" / "report" / "index.html"
+    assert "No trial has finished." in page.read_text()
 
 
-def test_a_finished_sweep_starts_nothing(tmp_path, inlines):
-    words = (WORDS[0], "seed=0,1")
-    before = run_sweep(words, tmp_path / "s", runner=inlines.runs())
-    again = run_sweep(words, tmp_path / "s", runner=inlines.runs())
+def test_a_finished_sweep_starts_nothing_and_more_values_keep_the_trials_that_are_there(
+    tmp_path, inlines
+):
+    before, again = (
+        run_sweep([WORDS[0], "seed=0,1"], tmp_path / "s", runner=inlines.runs()) for _ in range(2)
+    )
     assert len(inlines.made) == 1
     assert again | {"wall_s": 0} == before | {"wall_s": 0}
-
-
-def test_more_values_keep_the_trials_that_are_there(tmp_path, inlines):
-    run_sweep([WORDS[0], "seed=0,1"], tmp_path / "s", runner=inlines.runs())
     result = run_sweep([WORDS[0], "seed=0,1,2"], tmp_path / "s", runner=inlines.runs())
     assert inlines.ran == ["agent.learning_rate=0.001 seed=2", "agent.learning_rate=0.002 seed=2"]
     assert result["finished"] == 6
@@ -245,9 +244,3 @@ def test_the_page_escapes_whatever_is_in_it(tmp_path, inlines):
     assert "<b>s" not in page
     for word in ("http://", "https://", "src=", "@import", "url("):
         assert word not in page.replace("http://www.w3.org", "").replace("url(#", "")
-
-
-def test_a_sweep_in_which_all_failed_has_a_page_too(tmp_path, inlines):
-    result = run_sweep(["seed=13"], tmp_path / "s", runner=inlines.runs())
-    assert result["settings"] == []
-    assert "No trial has finished." in (tmp_path / "s" / "report" / "index.html").read_text()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -22,10 +18,9 @@ from automix.agents.sweep import resume_sweep, run_sweep
 from automix.agents.sweep.folder import SweepDirectory
 from automix.agents.sweep.runners.ray_grid import run_grid, sees
 from tests.agents.sweep.runners.ray_jobs import troubled
-from tests.agents.sweep.stand_ins import WORDS, Inlines, events_by_trial
-from tests.cli.conftest import ctrl_c_is_heard  # noqa: F401 (a fixture)
+from tests.agents.sweep.stand_ins import WORDS, Inlines, events_by_trial, state
+from tests.faults.commands import Command, run
 
-ROOT = Path(__file__).resolve().parents[4]
 LONG = "agent.total_timesteps=480"
 """Seconds, so that a kill comes in the middle."""
 
@@ -141,55 +136,27 @@ def test_a_node_is_killed_in_mid_sweep_and_no_number_changes(tmp_path, cluster):
 @pytest.mark.ray
 @pytest.mark.fault
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_command_can_be_stopped_and_killed_and_goes_on(tmp_path, sent):
-    words = (*WORDS, LONG, "seed=0,1,2", "--run-dir", "s")
-    command = [sys.executable, str(ROOT / "run.py"), "sweep", *words]
+    words = ("sweep", *WORDS, LONG, "seed=0,1,2", "--run-dir", "s")
     path = tmp_path / "s"
-    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    ledger = path / "ledger.jsonl"
+    command, ledger = Command(tmp_path, *words), path / "ledger.jsonl"
+    deadline = time.monotonic() + 200
     while not ledger.exists() or '"started"' not in ledger.read_text():
-        assert run.poll() is None, run.stderr.read()
+        assert time.monotonic() < deadline
         time.sleep(0.1)
-    below = [pid for pid in descendants(run.pid) if not waits_for_the_cluster(pid)]
-    assert below
-    run.send_signal(sent)
-    _, err = run.communicate(timeout=200)
-    if sent != signal.SIGKILL:
-        assert run.returncode == 128 + sent
-        assert f"next: python run.py resume {path}" in err
-        assert "Traceback" not in err
+    assert command.left()
+    command.send(sent)
+    outcome = command.outcome()
+    if sent == signal.SIGKILL:
+        assert outcome.code == -sent
+    else:
+        assert outcome.code == 128 + sent
+        assert f"next: python run.py resume {path}" in outcome.err
+        assert "Traceback" not in outcome.err
         assert "interrupted" in [told[-1] for told in events_by_trial(path).values()]
-        assert json.loads((path / "status.json").read_text())["state"] == "interrupted"
-    deadline = time.monotonic() + 30
-    while (left := [pid for pid in below if is_there(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
-    assert again.returncode == 0, again.stderr
+        assert state(path) == "interrupted"
+    command.assert_nobody_left(90)  # Ray's agents look for a killed cluster for a minute
+    again = run(tmp_path, *words)
+    assert again.code == 0, again.err
     assert len(figures(path)) == 3
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes below one."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    below = [int(child) for child in children.read_text().split()] if children.exists() else []
-    return [*below, *(grandchild for child in below for grandchild in descendants(child))]
-
-
-def waits_for_the_cluster(pid: int) -> bool:
-    """Whether it is one of Ray's agents, which look for a killed cluster for a minute, idle."""
-    try:
-        return "Agent" in Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return True
-
-
-def is_there(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for does not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False

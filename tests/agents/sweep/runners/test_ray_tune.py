@@ -15,7 +15,7 @@ import yaml
 from automix.agents.learning.recorder import METRICS
 from automix.agents.sweep import resume_sweep, run_sweep
 from automix.agents.sweep.planning.schedule import read_schedule
-from tests.agents.sweep.stand_ins import WORDS, events_by_trial
+from tests.agents.sweep.stand_ins import WORDS, events_by_trial, metrics, state
 
 pytestmark = pytest.mark.ray
 
@@ -27,11 +27,6 @@ SHORT = (
 """Four updates, and a comparison of two."""
 
 PBT = (*SHORT, "sweep.search=pbt", "agent.learning_rate=1e-4,1e-3,1e-1")
-
-
-def metrics(path: Path) -> dict[str, bytes]:
-    files = path.glob(f"trials/*/*/{METRICS}")
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 def is_whole(run: Path) -> bool:
@@ -138,7 +133,7 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_one_that_was_left_alone(
         process.send_signal(sent)
         assert process.wait(100) == (143 if sent == signal.SIGTERM else -sent)
     if sent == signal.SIGTERM:
-        assert json.loads((path / "status.json").read_text())["state"] == "interrupted"
+        assert state(path) == "interrupted"
     result = resume_sweep(path)
     assert metrics(path) == metrics(population)
     for name in (METRICS, "trials.jsonl"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from automix.agents.learning.recorder import METRICS
 from automix.agents.sweep import resume_sweep, run_sweep
 from automix.agents.sweep.planning.schedule import Schedule, SearchSegment, write_schedule
 from tests.agents import tiny_run
-from tests.agents.sweep.stand_ins import WORDS, events
+from tests.agents.sweep.stand_ins import WORDS, events, state
 
 SMALL = tuple(
     "compare.contestants=[agent,none]" if word.startswith("compare.contestants") else word
@@ -55,7 +54,7 @@ def test_one_that_was_interrupted_goes_on_without_the_schedule_it_was_given(tmp_
     monkeypatch.setattr(automix.agents.sweep.runners.replay, "learn_slice", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(words, path)
-    assert json.loads((path / "status.json").read_text())["state"] == "interrupted"
+    assert state(path) == "interrupted"
     assert [event for event, _ in events(path)] == ["planned", "started", "interrupted"]
     (tmp_path / "schedule.jsonl").unlink()
     resume_sweep(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,20 @@ import pytest
 import yaml
 
 import automix.agents.sweep.planning.plan as planning
-from automix.agents.learning.recorder import METRICS
 from automix.agents.sweep import resume_sweep, run_sweep
 from automix.agents.sweep.planning.schedule import read_schedule
 from automix.agents.sweep.runners.search import run_search
 from automix.core.errors import ConfigError
-from tests.agents.sweep.stand_ins import ASHA, PBT, UPDATES, Tuner, events, events_by_trial
+from tests.agents.sweep.stand_ins import (
+    ASHA,
+    PBT,
+    UPDATES,
+    Tuner,
+    events,
+    events_by_trial,
+    metrics,
+    state,
+)
 
 RATES = ("0.001", "0.01", "0.1")
 
@@ -38,15 +45,6 @@ def hashes(path) -> list[str]:
     return [trial for event, trial in events(path) if event == "planned"]
 
 
-def state(path) -> str:
-    return json.loads((path / "status.json").read_text())["state"]
-
-
-def metrics(path) -> dict[str, bytes]:
-    files = sorted(path.glob(f"trials/*/*/{METRICS}"))
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
-
-
 def test_the_weak_are_stopped_and_the_best_is_told_with_a_command_that_makes_it_again(tmp_path):
     path, tuner = tmp_path / "s", Tuner(stops={0: 2})
     result = searched(ASHA, path, tuner)
@@ -66,11 +64,10 @@ def test_the_weak_are_stopped_and_the_best_is_told_with_a_command_that_makes_it_
     assert settings.agent.learning_rate == float(rate)
     assert (command, run) == (["train", *best["words"]], path / "best")
     assert result["best"]["figures"]["val_accuracy"] == 0.7
-    rows = [line.split(",") for line in (path / "summary.csv").read_text().splitlines()]
-    assert rows[0] == [
-        *("trial", "agent.learning_rate", "state", "update", "val_accuracy", "copies", "error")
-    ]
-    assert [row[1:4] for row in rows[1:]] == [
+    head, *rows = (line.split(",") for line in (path / "summary.csv").read_text().splitlines())
+    columns = "trial agent.learning_rate state update val_accuracy copies error"
+    assert head == columns.split()
+    assert [row[1:4] for row in rows] == [
         ["0.001", "stopped", "2"],
         ["0.01", "finished", "6"],
         ["0.1", "finished", "6"],
@@ -130,6 +127,8 @@ def test_one_failing_trial_is_recorded_the_others_go_on_and_resume_tries_it_agai
     # Two of its three slices, and nobody else's.
     assert again.learned == 2
     assert (mended["finished"], mended["failed"]) == (3, [])
+    result = searched(ASHA, tmp_path / "all", Tuner(breaks=(0, 1, 2)))
+    assert (result["best"], len(result["failed"])) == (None, 3)
 
 
 def test_a_failure_in_a_population_is_told_whether_or_not_the_trial_goes_on(tmp_path):
@@ -141,11 +140,6 @@ def test_a_failure_in_a_population_is_told_whether_or_not_the_trial_goes_on(tmp_
     result = searched(PBT, path, Tuner(breaks=(1,)))
     assert (result["finished"], len(result["failed"])) == (2, 1)
     assert events_by_trial(path)[hashes(path)[1]] == ["planned", "started", "failed"]
-
-
-def test_no_winner_where_all_have_failed(tmp_path):
-    result = searched(ASHA, tmp_path / "s", Tuner(breaks=(0, 1, 2)))
-    assert (result["best"], len(result["failed"])) == (None, 3)
 
 
 def test_another_sweep_is_not_mixed_in(tmp_path):
@@ -160,10 +154,6 @@ def test_another_sweep_is_not_mixed_in(tmp_path):
     with pytest.raises(ConfigError, match="holds another search"):
         run_sweep(grid, path)
     assert (path / "ledger.jsonl").read_text() == before
-    result = run_sweep(
-        [*ASHA[:-1], "agent.learning_rate=1e-3,1e-2"],
-        path,
-        overwrite=True,
-        runner=partial(run_search, tuners=Tuner()),
-    )
+    words = [*ASHA[:-1], "agent.learning_rate=1e-3,1e-2"]
+    result = run_sweep(words, path, overwrite=True, runner=partial(run_search, tuners=Tuner()))
     assert result["trials"] == 2
