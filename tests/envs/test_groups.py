@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -161,19 +160,6 @@ def test_what_an_episode_will_cost_is_known_before_it_starts(groups):
     costs = [env.drawn_images(list(range(s, s + env.num_envs))) for s in range(30)]
     assert set(costs) <= {40 * groups + 20 * large for large in range(groups + 1)}
     assert len(set(costs)) > 1
-
-
-def test_all_groups_start_again_together():
-    env = real_groups(2)
-    _, info = env.reset(seed=1)
-    seen = [tuple(info["task"]["seed"])]
-    for _ in range(2):
-        for epoch in range(1, worlds.BUDGET + 1):
-            ended, infos = env.step(np.zeros((4, 3), dtype=np.int64))[2::2]
-            assert ended.tolist() == [epoch == worlds.BUDGET] * 4
-            assert ("final_obs" in infos) == (epoch == worlds.BUDGET)
-        seen.append(tuple(spec.seed for spec in env._specs))
-    assert all(set(a).isdisjoint(b) for a, b in pairwise(seen))
 
 
 # Actions of some epochs ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
@@ -205,19 +206,23 @@ def test_a_single_environment_is_member_0_of_a_group(space):
         assert ended[0] == terminated
 
 
-def test_a_group_starts_again_in_the_step_that_ends_it():
-    group = group_of(2)
-    assert group.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    _, info = group.reset(seed=1)
-    for epoch in range(1, worlds.BUDGET + 1):
-        observations, _, ended, truncated, infos = group.step(np.stack([CUTMIX, NONE]))
-        assert ended.tolist() == [epoch == worlds.BUDGET] * 2
-        assert truncated.tolist() == [False] * 2
-        assert ("final_obs" in infos) == (epoch == worlds.BUDGET)
-    assert infos["final_obs"][:, 0].tolist() == [1.0, 1.0]
-    assert infos["_final_obs"].tolist() == [True, True]
-    assert observations[:, 0].tolist() == [0.0, 0.0]
-    assert group._specs[0].seed != info["task"]["seed"][0]
+def test_groups_start_again_together_in_the_step_that_ends_them():
+    for groups in (1, 2):
+        env = MixVectorEnv(2, worlds.image_world(), worlds.settings(), groups)
+        assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+        seen = [set(env.reset(seed=1)[1]["task"]["seed"])]
+        for _ in range(2):
+            for epoch in range(1, worlds.BUDGET + 1):
+                actions = np.stack([CUTMIX, NONE] * groups)
+                observations, _, ended, truncated, infos = env.step(actions)
+                assert ended.tolist() == [epoch == worlds.BUDGET] * 2 * groups
+                assert not truncated.any()
+                assert ("final_obs" in infos) == (epoch == worlds.BUDGET)
+            assert (infos["final_obs"][:, 0] == 1.0).all()
+            assert infos["_final_obs"].all()
+            assert (observations[:, 0] == 0.0).all()
+            seen.append({spec.seed for spec in env._specs})
+        assert all(one.isdisjoint(other) for one, other in pairwise(seen))
 
 
 def test_the_seed_fixes_every_episode_that_follows():

@@ -136,20 +136,18 @@ def test_a_piece_holds_at_least_one_image():
     assert memory.images_a_piece((1, 8, 8)) == memory.PIECE // 256
 
 
-@each("label", [-1, 2])
-def test_labels_without_a_class_are_refused(label):
-    with refused("numbers", f"labels hold {label}", "0 to 1 for 2 classes"):
-        image_set(labels=np.array([0, 1, 0, 1, 0, 1, label]))
-
-
-def test_a_set_of_one_class_is_refused():
-    with refused("numbers", "7 images of one class only (even)"):
-        image_set(labels=np.zeros(7, np.int64))
-
-
-def test_a_class_of_the_test_part_alone_is_refused():
-    with refused("numbers", "'odd'", "test part only"):
-        image_set(labels=np.array([0, 0, 0, 0, 0, 1, 1]), test=np.array([4, 5, 6]))
+@each(
+    "labels, test, said",
+    [
+        ([0, 1, 0, 1, 0, 1, -1], None, ["labels hold -1", "0 to 1 for 2 classes"]),
+        ([0, 1, 0, 1, 0, 1, 2], None, ["labels hold 2", "0 to 1 for 2 classes"]),
+        ([0] * 7, None, ["7 images of one class only (even)"]),
+        ([0, 0, 0, 0, 0, 1, 1], np.array([4, 5, 6]), ["'odd'", "test part only"]),
+    ],
+)
+def test_labels_that_make_no_set_are_refused(labels, test, said):
+    with refused("numbers", *said):
+        image_set(labels=np.array(labels), test=test)
 
 
 def test_a_process_with_a_share_of_a_gpu_has_no_more_than_that(monkeypatch):

@@ -33,9 +33,9 @@ def test_a_name_with_a_part_too_many_or_too_few_is_refused(name, wanted):
         load(DataSource(dataset=name))
 
 
-@each("name", ["folder", "npz"])
-def test_a_file_format_without_a_root_is_refused(name):
-    with refused("task.root is empty", name, kind=ConfigError, hint="task.root="):
+@each("name, hint", [("folder", ""), ("npz", ""), ("torch/cifar10", "data")])
+def test_files_without_a_root_are_refused(name, hint):
+    with refused("task.root is empty", name, kind=ConfigError, hint=f"task.root={hint}"):
         load(DataSource(dataset=name))
 
 

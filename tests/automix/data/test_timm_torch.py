@@ -208,8 +208,3 @@ def test_images_that_differ_in_size_are_named_by_number(tmp_path, monkeypatch):
 def test_the_closest_set_is_offered(tmp_path, name, meant):
     with refused(f"torch/{name}", f"Did you mean '{meant}'?", kind=ConfigError, hint="torch/svhn"):
         read(name, tmp_path)
-
-
-def test_no_root_is_refused():
-    with refused("task.root is empty", "torch/cifar10", kind=ConfigError, hint="task.root=data"):
-        load(DataSource(dataset="torch/cifar10"))

@@ -11,7 +11,7 @@ import torch
 from automix.data import memory
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
-from automix.training.batches import loader as feeding
+from automix.training.batches import loader
 from automix.training.population import Population, Trainer
 from tests import tiny
 from tests.automix.data.checks import picture, save_picture
@@ -46,10 +46,10 @@ def training(task):
     return population, records + [population.run_epoch(turn) for turn in turns]
 
 
-@each("piece", [feeding.PIECE, 10 * 4 * 9 * 8 * 3])
+@each("piece", [loader.PIECE, 10 * 4 * 9 * 8 * 3])
 def test_training_from_disk_equals_training_in_memory_bit_for_bit(pets, piece, monkeypatch):
     monkeypatch.setattr(memory, "PIECE", piece)
-    monkeypatch.setattr(feeding, "PIECE", piece)
+    monkeypatch.setattr(loader, "PIECE", piece)
     (held, held_records), (read, read_records) = (training(task(pets, gb)) for gb in (1.0, 1e-9))
     assert held._data[0].train.resident is not None
     assert read._data[0].train.resident is None
@@ -69,7 +69,7 @@ def test_a_set_in_memory_whose_floats_do_not_fit_trains_alike(pets):
 
 def test_an_epoch_from_disk_reads_batch_by_batch(pets, monkeypatch):
     monkeypatch.setattr(memory, "PIECE", 1)
-    monkeypatch.setattr(feeding, "PIECE", 1)
+    monkeypatch.setattr(loader, "PIECE", 1)
     from_disk = task(pets, 1e-9)
     trainer = Trainer(from_disk, tiny.trainer_settings(batch_size=8))
     trainer.reset(0)

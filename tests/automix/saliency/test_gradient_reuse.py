@@ -13,7 +13,7 @@ from automix.nets.create import create_classifier
 from automix.training.settings import SaliencySettings
 from tests.automix.mixes.drawing import mixed
 from tests.automix.saliency.planted import pooled
-from tests.automix.training.helpers import cohort_of, digits, epoch_of, order, population_of
+from tests.automix.training.helpers import digits, ensemble_of, epoch_of, order, population_of
 from tests.cases import each
 
 REUSE = MixAction("rmix", 0.5, "gradient_reuse")
@@ -33,20 +33,20 @@ def slopes_of(net, *batches):
 def test_a_step_follows_the_sum_of_clean_and_mixed_loss(actions, smoothing):
     population = population_of(len(actions), label_smoothing=smoothing)
     population.run_epoch(actions)  # so that the members differ, and slopes of a step are around
-    cohort = cohort_of(population)
+    ensemble = ensemble_of(population)
     states = [member["classifier"] for member in population.state_dict()["members"]]
-    with epoch_of(cohort, actions) as (batches, log):
+    with epoch_of(ensemble, actions) as (batches, log):
         for start in (0, 16):
             batch = next(batches)
-            lane = cohort.shared_batches[0]
+            shared = ensemble.shared_batches[0]
             rows = order(digits(), 0, 1)[start : start + 16]
-            clean = (lane.data.train[torch.from_numpy(rows)], lane.data.targets[rows])
-            states = [cohort.state_dict(slot)["classifier"] for slot in range(len(actions))]
+            clean = (shared.data.train[torch.from_numpy(rows)], shared.data.targets[rows])
+            states = [ensemble.state_dict(slot)["classifier"] for slot in range(len(actions))]
             mixed = [
                 (batch.images[:, slot].clone(), batch.targets[:, slot].clone())
                 for slot in range(len(actions))
             ]
-            cohort._step(batch, log)
+            ensemble._step(batch, log)
             for slot, action in enumerate(actions):
                 net = create_classifier(
                     "small_cnn_w8", num_classes=10, shape=(1, 8, 8), seed=0
@@ -54,7 +54,7 @@ def test_a_step_follows_the_sum_of_clean_and_mixed_loss(actions, smoothing):
                 net.load_state_dict(states[slot])
                 losses = [mixed[slot], clean] if action is REUSE else [mixed[slot]]
                 wanted = slopes_of(net, *losses)
-                parts = cohort._stack.parts(slot)
+                parts = ensemble._stack.parts(slot)
                 for name, slope in wanted.items():
                     weight, rows_of = parts[name]
                     assert_close(weight.grad[rows_of], slope, atol=2e-5, rtol=2e-3)
@@ -64,7 +64,7 @@ def test_the_maps_are_those_of_gradient():
     """The first batch, mixed before any step, is the same."""
     batches = []
     for action in (REUSE, GRADIENT):
-        with epoch_of(cohort_of(population_of(2)), [action, PLAIN]) as (found, _):
+        with epoch_of(ensemble_of(population_of(2)), [action, PLAIN]) as (found, _):
             batches.append(next(found))
     assert_close(batches[0].images, batches[1].images)
     assert batches[0].clean_gradients
@@ -79,12 +79,12 @@ def test_a_map_cannot_be_read_off_a_step_and_takes_its_pass_each_time():
 
 def test_an_epoch_that_was_broken_off_leaves_nothing_for_the_next():
     population = population_of(1)
-    cohort = cohort_of(population)
-    with epoch_of(cohort, [REUSE]) as (batches, log):
+    ensemble = ensemble_of(population)
+    with epoch_of(ensemble, [REUSE]) as (batches, log):
         next(batches)
         # As if it had been broken off between the look and the step.
-        cohort._loader._computer.ask(cohort._loader._assign([REUSE], 0), slice(0, 16), log)
-    with epoch_of(cohort, [PLAIN]) as (batches, _):
+        ensemble._loader._computer.ask(ensemble._loader._assign([REUSE], 0), slice(0, 16), log)
+    with epoch_of(ensemble, [PLAIN]) as (batches, _):
         assert not next(batches).clean_gradients
 
 

@@ -18,7 +18,7 @@ from automix.training.settings import SaliencySettings, TeacherSettings
 from tests import tiny
 from tests.automix.saliency.planted import models_for
 from tests.automix.training import helpers
-from tests.automix.training.helpers import cohort_of, digits, epoch_of
+from tests.automix.training.helpers import digits, ensemble_of, epoch_of
 from tests.cases import each
 from tests.same import assert_same
 
@@ -51,8 +51,8 @@ def guided(name, ratio=0.5):
     return MixAction("rmix", ratio, name)
 
 
-def state_of(cohort):
-    net = cohort._net
+def state_of(ensemble):
+    net = ensemble._net
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
@@ -60,16 +60,16 @@ def state_of(cohort):
 @each("members", [1, 2])
 def test_a_look_leaves_no_trace_and_an_image_is_recorded_once(name, model, members, trained):
     population = population_of(members, model=model, **trained)
-    cohort = cohort_of(population)
-    before = state_of(cohort)
-    with epoch_of(cohort, [guided(name)] * members) as (batches, _):
+    ensemble = ensemble_of(population)
+    before = state_of(ensemble)
+    with epoch_of(ensemble, [guided(name)] * members) as (batches, _):
         draws = torch.get_rng_state()
         batch = next(batches)
-        assert_same(state_of(cohort), before)
+        assert_same(state_of(ensemble), before)
         assert torch.equal(torch.get_rng_state(), draws)
-        assert all(weight.grad is None for weight in cohort._net.parameters())
-        cohort._stack(batch.images)
-    counts = [v for k, v in cohort._net.state_dict().items() if k.endswith("num_batches_tracked")]
+        assert all(weight.grad is None for weight in ensemble._net.parameters())
+        ensemble._stack(batch.images)
+    counts = [v for k, v in ensemble._net.state_dict().items() if k.endswith("num_batches_tracked")]
     assert counts or model == "vit_digits"
     assert all(int(count) == 1 for count in counts)
 
@@ -128,12 +128,12 @@ def test_going_on_from_a_snapshot_is_going_on(name, model, trained):
 @each("settings", [SaliencySettings(refresh=2), SaliencySettings(scale=2)])
 def test_asking_less_works_but_where_the_pass_trains(name, settings, trained):
     population = population_of(2, model=models_for(name)[1], saliency=settings, **trained)
-    before = state_of(cohort_of(population))
+    before = state_of(ensemble_of(population))
     if name == "gradient_reuse":
         with pytest.raises(ConfigError, match=r"trainer\.saliency\.(refresh|scale) is 2") as error:
             population.run_epoch([PLAIN, guided(name)])
         assert "=1, or use 'gradient'" in error.value.hint
-        assert_same(state_of(cohort_of(population)), before)
+        assert_same(state_of(ensemble_of(population)), before)
     else:
         for _ in range(2):
             records = population.run_epoch([PLAIN, guided(name)])
@@ -145,7 +145,7 @@ def test_asking_less_works_but_where_the_pass_trains(name, settings, trained):
 def test_half_precision_guides_too(name, trained):
     model = models_for(name)[0]
     population = population_of(2, model=model, precision="bfloat16", **trained)
-    with epoch_of(cohort_of(population), [guided(name)] * 2) as (batches, _):
+    with epoch_of(ensemble_of(population), [guided(name)] * 2) as (batches, _):
         assert bool(next(batches).images.isfinite().all())
 
 

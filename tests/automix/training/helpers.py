@@ -50,44 +50,44 @@ def order(task: Task, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, "order", epoch).permutation(len(task.train_index))
 
 
-def cohorts(population: Population) -> list[StackedEnsemble]:
+def ensembles(population: Population) -> list[StackedEnsemble]:
     """The stacks, in the order of their first members."""
-    return list({id(cohort): cohort for cohort, _ in population._places}.values())
+    return list({id(ensemble): ensemble for ensemble, _ in population._places}.values())
 
 
-def cohort_of(population: Population) -> StackedEnsemble:
+def ensemble_of(population: Population) -> StackedEnsemble:
     """The only stack."""
-    (cohort,) = cohorts(population)
-    return cohort
+    (ensemble,) = ensembles(population)
+    return ensemble
 
 
-def seat_of(population: Population, member: int = 0) -> Member:
-    cohort, slot = population._places[member]
-    return cohort._members[slot]
+def member_of(population: Population, member: int = 0) -> Member:
+    ensemble, slot = population._places[member]
+    return ensemble._members[slot]
 
 
 @contextmanager
 def epoch_of(
-    cohort: StackedEnsemble, actions: Sequence[MixAction]
+    ensemble: StackedEnsemble, actions: Sequence[MixAction]
 ) -> Iterator[tuple[Any, EpochLog]]:
     """An epoch's batches, to be stepped by hand, and its log."""
     log = EpochLog(len(actions), CPU)
-    with cohort._private_draws():
-        cohort._net.train()
-        batches = cohort._loader.batches(actions, cohort.epoch, cohort._updates, log)
+    with ensemble._private_draws():
+        ensemble._net.train()
+        batches = ensemble._loader.batches(actions, ensemble.epoch, ensemble._updates, log)
         yield batches, log
-    cohort.epoch += 1
+    ensemble.epoch += 1
 
 
 def play_epoch(
-    cohort: StackedEnsemble, actions: Sequence[MixAction]
+    ensemble: StackedEnsemble, actions: Sequence[MixAction]
 ) -> list[tuple[Tensor, Tensor]]:
     """Train for one epoch without measuring; return copies of the batches' images and targets."""
     seen = []
-    with epoch_of(cohort, actions) as (batches, log):
+    with epoch_of(ensemble, actions) as (batches, log):
         for batch in batches:
             seen.append((batch.images.clone(), batch.targets.clone()))
-            cohort._step(batch, log)
+            ensemble._step(batch, log)
     return seen
 
 
@@ -119,7 +119,7 @@ def watched_mixes(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 
 def spoil(population: Population, member: int = 0) -> None:
     """Fill a weight with NaN, as a step too far would."""
-    weight, rows = next(iter(cohort_of(population)._stack.parts(member).values()))
+    weight, rows = next(iter(ensemble_of(population)._stack.parts(member).values()))
     with torch.no_grad():
         weight[rows].fill_(float("nan"))
 

@@ -16,11 +16,11 @@ from tests import tiny
 from tests.automix.training.helpers import (
     Watch,
     assert_close,
-    cohort_of,
     digits,
+    ensemble_of,
     epoch_of,
+    member_of,
     population_of,
-    seat_of,
 )
 from tests.cases import each
 
@@ -43,23 +43,23 @@ def dtypes(calls, of=0):
 @every_count
 def test_convolutions_of_a_step_run_in_half_precision_and_all_else_in_full(model, members):
     population = population_of(members, model=model, precision="bfloat16", opt="adamw", lr=0.01)
-    cohort = cohort_of(population)
-    with epoch_of(cohort, ACTIONS[-members:]) as (batches, log):
+    ensemble = ensemble_of(population)
+    with epoch_of(ensemble, ACTIONS[-members:]) as (batches, log):
         for batch in batches:
             assert batch.images.dtype == batch.targets.dtype == torch.float32
             with Watch() as watch:
-                cohort._step(batch, log)
+                ensemble._step(batch, log)
             forward = watch.of("convolution")
             assert dtypes(forward) == dtypes(forward, of=1) == {torch.bfloat16}
             assert dtypes(watch.of("_log_softmax")) == {torch.float32}
             assert not {name for name, *_ in watch.calls if name.startswith("_fused")} - {
                 "_fused_adamw_"
             }
-    for parameter in cohort._net.parameters():
+    for parameter in ensemble._net.parameters():
         assert parameter.dtype == parameter.grad.dtype == torch.float32
-        for entry in cohort._optimizer.state[parameter].values():
+        for entry in ensemble._optimizer.state[parameter].values():
             assert entry.dtype == torch.float32
-    for buffer in cohort._net.buffers():
+    for buffer in ensemble._net.buffers():
         assert buffer.dtype in (torch.float32, torch.int64)
 
 
@@ -90,7 +90,7 @@ def test_a_training_in_half_precision_is_near_that_in_full(source, members):
             assert one.mixed_loss != other.mixed_loss
     if source == "step":
         maps = [
-            seat_of(population).banks["gradient"].state_dict()["maps"]
+            member_of(population).banks["gradient"].state_dict()["maps"]
             for population in (full, half)
         ]
         assert maps[1].dtype == torch.float32
@@ -103,8 +103,8 @@ def test_a_training_in_half_precision_is_near_that_in_full(source, members):
 def test_a_look_runs_in_half_precision_too(members, refresh):
     """It is a forward pass; and at full precision it would take longer than the step it guides."""
     changes = {"precision": "bfloat16", "saliency": SaliencySettings(refresh=refresh)}
-    cohort = cohort_of(population_of(members, **changes))
-    with epoch_of(cohort, [GRADIENT] * members) as (batches, _), Watch() as watch:
+    ensemble = ensemble_of(population_of(members, **changes))
+    with epoch_of(ensemble, [GRADIENT] * members) as (batches, _), Watch() as watch:
         next(batches)
     assert dtypes(watch.of("convolution")) == {torch.bfloat16}
     assert dtypes(watch.of("_log_softmax")) == {torch.float32}
@@ -157,7 +157,7 @@ def test_a_compiled_training_is_the_same_training(members, source):
 
 
 def was_compiled(population):
-    net = cohort_of(population)._net
+    net = ensemble_of(population)._net
     return any(module._compiled_call_impl is not None for module in net.modules())
 
 
@@ -165,14 +165,14 @@ def was_compiled(population):
 
 
 def test_a_record_is_the_same_however_many_sit_beside():
-    """Measured by lane or by member, in one piece or in several."""
+    """Measured by shared batches or by member, in one piece or in several."""
     tasks = [digits(), digits(), digits(seed=4)]
     settings = tiny.trainer_settings()
     uneven, even = Population(tasks, settings), Population(tasks[1:], settings)
     uneven.reset([0, 0, 0])
     even.reset([0, 0])
-    assert [len(lane.slots) for lane in cohort_of(uneven)._loader.shared_batches] == [2, 1]
-    assert [len(lane.slots) for lane in cohort_of(even)._loader.shared_batches] == [1, 1]
+    assert [len(shared.slots) for shared in ensemble_of(uneven)._loader.shared_batches] == [2, 1]
+    assert [len(shared.slots) for shared in ensemble_of(even)._loader.shared_batches] == [1, 1]
     both = uneven.run_epoch(ACTIONS), even.run_epoch(ACTIONS[1:])
     for one, other in zip(both[0][1:], both[1], strict=True):
         assert_close(one, other)
@@ -190,7 +190,7 @@ def test_pieces_of_the_measuring_add_up(monkeypatch):
     population = population_of(2)
     wanted = population.run_epoch([CUTMIX, PLAIN])
     again = population_of(2)
-    monkeypatch.setattr(type(cohort_of(again)), "_images_at_once", lambda self: 7)
+    monkeypatch.setattr(type(ensemble_of(again)), "_images_at_once", lambda self: 7)
     got = again.run_epoch([CUTMIX, PLAIN])
     for one, other in zip(got, wanted, strict=True):
         measured, again_measured = (dataclasses.asdict(record) for record in (one, other))

@@ -19,7 +19,7 @@ from automix.nets.stacking import GroupedStack, LoopedStack
 from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE, SaliencySettings
 from tests import tiny
-from tests.automix.training.helpers import assert_close, cohorts, digits, play_epoch, seat_of
+from tests.automix.training.helpers import assert_close, digits, ensembles, member_of, play_epoch
 from tests.cases import each
 from tests.same import assert_same
 
@@ -72,8 +72,8 @@ def batch_norm_counts(state):
     return {int(v) for k, v in state["classifier"].items() if k.endswith("num_batches_tracked")}
 
 
-def seated(population):
-    """The members of each stack, in the order of their seats."""
+def stacks_of(population):
+    """The members of each stack, in the order of their places."""
     return [members for _, members in population._ensembles()]
 
 
@@ -132,26 +132,26 @@ def test_images_and_logits_come_in_the_order_of_the_members_asked_for():
 def test_those_of_one_form_sit_together_and_those_who_share_batches_side_by_side():
     population, _ = everyone()
     # By form; by task and seed within it. The long one trains on as many images, all but one.
-    assert seated(population) == [[0, 3, 1, 5, 4, 6], [2]]
-    lanes = [
-        (lane.data.task, lane.seed, lane.slots)
-        for lane in cohorts(population)[0]._loader.shared_batches
+    assert stacks_of(population) == [[0, 3, 1, 5, 4, 6], [2]]
+    batches = [
+        (shared.data.task, shared.seed, shared.slots)
+        for shared in ensembles(population)[0]._loader.shared_batches
     ]
-    assert lanes == [(SAME, 0, [0, 1]), (OTHER, 1, [2, 3]), (LONG, 2, [4]), (SAME, 5, [5])]
+    assert batches == [(SAME, 0, [0, 1]), (OTHER, 1, [2, 3]), (LONG, 2, [4]), (SAME, 5, [5])]
 
 
 def test_a_limit_cuts_the_stacks():
-    assert seated(everyone(2)[0]) == [[0, 3], [1, 5], [2], [4, 6]]
-    assert seated(everyone(3)[0]) == [[0, 3, 1], [2], [5, 4, 6]]
-    assert seated(everyone(4)[0]) == [[0, 3, 1], [2], [5, 4, 6]], "not four and two"
-    assert seated(everyone(1)[0]) == [[member] for member in range(len(WHO))]
+    assert stacks_of(everyone(2)[0]) == [[0, 3], [1, 5], [2], [4, 6]]
+    assert stacks_of(everyone(3)[0]) == [[0, 3, 1], [2], [5, 4, 6]]
+    assert stacks_of(everyone(4)[0]) == [[0, 3, 1], [2], [5, 4, 6]], "not four and two"
+    assert stacks_of(everyone(1)[0]) == [[member] for member in range(len(WHO))]
 
 
 def test_what_cannot_be_stacked_sits_with_those_who_draw_the_same_dropout():
     population, _ = everyone(model=DROPOUT)
-    assert seated(population) == [[0, 3], [1, 5], [2], [4], [6]]
-    assert all(isinstance(cohort._stack, LoopedStack) for cohort in cohorts(population))
-    assert isinstance(cohorts(everyone()[0])[0]._stack, GroupedStack)
+    assert stacks_of(population) == [[0, 3], [1, 5], [2], [4], [6]]
+    assert all(isinstance(ensemble._stack, LoopedStack) for ensemble in ensembles(population))
+    assert isinstance(ensembles(everyone()[0])[0]._stack, GroupedStack)
 
 
 def test_shapes_and_classes_make_a_form():
@@ -165,14 +165,14 @@ def test_shapes_and_classes_make_a_form():
     ]
     population = population_of(tasks, batch_size=6)
     population.reset([0] * 6)
-    assert seated(population) == [[0, 5], [1], [2], [3], [4]]
+    assert stacks_of(population) == [[0, 5], [1], [2], [3], [4]]
     assert all(not record.diverged for record in population.run_epoch([GRADIENT] * 6))
 
 
 def test_equal_members_see_equal_batches_and_others_do_not():
     population, _ = everyone()
-    cohort = cohorts(population)[0]
-    for images, targets in play_epoch(cohort, [CUTMIX, CUTMIX, CUTMIX, GRADIENT, CUTMIX, CUTMIX]):
+    ensemble = ensembles(population)[0]
+    for images, targets in play_epoch(ensemble, [CUTMIX, CUTMIX, CUTMIX, GRADIENT, CUTMIX, CUTMIX]):
         assert torch.equal(images[:, 0], images[:, 1])
         assert torch.equal(targets[:, 0], targets[:, 1])
         for other in (2, 4, 5):
@@ -250,10 +250,10 @@ def test_two_who_are_reset_alike_meet_in_one_stack():
     population.reset([0, 1, 2, 3])
     population.run_epoch([PLAIN] * 4)
     population.reset([5, 5], members=[3, 1])
-    assert sorted(map(sorted, seated(population))) == [[0, 2], [1, 3]]
+    assert sorted(map(sorted, stacks_of(population))) == [[0, 2], [1, 3]]
     population.run_epoch([PLAIN] * 4)
     population.reset([5, 5], members=[0, 2])
-    assert sorted(map(sorted, seated(population))) == [[0, 2], [1, 3]], "another epoch"
+    assert sorted(map(sorted, stacks_of(population))) == [[0, 2], [1, 3]], "another epoch"
 
 
 @each(
@@ -353,11 +353,11 @@ def test_any_history_of_resets_and_epochs_is_that_of_separate_trainers(limit, st
             epochs = [epoch + 1 for epoch in epochs]
             for trainer, action, record in zip(trainers, step, got, strict=True):
                 assert_close(record, trainer.run_epoch(action))
-        seats = [member for members in seated(population) for member in members]
-        assert sorted(seats) == [0, 1, 2, 3]
-        assert all(len(members) <= (limit or 4) for members in seated(population))
-        for cohort in cohorts(population):
-            assert len({(seat.data.form, cohort.epoch) for seat in cohort._members}) == 1
+        placed = [member for members in stacks_of(population) for member in members]
+        assert sorted(placed) == [0, 1, 2, 3]
+        assert all(len(members) <= (limit or 4) for members in stacks_of(population))
+        for ensemble in ensembles(population):
+            assert len({(member.data.form, ensemble.epoch) for member in ensemble._members}) == 1
 
 
 # State ------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_a_snapshot_goes_on_in_stacks_of_another_size(opt, before, after):
     second = population_of([task for task, _ in WHO], after, **changes)
     second.load_state_dict(snapshot)
     assert_same(second.state_dict(), snapshot)
-    assert seated(second) == seated(everyone(after)[0])
+    assert stacks_of(second) == stacks_of(everyone(after)[0])
     got, wanted = second.run_epoch(PLAYS[1]), first.run_epoch(PLAYS[1])
     for one, other in zip(got, wanted, strict=True):
         assert_close(one, other)
@@ -456,20 +456,20 @@ def test_a_members_step_counter_is_its_own():
 def test_remembered_maps_move_with_their_member():
     population, _ = everyone(saliency=STEPS)
     population.run_epoch(PLAYS[0])
-    maps = {m: seat_of(population, m).banks["gradient"].state_dict()["maps"] for m in (0, 4, 5)}
-    assert [m for m in range(len(WHO)) if seat_of(population, m).banks] == [0, 4, 5]
+    maps = {m: member_of(population, m).banks["gradient"].state_dict()["maps"] for m in (0, 4, 5)}
+    assert [m for m in range(len(WHO)) if member_of(population, m).banks] == [0, 4, 5]
     population.reset([1], members=[0])
-    assert not seat_of(population, 0).banks
+    assert not member_of(population, 0).banks
     for member in (4, 5):
         assert torch.equal(
-            seat_of(population, member).banks["gradient"].state_dict()["maps"], maps[member]
+            member_of(population, member).banks["gradient"].state_dict()["maps"], maps[member]
         )
     # A restored map is a copy: what the member learns later does not reach the snapshot.
     snapshot = population.state_dict()
     population.load_state_dict(snapshot)
     population.run_epoch([GRADIENT] * len(WHO))
     assert torch.equal(snapshot["members"][4]["saliency"]["gradient"]["maps"], maps[4])
-    assert not torch.equal(seat_of(population, 4).banks["gradient"].state_dict()["maps"], maps[4])
+    assert not torch.equal(member_of(population, 4).banks["gradient"].state_dict()["maps"], maps[4])
 
 
 # From bytes -------------------------------------------------------------------------------------

@@ -17,12 +17,12 @@ from automix.training.settings import MarginSettings, SaliencySettings, SelfAdap
 from tests import tiny
 from tests.automix.training.helpers import (
     assert_close,
-    cohort_of,
     digits,
+    ensemble_of,
     epoch_of,
+    member_of,
     order,
     play_epoch,
-    seat_of,
 )
 from tests.cases import each
 from tests.same import assert_same
@@ -86,7 +86,7 @@ def settings_of(changes):
 
 
 def plays_of(action):
-    """Two epochs; in the second two of one lane, by then with different weights, play the same."""
+    """Two epochs; in the second two that share batches play the same, with other weights."""
     return [[action, action, MixAction("mixup", 0.3), PLAIN], [action, PLAIN, action, action]]
 
 
@@ -155,7 +155,7 @@ def test_batches_bring_what_revises_their_own_targets(guide):
     population.reset([0])
     labels = torch.from_numpy(SAME.train_labels[order(SAME, 0, 0)]).split(tiny.BATCH_SIZE)
     action = MixAction.parse(f"mixup@0.5{guide}:perturbed")
-    with epoch_of(cohort_of(population), [action]) as (batches, _):
+    with epoch_of(ensemble_of(population), [action]) as (batches, _):
         for batch, own in zip(batches, labels, strict=True):
             ((members, revised, rows),) = batch.revisions
             assert list(members) == [0]
@@ -172,8 +172,8 @@ def test_maps_are_asked_for_with_the_targets_that_a_member_has_come_to():
         if moved:
             memory = TargetMemory(torch.eye(10)[torch.from_numpy(SAME.train_labels)])
             memory.move(torch.eye(10).roll(1, 0)[torch.from_numpy(SAME.train_labels)], 0.0)
-            seat_of(population).memory = memory
-        batches.append(play_epoch(cohort_of(population), [GRADIENT])[0][0])
+            member_of(population).memory = memory
+        batches.append(play_epoch(ensemble_of(population), [GRADIENT])[0][0])
     assert not torch.equal(*batches)
 
 
@@ -215,18 +215,18 @@ def test_a_net_that_is_watched_is_trained_on_what_the_rule_makes_of_its_attentio
     """The step's loss, made anew from the batch and the net before it."""
     population = Population([SAME], settings_of({"model": "vit_digits"}))
     population.reset([0])
-    cohort = cohort_of(population)
-    net = cohort._stack.module()[0]
+    ensemble = ensemble_of(population)
+    net = ensemble._stack.module()[0]
     for block in net.blocks:  # as it begins, each looks everywhere nearly alike
         block.attn.qkv.weight.data *= 30
-    with epoch_of(cohort, [form_of("token_aligned")]) as (batches, log):
+    with epoch_of(ensemble, [form_of("token_aligned")]) as (batches, log):
         for batch in batches:
             ((_, revised, rows),) = batch.revisions
             logits, targets = revised.asked(net, batch.images[:, 0], rows)
             assert float((targets - batch.targets[:, 0]).abs().max()) > 0.02
             wanted = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
             watched = Watched(log)
-            cohort._step(batch, watched)
+            ensemble._step(batch, watched)
             torch.testing.assert_close(watched.losses[:, 0], wanted.detach())
 
 

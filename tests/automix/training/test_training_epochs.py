@@ -25,7 +25,7 @@ from automix.training.population import Population, Trainer
 from automix.training.settings import ELEMENTWISE
 from tests import golden, tiny
 from tests.automix.saliency.planted import models_for
-from tests.automix.training.helpers import cohort_of, spoil
+from tests.automix.training.helpers import ensemble_of, spoil
 from tests.cases import each
 from tests.contract import FORMS, global_states
 from tests.same import assert_same
@@ -99,7 +99,7 @@ def test_a_training_is_counted_repeats_and_goes_on_bit_by_bit(digits_task, actio
 
 def batches_recorded(trainer):
     """What the norms of a net say, each about itself."""
-    buffers = cohort_of(trainer.population)._net.named_buffers()
+    buffers = ensemble_of(trainer.population)._net.named_buffers()
     return {int(value) for name, value in buffers if name.endswith("num_batches_tracked")}
 
 
@@ -285,11 +285,11 @@ def test_the_mix_is_guided_by_the_maps_of_its_own_images(digits_task, provider, 
     def spy(images, targets, action, *, saliency, batch_size, **options):
         member = int(action.ratio > 0.45)
 
-        classifier = StackedClassifier(cohort_of(population)._stack, [member])
+        classifier = StackedClassifier(ensemble_of(population)._stack, [member])
         assert batch_size == tiny.BATCH_SIZE
         for part in range(0, len(images), batch_size):
             here = slice(part, part + batch_size)
-            with frozen_running_statistics(cohort_of(population)._net):
+            with frozen_running_statistics(ensemble_of(population)._net):
                 wanted = SALIENCY[provider](images[here], targets[here], classifier)
             torch.testing.assert_close(saliency[here], wanted, atol=1e-5, rtol=1e-3)
         calls.append(member)

@@ -26,7 +26,7 @@ from automix.training.population import Population
 from tests import tiny
 from tests.automix.masks.learned.learning import METHODS, SHAPE, begun, classifier, maps_of
 from tests.automix.mixes.drawing import noise
-from tests.automix.training.helpers import seat_of
+from tests.automix.training.helpers import member_of
 from tests.cases import each
 from tests.same import assert_same
 
@@ -192,7 +192,7 @@ def counting_cnn_for_tests(pretrained: bool = False, **words) -> SmallCNN:
 def test_a_net_may_have_buffers_that_it_makes_itself(action):
     trainings = population(1, model="counting_cnn_for_tests")
     played(trainings, action)
-    assert seat_of(trainings).states[action.split("@")[0]].followed == 4
+    assert member_of(trainings).states[action.split("@")[0]].followed == 4
 
 
 def test_what_timm_builds_is_looked_at_too():
@@ -239,7 +239,7 @@ def test_equal_seeds_learn_equal_masks_and_others_do_not(action):
 def test_a_reset_lets_go_of_what_was_learned():
     trainings = population(1)
     played(trainings, "automix@0.5")
-    state = weakref.ref(seat_of(trainings).states["automix"])
+    state = weakref.ref(member_of(trainings).states["automix"])
     trainings.reset([1])
     gc.collect()
     assert state() is None

@@ -10,14 +10,14 @@ from automix.core.seeding import generator
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import MixSettings, mix_batch
 from automix.saliency import SALIENCY
-from automix.training.batches import loader as feeding
+from automix.training.batches import loader
 from automix.training.batches.augment import AugmentSettings, augmented, draw_views
 from automix.training.population import Population
 from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.automix.training.helpers import (
-    cohort_of,
     digits,
+    ensemble_of,
     epoch_of,
     order,
     play_epoch,
@@ -38,7 +38,7 @@ def population_of(tasks, seeds, **changes):
 
 
 def batches_of(population, actions):
-    return play_epoch(cohort_of(population), actions)
+    return play_epoch(ensemble_of(population), actions)
 
 
 # Batches ----------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_a_members_batches_are_what_the_mix_makes_of_its_images(action, model):
 def test_images_too_many_for_one_piece_come_in_several(monkeypatch):
     """A piece is a whole number of batches; what is not mixed is the same however it is cut."""
     whole = batches_of(population_of([digits()], [0]), [PLAIN])
-    monkeypatch.setattr(feeding, "PIECE", 40 * 8 * 8 * 4)
+    monkeypatch.setattr(loader, "PIECE", 40 * 8 * 8 * 4)
     calls = watched_mixes(monkeypatch)
     pieces = batches_of(population_of([digits()], [0]), [PLAIN])
     assert [len(call.images) for call in calls] == [32, 28]
@@ -108,9 +108,9 @@ def test_images_too_many_for_one_piece_come_in_several(monkeypatch):
         assert torch.equal(one[1], other[1])
 
 
-@each("piece", [1, feeding.PIECE])
+@each("piece", [1, loader.PIECE])
 def test_images_are_moved_before_they_are_mixed(piece, monkeypatch):
-    monkeypatch.setattr(feeding, "PIECE", piece)
+    monkeypatch.setattr(loader, "PIECE", piece)
     augment = AugmentSettings(crop_padding=2, flip=0.5)
     task = digits()
     population = population_of([task] * 2, [5, 5], augment=augment)
@@ -148,11 +148,11 @@ def test_maps_of_still_providers_move_with_their_images(monkeypatch):
 def test_a_batch_is_valid_until_the_next_is_asked_for():
     """Its memory is used again in the next epoch, not for the next member."""
     population = population_of([digits()] * 2, [0, 0])
-    cohort = cohort_of(population)
-    with epoch_of(cohort, [GRADIENT, PLAIN]) as (batches, log):
+    ensemble = ensemble_of(population)
+    with epoch_of(ensemble, [GRADIENT, PLAIN]) as (batches, log):
         for batch in batches:
             before = batch.images.clone(), batch.targets.clone()
-            cohort._step(batch, log)
+            ensemble._step(batch, log)
             assert torch.equal(batch.images, before[0])
             assert torch.equal(batch.targets, before[1])
 
@@ -227,10 +227,10 @@ def test_nothing_in_an_epoch_waits_for_the_device(way):
     """Neither making batches nor steps; one member and all kinds of actions side by side."""
     for actions in ([GRADIENT], [PLAIN, MIXUP, CUTMIX, RMIX, GRADIENT, BOX, SPECTRAL]):
         population = population_of([digits(20)] * len(actions), [0] * len(actions), **WAYS[way])
-        cohort = cohort_of(population)
+        ensemble = ensemble_of(population)
         with NeverWait():
             for _ in range(2):
-                play_epoch(cohort, actions)
+                play_epoch(ensemble, actions)
 
 
 @pytest.mark.gpu
@@ -239,10 +239,10 @@ def test_nothing_in_an_epoch_waits_for_a_gpu(way):
     actions = [PLAIN, MIXUP, CUTMIX, RMIX, GRADIENT, BOX, SPECTRAL]
     population = Population([digits()] * 7, tiny.trainer_settings(**WAYS[way]), "cuda")
     population.reset([0] * 7)
-    cohort = cohort_of(population)
-    play_epoch(cohort, actions)
+    ensemble = ensemble_of(population)
+    play_epoch(ensemble, actions)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        play_epoch(cohort, actions)
+        play_epoch(ensemble, actions)
     finally:
         torch.cuda.set_sync_debug_mode("default")

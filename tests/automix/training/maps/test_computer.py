@@ -16,20 +16,20 @@ from automix.nets.create import create_classifier
 from automix.nets.stacking import frozen_running_statistics, logits_of
 from automix.saliency import SALIENCY, SaliencyInfo, normalised
 from automix.saliency.gradient import gradient
-from automix.training.batches import loader as feeding
+from automix.training.batches import loader
 from automix.training.batches.augment import AugmentSettings, canonical_maps, draw_views
-from automix.training.maps import computer as guiding
+from automix.training.maps import computer
 from automix.training.settings import SaliencySettings
 from tests import tiny
 from tests.automix.training.helpers import (
     Watch,
-    cohort_of,
     digits,
+    ensemble_of,
     epoch_of,
+    member_of,
     order,
     play_epoch,
     population_of,
-    seat_of,
     spoil,
     watched_mixes,
 )
@@ -50,7 +50,7 @@ def asked(record):
 
 
 def banks(population, member=0):
-    return seat_of(population, member).banks
+    return member_of(population, member).banks
 
 
 def maps_of(population, member=0, name="gradient"):
@@ -149,9 +149,9 @@ def test_an_epoch_that_was_broken_off_leaves_nothing_for_the_next():
     """Ctrl-C in a notebook, and on: the slopes of the steps that were made are dropped."""
     population = population_of(saliency=looking(source="step"))
     population.run_epoch([GRADIENT])
-    cohort = cohort_of(population)
-    with epoch_of(cohort, [GRADIENT]) as (batches, log):
-        cohort._step(next(batches), log)
+    ensemble = ensemble_of(population)
+    with epoch_of(ensemble, [GRADIENT]) as (batches, log):
+        ensemble._step(next(batches), log)
     assert not population.run_epoch([GRADIENT])[0].diverged
 
 
@@ -159,7 +159,7 @@ def test_an_epoch_that_was_broken_off_leaves_nothing_for_the_next():
 
 
 @each("refresh", [2, 3])
-@each("piece, together", [(1, 1), (feeding.PIECE, 1), (feeding.PIECE, 2), (feeding.PIECE, 8)])
+@each("piece, together", [(1, 1), (loader.PIECE, 1), (loader.PIECE, 2), (loader.PIECE, 8)])
 def test_in_between_the_map_of_an_image_is_the_one_it_had_last(
     monkeypatch, refresh, piece, together
 ):
@@ -167,19 +167,19 @@ def test_in_between_the_map_of_an_image_is_the_one_it_had_last(
 
     Those that are due are asked for ahead of their piece, some batches together.
     """
-    monkeypatch.setattr(feeding, "PIECE", piece)
-    monkeypatch.setattr(guiding, "AT_ONCE", 16 * together)
+    monkeypatch.setattr(loader, "PIECE", piece)
+    monkeypatch.setattr(computer, "AT_ONCE", 16 * together)
     population = population_of(members=2, saliency=looking(refresh=refresh))
-    cohort = cohort_of(population)
+    ensemble = ensemble_of(population)
     last = {member: [None] * 60 for member in range(2)}
     done = {0: 0, 1: 0}
     fresh = 0
 
     def look(member, images, targets):
         def classify(x):
-            return cohort._stack.ask([member], logits_of, x[:, None])[0][:, 0]
+            return ensemble._stack.ask([member], logits_of, x[:, None])[0][:, 0]
 
-        with frozen_running_statistics(cohort._net):
+        with frozen_running_statistics(ensemble._net):
             return SALIENCY["gradient"](images, targets, classify)
 
     def spy(images, targets, action, *, saliency, **options):
@@ -283,22 +283,22 @@ def test_the_map_of_an_image_moves_to_the_slope_by_what_was_shown_of_it(
     population = population_of(
         members=members, saliency=looking(source="step"), mix=MixSettings(share_per=share_per)
     )
-    cohort = cohort_of(population)
+    ensemble = ensemble_of(population)
     actions = [MixAction(method, ratio, "gradient") for ratio in ratios]
     before, gradients = [[], []], [[], []]
     net = create_classifier("small_cnn_w8", num_classes=10, shape=(1, 8, 8), seed=0)
     rows = torch.from_numpy(order(task, 0, 0))
-    with epoch_of(cohort, actions) as (batches, log):
+    with epoch_of(ensemble, actions) as (batches, log):
         for step, batch in enumerate(batches):
             assert batch.wants_gradients
             here = rows[16 * step : 16 * (step + 1)]
             for member in range(members):
-                net.load_state_dict(cohort.state_dict(member)["classifier"])
+                net.load_state_dict(ensemble.state_dict(member)["classifier"])
                 images = batch.images[:, member].clone().requires_grad_()
                 loss = F.cross_entropy(net.train()(images), batch.targets[:, member])
                 gradients[member] += torch.autograd.grad(loss, images)[0]
                 before[member] += maps_of(population, member)[here]
-            cohort._step(batch, log)
+            ensemble._step(batch, log)
     for member, ratio in enumerate(ratios):
         assert len(gradients[member]) == 60
         masks = torch.cat(
@@ -326,11 +326,11 @@ def test_the_next_epoch_is_guided_by_what_was_read_off_the_last(monkeypatch):
 
 def test_a_step_without_readers_has_no_slopes():
     population = population_of(members=2, saliency=looking(source="step"))
-    cohort = cohort_of(population)
-    with epoch_of(cohort, [PLAIN, MixAction("cutmix", 0.5, "spectral")]) as (batches, log):
+    ensemble = ensemble_of(population)
+    with epoch_of(ensemble, [PLAIN, MixAction("cutmix", 0.5, "spectral")]) as (batches, log):
         for batch in batches:
             assert not batch.wants_gradients
-            cohort._step(batch, log)
+            ensemble._step(batch, log)
     assert not banks(population)
 
 
@@ -407,14 +407,14 @@ def test_what_a_crop_does_not_show_keeps_its_map(source, monkeypatch):
 @each("askers", [1, 3])
 def test_a_look_computes_no_gradients_of_weights(members, askers):
     population = population_of(members=members)
-    cohort = cohort_of(population)
+    ensemble = ensemble_of(population)
     actions = [GRADIENT] * askers + [PLAIN] * members
-    with epoch_of(cohort, actions[:members]) as (batches, log), Watch() as watch:
+    with epoch_of(ensemble, actions[:members]) as (batches, log), Watch() as watch:
         batch = next(batches)
         looks = watch.of("convolution_backward")
         norms = watch.of("native_batch_norm_backward")
         watch.calls.clear()
-        cohort._step(batch, log)
+        ensemble._step(batch, log)
         steps = watch.of("convolution_backward")
         for _ in batches:
             pass
@@ -427,10 +427,10 @@ def test_a_look_computes_no_gradients_of_weights(members, askers):
 
 def test_reading_a_step_costs_the_slope_at_the_images_and_nothing_else():
     population = population_of(members=2, saliency=looking(source="step"))
-    cohort = cohort_of(population)
+    ensemble = ensemble_of(population)
     population.run_epoch([GRADIENT, GRADIENT])
     with Watch() as watch:
-        play_epoch(cohort, [GRADIENT, GRADIENT])
+        play_epoch(ensemble, [GRADIENT, GRADIENT])
     masks = [args[-1][:2] for args, _ in watch.of("convolution_backward")]
     assert masks == [[True, True]] * 3 * STEPS
     assert len(watch.of("convolution")) == 3 * STEPS

@@ -13,7 +13,7 @@ from automix.nets.create import create_classifier
 from automix.training.maps.teacher import teacher_of
 from automix.training.settings import TeacherSettings
 from tests.automix.saliency import planted  # noqa: F401 (registers nets)
-from tests.automix.training.helpers import CPU, cohort_of, population_of, watched_mixes
+from tests.automix.training.helpers import CPU, ensemble_of, population_of, watched_mixes
 from tests.cases import each
 from tests.references import saliency as reference
 
@@ -37,7 +37,7 @@ def refused(teacher, kind=DataError):
     with pytest.raises(AutomixError) as error:
         population.run_epoch([TEACHER])
     assert isinstance(error.value, kind)
-    assert cohort_of(population)._updates == 0
+    assert ensemble_of(population)._updates == 0
     return error.value
 
 

@@ -13,7 +13,7 @@ from automix.training.population import Population
 from tests import tiny
 from tests.automix.mixes.drawing import mixed
 from tests.automix.saliency import planted
-from tests.automix.training.helpers import cohort_of, digits, epoch_of, watched_mixes
+from tests.automix.training.helpers import digits, ensemble_of, epoch_of, watched_mixes
 from tests.cases import each
 from tests.references import saliency as reference
 
@@ -29,34 +29,36 @@ def population_of(members, **changes):
     return population
 
 
-def followed(cohort, slot):
+def followed(ensemble, slot):
     """A member's average as it is now, by name."""
-    return cohort.state_dict(slot)["average"]
+    return ensemble.state_dict(slot)["average"]
 
 
 @every_net
 @each("actions", [[PLAIN], [PLAIN, EMA, MixAction("mixup", 0.3)]])
 def test_it_follows_every_step_whatever_is_played(model, actions):
     """Each number, step by step; whole numbers are those of the net."""
-    cohort = cohort_of(population_of(len(actions), model=model))
-    wanted = [cohort.state_dict(slot)["classifier"] for slot in range(len(actions))]
+    ensemble = ensemble_of(population_of(len(actions), model=model))
+    wanted = [ensemble.state_dict(slot)["classifier"] for slot in range(len(actions))]
     for slot, one in enumerate(wanted):
-        assert all(torch.equal(value, one[name]) for name, value in followed(cohort, slot).items())
-    with epoch_of(cohort, actions) as (batches, log):
+        assert all(
+            torch.equal(value, one[name]) for name, value in followed(ensemble, slot).items()
+        )
+    with epoch_of(ensemble, actions) as (batches, log):
         for batch in batches:
-            cohort._step(batch, log)
+            ensemble._step(batch, log)
             for slot in range(len(actions)):
-                now = cohort.state_dict(slot)["classifier"]
+                now = ensemble.state_dict(slot)["classifier"]
                 for name, value in now.items():
                     if value.is_floating_point():
                         value = DECAY * wanted[slot][name] + (1 - DECAY) * value
                     wanted[slot][name] = value
     for slot, one in enumerate(wanted):
-        found = followed(cohort, slot)
+        found = followed(ensemble, slot)
         assert found.keys() == one.keys()
         for name, value in one.items():
             assert_close(found[name], value, atol=1e-6, rtol=1e-4)
-        weights = cohort.state_dict(slot)["classifier"]["fc.weight"]
+        weights = ensemble.state_dict(slot)["classifier"]["fc.weight"]
         assert not torch.allclose(found["fc.weight"], weights, rtol=1e-2)
 
 
@@ -70,7 +72,7 @@ def test_it_changes_nothing_but_what_asks_it(members):
 
 def test_it_costs_nothing_where_it_is_off():
     population = population_of(1, model_ema=False)
-    assert cohort_of(population)._average is None
+    assert ensemble_of(population)._average is None
     assert population.state_dict()["members"][0]["average"] == {}
 
 
@@ -79,10 +81,10 @@ def test_the_map_is_the_energy_of_the_average_in_evaluation_mode(monkeypatch, me
     population = population_of(members, model="dropping_cnn_for_tests")
     actions = [PLAIN, PLAIN, EMA][-members:]
     population.run_epoch(actions)
-    cohort = cohort_of(population)
-    average = cohort._average.stack._nets[members - 1]
+    ensemble = ensemble_of(population)
+    average = ensemble._average.stack._nets[members - 1]
     seen = watched_mixes(monkeypatch)
-    with epoch_of(cohort, actions) as (batches, _):
+    with epoch_of(ensemble, actions) as (batches, _):
         next(batches)
     images, maps = next((c.images, c.saliency) for c in seen if c.saliency is not None)
     assert not average.training
@@ -95,9 +97,9 @@ def test_the_map_is_the_energy_of_the_average_in_evaluation_mode(monkeypatch, me
 def test_a_fork_goes_on_with_the_average_of_its_donor():
     population = population_of(3)
     population.run_epoch([PLAIN, EMA, MixAction("mixup", 0.5)])
-    before = [followed(cohort_of(population), slot) for slot in range(3)]
+    before = [followed(ensemble_of(population), slot) for slot in range(3)]
     population.fork([1, 1, 2])
-    after = [followed(cohort_of(population), slot) for slot in range(3)]
+    after = [followed(ensemble_of(population), slot) for slot in range(3)]
     for found, donor in zip(after, (1, 1, 2), strict=True):
         assert all(torch.equal(found[name], before[donor][name]) for name in found)
     name = "features.0.weight"
@@ -109,7 +111,7 @@ def test_who_is_asked_must_be_there():
     with pytest.raises(ConfigError, match=r"moving average .* is not kept") as error:
         population.run_epoch([PLAIN, EMA])
     assert error.value.hint == "set trainer.model_ema=true, or use 'gradient'"
-    assert cohort_of(population)._updates == 0
+    assert ensemble_of(population)._updates == 0
 
 
 def test_mixing_alone_has_no_average():

@@ -15,7 +15,7 @@ from automix.training.optimising.target_memory import TargetMemory
 from automix.training.population import Population
 from automix.training.settings import SelfAdaptiveSettings
 from tests import tiny
-from tests.automix.training.helpers import cohort_of, digits, order, play_epoch, seat_of
+from tests.automix.training.helpers import digits, ensemble_of, member_of, order, play_epoch
 from tests.references import losses as references
 from tests.strategies import SEEDS
 
@@ -80,7 +80,7 @@ def test_targets_move_towards_what_the_classifier_says_of_the_images_as_they_are
         said = population.logits(images, [member])[:, 0].softmax(1)
         start = torch.eye(10)[torch.from_numpy(task.train_labels)]
         wanted = 0.6 * start + 0.4 * said
-        got = seat_of(population, member).memory.state_dict()["targets"]
+        got = member_of(population, member).memory.state_dict()["targets"]
         assert_close(got, wanted, atol=1e-5, rtol=1e-4)
 
 
@@ -90,24 +90,24 @@ def test_members_that_share_batches_train_on_targets_of_their_own():
     for member in (0, 1):
         memory = TargetMemory(onehot)
         memory.move(torch.eye(10)[torch.full((64,), member)], 0.5)
-        seat_of(population, member).memory = memory
+        member_of(population, member).memory = memory
     rows = torch.from_numpy(order(SHORT, 0, 0))
-    seen = torch.cat([t for _, t in play_epoch(cohort_of(population), [PLAIN, PLAIN])])
+    seen = torch.cat([t for _, t in play_epoch(ensemble_of(population), [PLAIN, PLAIN])])
     for member in (0, 1):
-        assert_close(seen[:, member], seat_of(population, member).memory.targets(rows))
+        assert_close(seen[:, member], member_of(population, member).memory.targets(rows))
     assert not torch.equal(seen[:, 0], seen[:, 1])
 
 
 def test_own_and_partner_bring_their_targets_and_weights():
     population, _ = adapting([SHORT], [0])
     population.run_epoch([PLAIN])
-    memory = seat_of(population).memory
-    cohort, rows = cohort_of(population), torch.from_numpy(order(SHORT, 0, 1))
-    batches = play_epoch(cohort, [MixAction("mixup", 0.5)])
+    memory = member_of(population).memory
+    ensemble, rows = ensemble_of(population), torch.from_numpy(order(SHORT, 0, 1))
+    batches = play_epoch(ensemble, [MixAction("mixup", 0.5)])
     onehot = torch.eye(10)[torch.from_numpy(SHORT.train_labels)]
     plain, _ = adapting([SHORT], [0], start=0)
     plain.run_epoch([PLAIN])
-    shares = [t[:, 0] for _, t in play_epoch(cohort_of(plain), [MixAction("mixup", 0.5)])]
+    shares = [t[:, 0] for _, t in play_epoch(ensemble_of(plain), [MixAction("mixup", 0.5)])]
     different = 0
     for (_, targets), share, here in zip(batches, shares, rows.split(tiny.BATCH_SIZE), strict=True):
         partner = here.roll(1)
@@ -132,29 +132,29 @@ def test_before_it_starts_the_training_is_the_same_bit_by_bit():
     on, _ = adapting([SHORT], [0], start=3)
     for _ in range(2):
         assert on.run_epoch([CUTMIX]) == off.run_epoch([CUTMIX])
-    assert seat_of(on).memory is None
+    assert member_of(on).memory is None
     on.run_epoch([CUTMIX])
     off.run_epoch([CUTMIX])
     assert on.run_epoch([CUTMIX])[0].mixed_loss != off.run_epoch([CUTMIX])[0].mixed_loss
-    assert seat_of(off).memory is None
+    assert member_of(off).memory is None
 
 
 def test_a_reset_forgets_the_targets():
     population, _ = adapting([SHORT, SHORT], [0, 1])
     population.run_epoch([PLAIN, PLAIN])
     population.reset([0], members=[0])
-    assert seat_of(population, 0).memory is None
-    assert seat_of(population, 1).memory is not None
+    assert member_of(population, 0).memory is None
+    assert member_of(population, 1).memory is not None
 
 
 def test_a_fork_takes_the_donors_targets():
     population, _ = adapting([SHORT, SHORT], [0, 1])
     population.run_epoch([PLAIN, CUTMIX])
-    wanted = seat_of(population, 1).memory.state_dict()["targets"]
+    wanted = member_of(population, 1).memory.state_dict()["targets"]
     population.fork([1, 1])
     for member in (0, 1):
-        assert torch.equal(seat_of(population, member).memory.state_dict()["targets"], wanted)
+        assert torch.equal(member_of(population, member).memory.state_dict()["targets"], wanted)
     # They are copies: the two may go different ways.
     population.run_epoch([PLAIN, CUTMIX])
-    one, other = (seat_of(population, m).memory.state_dict()["targets"] for m in (0, 1))
+    one, other = (member_of(population, m).memory.state_dict()["targets"] for m in (0, 1))
     assert not torch.equal(one, other)

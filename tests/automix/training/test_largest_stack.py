@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 
 from automix.nets.create import create_classifier
-from automix.training import population as stack_size
+from automix.training import population
 from automix.training.batches.task_tensors import TaskTensors
 from automix.training.population import activation_bytes, largest_stack
 from tests import tiny
@@ -23,7 +23,7 @@ def small_cnn(shape=(1, 8, 8), classes=10, model="small_cnn_w8"):
 
 
 def largest(monkeypatch, shape=(1, 8, 8), free=PLENTY, model="small_cnn_w8", **changes):
-    monkeypatch.setattr(stack_size, "free_memory", lambda: free)
+    monkeypatch.setattr(population, "free_memory", lambda: free)
     settings = tiny.trainer_settings(**changes)
     data = TaskTensors(tiny.fake_task(shape), settings, CPU)
     return largest_stack(small_cnn(shape, 3, model), data, settings, CPU)
