@@ -1,4 +1,5 @@
-"""What tests of single mixes share: a draw of a method alone, and a batch that it mixed."""
+"""What tests of single mixes share: a draw of a method alone, how much of the partner it shows,
+and a batch that it mixed."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from automix.core.seeding import generator
 from automix.masks.recipes import Recipe, as_recipe
+from automix.masks.shapes import Mask
 from automix.mixes import MIXES, MixInputs
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import Mixed, MixSettings, mix_batch
@@ -15,11 +17,45 @@ from automix.mixing.batch import Mixed, MixSettings, mix_batch
 SIZES = [(32, 32), (24, 40), (7, 5), (4, 4), (1, 9)]
 
 
-def recipe_of(method: str, share, size, *, own: Tensor | None = None, seed=0, **settings) -> Recipe:
-    """Return what a method makes of wanted shares (u,)."""
+CPU = torch.device("cpu")
+
+SHARES = (0.1, 0.25, 0.5)
+"""Wanted ones, at which the realised share is measured."""
+
+
+def random_maps(u: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """Saliency maps (u, h, w) that sum to 1, some pixels far above the rest."""
+    maps = torch.from_numpy(generator(seed, "maps").random((u, *size), dtype=np.float32)) ** 6
+    return maps / maps.sum((1, 2), keepdim=True)
+
+
+def recipe_of(
+    method: str, share, size, *, own=None, partner=None, ratio=None, seed=0, **settings
+) -> Recipe:
+    """Return what a method makes of wanted shares (u,); the partners' maps are the own ones."""
     share = np.asarray(share, np.float32)
-    draw = MixInputs(share, size, float(share.mean()), generator(seed, "mask"), own, own)
+    ratio = float(share.mean()) if ratio is None else ratio
+    partner = own if partner is None else partner
+    draw = MixInputs(share, size, ratio, generator(seed, "mask"), own, partner)
     return as_recipe(MIXES[method](draw, **settings))
+
+
+def drawn(method: str, share, size, *, guided=False, seed=0, maps=None, **how) -> Mask:
+    """Return the masks that a method draws for shares (u,), by random maps or given ones."""
+    maps = maps or [random_maps(len(share), size, seed + i) for i in (1, 2)]
+    own, partner = maps if guided else (None, None)
+    return recipe_of(method, share, size, own=own, partner=partner, seed=seed, **how).mask
+
+
+def pixels(mask: Mask) -> list:
+    """Return a mask as lists (u, h, w)."""
+    return mask.dense(CPU)[:, 0].tolist()
+
+
+def realised(method: str, share: float, size, **how) -> np.ndarray:
+    """Return the share that each of 3000 draws shows, (3000,) float64."""
+    area = drawn(method, np.full(3000, share), size, **how).area()
+    return np.asarray(area, np.float64)
 
 
 def noise(seed: int, *shape: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix.core.seeding import generator
-from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
+from tests.automix.mixes.drawing import SHARES, drawn, pixels, random_maps, realised
 from tests.cases import each
 from tests.references import attentive_cutmix as reference
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.automix.mixes import drawn, random_maps
+from tests.automix.mixes.drawing import drawn, random_maps
 from tests.cases import each
 
 GUIDED = [

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from automix.core.seeding import generator
 from automix.mixes.fmix import FAINTEST, _amplitudes, highest, highest_there, noise
-from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
+from tests.automix.mixes.drawing import SHARES, drawn, pixels, random_maps, realised
 from tests.cases import each
 from tests.references import fmix as reference
 

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from automix.core.seeding import generator
 from automix.mixes.grafting import probabilities
-from tests.automix.mixes import SHARES, drawn, random_maps, realised
+from tests.automix.mixes.drawing import SHARES, drawn, random_maps, realised
 from tests.cases import each
 from tests.references import grafting as reference
 from tests.strategies import SEEDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.automix.mixes import SHARES, drawn, pixels, random_maps, realised
+from tests.automix.mixes.drawing import SHARES, drawn, pixels, random_maps, realised
 from tests.cases import each
 from tests.references import gridmix as reference
 

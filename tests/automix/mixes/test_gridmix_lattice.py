@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix.core.seeding import generator
-from tests.automix.mixes import SHARES, drawn, realised
+from tests.automix.mixes.drawing import SHARES, drawn, realised
 from tests.cases import each
 from tests.references import gridmix_lattice as reference
 

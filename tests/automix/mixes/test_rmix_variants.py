@@ -9,7 +9,7 @@ import torch
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixing.batch import draw_share
-from tests.automix.mixes import CPU, SHARES, drawn, pixels, random_maps, realised
+from tests.automix.mixes.drawing import CPU, SHARES, drawn, pixels, random_maps, realised
 from tests.cases import each
 from tests.references import cells
 from tests.references import rmix as reference

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from automix.core.seeding import generator
-from tests.automix.mixes import CPU, SHARES, drawn, random_maps, realised
+from tests.automix.mixes.drawing import CPU, SHARES, drawn, random_maps, realised
 from tests.cases import each
 from tests.references import smoothmix as reference
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.automix.mixes import CPU, SHARES, drawn, pixels, realised
+from tests.automix.mixes.drawing import CPU, SHARES, drawn, pixels, realised
 from tests.cases import each
 
 SIZES = [((8, 8), 2), ((224, 224), 16), ((32, 32), 4), ((28, 28), 4), ((24, 40), 4), ((8, 6), 1)]

@@ -16,8 +16,7 @@ from automix.nets.create import create_classifier
 from automix.saliency import SALIENCY
 from automix.training.population import Population
 from tests import tiny
-from tests.automix.mixes import SHARES, drawn, random_maps, realised
-from tests.automix.mixes.drawing import mixed, noise
+from tests.automix.mixes.drawing import SHARES, drawn, mixed, noise, random_maps, realised
 from tests.cases import each
 from tests.references import tokenmix as reference
 
