@@ -287,12 +287,6 @@ def test_rows_are_sorted_best_first_and_hold_what_the_table_shows():
     assert 0.3 <= low <= agent["iqm"] <= high <= 0.8
 
 
-def test_the_agent_pays_for_its_learning():
-    spent = {row["name"]: (row["epochs_spent"], row["passes"]) for row in summary()["contestants"]}
-    assert spent["ramp"] == (4 * 7, 4 * 40)
-    assert spent["agent"] == (4 * 7 + 1000, 4 * 40 + 5000)
-
-
 def test_the_best_fixed_choice_is_picked_by_validation_not_by_test():
     assert summary()["best_fixed"] == "fixed:mixup@0.5"
     rest = [trial for trial in TRIALS if trial["kind"] != "fixed"]
@@ -318,11 +312,6 @@ def test_a_constant_difference_has_no_width_however_much_tasks_differ():
     agent = [t for t in TRIALS if t["contestant"] == "agent"]
     difference = summarise([*agent, *shifted], SETTINGS)["agent_minus"]["ramp"]
     assert_allclose([difference["mean"], *difference["ci95"]], 0.05)
-
-
-def test_without_an_agent_there_are_no_differences():
-    rest = [trial for trial in TRIALS if trial["kind"] != "agent"]
-    assert summarise(rest, SETTINGS)["agent_minus"] == {}
 
 
 def test_a_table_of_scores_is_kinds_by_seeds():

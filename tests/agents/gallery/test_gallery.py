@@ -45,12 +45,6 @@ def test_every_method_has_a_row_for_each_ratio_and_saliency():
     assert found.count("none") == 1
 
 
-def test_a_method_that_is_new_has_rows(monkeypatch):
-    monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
-    MIXES.register("new_for_tests")(MIXES["mixup"])
-    assert {"new_for_tests@0.25", "new_for_tests@0.5"} <= set(texts(rows_of()))
-
-
 def test_rows_can_be_chosen():
     chosen = rows_of(["rmix", "cutmix@0.1+gradient", "none"], [0.2], ["off", "spectral"])
     assert texts(chosen) == ["rmix@0.2", "rmix@0.2+spectral", "cutmix@0.1+gradient", "none"]

@@ -23,7 +23,6 @@ from automix.core.errors import AutomixError
 from automix.envs import MixVectorEnv
 from automix.mixing.actions import MixAction
 from automix.policy.policy import load_policy
-from automix.policy.schedule import load_schedule
 from tests.agents import tiny_run
 from tests.agents.tiny_run import lines
 from tests.cases import each
@@ -128,19 +127,6 @@ def test_the_result_has_the_form_that_others_read(run):
         assert low <= difference["mean"] <= high
         assert 0 <= difference["p_improvement"] <= 1
     assert result["tasks"] == KINDS
-
-
-def test_the_schedule_is_what_most_trials_played(run):
-    trials = [t for t in lines(run / "trials.jsonl") if t["contestant"] == "agent"]
-    schedule = load_schedule(run / "export")
-    assert set(schedule.by_kind) == set(KINDS)
-    for epoch in range(2):
-        played = [trial["mixes"][epoch] for trial in trials]
-        chosen = str(schedule.at(epoch / 2))
-        assert played.count(chosen) == max(played.count(mix) for mix in played)
-        for kind in KINDS:
-            own = [t["mixes"][epoch] for t in trials if t["task"] == kind]
-            assert str(schedule.for_kind(kind).at(epoch / 2)) in own
 
 
 def test_the_policy_says_where_it_comes_from(run):

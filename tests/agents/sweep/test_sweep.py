@@ -26,6 +26,7 @@ from tests.agents.sweep.stand_ins import (
     state,
     toy,
 )
+from tests.cli.conftest import ctrl_c_is_heard  # noqa: F401 (a fixture)
 
 WORDS = ("agent.learning_rate=1e-3,2e-3", "seed=0,1,13")
 """Six trials, two of which fail."""
@@ -137,6 +138,7 @@ def test_no_more_trials_are_taken_than_asked_for(tmp_path, inlines):
     assert inlines.made[-1].most == 2
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_and_sigterm_stop_the_trials_and_say_how_to_go_on(tmp_path, caplog):
     caplog.set_level(logging.INFO, "automix")
     before = signal.getsignal(signal.SIGTERM)
