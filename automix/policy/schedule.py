@@ -182,7 +182,7 @@ def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -
             "schedule": _table(schedule.actions),
             "by_kind": {kind: _table(actions) for kind, actions in schedule.by_kind.items()},
         },
-        comment="Which mix at which epoch. Read it with automix.policy.schedule.load_schedule.",
+        comment="Which mix at which epoch. Read it with automix.load_schedule.",
     )
 
 

@@ -247,7 +247,7 @@ def test_export_copies_what_a_training_script_needs(cli, run):
     assert everything_below(Path("taken home")) == files
     load_policy("taken home")
     # The last line is Python that works.
-    code = outcome.out.splitlines()[-1].removeprefix("use it: automix.policy.schedule.")
+    code = outcome.out.splitlines()[-1].removeprefix("use it: automix.")
     assert code == "load_schedule('taken home').mixer(num_classes=...)"
     load_schedule("taken home").mixer(num_classes=10)
     told = json.loads(cli("export", run, "--out", "again", "--json").out)["files"]

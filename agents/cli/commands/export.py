@@ -24,6 +24,4 @@ def command(run: Path, out: Path, as_json: bool) -> None:
         return
     for file in files:
         click.echo(str(file.absolute()))
-    click.echo(
-        f"use it: automix.policy.schedule.load_schedule({str(out)!r}).mixer(num_classes=...)"
-    )
+    click.echo(f"use it: automix.load_schedule({str(out)!r}).mixer(num_classes=...)")
