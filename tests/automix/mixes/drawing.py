@@ -42,8 +42,9 @@ def recipe_of(
 
 def drawn(method: str, share, size, *, guided=False, seed=0, maps=None, **how) -> Mask:
     """Return the masks that a method draws for shares (u,), by random maps or given ones."""
-    maps = maps or [random_maps(len(share), size, seed + i) for i in (1, 2)]
-    own, partner = maps if guided else (None, None)
+    own, partner = None, None
+    if guided:
+        own, partner = maps or [random_maps(len(share), size, seed + i) for i in (1, 2)]
     return recipe_of(method, share, size, own=own, partner=partner, seed=seed, **how).mask
 
 
