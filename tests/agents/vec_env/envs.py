@@ -103,12 +103,15 @@ def wrapped_walk(kind: type[Walk] = KeptWalk, sign: str = "") -> Any:
 
 
 def obey(sign: str) -> None:
-    """Do what the file of this name says, if there is one."""
-    if not (sign and Path(sign).is_file()):
+    """Do what the file of this name says, if there is one; of several processes only one does."""
+    taken = Path(f"{sign}.{os.getpid()}")
+    try:
+        os.rename(sign, taken)
+    except FileNotFoundError:
         return
-    word = Path(sign).read_text()
-    if word != "die always":
-        Path(sign).unlink()
+    word = taken.read_text()
+    if word == "die always":
+        taken.rename(sign)
     if word.startswith("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "hang":
