@@ -284,7 +284,8 @@ def _guess(key: str) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the one line of a Hydra error that says what is wrong."""
-    cause = error.__cause__ or error
+    # OmegaConf's own errors have a cause, with its placeholders unfilled, only under a tracer.
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     key = next((line.partition(": ")[2] for line in lines if line.startswith("full_key: ")), "")
     return f"{key}: {lines[0]}" if key else (lines[0] if lines else type(cause).__name__)
