@@ -13,6 +13,9 @@ import torch
 from hypothesis import settings
 
 from automix.data.tasks import Task
+from automix.labels import LABEL_RULES, LabelInfo
+from automix.mixes import MIXES, MixInfo
+from automix.saliency import SALIENCY, SaliencyInfo
 from tests import tiny
 
 # Fixed examples, so that a run that passes here passes anywhere; no database is kept.
@@ -40,3 +43,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def digits_task() -> Task:
     """60 training and 30 validation digits."""
     return tiny.digits_task()
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register a method, a label rule and a provider that look at the feature map, for a test."""
+    for registry in (MIXES, LABEL_RULES, SALIENCY):
+        list(registry)  # discover what there is before the copy
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    needs = {"requires": ("features",)}
+    MIXES.register("looking_mix", MixInfo(guided=True, **needs))(MIXES["cutmix"])
+    LABEL_RULES.register("looking_rule", LabelInfo(**needs))(LABEL_RULES["area"])
+    SALIENCY.register("looking_maps", SaliencyInfo(passes=(1, 0), **needs))(SALIENCY["gradient"])

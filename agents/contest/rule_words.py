@@ -105,14 +105,15 @@ def fidelity_sentences(content: Mapping[str, Any]) -> list[str]:
     held_out, fitted, usual = content["held_out"], content["fitted"], content["majority"]
     low, high = content["ci95"]
     return [
-        f"On {held_out['trials']} held-out trainings that it was not fitted to, the rule chooses "
-        f"what the agent chose in {_share(content['fidelity'])} "
+        f"On {held_out['trials']} held-out training runs that it was not fitted to, the rule "
+        f"chooses what the agent chose in {_share(content['fidelity'])} "
         f"[95 % interval {_share(low)} to {_share(high)}] of {held_out['states']} choices.",
         f"Always {usual['choice']}, the agent's most frequent choice, agrees in "
         f"{_share(usual['fidelity'])}; the most frequent choice of each epoch, whatever the "
-        f"training looks like, in {_share(content['by_epoch'])}.",
-        f"The rule was fitted to {fitted['states']} choices in {fitted['trials']} other trainings. "
-        "Fidelity tells how well it copies the agent, not how well a training goes that obeys it.",
+        f"training run looks like, in {_share(content['by_epoch'])}.",
+        f"The rule was fitted to {fitted['states']} choices in {fitted['trials']} other training "
+        "runs. Fidelity tells how well it copies the agent, not how well a training run goes that "
+        "obeys it.",
     ]
 
 

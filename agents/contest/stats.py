@@ -83,7 +83,7 @@ def cluster_bootstrap(
     and do not count as more tasks.
 
     Args:
-        scores: (tasks, trainings), or (tasks, trainings, columns).
+        scores: (tasks, runs), or (tasks, runs, columns).
         statistic: As ``stratified_bootstrap`` takes it; it sees one kind, with a seed a task.
         resamples: Bootstrap draws.
         seed: Of the draws.

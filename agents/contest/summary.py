@@ -109,7 +109,7 @@ def score_table(
         key: What to collect.
 
     Returns:
-        (kinds, seeds), or (draws, trainings).
+        (kinds, seeds), or (draws, runs).
     """
     rows: dict[object, list[float]] = {}
     for trial in trials:
@@ -216,7 +216,7 @@ def interval_of(
     """Return a statistic of a score table with the interval that a run's settings ask for.
 
     Args:
-        scores: (kinds, seeds), or (draws, trainings) where tasks are drawn.
+        scores: (kinds, seeds), or (draws, runs) where tasks are drawn.
         statistic: As ``stats.bootstrap`` takes it.
         settings: Of the run.
     """
@@ -230,10 +230,10 @@ def interval_of(
 
 
 def hindsight(choices: np.ndarray) -> np.ndarray:
-    """Return the scores of each task's best choice on average, (tasks, trainings).
+    """Return the scores of each task's best choice on average, (tasks, runs).
 
     Args:
-        choices: (choices, tasks, trainings).
+        choices: (choices, tasks, runs).
     """
     best = choices.mean(2).argmax(0)
     return choices[best, np.arange(choices.shape[1])]
@@ -243,7 +243,7 @@ def cross_fitted(choices: np.ndarray) -> np.ndarray:
     """Return, for each training, the score of the choice that is best on the task's others.
 
     Args:
-        choices: (choices, tasks, trainings), two trainings or more.
+        choices: (choices, tasks, runs), two runs or more.
     """
     others = choices.sum(2, keepdims=True) - choices
     return np.take_along_axis(choices, others.argmax(0)[None], axis=0)[0]
@@ -255,7 +255,7 @@ def oracle_of(
     """Return the regret of each contestant to both oracles, the agent's in shares of the best too.
 
     Args:
-        tables: Scores of each contestant, (tasks, trainings).
+        tables: Scores of each contestant, (tasks, runs).
         fixed: The contestants that the oracle picks from.
         best: The fixed choice that was picked for all tasks.
         settings: Of the run.

@@ -11,11 +11,9 @@ import pytest
 from automix.core.errors import ConfigError
 from automix.envs import ActionCodec, ActionSettings, EnvSettings, MixEnv, MixVectorEnv
 from automix.envs.vocabulary import every_entry, expanded
-from automix.labels import LABEL_RULES, LabelInfo
-from automix.mixes import MIXES, MixInfo
+from automix.mixes import MIXES
 from automix.mixing.actions import PRESETS, MixAction
 from automix.mixing.batch import MixSettings
-from automix.saliency import SALIENCY, SaliencyInfo
 from automix.training.requirements import requirements
 from automix.training.settings import SaliencySettings
 from tests.envs import worlds
@@ -26,16 +24,7 @@ BLIND = "dropout_cnn_for_tests"
 EVERY = ActionSettings(methods=("all",), ratios=(0.5,))
 
 
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    """Register a method, a rule and a provider that look at the feature map, for a test."""
-    for registry in (MIXES, LABEL_RULES, SALIENCY):
-        list(registry)  # discover what there is before the copy
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    needs = {"requires": ("features",)}
-    MIXES.register("looking_mix", MixInfo(guided=True, **needs))(MIXES["cutmix"])
-    LABEL_RULES.register("looking_rule", LabelInfo(**needs))(LABEL_RULES["area"])
-    SALIENCY.register("looking_maps", SaliencyInfo(passes=(1, 0), **needs))(SALIENCY["gradient"])
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 def names_of(settings: ActionSettings, **trainer) -> ActionSettings:

@@ -40,7 +40,7 @@ def cem(evaluator: SearchEvaluator, epochs: int) -> SearchResult:
     """Draw schedules, move each segment's probabilities towards the best; take the most probable.
 
     Every segment of a schedule has its own distribution over the actions, uniform at first. A round
-    draws several tasks and for each of them schedules of its own: with as many trainings, many
+    draws several tasks and for each of them schedules of its own: with as many training runs, many
     schedules that are judged once teach more than few that are judged often. A score is the
     difference to the mean of its task, so that hard tasks do not spoil it. Rubinstein, "The
     Cross-Entropy Method for Combinatorial and Continuous Optimization" (1999); smoothing as in de

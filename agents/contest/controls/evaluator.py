@@ -47,7 +47,7 @@ class WorldMaker:
 
 @dataclass(frozen=True)
 class Shares:
-    """How a evaluator's work may be spread; changes results in last digits at most."""
+    """How an evaluator's work may be spread; changes results in last digits at most."""
 
     together: int = 32
     """Trainings that are held in memory at once, by each worker."""
@@ -123,8 +123,8 @@ class SearchEvaluator:
     ) -> np.ndarray:
         """Train once for every pair of a start and its own schedule; return (n,) as ``play`` does.
 
-        What has equally many images is trained together, whoever the start belongs to: a few
-        trainings at a time are two to three times slower.
+        What has equally many images is trained together, whichever start it belongs to: a few
+        training runs at a time are two to three times slower.
         """
         blocks = self._blocks([start.spec for start in starts])
         items = [

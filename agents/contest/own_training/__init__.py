@@ -30,7 +30,7 @@ class Trained:
 
 
 TrainOne = Callable[[ImageWorld, TaskSpec, int], Trained]
-"""(world, task, seed) -> training; equal arguments give equal trainings."""
+"""(world, task, seed) -> training; equal arguments give equal training runs."""
 
 OWN_TRAINING: Registry[TrainOne, Info] = Registry(
     "contestant that trains by itself", Info, __name__

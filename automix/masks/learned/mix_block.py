@@ -6,6 +6,8 @@ Each place of an image asks the others' maps, by attention, how much it is to gi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ SPREAD = 0.01
 """Standard deviation of the weights at first: masks begin close to equal."""
 
 
-class MixBlock(nn.Module):
+class MixBlock(nn.Module, ABC):
     """Makes masks of scores; what scores are is for its kinds to say.
 
     The masks of images that are mixed sum to 1 in every pixel.
@@ -37,9 +39,9 @@ class MixBlock(nn.Module):
             masks = F.interpolate(scores, size, mode=self.upsampling).softmax(1)
         return masks.transpose(0, 1)[:, :, None]
 
+    @abstractmethod
     def scores(self, maps: Tensor, weights: Tensor) -> Tensor:
         """Return how strongly each image shows in each place, (b, n, h', w')."""
-        raise NotImplementedError
 
     def _begin_small(self) -> None:
         for layer in self.modules():

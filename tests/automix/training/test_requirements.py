@@ -16,7 +16,7 @@ from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import PLAIN, MixAction
 from automix.mixing.batch import MixSettings
 from automix.nets.create import SMALL_NETS
-from automix.saliency import SALIENCY, SaliencyInfo
+from automix.saliency import SALIENCY
 from automix.training.requirements import (
     ABILITIES,
     KINDS,
@@ -37,18 +37,6 @@ BLIND = "dropout_cnn_for_tests"
 """A net that shows no feature map (``tests.tiny``)."""
 
 ENTRIES = [entry for registry in (MIXES, LABEL_RULES, SALIENCY) for entry in registry.entries()]
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    """Register things that look at the feature map, for a test."""
-    for registry in (MIXES, LABEL_RULES, SALIENCY):
-        list(registry)  # discover what there is before the copy
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    needs = {"requires": ("features",)}
-    MIXES.register("looking_mix", MixInfo(guided=True, **needs))(MIXES["cutmix"])
-    LABEL_RULES.register("looking_rule", LabelInfo(**needs))(LABEL_RULES["area"])
-    SALIENCY.register("looking_maps", SaliencyInfo(passes=(1, 0), **needs))(SALIENCY["gradient"])
 
 
 def test_every_requirement_has_a_name_that_is_known():
