@@ -37,7 +37,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be switched off
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who was given no GPU sees none
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a process without a GPU sees none
     "RAY_worker_niceness": "0",  # else workers starve beside whatever else runs
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search, and Ray with it
@@ -176,7 +176,7 @@ def _check(cpus: float, gpus: float, there: Capacity) -> None:
 
 
 def _check_free(cpus: float, gpus: float) -> None:
-    """Refuse what the others in this Ray leave no room for; who was just closed frees it soon."""
+    """Refuse what others leave no room for; what was just closed gives its room back soon."""
     deadline = time.monotonic() + FREE_S
     while cpus > (there := _free()).cpus + 1e-6 or gpus > there.gpus + 1e-6:
         if time.monotonic() > deadline:
