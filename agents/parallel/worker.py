@@ -13,7 +13,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from automix.core.errors import AutomixError, ResourceError
 
@@ -37,17 +37,21 @@ class WorkerLost(WorkerError):  # noqa: N818
     """A worker died so often that it may not be restarted again."""
 
 
-class Worker(Protocol):
+class Worker(ABC):
     """Runs one function at a time."""
 
     name: str
     restarts: int
     """How often it was given a fresh process."""
 
+    @abstractmethod
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
-        """Start ``function(state, *args)``; what this process itself cannot do is raised later."""
-        ...
+        """Start ``function(state, *args)``; what this process itself cannot do is raised later.
 
+        For a worker in another process the function must be importable by name.
+        """
+
+    @abstractmethod
     def result(self) -> Any:
         """Wait for the function that was submitted last, and return what it returned.
 
@@ -55,22 +59,21 @@ class Worker(Protocol):
             WorkerDied: If its process or machine is gone, or it took too long and was killed.
             AutomixError: If the function raised.
         """
-        ...
 
+    @abstractmethod
     def restart(self) -> None:
         """Take a fresh process, with empty state.
 
         Raises:
             WorkerLost: If that has happened too often.
         """
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Stop at once, also in the middle of work; later work begins with empty state."""
-        ...
 
 
-class InlineWorker:
+class InlineWorker(Worker):
     """Runs functions in this process."""
 
     name = "this process"
@@ -98,7 +101,7 @@ class InlineWorker:
         self._state.clear()
 
 
-class RestartableWorker(ABC):
+class RestartableWorker(Worker):
     """What workers have in common that may die, wherever their processes run.
 
     Args:
@@ -116,18 +119,6 @@ class RestartableWorker(ABC):
         self._max_restarts, self._step_timeout_s = max_restarts, step_timeout_s
         self._cause = "not known"
         self._due = float("inf")
-
-    @abstractmethod
-    def submit(self, function: Callable[..., Any], *args: Any) -> None:
-        """Send ``function(state, *args)``; the function must be importable by name."""
-
-    @abstractmethod
-    def result(self) -> Any:
-        """Wait for the answer; see ``Worker.result``."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Stop; see ``Worker.close``."""
 
     @abstractmethod
     def _start(self) -> None:
