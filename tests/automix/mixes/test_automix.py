@@ -173,6 +173,24 @@ def test_a_loss_can_be_looked_at_where_no_gradients_are_kept(method):
     assert state.learned == 1
 
 
+@each("method", METHODS)
+def test_half_precision_trains_and_keeps_masks_whole(method):
+    net = Onlooker(classifier())
+    state, action = begun(method, net.net), MixAction.parse(f"{method}@0.5")
+    step = step_of(state)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = loss_of(
+            *(net, step.images, step.targets, action),
+            num_classes=6,
+            rng=generator(0, "mix"),
+            state=state,
+        )
+    assert result.losses.dtype == result.own_share.dtype == net.shown[0].dtype == torch.float32
+    assert all(weight.dtype == torch.float32 for weight in state.block.parameters())
+    result.losses.mean().backward()
+    assert all(bool(weight.grad.isfinite().all()) for weight in net.parameters())
+
+
 @each("method", ["automix", "samix"])
 def test_a_block_learns_to_draw_what_can_be_read(method):
     """Sixty steps, the slow copy held still: its loss on mixtures that are kept aside falls."""

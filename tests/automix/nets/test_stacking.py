@@ -435,6 +435,15 @@ def test_an_evaluator_made_after_a_step_knows_of_it(net, kind):
     assert_close(after, together(images), atol=1e-5, rtol=1e-4)
 
 
+def test_norms_that_keep_no_statistics_are_left_where_they_are():
+    """They norm by the batch, also in evaluation mode: one image alone gets another answer."""
+    together = trained(stacked(GroupedStack, different(oriented)))
+    images = batch(6)[0]
+    evaluate = together.evaluator()
+    assert not torch.allclose(evaluate(images)[:1], evaluate(images[:1]), atol=0.01)
+    assert_close(evaluate(images[:1]), together(images[:1]), atol=1e-5, rtol=1e-4)
+
+
 class Norms(TorchDispatchMode):
     """Counts the batch norms that run."""
 

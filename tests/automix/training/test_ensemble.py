@@ -63,6 +63,15 @@ def test_convolutions_of_a_step_run_in_half_precision_and_all_else_in_full(model
         assert buffer.dtype in (torch.float32, torch.int64)
 
 
+def test_training_in_half_precision_learns():
+    population = population_of(epochs=10, batch_size=10, precision="bfloat16")
+    first = population.reset([0])[0]
+    for _ in range(10):
+        last = population.run_epoch([PLAIN])[0]
+    assert last.train_loss < 0.6 * first.train_loss
+    assert last.val_accuracy > first.val_accuracy + 0.2
+
+
 @every_model
 @every_count
 def test_half_precision_answers_are_near_those_of_full_precision(model, members):
