@@ -200,10 +200,14 @@ def slopes_reach_every_weight_that_a_plain_step_reaches(case: Case) -> None:
 
 
 def losses_are_float32_under_autocast(case: Case) -> None:
+    net = net_of(case)
     with torch.autocast("cpu", torch.bfloat16):
-        told = taken(case)
+        told = taken(case, net)
     check_form(told, case.b)
     told.losses.mean().backward()
+    slopes = [p.grad for p in net.parameters() if p.grad is not None]
+    assert slopes, "no slope reaches any weight"
+    assert all(bool(slope.isfinite().all()) for slope in slopes), "slopes are not finite"
 
 
 # What it depends on, and what it leaves alone ----------------------------------------------------
@@ -382,8 +386,9 @@ def passes_are_those_that_were_made(case: Case) -> None:
     Part of a pass may count as one or as none; of the net's head alone it is none.
     """
     net = net_of(case)
+    step = step_of(case, state_of(case, net))
     with counted(net, case) as made:
-        told = taken(case, net)
+        told = taken(case, net, step)
         told.losses.mean().backward()
     (forward, backward), most = told.passes, 1e-6
     low, high = sorted((made.first, made.last))

@@ -160,6 +160,19 @@ def test_it_says_how_many_passes_it_takes():
 
 
 @each("method", METHODS)
+def test_passes_are_those_that_are_made(method):
+    """Counted exactly, as calls of the first layer, of the classifier and of its slow copy."""
+    net = classifier()
+    state, calls = begun(method, net), []
+    for one in (net, state.net):
+        one.features[0].register_forward_hook(lambda *_: calls.append(1))
+    step, action = step_of(state), MixAction.parse(f"{method}@0.5")
+    rng = generator(0, "mix")
+    told = loss_of(net, step.images, step.targets, action, num_classes=6, rng=rng, state=state)
+    assert told.passes[0] == len(calls) - 1
+
+
+@each("method", METHODS)
 def test_a_loss_can_be_looked_at_where_no_gradients_are_kept(method):
     net = classifier()
     state, step = begun(method, net), step_of(begun(method, net))

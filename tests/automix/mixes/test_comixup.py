@@ -12,6 +12,7 @@ from automix.core.seeding import generator
 from automix.masks.pairing import Pairs
 from automix.mixes import MixInputs
 from automix.mixes.comixup import Puzzle, comixup, parted, solve
+from tests.automix.mixes.drawing import mixed
 from tests.cases import each
 from tests.references import comixup as twin
 
@@ -156,3 +157,11 @@ def test_parts_are_consecutive_and_nearly_of_one_size():
         list(range(21, 27)),
     ]
     assert (members[1:, -1] == [11, 21]).all()
+
+
+def test_as_many_images_are_shown_as_wanted_and_their_labels_say_how_much():
+    value = torch.arange(12.0)
+    images = value[:, None, None, None].expand(-1, 3, 9, 14).contiguous()
+    result = mixed("comixup@0.5", images, options=["comixup.shown=3"], batch_size=5)
+    assert_close(result.images.mean((1, 2, 3)), result.targets @ value)
+    assert int((result.targets > 0).sum(1).max()) == 3

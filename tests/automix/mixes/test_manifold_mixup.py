@@ -45,6 +45,15 @@ def test_at_the_images_it_is_mixup(model):
     assert torch.equal(losses(net, SHARES, stages=(0,)), wanted)
 
 
+@every_model
+@each("stage", [0, 1, 2, 3])
+def test_without_a_partner_it_is_the_plain_step(model, stage):
+    net, step = net_of(model).train(), step_of(images(), 0.0)
+    with borrowed_global_rng(4):
+        wanted = soft_losses(net(step.images), step.targets)
+    assert torch.equal(losses(net, 0.0, stages=(stage,)), wanted)
+
+
 @each("stage", [1, 2])
 def test_a_tail_that_is_linear_mixes_logits(stage):
     """Two convolutions without anything between them, a mean, and a layer."""

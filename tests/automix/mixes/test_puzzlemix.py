@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from automix.core.seeding import generator
 from automix.masks.grids import spread, summed
+from automix.masks.shapes import Constant
 from automix.masks.transport import Moved, plan, transported
 from automix.mixes import MixInputs
 from automix.mixes.puzzlemix import GRIDS, energy_of, filled, puzzlemix, solve, with_pixels
@@ -159,6 +160,8 @@ def test_no_share_and_all_of_it_are_exact_even_when_drawn(share):
     assert bool((recipe.mask.dense(CPU) == share).all())
     for moved in (recipe.own, recipe.partner):
         assert torch.equal(moved.source, torch.arange(moved.source.shape[1]).expand(40, -1))
+    whole = puzzlemix(MixInputs(shares, (9, 12), share, generator(1, "draw")))
+    assert isinstance(whole, Constant), "of a law that draws nothing else nothing is solved"
 
 
 # Transport --------------------------------------------------------------------------------------

@@ -185,3 +185,19 @@ def test_a_larger_ratio_goes_further_to_other_styles():
         for step in (step_of(images, 0.05), step_of(images, 0.5))
     ]
     assert far[1] > 2 * far[0]
+
+
+def test_another_draw_is_another_step():
+    net, (images, labels) = net_of(), batch()
+    one, other = (told(net, images, labels, seed=seed).losses for seed in (1, 2))
+    assert not torch.equal(one, other)
+
+
+def test_amplitudes_are_taken_on_in_half_precision_too():
+    """The usual style is tried by the contract."""
+    net, (images, labels) = net_of(), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = told(net, images, labels, "style_consistency.style=amplitude")
+    assert got.losses.dtype == torch.float32
+    got.losses.mean().backward()
+    assert all(bool(weight.grad.isfinite().all()) for weight in net.parameters())

@@ -113,6 +113,12 @@ def test_all_that_mixes_nothing_is_one_action(method):
     assert replace(PLAIN, method="cutmix", ratio=0.5) == MixAction("cutmix", 0.5)
 
 
+def test_an_action_is_a_value():
+    assert {MixAction("cutmix", 0.5), MixAction("cutmix", 0.5, OFF)} == {MixAction("cutmix", 0.5)}
+    with pytest.raises(AttributeError):
+        PLAIN.ratio = 0.5
+
+
 @each("method", list(MIXES))
 @each("ratio", [0.0, 0.3])
 @each("saliency", [OFF, "gradient"])

@@ -37,6 +37,11 @@ def test_the_partner_share_follows_the_beta_law(ratio, concentration):
     assert distance < 1.6 / 5000**0.5  # Kolmogorov-Smirnov at 1 %
 
 
+def test_at_one_half_the_law_is_the_papers_uniform_one():
+    share = draw_share(0.5, 5000, generator(0))
+    assert scipy.stats.kstest(share, "uniform").pvalue > 0.01
+
+
 @each("whole", [0.0, 1.0])
 def test_nothing_and_all_are_exact(whole):
     share = draw_share(whole, 5, generator(0))

@@ -305,6 +305,9 @@ def test_one_budget_that_is_spent_stops_all_and_trains_nobody():
         population.run_epoch([PLAIN, PLAIN])
     assert error.value.hint
     assert_same(population.state_dict(), before)
+    population.load_state_dict(before)
+    with pytest.raises(ConfigError, match="epoch 2 is beyond the budget of 1 epochs"):
+        population.run_epoch([PLAIN, PLAIN])
     population.reset([1], members=[0])
     assert [record.epoch for record in population.run_epoch([PLAIN, PLAIN])] == [1, 1]
 
@@ -497,6 +500,14 @@ def test_an_optimizer_that_draws_for_itself_has_no_snapshot(opt):
         ConfigError, match=f"trainer.opt is '{opt}', which draws numbers of its own"
     ):
         population_of([SHORT], opt=opt).state_dict()
+
+
+@each("members", [1, 3])
+def test_a_snapshot_of_more_or_fewer_members_is_refused(members):
+    other = population_of([SHORT] * members)
+    other.reset([0] * members)
+    with pytest.raises(ConfigError, match=f"is of {members} members, this population has 2"):
+        population_of([SHORT] * 2).load_state_dict(other.state_dict())
 
 
 def test_a_snapshot_of_other_images_is_refused_before_anything_changes():

@@ -96,5 +96,11 @@ def test_what_changes_targets_and_losses_is_off_unless_asked_for():
     assert (settings.margin.margin, settings.self_adaptive.momentum) == (10.0, 0.9)
 
 
+def test_settings_are_values():
+    assert len({TrainerSettings(), TrainerSettings(), TrainerSettings(lr=0.2)}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainerSettings().lr = 1.0
+
+
 def test_optimizers_for_stacks_are_timms():
     assert set(list_optimizers()) >= ELEMENTWISE

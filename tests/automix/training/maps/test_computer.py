@@ -145,6 +145,11 @@ def test_a_provider_that_cannot_be_read_off_a_step_takes_a_pass_at_every_step(pr
     assert weights[:8] == weights[8:]
 
 
+def test_what_a_provider_says_it_costs_is_counted(provider):
+    dear = provider("dear", gradient, passes=(3, 2))
+    assert asked(population_of().run_epoch([dear])[0]) == (3 * 60, 2 * 60)
+
+
 def test_an_epoch_that_was_broken_off_leaves_nothing_for_the_next():
     """Ctrl-C in a notebook, and on: the slopes of the steps that were made are dropped."""
     population = population_of(saliency=looking(source="step"))

@@ -62,6 +62,9 @@ def test_a_state_is_a_copy_and_so_is_what_is_made_of_it():
     assert state["known"].tolist() == [False, False, False, True, False, False]
     assert again.knows(np.array([3, 5]))
     assert not again.knows(np.array([0]))
+    assert not again.knows(np.array([3, 0])), "of a batch all must be known"
+    both = again.maps(torch.tensor([3, 1, 3]))
+    assert torch.equal(both, torch.tensor([1, 1 / 6, 1])[:, None, None].expand(3, 2, 3))
     assert torch.equal(again.maps(torch.tensor([3])), torch.ones(1, 2, 3))
     assert torch.equal(state["maps"][[0, 5]], torch.full((2, 2, 3), 1 / 6))
 

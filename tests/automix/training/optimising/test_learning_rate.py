@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
+from automix.mixing.actions import PLAIN
 from automix.training.optimising.learning_rate import OneCycle, scheduler_of
 from automix.training.settings import OneCycleSettings, TrainerSettings
+from tests.automix.training.helpers import population_of
 from tests.cases import each
 
 
@@ -88,3 +90,10 @@ def test_multistep_falls_after_its_milestones_as_torchs_does():
     different = [step for step in range(36) if got[step] != pytest.approx(by_epoch[step])]
     assert different == [11, 23]
     assert sorted(set(got), reverse=True) == pytest.approx([0.3, 0.06, 0.012])
+
+
+def test_a_training_ends_where_its_cycle_ends():
+    population = population_of(sched="onecycle", lr=0.2)
+    rates = [population.run_epoch([PLAIN])[0].lr for _ in range(4)]
+    assert rates[0] > rates[1] > rates[2] > rates[3]
+    assert rates[3] == pytest.approx(0.2 / 25 / 1e4)
