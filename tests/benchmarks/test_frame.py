@@ -292,6 +292,11 @@ def test_turns_that_waited_for_a_core_do_not_count_while_there_are_better_ones()
         assert took["a"] == figure
 
 
+def test_the_waiting_of_this_process_never_shrinks():
+    before = harness.waited()
+    assert 0 <= before <= harness.waited()
+
+
 def test_the_number_of_threads_is_put_back():
     before = torch.get_num_threads()
     with threads(before + 1):

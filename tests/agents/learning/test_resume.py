@@ -136,6 +136,17 @@ def test_one_that_is_stopped_after_every_step_ends_as_one_that_is_left_alone(
     assert End.of(learning, folder) == undisturbed(*words)
 
 
+@each("name", ["dqn", "ars"])
+@each("steps", [3, 4, 6])
+def test_one_stop_in_mid_rollout_or_at_its_end_changes_nothing(tmp_path, undisturbed, name, steps):
+    settings = settings_of(name)
+    folder = stopped(tmp_path, steps, settings)
+    learning, resumed = learning_of(settings, folder)
+    assert resumed
+    learning.run()
+    assert End.of(learning, folder) == undisturbed(name)
+
+
 @each("steps", [1, 4, 5, 12])
 def test_one_that_is_killed_goes_on_from_the_step_before(tmp_path, undisturbed, steps):
     """Nothing is written at the end, the last record may be torn."""

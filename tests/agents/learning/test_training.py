@@ -17,12 +17,14 @@ import automix
 import automix.agents.contest.compare
 import automix.agents.jobs.run
 from automix.agents.config.settings import RunSettings
+from automix.agents.contest.summary import schedule_of
 from automix.agents.jobs.run import run_compare, run_train, without_agent
 from automix.agents.learning.recorder import RoundTotals
 from automix.core.errors import AutomixError
 from automix.envs import MixVectorEnv
 from automix.mixing.actions import MixAction
 from automix.policy.policy import load_policy
+from automix.policy.schedule import load_schedule
 from tests.agents import tiny_run
 from tests.agents.tiny_run import lines
 from tests.cases import each
@@ -127,6 +129,13 @@ def test_the_result_has_the_form_that_others_read(run):
         assert low <= difference["mean"] <= high
         assert 0 <= difference["p_improvement"] <= 1
     assert result["tasks"] == KINDS
+
+
+def test_the_exported_schedule_is_what_most_trials_played(run):
+    """``test_export.py`` has how it is counted."""
+    schedule, wanted = load_schedule(run / "export"), schedule_of(lines(run / "trials.jsonl"))
+    assert set(schedule.by_kind) == set(KINDS)
+    assert (schedule.actions, schedule.by_kind) == (wanted.actions, wanted.by_kind)
 
 
 def test_the_policy_says_where_it_comes_from(run):

@@ -109,6 +109,11 @@ def test_a_finished_sweep_starts_nothing_and_more_values_keep_the_trials_that_ar
     )
     assert len(inlines.made) == 1
     assert again | {"wall_s": 0} == before | {"wall_s": 0}
+    ledger = (tmp_path / "s" / "ledger.jsonl").read_bytes()
+    again = resume_sweep(tmp_path / "s", runner=inlines.runs())
+    assert again | {"wall_s": 0} == before | {"wall_s": 0}
+    assert len(inlines.made) == 1
+    assert (tmp_path / "s" / "ledger.jsonl").read_bytes() == ledger
     result = run_sweep([WORDS[0], "seed=0,1,2"], tmp_path / "s", runner=inlines.runs())
     assert inlines.ran == ["agent.learning_rate=0.001 seed=2", "agent.learning_rate=0.002 seed=2"]
     assert result["finished"] == 6

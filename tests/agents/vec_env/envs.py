@@ -191,6 +191,7 @@ def lived(env: VecEnv, act: int = 12) -> list[Any]:
     env.set_options({"start": 3.0})
     seen += [env.reset(), list(env.reset_infos), env.step(drawn(env, rng))]
     seen += [env.get_attr("bias"), env.get_attr("label")]
+    seen.append(env.env_method("get_episode_rewards"))  # what a ``Monitor`` holds
     return seen
 
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
 from automix.agents.learning.training import make_mix_block
-from automix.agents.parallel.worker import InlineWorker
+from automix.agents.parallel.worker import InlineWorker, WorkerLost
 from automix.agents.vec_env.group_vec_env import GroupVecEnv, dealt
 from automix.core.errors import DataError
 from automix.core.snapshots import from_bytes, to_bytes
@@ -167,7 +167,8 @@ def test_seeding_by_sb3_changes_nothing():
     env, seeded = surrogate(), surrogate()
     assert seeded.seed(123) == [None] * 6
     assert_equal(trajectory(env, 4), trajectory(seeded, 4))
-    assert not np.array_equal(surrogate(seed=6).reset(), env.reset())
+    again, other = (surrogate(seed=seed).reset() for seed in (5, 6))
+    assert not np.array_equal(other, again), "the seed of the episodes"
 
 
 def test_processes_give_what_this_process_gives_bit_for_bit(processes):
@@ -383,6 +384,12 @@ def test_deaths_in_the_middle_of_trainings_change_nothing():
         got = trajectory(uneven(workers), 5)
         assert sum(worker.restarts for worker in workers) == len(at)
         assert_equal(got, wanted)
+
+
+def test_a_worker_that_dies_too_often_ends_the_run():
+    env = surrogate(fragile(Deaths(range(10, 100)), max_restarts=2))
+    with pytest.raises(WorkerLost, match=r"worker \d died 3 times \(last: as it should\)"):
+        trajectory(env, 4)
 
 
 def test_what_a_method_changed_is_changed_again_after_a_death():
