@@ -109,9 +109,15 @@ def test_settings_that_cannot_be_played_are_refused():
         ({"ratios": (-0.1,)}, "env.actions.ratios holds -0.1"),
         ({"ratios": (float("nan"),)}, "env.actions.ratios holds nan"),
         ({"space": "flatt"}, "env.actions.space is 'flatt', .* 'factored', 'flat', 'box'"),
-        ({"methods": ("none", "cutmix@0.5")}, "methods: 'cutmix@0.5' is not a mix method, wanted"),
+        (
+            {"methods": ("none", "cutmix@0.5")},
+            "env.actions.methods: 'cutmix@0.5' is not a mix method, wanted method",
+        ),
         ({"methods": ("none", "cutmx")}, "env.actions.methods: 'cutmx' .* Did you mean 'cutmix'"),
-        ({"methods": ("cutmix+spectrum",)}, "methods: 'spectrum' is not a saliency provider"),
+        (
+            {"methods": ("none", "cutmix+spectrum")},
+            "env.actions.methods: 'spectrum' is not a saliency provider",
+        ),
         ({"methods": ("cutmix:are",)}, "env.actions.methods: 'are' is not a label rule"),
     ]
     points = [entry.name for entry in MIXES.entries() if entry.info.points]

@@ -35,7 +35,9 @@ def texts(rows: list[GalleryRow]) -> list[str]:
 # Which rows --------------------------------------------------------------------------------------
 
 
-def test_every_method_has_a_row_for_each_ratio_and_saliency():
+def test_every_method_also_a_new_one_has_a_row_for_each_ratio_and_saliency(monkeypatch):
+    monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
+    MIXES.register("new_for_tests", MixInfo())(MIXES["mixup"])
     found = texts(rows_of())
     guided = {entry.name for entry in MIXES.entries() if entry.info.guided}
     for name in set(MIXES) - {"none"}:

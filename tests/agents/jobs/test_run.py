@@ -82,7 +82,7 @@ def always(action: str, cost: int) -> MixPolicy:
 # Drawn tasks ------------------------------------------------------------------------------------
 
 
-def test_a_drawn_task_keeps_its_images_over_its_trainings_and_nothing_else(monkeypatch):
+def test_a_drawn_task_keeps_its_images_over_its_trainings_and_nothing_else(monkeypatch, processes):
     resets: list[tuple[list[TaskSpec], list[int]]] = []
     table_reset = automix.agents.contest.compare.StackedGroups.reset
 
@@ -93,6 +93,7 @@ def test_a_drawn_task_keeps_its_images_over_its_trainings_and_nothing_else(monke
     monkeypatch.setattr(automix.agents.contest.compare.StackedGroups, "reset", watched)
     settings = drawn("compare.contestants=[none,random]")
     trials = compare(settings, [InlineWorker()], "cpu", None)
+    assert compare(settings, processes, "cpu", None) == trials, "whatever the workers"
     assert len(resets) == 3
     for specs, _ in resets:
         assert specs[0] == specs[1]

@@ -105,6 +105,13 @@ def test_a_state_of_another_form_is_refused(words, error):
             load_agent_state_dict(heir, with_replay(donor, agent_state_dict(donor)))
 
 
+def test_hyper_parameters_stay_those_it_was_built_with():
+    with borrowed_global_rng(0):
+        donor, heir = built("dqn"), built("dqn", words=("agent.gamma=0.5",))
+        load_agent_state_dict(heir, with_replay(donor, agent_state_dict(donor)))
+        assert heir.gamma == 0.5
+
+
 @each("name", ["dqn", "recurrent_ppo"])
 def test_what_is_missing_is_refused(name):
     with borrowed_global_rng(0):

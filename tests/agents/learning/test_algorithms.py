@@ -263,3 +263,10 @@ def test_the_record_of_a_policy_says_what_its_numbers_are(tmp_path):
         "sac": ("relu", "tanh", False),
         "recurrent_ppo": ("tanh", "logits", True),
     }
+    agent, policy = exported("ppo", "flat")
+    save_policy(tmp_path / "guided", policy)
+    form = json.loads((tmp_path / "guided" / "policy.json").read_text(encoding="utf-8"))["form"]
+    assert form["observations"][0] == "progress"
+    assert sum(form["observation_sizes"]) == agent.observation_space.shape[0]
+    assert form["saliency"] == ["off", "gradient", "spectral"]
+    assert len(form["choices"]) == 28

@@ -164,9 +164,13 @@ def test_a_save_of_unknown_cost_costs_what_the_last_one_did():
 def test_a_share_of_one_saves_always_of_none_never_and_what_costs_nothing_at_once():
     clock = Clock()
     always, never = SaveThrottle(1.0, 0.2, clock), SaveThrottle(0.0, 0.2, clock)
-    assert always.due()
     assert SaveThrottle(0.02).due()
-    clock.now += 1e9
+    for _ in range(2):
+        assert always.due()
+        assert not never.due()
+        for throttle in (always, never):
+            throttle.took(5.0)
+        clock.now += 1e9
     assert not never.due()
 
 
