@@ -25,10 +25,15 @@ ENV_IDS = {
     "automix/Surrogate-v0": "automix.envs.surrogate:SurrogateMixEnv",
     "automix/RLMix-v0": "automix.envs.rlmix.env:RLMixEnv",
 }
+_VECTOR_FORMS = {
+    "automix/Mix-v0": "automix.envs.mix_env:mix_vector_env",
+    "automix/Surrogate-v0": "automix.envs.surrogate:surrogate_vector_env",
+}
+"""For ``gymnasium.make_vec``; it steps one RLMix after the other."""
 
 for _id, _entry in ENV_IDS.items():
     if _id not in registry:
-        register(id=_id, entry_point=_entry)
+        register(id=_id, entry_point=_entry, vector_entry_point=_VECTOR_FORMS.get(_id))
 
 __all__ = [
     "ENV_IDS",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -84,6 +85,45 @@ def _say_where(where: str, look_up: Callable[[str], T], name: str) -> T:
         raise ConfigError(f"{where}: {error.message}", error.hint) from None
 
 
+def checked(actions: Any, space: spaces.Space[Any]) -> np.ndarray:
+    """Return a sample of an action space, or of a batch of them, as an array.
+
+    Args:
+        actions: Whole numbers of the space; or finite numbers, which may lie beyond a box.
+        space: ``Discrete``, ``MultiDiscrete`` or ``Box``, or gymnasium's batch of such.
+
+    Raises:
+        ConfigError: If the shape, the type or one of the numbers is not of the space.
+    """
+    try:
+        found = np.asarray(actions)
+    except (TypeError, ValueError, RuntimeError):  # rows of several lengths, tensors on a GPU
+        found = np.asarray(None)
+    if np.issubdtype(space.dtype, np.floating):
+        kinds, low, high, form = "iuf", -np.inf, np.array(np.inf), "finite numbers"
+    else:
+        kinds, low, high = "iu", -1, _ends(space)
+        form = f"whole numbers from 0 to below {reprlib.repr(high.tolist())}"
+    if found.shape != space.shape or found.dtype.kind not in kinds:
+        got = f"{reprlib.repr(actions)}, of shape {found.shape} and type {found.dtype}"
+    elif len(places := np.argwhere(~((found > low) & (found < high)))):
+        place = places[0].tolist()
+        got = f"{found[tuple(place)]}{f' at {place}' * bool(place)}"
+    else:
+        return found
+    raise ConfigError(
+        f"the action is {got}, wanted {form} in shape {space.shape}",
+        "env.action_space.sample() returns one that fits",
+    )
+
+
+def _ends(space: spaces.Space[Any]) -> np.ndarray:
+    """Return how many choices each number of a space has; a batch of several is a box of them."""
+    if isinstance(space, spaces.Box):
+        return space.high + 1
+    return np.array(getattr(space, "nvec", getattr(space, "n", 0)))
+
+
 class ActionCodec:
     """Maps between an action space and mix actions.
 
@@ -127,14 +167,24 @@ class ActionCodec:
 
         In the factored space a combination that means nothing becomes the nearest that does:
         saliency is dropped where the method has no guided form, everything where nothing mixes.
+
+        Raises:
+            ConfigError: If it is no such sample.
         """
+        return self._decode(checked(action, self.space))
+
+    def decode_all(self, actions: np.ndarray, space: spaces.Space[Any]) -> list[MixAction]:
+        """Return the mix actions of a sample of a batch of spaces, as ``decode`` does of one."""
+        return [self._decode(one) for one in checked(actions, space)]
+
+    def _decode(self, action: np.ndarray) -> MixAction:
         if isinstance(self.space, spaces.Discrete):
             return self.choices[int(action)]
         settings = self.settings
         if isinstance(self.space, spaces.Box):
             parts = settings.methods, settings.ratios, settings.saliency
-            return from_numbers(np.asarray(action).ravel(), *parts)
-        m, r, s = (int(i) for i in np.asarray(action).ravel())
+            return from_numbers(action, *parts)
+        m, r, s = (int(i) for i in action)
         return nearest_action(settings.methods[m], settings.ratios[r], settings.saliency[s])
 
     def encode(self, action: MixAction) -> np.ndarray:

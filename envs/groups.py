@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from automix.core.errors import ConfigError
 from automix.core.seeding import generator
+from automix.core.settings import Range
 from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec
 from automix.envs.observations import ObservationInputs, Observer
@@ -251,6 +252,8 @@ class StackedGroups:
     """
 
     def __init__(self, world: World, settings: EnvSettings, members: int, groups: int = 1) -> None:
+        for name, count in {"group_size": members, "groups": groups}.items():
+            Range(least=1, whole=True).check(name, count)
         settings = replace(settings, actions=expanded(settings.actions, world.check))
         self.world, self.settings = world, settings
         self.groups = [EpisodeGroup(world, settings, members) for _ in range(groups)]
@@ -267,6 +270,15 @@ class StackedGroups:
         if self._training is None:
             raise ConfigError("the environment was asked before reset", "call env.reset() first")
         return self._training
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent; a step is then an error.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        return bool(self.training) and self.groups[0].due < 1
 
     def reset(self, specs: Sequence[TaskSpec], seeds: Sequence[int]) -> np.ndarray:
         """Start a task in each group; return the first observations, (groups * k, d)."""
@@ -288,9 +300,13 @@ class StackedGroups:
             One result for each group.
 
         Raises:
-            ConfigError: Before ``reset``.
+            ConfigError: Before ``reset``, after the last epoch, or with another number of actions.
         """
+        if self.over:
+            raise after_the_end()
         training, k = self.training, self.groups[0].members
+        if len(actions) != k * len(self.groups):
+            raise ConfigError(f"got {len(actions)} actions, wanted {k * len(self.groups)}")
         chosen = [actions[start : start + k] for start in range(0, len(actions), k)]
         pairs = list(zip(self.groups, chosen, strict=True))
         every = [action for group, own in pairs for action in group.with_reference(own)]
@@ -363,6 +379,11 @@ class StackedGroups:
     def _by_group(self, records: Sequence[EpochMetrics]) -> list[Sequence[EpochMetrics]]:
         size = self.groups[0].trainings
         return [records[start : start + size] for start in range(0, len(records), size)]
+
+
+def after_the_end() -> ConfigError:
+    """Return what a step after the end of an episode raises."""
+    return ConfigError("step was called after the end of the episode", "call env.reset() first")
 
 
 def check_setup(state: dict[str, Any], setup: dict[str, str | int]) -> None:

@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.envs.codec import ActionCodec
-from automix.envs.groups import StackedGroups, StepResult, generator_at
+from automix.envs.groups import StackedGroups, StepResult, after_the_end, generator_at
 from automix.envs.settings import EnvSettings
 from automix.envs.worlds import ImageWorld, World
 from automix.training.settings import TrainerSettings
@@ -94,6 +94,8 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Train for one epoch."""
+        if self._group.spec and self._group.histories[0][-1].diverged:
+            raise after_the_end()
         (result,) = self._groups.step([self.codec.decode(action)])
         info = member_info(result, 0)
         ended = result.finished or info["diverged"]
@@ -132,16 +134,19 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
 
     What differs between the members of a group is what their actions did, and nothing else: the
     group's mean is a baseline for each of them. Environment ``g * group_size + m`` is member m of
-    group g. All end together and start again in the same step (``info["final_obs"]``), unless
-    ``autoreset_mode`` says otherwise; one that diverged rests, with reward 0, until then. With
-    ``EnvSettings.fork`` all but one member of each group are *truncated* once on the way.
+    group g. All end together; one that diverged rests, with reward 0, until then. With
+    ``EnvSettings.fork`` all but one member of each group are *truncated* once on the way, and their
+    next episodes begin in the same step.
 
     Args:
         group_size: Episodes side by side.
         world: Where tasks and training runs come from; the digits family if not given.
         settings: Actions, observations, reward.
         groups: How many; their classifiers are stacked where they have the same form.
-        autoreset_mode: ``SAME_STEP``, or ``DISABLED``: then ``reset`` follows every last step.
+        autoreset_mode: As gymnasium documents them; ``DISABLED`` wants a ``reset`` of all.
+
+    Raises:
+        ConfigError: If the settings cannot be, or fork with ``NEXT_STEP``.
     """
 
     def __init__(
@@ -152,11 +157,14 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         groups: int = 1,
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     ) -> None:
-        self.metadata = {"render_modes": [], "autoreset_mode": autoreset_mode}
-        self._resets = autoreset_mode is AutoresetMode.SAME_STEP
-        self._groups = StackedGroups(
-            world or image_world(), settings or EnvSettings(), group_size, groups
-        )
+        self._mode, settings = AutoresetMode(autoreset_mode), settings or EnvSettings()
+        self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
+        if settings.fork and self._mode is AutoresetMode.NEXT_STEP:
+            raise ConfigError(
+                "env.fork begins episodes in the step that ends others, which NEXT_STEP cannot say",
+                "use AutoresetMode.SAME_STEP, or env.fork=false",
+            )
+        self._groups = StackedGroups(world or image_world(), settings, group_size, groups)
         group = self._groups.groups[0]
         self._codec = group.codec
         self.group_size, self.num_envs = group_size, groups * group_size
@@ -169,41 +177,57 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draw one task for each group.
+        """Draw one task for each group; ``options["reset_mask"]`` must name all environments.
 
         Of a list of seeds, one an environment, the first of each group counts; from one seed,
         environment i gets ``seed + i``, as gymnasium does. Without any the draws go on.
+
+        Raises:
+            ConfigError: If only some are to be reset, or there are more or fewer seeds.
         """
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool)))
+        if mask.shape != (self.num_envs,) or not mask.all():
+            raise ConfigError(
+                f"reset_mask does not name all {self.num_envs} environments, which start together",
+                "reset when all have ended, without a mask or with one that is true throughout",
+            )
         if isinstance(seed, int):
             seed = [seed + env for env in range(self.num_envs)]
+        if seed is not None and len(seed) != self.num_envs:
+            raise ConfigError(f"got {len(seed)} seeds, wanted {self.num_envs}")
         if seed is not None or not self._rngs:
             super().reset(seed=seed[0] if seed else None)
             firsts = (seed or [None] * self.num_envs)[:: self.group_size]
             self._rngs = [np_random(first)[0] for first in firsts]
-        observations = self._start()
-        return observations, {"task": _columns([asdict(spec) for spec in self._specs])}
+        return self._start()
 
-    def _start(self) -> np.ndarray:
+    def _start(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the first observations of new episodes, and infos about them."""
         drawn = [draw_start(self._groups.world, rng) for rng in self._rngs]
-        return self._groups.reset(*zip(*drawn, strict=True))
+        observations = self._groups.reset(*zip(*drawn, strict=True))
+        return observations, _columns([{"task": asdict(spec)} for spec in self._specs])
 
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Train every member for one epoch."""
-        results = self._groups.step([self._codec.decode(action) for action in actions])
+        if self._mode is AutoresetMode.NEXT_STEP and self._groups.over:
+            started, infos = self._start()
+            nothing = np.zeros(self.num_envs)
+            return started, nothing, nothing.astype(bool), nothing.astype(bool), infos
+        results = self._groups.step(self._codec.decode_all(actions, self.action_space))
         infos = _columns([member_info(r, m) for r in results for m in range(self.group_size)])
         last = np.concatenate([result.observations for result in results])
         observations = np.concatenate([result.next_observations for result in results])
         truncated = np.concatenate([result.truncated for result in results])
         finished = results[0].finished
-        if truncated.any():
-            infos["final_obs"], infos["_final_obs"] = last, truncated
-        if finished and self._resets:
-            infos["final_obs"] = observations
-            infos["_final_obs"] = np.ones(self.num_envs, dtype=bool)
-            observations = self._start()
         ended = np.full(self.num_envs, finished)
+        restarted, final_infos = truncated, infos
+        if finished and self._mode is AutoresetMode.SAME_STEP:
+            restarted, (observations, infos) = ended, self._start()
+        if restarted.any():
+            final = {"final_obs": last, "final_info": final_infos}
+            infos = infos | final | {f"_{name}": restarted.copy() for name in final}
         rewards = np.concatenate([result.rewards for result in results])
         return observations, rewards, ended, truncated, infos
 
@@ -247,6 +271,26 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
     def action_masks(self) -> np.ndarray:
         """Return which actions are offered to each member, (k, entries)."""
         return np.tile(self._codec.masks(), (self.num_envs, 1))
+
+
+def mix_vector_env(num_envs: int = 1, group_size: int = 1, **arguments: Any) -> MixVectorEnv:
+    """Return what ``gymnasium.make_vec`` asks for: by default ``num_envs`` groups of one.
+
+    Raises:
+        ConfigError: As ``MixVectorEnv``, or if the environments do not fill their groups.
+    """
+    return MixVectorEnv(group_size, groups=groups_of(num_envs, group_size), **arguments)
+
+
+def groups_of(num_envs: int, group_size: int) -> int:
+    """Return how many groups so many environments make.
+
+    Raises:
+        ConfigError: If the last would not be full.
+    """
+    if group_size < 1 or num_envs % group_size:
+        raise ConfigError(f"num_envs is {num_envs}, wanted a multiple of group_size, {group_size}")
+    return num_envs // group_size
 
 
 def draw_start(world: World, rng: np.random.Generator) -> tuple[TaskSpec, int]:

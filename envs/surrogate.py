@@ -23,8 +23,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from automix.core.errors import ConfigError
+from automix.core.settings import Range
 from automix.data.tasks import TaskSpec
-from automix.envs.mix_env import MixEnv, MixVectorEnv
+from automix.envs.mix_env import MixEnv, MixVectorEnv, groups_of
 from automix.envs.settings import EnvSettings
 from automix.mixing.actions import PLAIN, MixAction
 from automix.training.metrics import EpochMetrics
@@ -122,11 +123,16 @@ def wanted_ratio(label_noise: float, progress: float) -> float:
 
 
 class SurrogateWorld:
-    """Closed-form training runs of tasks that differ in label noise."""
+    """Closed-form training runs of tasks that differ in label noise.
+
+    Raises:
+        ConfigError: If the budget is not a whole number of epochs.
+    """
 
     num_classes = CLASSES
 
     def __init__(self, budget: int = 20, label_noise: Sequence[float] = (0.0, 0.2, 0.4)) -> None:
+        Range(least=1, whole=True).check("budget", budget)
         self.budget, self.label_noise = budget, tuple(label_noise)
 
     def draw(self, rng: np.random.Generator) -> TaskSpec:
@@ -182,3 +188,10 @@ class SurrogateVectorEnv(MixVectorEnv):
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     ) -> None:
         super().__init__(group_size, SurrogateWorld(budget), settings, groups, autoreset_mode)
+
+
+def surrogate_vector_env(
+    num_envs: int = 1, group_size: int = 1, **arguments: Any
+) -> SurrogateVectorEnv:
+    """Return what ``gymnasium.make_vec`` asks for, as ``mix_vector_env``."""
+    return SurrogateVectorEnv(group_size, groups=groups_of(num_envs, group_size), **arguments)

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from automix.envs.codec import ActionCodec, Space
+from automix.envs.codec import ActionCodec, Space, checked
 from automix.mixing.actions import nearest_action
 from automix.mixing.boxed import parts_of
 
@@ -63,6 +63,6 @@ class BoxActions(_OtherActions):
         """Return the action of the wrapped environment that plays the closest mix."""
         offered = self._inner.settings
         vocabulary = offered.methods, offered.ratios, offered.saliency
-        method, wanted, saliency = parts_of(action, *vocabulary)
+        method, wanted, saliency = parts_of(checked(action, self.action_space), *vocabulary)
         ratio = min(offered.ratios, key=lambda one: abs(one - wanted))
         return self._inner.encode(nearest_action(method, ratio, saliency))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
 from automix.agents.parallel.replaying import ReplayingWorker
@@ -13,6 +14,7 @@ from automix.agents.parallel.worker import State, Worker
 from automix.core.errors import DataError
 from automix.core.seeding import derived_seed
 from automix.core.snapshots import from_bytes, to_bytes
+from automix.envs.codec import checked
 from automix.envs.mix_env import MixVectorEnv
 
 MakeBlock = Callable[[], MixVectorEnv]
@@ -49,6 +51,7 @@ class GroupVecEnv(VecEnv):
         self._results()
         self._size, self._group_size, *of_one = self._of_first(_shape)
         super().__init__(self._size * blocks, *of_one)
+        self._actions = batch_space(self.action_space, self.num_envs)
 
     def reset(self) -> np.ndarray:
         """Start a new episode in every block."""
@@ -122,9 +125,8 @@ class GroupVecEnv(VecEnv):
     def step_async(self, actions: np.ndarray) -> None:
         """Start one epoch in every block."""
         # A copy, which nobody changes before the workers may need it again.
-        by_block = np.array(actions).reshape(self._blocks, self._size, -1)
-        if self.action_space.shape == ():
-            by_block = by_block[..., 0]
+        every = checked(np.array(actions), self._actions)
+        by_block = every.reshape(self._blocks, self._size, *every.shape[1:])
         for worker, held in zip(self._workers, self._held, strict=True):
             worker.submit(_step, held, [by_block[block] for block in held])
 

@@ -116,8 +116,14 @@ class WorkerVecEnv(VecEnv):
         return stacked(self._last, self.observation_space)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Start a step everywhere."""
+        """Start a step everywhere.
+
+        Raises:
+            ConfigError: If there are more or fewer actions than environments.
+        """
         self._settle()
+        if len(actions) != self.num_envs:
+            raise ConfigError(f"got {len(actions)} actions, wanted {self.num_envs}")
         for part in self._parts:
             self._submit(part, env_host.step, actions[part.own], changes=True)
         self.waiting = True

@@ -15,6 +15,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.envs.codec import checked
+from automix.envs.groups import after_the_end
 from automix.envs.mix_env import draw_start, image_world
 from automix.envs.rlmix.training import GRID, RATIO, BatchSaliency, BatchTraining
 from automix.envs.worlds import ImageWorld
@@ -96,10 +98,11 @@ class RLMixEnv(gymnasium.Env[Observation, np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Mix the batch that was shown, train on it, and show the next."""
         training = self.training
-        if training is None or training.epoch_over:
-            when = "before reset" if training is None else "after the end of an epoch"
-            raise ConfigError(f"step was called {when}", "call env.reset() first")
-        reward = training.step(np.asarray(action)[: self._count])
+        if training is None:
+            raise ConfigError("step was called before reset", "call env.reset() first")
+        if training.epoch_over:
+            raise after_the_end()
+        reward = training.step(checked(action, self.action_space)[: self._count])
         record, ended = training.history[-1], training.epoch_over
         info: dict[str, Any] = {"diverged": record.diverged, "finished": training.finished}
         if ended:

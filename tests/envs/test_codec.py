@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from automix.core.errors import ConfigError
@@ -94,6 +95,50 @@ def test_an_action_that_is_no_choice_is_refused_by_name():
         with pytest.raises(ConfigError, match="cannot be played") as error:
             box.encode(MixAction.parse(action))
         assert "env.actions" in error.value.hint
+
+
+def test_what_is_no_sample_of_the_space_is_refused_with_what_would_be():
+    factored, flat, box = (
+        ActionCodec(replace(worlds.GUIDED, space=space)) for space in ("factored", "flat", "box")
+    )
+    logits = np.zeros(8, dtype=np.float32)
+    every = (None, "cutmix", True, [[0], [0, 0]], {}, torch.zeros(3, requires_grad=True))
+    for codec, wanted, wrong in (
+        (
+            factored,
+            r"whole numbers from 0 to below \[4, 3, 3\] in shape \(3,\)",
+            [
+                0,
+                [0, 0],
+                [[0, 0, 0]],
+                [0.0, 1.0, 0.0],
+                [np.nan] * 3,
+                [-1, 0, 0],
+                [0, 0, 3],
+            ],
+        ),
+        (flat, r"whole numbers from 0 to below 28 in shape \(\)", [-1, 28, 2.0, np.nan, [3]]),
+        (
+            box,
+            r"finite numbers in shape \(8,\)",
+            [
+                0.0,
+                logits[:7],
+                logits[None],
+                logits * np.nan,
+                logits + np.inf,
+                logits > 0,
+            ],
+        ),
+    ):
+        for action in (*every, *wrong):
+            with pytest.raises(ConfigError, match=f"^the action is .*, wanted {wanted}$") as error:
+                codec.decode(action)
+            assert "sample()" in error.value.hint
+    with pytest.raises(ConfigError, match=r"^the action is -2 at \[1\], wanted"):
+        factored.decode(np.array([0, -2, 0]))
+    for fits in ([2, 1, 0], (2, 1, 0), torch.tensor([2, 1, 0]), np.array([2, 1, 0], np.uint8)):
+        assert str(factored.decode(fits)) == "cutmix@0.25"
 
 
 def test_settings_that_cannot_be_played_are_refused():

@@ -258,7 +258,7 @@ def test_members_that_play_alike_after_the_fork_end_alike_bit_for_bit():
     assert group.mixes == [[["cutmix@0.5"], ["none"], ["rmix@0.5"]][donor]] * 3
     assert group.histories[0] == group.histories[1] == group.histories[2]
     *_, infos = stepped(env, "cutmix", "cutmix", "rmix")
-    first, second, third = infos["metrics"]["val_loss"]
+    first, second, third = infos["final_info"]["metrics"]["val_loss"]
     assert first == second != third
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,16 +13,29 @@ import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from automix.core.errors import ConfigError
 from automix.data.image_set import InMemory
 from automix.data.tasks import TaskFamily
-from automix.envs import ActionCodec, ActionSettings, EnvSettings, ImageWorld, MixEnv, MixVectorEnv
+from automix.envs import (
+    ActionCodec,
+    ActionSettings,
+    BoxActions,
+    EnvSettings,
+    FlatActions,
+    ImageWorld,
+    MixEnv,
+    MixVectorEnv,
+    SurrogateMixEnv,
+    SurrogateVectorEnv,
+)
 from automix.mixes import MIXES
 from automix.training.requirements import supports
 from tests.envs import worlds
+from tests.same import assert_same
 from tests.step_contract import CNN, VIT
 
 TINY: dict[str, Any] = {
@@ -103,15 +117,122 @@ def test_progress_comes_first_numbers_are_finite_and_the_last_epoch_is_terminal(
     assert seen == [0.0, 0.5, 1.0]
 
 
-def test_a_step_before_the_first_reset_is_an_error_that_says_so():
-    group = MixVectorEnv(2, worlds.image_world(), worlds.settings())
-    for env in (*(make(env_id, worlds.settings()) for env_id in TINY), group):
-        if env is not group:
-            with pytest.raises(ResetNeeded):
+def test_a_step_before_the_first_reset_or_after_the_end_is_an_error_that_says_so():
+    budget, disabled = worlds.BUDGET, AutoresetMode.DISABLED
+    diverging = worlds.image_world(lr=1e30, warmup_epochs=0)
+    envs = {
+        "real": (MixEnv(worlds.image_world(), worlds.settings()), budget),
+        "diverged": (MixEnv(diverging, worlds.settings()), 1),
+        "closed form": (SurrogateMixEnv(budget), budget),
+        "group": (SurrogateVectorEnv(2, budget, groups=2, autoreset_mode=disabled), budget),
+        "wrapped": (FlatActions(SurrogateMixEnv(budget)), budget),
+    }
+    for case, (env, steps) in envs.items():
+        for when in ("before reset", "after the end of the episode"):
+            with pytest.raises(ConfigError, match=when) as error:
                 env.step(env.action_space.sample())
-        with pytest.raises(ConfigError, match="before reset") as error:
-            env.unwrapped.step(env.action_space.sample())
-        assert error.value.hint == "call env.reset() first"
+            assert error.value.hint == "call env.reset() first", case
+            env.reset(seed=0)
+            ends = [np.all(env.step(env.action_space.sample())[2]) for _ in range(steps)]
+            assert ends == [False] * (steps - 1) + [True], case
+        env.reset()
+        env.step(env.action_space.sample())
+    with pytest.raises(ResetNeeded):
+        gymnasium.make("automix/Surrogate-v0").step(np.zeros(3, dtype=int))
+
+
+def test_what_is_no_action_is_refused_before_anything_is_trained():
+    for space in ("factored", "flat", "box"):
+        settings = worlds.settings(space)
+        other = FlatActions if space == "factored" else BoxActions
+        for env in (
+            SurrogateMixEnv(3, settings),
+            SurrogateVectorEnv(2, 3, settings, groups=2),
+            other(SurrogateMixEnv(3, worlds.settings())),
+        ):
+            env.reset(seed=0)
+            fits = np.asarray(env.action_space.sample())
+            before = env.unwrapped.state_dict()
+            shapes = (np.stack([fits, fits]), fits.tolist() if fits.ndim == 0 else fits[:-1])
+            for wrong in (np.nan, -1, None, fits * np.nan, *shapes[: 1 + fits.ndim]):
+                with pytest.raises(ConfigError, match=r"the action is .*, wanted .* in shape"):
+                    env.step(wrong)
+            assert_same(env.unwrapped.state_dict(), before)
+            env.step(fits.tolist())
+
+
+# Vector environments as gymnasium documents them --------------------------------------------------
+
+
+def alike(ours: Any, gymnasiums: Any, where: str) -> None:
+    """Fail if what came back differs in a key, a type or a number."""
+    if isinstance(ours, dict):
+        assert ours.keys() == gymnasiums.keys(), where
+        for name in ours:
+            alike(ours[name], gymnasiums[name], f"{where} {name}")
+    elif isinstance(ours, tuple):
+        for number, parts in enumerate(zip(ours, gymnasiums, strict=True)):
+            alike(*parts, f"{where} {number}")
+    else:
+        # Last observations are one array here, and single ones in an array of objects there.
+        assert ours.dtype == gymnasiums.dtype or where.endswith("final_obs"), where
+        assert_array_equal(np.stack(ours), np.stack(gymnasiums), err_msg=where)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_groups_of_one_answer_as_gymnasiums_own_vector_of_single_ones(mode):
+    for space in ("factored", "flat", "box"):
+        arguments = {"budget": 3, "settings": worlds.settings(space)}
+        make = partial(gymnasium.make_vec, "automix/Surrogate-v0", 3, **arguments)
+        ours = make(autoreset_mode=mode)
+        wanted = make(vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode})
+        assert isinstance(ours, SurrogateVectorEnv)
+        assert (ours.spec.id, ours.metadata["autoreset_mode"]) == (wanted.spec.id, mode)
+        ours.action_space.seed(0)
+        alike(ours.reset(seed=5), wanted.reset(seed=5), space)
+        for step in range(9):
+            actions, where = ours.action_space.sample(), f"{space}, step {step}:"
+            told = ours.step(actions)
+            alike(told, wanted.step(actions), where)
+            if mode is AutoresetMode.DISABLED and told[2].any():
+                options = [{"reset_mask": told[2] | told[3]} for _ in range(2)]
+                alike(ours.reset(options=options[0]), wanted.reset(options=options[1]), where)
+
+
+def test_make_vec_makes_groups_and_wrappers_of_gymnasium_stand_on_them():
+    make = partial(gymnasium.make_vec, world=worlds.image_world(), settings=worlds.settings())
+    env = make("automix/Mix-v0", 4, group_size=2)
+    assert (type(env), env.num_envs, env.group_size) == (MixVectorEnv, 4, 2)
+    with pytest.raises(ConfigError, match="num_envs is 3, wanted a multiple of group_size, 2"):
+        make("automix/Mix-v0", 3, group_size=2)
+    counted = RecordEpisodeStatistics(SurrogateVectorEnv(2, 3, groups=2))
+    counted.reset(seed=0)
+    infos = [counted.step(counted.action_space.sample())[4] for _ in range(3)]
+    assert infos[-1]["episode"]["l"].tolist() == [3] * 4
+
+
+def test_a_reset_of_some_and_what_else_cannot_be_is_refused():
+    env = SurrogateVectorEnv(2, 3, autoreset_mode=AutoresetMode.DISABLED)
+    masks = ([True, False], [False, False], [True], [[True, True]], 1, np.array([0, 1]))
+    for wrong in masks:
+        with pytest.raises(ConfigError, match=r"reset_mask .* start together"):
+            env.reset(options={"reset_mask": wrong})
+    for seeds in ([1], [1, 2, 3], []):
+        with pytest.raises(ConfigError, match=f"got {len(seeds)} seeds, wanted 2"):
+            env.reset(seed=seeds)
+    env.reset(options={"reset_mask": np.array([True, True])})
+    with pytest.raises(ConfigError, match=r"env\.fork begins .* NEXT_STEP"):
+        SurrogateVectorEnv(2, 3, EnvSettings(fork=True), autoreset_mode=AutoresetMode.NEXT_STEP)
+    with pytest.raises(ValueError, match="AutoresetMode"):
+        SurrogateVectorEnv(2, 3, autoreset_mode="later")
+    for case, make in {
+        "group_size is 0, wanted": lambda: SurrogateVectorEnv(0, 3),
+        "groups is 0, wanted": lambda: SurrogateVectorEnv(2, 3, groups=0),
+        "budget is 0, wanted": lambda: SurrogateMixEnv(0),
+        "budget is 2.5, wanted": lambda: SurrogateMixEnv(2.5),
+    }.items():
+        with pytest.raises(ConfigError, match=case):
+            make()
 
 
 @every_env
@@ -145,6 +266,7 @@ def test_an_episode_plays_every_mix_guided_and_not_and_tells_which(kind, net):
     group.reset(seed=1)
     for _ in range(worlds.BUDGET):
         observations, rewards, _, _, infos = group.step(np.arange(len(choices)))
+        infos = infos.get("final_info", infos)
         assert [str(mix) for mix in infos["mix"]] == [str(action) for action in choices]
         assert np.isfinite(observations).all()
         assert np.isfinite(rewards).all()
@@ -199,7 +321,7 @@ def test_a_single_environment_is_member_0_of_a_group(space):
         one, reward, terminated, _, info = env.step(actions[epoch])
         others = [actions[epoch], actions[2], actions[2]]
         several, rewards, ended, _, infos = group.step(np.stack(others))
-        several = infos.get("final_obs", several)
+        several, infos = infos.get("final_obs", several), infos.get("final_info", infos)
         assert_allclose(several[0], one, rtol=1e-3, atol=1e-4)
         assert_allclose(rewards[0], reward, rtol=1e-3, atol=1e-4)
         assert infos["mix"][0] == info["mix"]

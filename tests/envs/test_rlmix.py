@@ -303,8 +303,14 @@ def test_a_step_out_of_turn_is_an_error_that_says_so():
     env.reset(seed=0)
     seen, *_ = env.step(env.action_space.sample())
     assert not any(part.any() for part in seen.values()), "after the last batch there is none"
-    with pytest.raises(ConfigError, match="after the end of an epoch"):
+    with pytest.raises(ConfigError, match="after the end of the episode"):
         env.step(env.action_space.sample())
+    env.reset()
+    whole, before = env.action_space.sample(), copy.deepcopy(env.training.history)
+    for wrong in (-1, np.nan, None, whole[:-1], whole - 10, whole + 10, whole * 1.0, [whole] * 2):
+        with pytest.raises(ConfigError, match=r"the action is .*, wanted whole numbers from 0"):
+            env.step(wrong)
+    assert env.training.history == before
 
 
 def test_several_members_cannot_be_taken_batch_by_batch():

@@ -19,12 +19,13 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormali
 from automix.agents.learning.training import make_mix_block
 from automix.agents.parallel.worker import InlineWorker, WorkerLost
 from automix.agents.vec_env.group_vec_env import GroupVecEnv, dealt
-from automix.core.errors import DataError
+from automix.core.errors import ConfigError, DataError
 from automix.core.snapshots import from_bytes, to_bytes
 from automix.envs import SurrogateVectorEnv
 from tests import tiny
 from tests.agents.parallel.fragile import Deaths, FragileWorker
 from tests.envs import worlds
+from tests.same import assert_same
 
 BUDGET = 3
 GROUPS, SIZE = 3, 2
@@ -123,6 +124,19 @@ def test_each_action_reaches_its_own_member():
     actions = np.array([[0, 0, 0], [1, 0, 0], [2, 1, 0], [3, 2, 0]])
     infos = env.step(actions)[3]
     assert [info["mix"] for info in infos] == ["none", "mixup@0.1", "cutmix@0.25", "rmix@0.5"]
+
+
+def test_what_is_no_action_is_refused_before_any_block_goes_on():
+    for space in worlds.SPACES:
+        env = surrogate(space=space)
+        with pytest.raises(ConfigError, match="before reset"):
+            env.step(np.zeros((6, *env.action_space.shape), dtype=int))
+        env.reset()
+        before, form = env.state_dict(), env.action_space.shape
+        for wrong in (-1, np.full((6, *form), -1), np.full((6, *form), np.nan), np.zeros((5, 3))):
+            with pytest.raises(ConfigError, match=r"the action is .*, wanted whole numbers"):
+                env.step(wrong)
+        assert_same(env.state_dict(), before)
 
 
 def test_methods_and_attributes_are_those_of_the_group_an_environment_is_in():

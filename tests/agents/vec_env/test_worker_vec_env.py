@@ -220,6 +220,15 @@ def test_what_cannot_be_is_refused():
             WorkerVecEnv(env_fns, inline(1), share)
 
 
+def test_more_or_fewer_actions_than_environments_are_refused():
+    env = WorkerVecEnv(walks(3), inline(2))
+    env.reset()
+    for count in (0, 2, 4):
+        with pytest.raises(ConfigError, match=f"got {count} actions, wanted 3"):
+            env.step(np.zeros(count, dtype=int))
+    env.step(zeros(env))
+
+
 def test_what_is_closed_stays_closed():
     env = WorkerVecEnv(walks(2), [worker := InlineWorker()])
     env.reset()
