@@ -1,8 +1,7 @@
 """Image sets, one loader a file, and the tasks that are cut from them.
 
 A loader has the signature ``load(source) -> ImageSet`` and is registered under what
-``task.dataset`` holds before the first slash: ``digits``, ``npz``, ``folder``, ``torch``,
-``hfds``.
+``task.dataset`` holds before the first slash: ``digits``, ``letters``, ``folder``, ``torch`` ...
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from automix.core.errors import ConfigError
+from automix.core.errors import ConfigError, did_you_mean
 from automix.core.registry import Info, Registry
 from automix.data.image_set import ImageSet
 
@@ -20,12 +19,14 @@ class DataSource:
     """Where the images come from."""
 
     dataset: str = "digits"
-    """``digits``, ``npz``, ``folder``, or a timm name such as ``torch/cifar10``, ``hfds/...``."""
+    """``digits``, ``npz``, ``folder`` ..., with a name where there are several: ``letters/easy``,
+    ``torch/cifar10``, ``hfds/...``."""
     root: str = ""
     """File or folder of the data; empty for embedded sets."""
     image_size: int = 0
     """Side in pixels that ``folder``, ``torch`` and ``hfds`` images are brought to: the shorter
-    edge is resized to it and the centre square kept. 0 keeps them as they are (all must agree)."""
+    edge is resized to it and the centre square kept. 0 keeps them as they are (all must agree).
+    ``letters``, ``textures`` and ``patches`` are drawn at it, 0 being 24."""
     download: bool = False
     """Whether a missing public set may be fetched. Off: nothing ever touches the network."""
     skip_bad: bool = False
@@ -54,6 +55,8 @@ class DatasetInfo(Info):
 
     named: bool = False
     """A name must follow the slash (``torch/cifar10``)."""
+    names: tuple[str, ...] = ()
+    """The names that may follow it, where they are known."""
     resizes: bool = False
     """It honours ``image_size``."""
 
@@ -76,6 +79,12 @@ def load(source: DataSource) -> ImageSet:
         raise ConfigError(
             f"task.dataset is {source.dataset!r}, wanted {wanted}",
             "list the data sets with: python run.py list datasets",
+        )
+    if entry.info.names and name not in entry.info.names:
+        raise ConfigError(
+            f"task.dataset is {source.dataset!r}, which is not a set that can be read."
+            f"{did_you_mean(name, entry.info.names)}",
+            f"known: {', '.join(f'{kind}/{known}' for known in entry.info.names)}",
         )
     if source.image_size and not entry.info.resizes:
         raise ConfigError(

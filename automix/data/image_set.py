@@ -105,6 +105,8 @@ class ImageSet:
         test: Positions of the part that only evaluation reads, where the set itself says which
             (CIFAR's test file, a ``test`` folder); None where it is to be split off.
         memory_limit_gb: As in ``DataSource``; it also holds for the splits of the set.
+        boxes: (n, 4) int64 where the set knows in which box its object stands: leftmost column,
+            topmost row, and the column and row behind the last, in pixels.
     """
 
     name: str
@@ -114,6 +116,7 @@ class ImageSet:
     shape: tuple[int, int, int]
     test: np.ndarray | None = None
     memory_limit_gb: float = 0.0
+    boxes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         present = np.unique(self.labels)

@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 from torchvision.datasets import SVHN
 
-from automix.core.errors import ConfigError, DataError, ResourceError, did_you_mean
+from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.data import DATASETS, DatasetInfo, DataSource
 from automix.data.image_set import ImageSet
 from automix.data.pictures import Pictures, image_set
@@ -18,7 +18,7 @@ from automix.data.pictures import Pictures, image_set
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "imagenet", "kmnist", "mnist", "svhn")
 
 
-@DATASETS.register("torch", DatasetInfo(named=True, resizes=True))
+@DATASETS.register("torch", DatasetInfo(named=True, names=NAMES, resizes=True))
 def torch_set(source: DataSource) -> ImageSet:
     """CIFAR, MNIST and their kin in torchvision's files: the official test file is the test part.
 
@@ -27,12 +27,6 @@ def torch_set(source: DataSource) -> ImageSet:
     Nothing else in this package loads a pickle, and no other file is opened that way.
     """
     name = source.dataset.partition("/")[2]
-    if name not in NAMES:
-        raise ConfigError(
-            f"task.dataset is {source.dataset!r}, which is not a set that can be read."
-            f"{did_you_mean(name, NAMES)}",
-            f"known: {', '.join(f'torch/{known}' for known in NAMES)}",
-        )
     if not source.root:
         raise ConfigError(
             f"task.root is empty, wanted the folder that holds {source.dataset}",

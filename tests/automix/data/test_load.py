@@ -9,7 +9,9 @@ from tests.cases import each
 
 
 def test_the_loaders_are_those_that_the_docs_name():
-    assert list(DATASETS) == ["digits", "folder", "hfds", "npz", "torch"]
+    assert list(DATASETS) == [
+        *("digits", "folder", "hfds", "idx", "letters", "npz", "patches", "textures", "torch")
+    ]
 
 
 def test_every_loader_says_what_it_reads():
@@ -21,13 +23,19 @@ def test_digits_need_no_file():
     assert (images.name, images.shape, len(images.labels)) == ("digits", (1, 8, 8), 1797)
 
 
-@each("name, meant", [("digit", "digits"), ("foldr", "folder"), ("torhc/cifar10", "torch")])
+@each(
+    "name, meant",
+    [("digit", "digits"), ("foldr", "folder"), ("torhc/cifar10", "torch"), ("letters/esy", "easy")],
+)
 def test_the_closest_name_is_offered(name, meant):
-    with refused(f"Did you mean '{meant}'?", kind=ConfigError, hint="known: digits, folder"):
+    with refused(f"Did you mean '{meant}'?", kind=ConfigError, hint="known: "):
         load(DataSource(dataset=name))
 
 
-@each("name, wanted", [("npz/x", "wanted npz"), ("torch", "torch/<name>")])
+@each(
+    "name, wanted",
+    [("npz/x", "wanted npz"), ("torch", "torch/<name>"), ("letters", "letters/<name>")],
+)
 def test_a_name_with_a_part_too_many_or_too_few_is_refused(name, wanted):
     with refused(f"'{name}'", wanted, kind=ConfigError):
         load(DataSource(dataset=name))
