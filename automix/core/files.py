@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import reprlib
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,10 @@ import yaml
 from automix.core.errors import DataError, ResourceError
 
 LARGEST = 64 * 2**20
-"""Bytes of a text file that is read at once; settings, schedules and results are far smaller."""
+"""Bytes of a file that is read at once; settings, policies and results are far smaller."""
+
+MOST_VALUES = 2**18
+"""Values of a YAML file, those behind an alias counted wherever it stands."""
 
 UNFINISHED = ".unfinished"
 """The names of files that are being written end so; they begin with a dot."""
@@ -90,13 +94,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read plain YAML: no tags, no code, no interpolation.
+    """Read plain YAML: no tags, no code, no interpolation, no more than ``MOST_VALUES``.
 
     Raises:
         DataError: If the file is missing or is not plain YAML.
     """
     try:
-        return yaml.safe_load(_read_text(path))
+        return yaml.load(_read_text(path), Loader=_Bounded)
     except (yaml.YAMLError, *NOT_VALUES) as error:
         raise DataError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from None
 
@@ -136,16 +140,49 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _read_text(path: Path) -> str:
+def read_bytes(path: Path, most: float = LARGEST) -> bytes:
+    """Read a plain file of at most so many bytes.
+
+    Raises:
+        DataError: If it is missing, too large, or no plain file: a device has no end, and a FIFO
+            lets its reader wait for ever.
+    """
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise DataError(f"{path} has {size} bytes, more than the {LARGEST} that are read")
-        return path.read_text(encoding="utf-8")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device, FIFO or socket"
+            raise DataError(f"{path} cannot be read: it is {kind}, wanted a plain file")
+        if found.st_size > most:
+            raise DataError(f"{path} has {found.st_size} bytes, more than the {most} that are read")
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a path that no system has
         raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+class _Bounded(yaml.SafeLoader):
+    """Counts values while they are read, so that a few lines of aliases are no billion values."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._values, self._behind = 0, dict[int, int]()
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        before, alias = self._values, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self._values += self._behind.get(id(node), 1) if alias else 1
+        if self._values > MOST_VALUES:
+            raise yaml.YAMLError(f"it holds more than {MOST_VALUES} values, aliases written out")
+        self._behind.setdefault(id(node), self._values - before)
+        return node
 
 
 def _cannot_write(path: Path, error: OSError) -> ResourceError:

@@ -8,6 +8,7 @@ types included.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from automix.core.errors import DataError
-from automix.core.files import write_bytes
+from automix.core.files import read_bytes, write_bytes
 
 FORM = "form"
 
@@ -69,11 +70,7 @@ def load_snapshot(path: Path) -> Any:
     Raises:
         DataError: If the file cannot be read or is not a snapshot.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    return from_bytes(content, str(path))
+    return from_bytes(read_bytes(path, most=math.inf), str(path))
 
 
 def _written(value: Any, tensors: dict[str, Tensor]) -> Any:

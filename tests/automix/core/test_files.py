@@ -131,6 +131,18 @@ HOSTILE_YAML = {
     "a truth that is none": "a: !!bool perhaps",
     "bytes": "a: \x00",
     "depth": "[" * 20_000,
+    "a list of lists nine deep": "\n".join(
+        ["a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0]"]
+        + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    ).replace("{", "{{"),
+    "tables that merge tables": "\n".join(
+        ["a0: &a0 {{x: 0, y: 0, z: 0}}"]
+        + [f"a{n}: &a{n} {{{{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}}}" for n in range(1, 9)]
+    ),
+    "one long text in a thousand places, a thousand times": (
+        f"a: &a [{', '.join(['&t ' + 'x' * 1000] + ['*t'] * 999)}]\n"
+        f"b: &b [{', '.join(['*a'] * 999)}]"
+    ),
 }
 
 
@@ -143,6 +155,12 @@ def test_yaml_that_is_more_or_less_than_data_is_refused_by_name(tmp_path, text):
     assert "\n" not in error.value.message
     assert error.value.exit_code == 3
     assert not marker.exists()
+
+
+def test_what_is_written_once_may_be_used_often(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(f"a: &a [1, 2]\nb: [{', '.join(['*a'] * 1000)}]", encoding="utf-8")
+    assert files.read_yaml(path)["b"] == [[1, 2]] * 1000
 
 
 @each("text", ["", "{", "[1, 2", "{'a': 1}", "nul", "[" * 100_000])
@@ -159,6 +177,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path, read):
         read(tmp_path / "nothing.json")
     with pytest.raises(DataError, match=f"{tmp_path.name} cannot be read"):
         read(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "screen").symlink_to("/dev/tty")
+    for name in ("fifo", "endless", "screen"):
+        with pytest.raises(DataError, match=f"{name} cannot be read: it is a device, FIFO"):
+            read(tmp_path / name)
     latin = tmp_path / "latin.json"
     latin.write_bytes(b'"\xe4"')
     with pytest.raises(DataError, match=r"latin.json cannot be read"):

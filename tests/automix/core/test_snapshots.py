@@ -73,5 +73,5 @@ def test_what_is_no_snapshot_is_named(tmp_path, content):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="s cannot be read: No such file"):
+    with pytest.raises(DataError, match="s does not exist"):
         load_snapshot(tmp_path / "s")
