@@ -77,12 +77,12 @@ class MixAction:
         MIXES.entry(self.method)
         if not 0.0 <= self.ratio <= MAX_RATIO:
             raise ConfigError(
-                f"the ratio of {self.method} is {self.ratio}, wanted 0 to {MAX_RATIO}",
+                f"the ratio of {self.method} is {str(self.ratio)[:40]}, wanted 0 to {MAX_RATIO}",
                 "ratio is the wanted mean share of the partner image",
             )
         if not 0.0 < self.mix_probability <= 1.0:
             raise ConfigError(
-                f"the mix probability of {self.method} is {self.mix_probability}, "
+                f"the mix probability of {self.method} is {str(self.mix_probability)[:40]}, "
                 "wanted above 0, at most 1",
                 "it is the share of batches that are mixed; use none to mix no batch",
             )

@@ -22,8 +22,10 @@ from automix.masks.pairing import PAIRINGS, Pairs, pair_batches
 from automix.masks.recipes import Layers, Recipe, as_recipe, for_each
 from automix.masks.shapes import Array, Mask, as_tensor
 from automix.mixes import MIXES, MixInputs
-from automix.mixing.actions import OFF, MixAction
+from automix.mixing.actions import OFF, PLAIN, MixAction
 from automix.mixing.blending import blend, blend_layers, blend_moved
+from automix.mixing.checks import check_images, checked_labels
+from automix.mixing.modes import differentiable, exact, uncompiled
 from automix.mixing.options import check_values, configured, configured_rule
 from automix.mixing.targets import (
     Revised,
@@ -126,6 +128,7 @@ def draw_share(
     return rng.beta(concentration * ratio, concentration * (1 - ratio), u).astype(np.float32)
 
 
+@uncompiled
 def mix_batch(
     images: Tensor,
     labels: Tensor,
@@ -145,8 +148,8 @@ def mix_batch(
         images: (b, c, h, w) float in any range, or uint8, whose blends are rounded to the
             nearest, halves up; or point clouds (b, points, coordinates), for the methods that mix
             them. Any memory format; not modified.
-        labels: (b,) int classes or (b, k) class probabilities; not modified.
-        action: What to do.
+        labels: (b,) or (b, 1) int classes, or (b, k) class probabilities; not modified.
+        action: What to do; with an empty batch nothing.
         num_classes: k.
         rng: Every draw comes from here.
         saliency: (b, h, w) maps that sum to 1, for an action that names a provider; others ignore
@@ -164,15 +167,35 @@ def mix_batch(
         themselves.
 
     Raises:
-        ConfigError: If the method does not mix images of this form, the provider needs a
-            classifier and none is given, or another one, or a trainer, the label rule does not fit,
-            or ``out`` is not like the images.
+        ConfigError: If images or labels are of another form or dtype, the method does not mix such
+            images, the provider needs a classifier and none is given, or another one, or a trainer,
+            the label rule does not fit, or ``out`` is not like the images.
     """
+    check_images(images)
+    labels = checked_labels(labels, len(images), num_classes)
     _check(images, action, settings, out)
+    if not len(images):
+        action = PLAIN
     if action.saliency != OFF and saliency is None:
-        saliency = _saliency_of(action, images, as_targets(labels, num_classes), classifier)
+        saliency = saliency_of(action, images, as_targets(labels, num_classes), classifier)
     maps = saliency.detach() if saliency is not None and action.saliency != OFF else None
-    pairs = pair_batches(len(images), batch_size or len(images), settings.pairing, rng)
+    with exact(images.device):
+        pairs = pair_batches(len(images), batch_size or len(images) or 1, settings.pairing, rng)
+        return _mixed(images, labels, action, num_classes, pairs, rng, maps, settings, out)
+
+
+def _mixed(
+    images: Tensor,
+    labels: Tensor,
+    action: MixAction,
+    num_classes: int,
+    pairs: Pairs,
+    rng: np.random.Generator,
+    maps: Tensor | None,
+    settings: MixSettings,
+    out: Tensor | None,
+) -> Mixed:
+    """Mix a batch that has been checked."""
     inputs = _inputs_of(action, images, pairs, rng, settings, maps)
     found = configured(action.method, tuple(settings.options))(inputs)
     assert not isinstance(found, StepLoss)  # refused above
@@ -376,9 +399,16 @@ def _for_each(values: Array, pairs: Pairs, device: torch.device) -> Tensor:
     )
 
 
-def _saliency_of(
+def saliency_of(
     action: MixAction, images: Tensor, targets: Tensor, classifier: Classifier | None
 ) -> Tensor:
+    """Return the maps (b, h, w) of an action's provider, without a trace in the classifier.
+
+    The classifier answers in the precision that autocast gives it; nothing else is in autocast.
+
+    Raises:
+        ConfigError: If the provider needs a classifier and none is given, or a trainer.
+    """
     provider = SALIENCY.entry(action.saliency)
     check_alone(action.saliency)
     if classifier is None:
@@ -388,10 +418,14 @@ def _saliency_of(
                 "pass classifier=..., or use 'spectral', which needs the images only",
             )
         classifier = torch.nn.Identity()
-    if not isinstance(classifier, torch.nn.Module):
-        return provider.value(images, targets, classifier)
-    with (
-        frozen_running_statistics(classifier),
-        same_draws_afterwards(images.device, enabled=classifier.training),
-    ):
-        return provider.value(images, targets, classifier)
+    if not provider.info.needs_classifier:
+        with exact(images.device):
+            return provider.value(images, targets, classifier)
+    with differentiable(images, targets) as (images, targets):
+        if not isinstance(classifier, torch.nn.Module):
+            return provider.value(images, targets, classifier)
+        with (
+            frozen_running_statistics(classifier),
+            same_draws_afterwards(images.device, enabled=classifier.training),
+        ):
+            return provider.value(images, targets, classifier)

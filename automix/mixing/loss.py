@@ -19,15 +19,15 @@ from automix.masks.method_steps import (
     StepFunction,
     StepLoss,
     soft_losses,
-    unseen,
 )
 from automix.masks.pairing import pair_batches
 from automix.mixes import MIXES
 from automix.mixing.actions import OFF, MixAction
-from automix.mixing.batch import DEFAULTS, MixSettings, draw_share, mix_batch
+from automix.mixing.batch import DEFAULTS, MixSettings, draw_share, mix_batch, saliency_of
+from automix.mixing.checks import check_images, checked_labels
+from automix.mixing.modes import uncompiled
 from automix.mixing.options import configured, options_of, parameters_of
 from automix.mixing.targets import as_targets
-from automix.saliency import SALIENCY, check_alone
 
 
 def makes_steps(action: MixAction) -> bool:
@@ -105,6 +105,7 @@ def new_state(
     return make(Setup(net, shape, classes, own, steps, device, given))
 
 
+@uncompiled
 def loss_of(
     net: nn.Module,
     images: Tensor,
@@ -127,7 +128,7 @@ def loss_of(
     Args:
         net: The classifier in training mode, images (b, c, h, w) to logits (b, k).
         images: (b, c, h, w) float, not modified.
-        labels: (b,) int classes or (b, k) class probabilities.
+        labels: (b,) or (b, 1) int classes, or (b, k) class probabilities.
         action: What to do.
         num_classes: k.
         rng: Every draw comes from here.
@@ -159,10 +160,9 @@ def loss_of(
             return StepLoss(soft_losses(net(mixed.images), mixed.targets), mixed.own_share)
         logits, targets = mixed.revised.asked(net, mixed.images, slice(None))
         return StepLoss(soft_losses(logits, targets), mixed.own_share)
-    targets = as_targets(labels, num_classes)
+    check_images(images)
+    targets = as_targets(checked_labels(labels, len(images), num_classes), num_classes)
     if action.saliency != OFF and saliency is None:
-        check_alone(action.saliency)
-        with unseen(net):
-            saliency = SALIENCY[action.saliency](images, targets, net)
+        saliency = saliency_of(action, images, targets, net)
     step = drawn_step(images, targets, action, rng, settings, saliency)
     return step_loss(net, replace(step, state=state), action, settings)

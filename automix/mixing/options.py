@@ -13,7 +13,7 @@ import torch
 
 from automix.core.errors import ConfigError, did_you_mean
 from automix.core.registry import keyword_defaults
-from automix.labels import LABEL_RULES, LabelRule, MixRecord
+from automix.labels import LABEL_RULES, LabelRule, MixRecord, Weights
 from automix.masks.pairing import pair_batches
 from automix.masks.shapes import Constant
 from automix.mixes import MIXES, MixFunction, MixInputs
@@ -119,6 +119,14 @@ def configured_rule(rule: str, options: tuple[str, ...]) -> LabelRule:
     """Return a label rule with the settings that the options give it."""
     chosen = options_of(options).get(rule)
     return partial(LABEL_RULES[rule], **chosen) if chosen else LABEL_RULES[rule]
+
+
+def looks_inside(rule: str, options: Sequence[str]) -> bool:
+    """Return whether a label rule, with the settings that options give it, watches the net."""
+    if not LABEL_RULES.info(rule).requires:
+        return False
+    weights = configured_rule(rule, tuple(options))(_two_images())
+    return isinstance(weights, Weights) and weights.watch is not None
 
 
 def check_values(options: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from automix.data.tasks import Task
+from automix.mixing.checks import checked_labels
 from automix.mixing.targets import as_targets
 from automix.saliency import SALIENCY
 from automix.training.settings import TrainerSettings
@@ -26,9 +27,9 @@ class TaskTensors:
         self.task = task
         self.classes = task.images.num_classes
         self.train = task.split(task.train_index, device)
-        self.targets = as_targets(
-            torch.from_numpy(task.train_labels), self.classes, settings.label_smoothing
-        ).to(device)
+        labels = torch.from_numpy(task.train_labels)
+        labels = checked_labels(labels, len(self.train), self.classes)
+        self.targets = as_targets(labels, self.classes, settings.label_smoothing).to(device)
         self.trained = _trained(len(self.train), settings.batch_size)
         self.probe = min(settings.probe_size, len(self.train))
         # The probe comes first, the validation images after it, so that one pass measures both.

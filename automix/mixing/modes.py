@@ -1,0 +1,47 @@
+"""Mixing under torch's modes: compiled, in autocast, in inference mode, it stays what it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that ``torch.compile`` calls as it is, whatever it makes of the caller.
+
+    NumPy draws and decides here: traced, it would fail, or draw the same in every step.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        # Torch's own decorator would load its compiler (a second) where nothing is compiled.
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def exact(device: torch.device) -> AbstractContextManager[object]:
+    """Step out of autocast: a mix is arithmetic in the dtype of the images."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+@contextmanager
+def differentiable(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield tensors of which gradients can be taken, also in inference mode."""
+    if torch.is_inference_mode_enabled() or any(one.is_inference() for one in tensors):
+        with torch.inference_mode(False):
+            yield tuple(one.clone() for one in tensors)
+    else:
+        yield tensors
