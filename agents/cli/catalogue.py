@@ -19,7 +19,8 @@ from automix.labels import LABEL_RULES
 from automix.masks.pairing import PAIRINGS
 from automix.mixes import MIXES
 from automix.nets.create import PROTOCOL_NETS, SMALL_NETS, SMALL_TRANSFORMERS
-from automix.policy.shipped import shipped, summary_of
+from automix.policy.policy import load_policy
+from automix.policy.shipped import shipped
 from automix.saliency import SALIENCY
 from automix.training.requirements import supports
 
@@ -64,7 +65,7 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
         {"name": name, "summary": entry, "facts": {}} for name, entry in ENV_IDS.items()
     ]
     everything["policies"] = [
-        {"name": name, "summary": summary_of(folder), "facts": {}}
+        {"name": name, "summary": load_policy(folder).summary, "facts": {}}
         for name, folder in shipped().items()
     ]
     everything["configs"] = [

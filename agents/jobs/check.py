@@ -21,7 +21,6 @@ from automix.envs.groups import EpisodeGroup
 from automix.envs.vocabulary import expanded as expanded_actions
 from automix.envs.worlds import ImageWorld
 from automix.policy.policy import MixPolicy, load_policy
-from automix.policy.shipped import policy_folder
 
 
 def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
@@ -82,7 +81,7 @@ def given_policy(settings: RunSettings) -> MixPolicy | None:
     Raises:
         AutomixError: If there is none of that name, or it cannot be read.
     """
-    return load_policy(policy_folder(settings.policy)) if settings.policy else None
+    return load_policy(settings.policy) if settings.policy else None
 
 
 def with_actions_of(policy: MixPolicy | None, settings: RunSettings) -> RunSettings:

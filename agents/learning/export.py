@@ -12,12 +12,13 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.learning.algorithms import AGENTS
 from automix.agents.learning.policy_nets import of_plain_observations
 from automix.agents.learning.training import Learned
-from automix.core.errors import DataError
+from automix.core.errors import ConfigError, DataError
 from automix.core.files import write_atomically
 from automix.envs.codec import ActionCodec
 from automix.envs.observations import Observer
 from automix.policy.policy import MixPolicy, PolicyForm, load_policy
 from automix.policy.schedule import load_schedule
+from automix.policy.shipped import policy_folder
 
 FILES = ("policy.json", "policy.safetensors", "schedule.yaml")
 RULE_FILES = ("rule.json", "rule.txt")
@@ -71,13 +72,16 @@ def copy_export(run: Path, out: Path) -> list[Path]:
     """Check a run's export and copy it.
 
     Args:
-        run: A run directory, or its ``export`` folder.
+        run: A run directory, its ``export`` folder, or the name of a policy that comes along.
         out: The folder to write.
 
     Raises:
         DataError: If there is no export, or it is damaged.
     """
-    source = run / "export" if (run / "export").is_dir() else run
+    try:
+        source = policy_folder(run)
+    except ConfigError as error:
+        raise DataError(f"{run} holds no exported policy: {error.message}", error.hint) from None
     if not (source / FILES[0]).is_file():
         raise DataError(
             f"{run} holds no exported policy ({FILES[0]})",

@@ -18,15 +18,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from automix.core.errors import AutomixError, DataError
-from automix.core.files import read_json, short, write_bytes, write_json
+from automix.core.files import read_bytes, read_json, short, write_bytes, write_json
+from automix.core.settings import Range
 from automix.mixing.actions import MixAction, nearest_action
 from automix.mixing.boxed import from_numbers, numbers_of
-from automix.policy.policy_net import Layer, Memory, PolicyNet, State
+from automix.policy.policy_net import Layer, Memory, PolicyNet, State, checked_observations
+from automix.policy.shipped import policy_folder
 
 FORMAT = 1
 SPACES = ("factored", "flat", "box")
-LARGEST_WEIGHTS = 64 * 2**20
-"""Bytes; a policy is some ten thousand numbers, so more is not a policy."""
+MOST_CHOICES = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +73,20 @@ class MixPolicy:
         return self.net.layers
 
     @property
+    def summary(self) -> str:
+        """What it was learned for, in one line."""
+        words = [f"{self.about[key]}" for key in ("agent", "dataset", "model") if key in self.about]
+        words += [f"{self.about['budget']} epochs"] if "budget" in self.about else []
+        return ", ".join(words)
+
+    @property
     def recurrent(self) -> bool:
         """Whether it remembers what it has seen in an episode."""
         return self.net.memory is not None
 
     def logits(self, observations: np.ndarray) -> np.ndarray:
         """Return the net's numbers, (n, outputs), for first observations (n, d) of episodes."""
-        return self.net(np.atleast_2d(observations))[0]
+        return self.net(self._checked(observations))[0]
 
     def predict(
         self,
@@ -96,8 +104,11 @@ class MixPolicy:
             episode_start: (n,) bool; where true, a recurrent policy forgets its state.
             deterministic: The likeliest action; otherwise one drawn with ``rng``.
             rng: Needed for drawing.
+
+        Raises:
+            ConfigError: If an observation has another number of numbers, or one is not finite.
         """
-        scores, kept = self.net(np.atleast_2d(observation), state, episode_start)
+        scores, kept = self.net(self._checked(observation), state, episode_start)
         if not deterministic:
             scores = scores + self._noise(scores, rng)
         if self.form.space == "box":
@@ -133,6 +144,11 @@ class MixPolicy:
         m, r, s = sample
         return nearest_action(form.methods[m], form.ratios[r], form.saliency[s])
 
+    def _checked(self, observations: np.ndarray, axes: int = 2) -> np.ndarray:
+        form = self.form
+        names, sizes = form.observations, form.observation_sizes
+        return np.atleast_2d(checked_observations(observations, names, sizes, axes))
+
     def _noise(self, scores: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         if self.net.output != "logits":
             raise ValueError(f"this policy has no probabilities to draw from: {self.net.output}")
@@ -161,8 +177,14 @@ class MixPolicy:
                 f"policy: {len(form.observations)} observations, "
                 f"but {len(form.observation_sizes)} sizes"
             )
+        whole = Range(least=1, whole=True)
+        whole.check("policy: epochs_per_action", form.epochs_per_action)
+        for size in form.observation_sizes:
+            whole.check("policy: an observation's size", size)
         for name in form.choices:
             MixAction.parse(name)
+        combined = len(form.methods) * len(form.ratios) * len(form.saliency)
+        Range(1, MOST_CHOICES, whole=True).check("policy: its number of choices", combined)
         every = product(form.methods, form.ratios, form.saliency)
         named = {str(nearest_action(m, r, s)) for m, r, s in every}
         if sorted(form.choices) != sorted(named):
@@ -185,8 +207,9 @@ class PolicyPlayer:
 
     def action(self, observation: np.ndarray) -> MixAction:
         """Return the likeliest mix for the next observation (d,) of the episode."""
-        sample, self._state = self._policy.predict(observation, self._state)
-        return self._policy.mix_of(sample)
+        seen = self._policy._checked(observation, axes=1)
+        samples, self._state = self._policy.predict(seen, self._state)
+        return self._policy.mix_of(samples[0])
 
 
 def save_policy(folder: Path, policy: MixPolicy) -> None:
@@ -217,12 +240,16 @@ def save_policy(folder: Path, policy: MixPolicy) -> None:
 
 
 def load_policy(folder: str | Path) -> MixPolicy:
-    """Read an export folder.
+    """Read a policy.
+
+    Args:
+        folder: An export, the directory of a run, or the name of a policy that comes along.
 
     Raises:
+        ConfigError: If there is no policy of that name.
         DataError: If a file is missing, damaged, of another format, or does not fit the other.
     """
-    folder = Path(folder)
+    folder = policy_folder(folder)
     path = folder / "policy.json"
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -232,7 +259,7 @@ def load_policy(folder: str | Path) -> MixPolicy:
     try:
         form = PolicyForm(**content["form"])
         return MixPolicy(form, _net(content, weights), content.get("about") or {})
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise DataError(f"{path} does not describe a policy: {error}") from None
     except AutomixError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from None
@@ -256,12 +283,7 @@ def _net(content: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Polic
 
 
 def _read_weights(path: Path, digest: str) -> dict[str, np.ndarray]:
-    try:
-        if path.stat().st_size > LARGEST_WEIGHTS:
-            raise DataError(f"{path} has {path.stat().st_size} bytes, too many for a policy")
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != digest:
         raise DataError(
             f"{path} is not the file that policy.json was written with (sha256 differs)",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix.core.errors import DataError
+from automix.core.errors import ConfigError, DataError
 
 Layer = tuple[np.ndarray, np.ndarray]
 """Weights (out, in) and biases (out,), float32."""
@@ -84,7 +84,7 @@ class PolicyNet:
             state: What was remembered before; none at the start of episodes.
             starts: (n,) bool, where an episode starts and the state is forgotten.
         """
-        hidden = observations.astype(np.float32)
+        hidden = observations
         if self.memory is not None:
             state = state if state is not None else self.memory.empty(len(hidden))
             if starts is not None:
@@ -120,6 +120,38 @@ class PolicyNet:
             inputs = weight.shape[0]
         if inputs != outputs:
             raise DataError(f"policy: {inputs} outputs, wanted {outputs} for its choices")
+
+
+def checked_observations(
+    given: np.ndarray, names: Sequence[str], sizes: Sequence[int], axes: int = 1
+) -> np.ndarray:
+    """Return observations as a policy reads them, float32 with 1 axis, (d,), or up to 2, (n, d).
+
+    Args:
+        given: What was observed.
+        names: What the policy observes, in order.
+        sizes: Numbers behind each name.
+        axes: How many are taken at most.
+
+    Raises:
+        ConfigError: If they are of another form, or hold what is not a finite number; it is named.
+    """
+    wanted = f"wanted {sum(sizes)} numbers"
+    try:
+        found = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the observation is no array: {error}, {wanted}") from None
+    if not 1 <= found.ndim <= axes or found.shape[-1] != sum(sizes):
+        parts = ", ".join(f"{name} ({size})" for name, size in zip(names, sizes, strict=True))
+        raise ConfigError(f"the observation has shape {found.shape}, {wanted}", f"these: {parts}")
+    if not np.isfinite(found).all():
+        column = int(np.argwhere(~np.isfinite(found))[0, -1])
+        name = np.repeat(list(names), list(sizes))[column]
+        raise ConfigError(
+            f"the observation holds {found[..., column].min()} for {name}, wanted a finite number",
+            "environments cap losses and replace what is missing; a loop of your own must, too",
+        )
+    return found
 
 
 def _checked_memory(memory: Memory, inputs: int) -> int:

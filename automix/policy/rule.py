@@ -19,6 +19,8 @@ import numpy as np
 from automix.core.errors import AutomixError, DataError
 from automix.core.files import read_json, short
 from automix.mixing.actions import MixAction
+from automix.policy.policy_net import checked_observations
+from automix.policy.shipped import policy_folder
 
 FORMAT = 1
 
@@ -76,7 +78,8 @@ class Rule:
     def leaf(self, observation: np.ndarray) -> int:
         """Return the number of the leaf that one observation (d,) comes to."""
         # Policies read float32 too: a number that lies on a threshold must not change sides.
-        numbers = np.asarray(observation, dtype=np.float32)
+        names, sizes = self.observations, self.observation_sizes
+        numbers = checked_observations(observation, names, sizes)
         place = 0
         while isinstance(node := self.nodes[place], Split):
             low = float(numbers[self._columns[place]]) <= node.threshold
@@ -124,19 +127,19 @@ def rule_of(content: Any, where: str) -> Rule:
             [str(name) for name in content["observations"]],
             [int(size) for size in content["observation_sizes"]],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where} does not describe a rule: {error!r}") from None
     except AutomixError as error:
         raise DataError(f"{where}: {error.message}", error.hint) from None
 
 
 def load_rule(folder: str | Path) -> Rule:
-    """Read ``rule.json`` of an export folder.
+    """Read ``rule.json`` of an export, which ``policy_folder`` finds.
 
     Raises:
         DataError: If the file is missing, damaged, or of another format.
     """
-    path = Path(folder) / "rule.json"
+    path = policy_folder(folder) / "rule.json"
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = short(content.get("format") if isinstance(content, dict) else content)

@@ -16,21 +16,24 @@ that plays some is asked for its actions, ``schedule.at(epoch / epochs)``, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from automix.core.errors import ConfigError, DataError, did_you_mean
 from automix.core.files import read_yaml, short, write_yaml
-from automix.core.seeding import generator
 from automix.mixing.actions import OFF, MixAction
-from automix.mixing.batch import DEFAULTS, Mixed, MixSettings, check_action, check_mask, mix_batch
-from automix.saliency import Classifier, check_alone
+from automix.mixing.batch import DEFAULTS, MixSettings
+from automix.policy.mixer import ScheduleMixer
+from automix.policy.shipped import policy_folder
 
 FORMAT = 1
+
+SECTIONS = ("format", "about", "mix", "schedule", "by_kind")
+COLUMNS = ("epoch", "method", "ratio", "saliency", "mix_probability", "label_rule")
+"""Of a file, and of each row of its tables; whatever else somebody writes there is refused."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,22 @@ class MixSchedule:
     settings: MixSettings = DEFAULTS
 
     def at(self, progress: float) -> MixAction:
-        """Return the action for finished epochs / budget.
+        """Return the action for finished epochs / budget; from 1 on it is the last.
 
         Raises:
-            ConfigError: If progress is not in [0, 1): the schedule knows no epoch beyond.
+            ConfigError: If progress is no number, negative or not finite.
         """
-        if not 0 <= progress < 1:
+        try:
+            share = float(progress)
+        except (TypeError, ValueError):
+            share = math.nan
+        if not 0 <= share < math.inf:
             raise ConfigError(
-                f"progress is {progress:g}, wanted finished epochs / budget, from 0 to below 1",
-                "a schedule ends with its budget: set progress to epoch / epochs, epoch from 0",
+                f"progress is {short(progress)}, wanted finished epochs / budget, 0 or more",
+                "set it to epoch / epochs, epoch counted from 0",
             )
         # epoch / epochs is rounded, to 7 digits if a user keeps it as float32.
-        epoch = int((progress + 1e-6) * len(self.actions))
+        epoch = int((min(share, 1.0) + 1e-6) * len(self.actions))
         return self.actions[min(epoch, len(self.actions) - 1)]
 
     def for_kind(self, kind: str) -> MixSchedule:
@@ -92,85 +99,6 @@ class MixSchedule:
         return ScheduleMixer(self, num_classes, seed, settings or self.settings)
 
 
-class ScheduleMixer:
-    """Mixes the batches of a training loop.
-
-    Args:
-        schedule: What to play when.
-        num_classes: Classes of the labels.
-        seed: Of all draws.
-        settings: How actions are carried out.
-
-    Raises:
-        ConfigError: If one of the actions cannot be carried out so, at whatever epoch it comes.
-    """
-
-    def __init__(
-        self, schedule: MixSchedule, num_classes: int, seed: int, settings: MixSettings
-    ) -> None:
-        self._schedule, self._num_classes, self._settings = schedule, num_classes, settings
-        for action in schedule.actions:
-            check_action(action, settings)
-            _check_mask(action)
-            if action.saliency != OFF:
-                check_alone(action.saliency)
-        self._rng = generator(seed, "schedule mixer")
-        self.action = schedule.at(0.0)
-
-    def set_progress(self, progress: float) -> None:
-        """Tell the share of the budget that is spent; call it at the start of each epoch."""
-        self.action = self._schedule.at(progress)
-
-    def __call__(
-        self, images: Tensor, labels: Tensor, classifier: Classifier | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Mix a batch.
-
-        Args:
-            images: (b, c, h, w) float; not modified.
-            labels: (b,) int classes or (b, k) probabilities.
-            classifier: images -> logits, where the schedule uses a saliency that needs it.
-
-        Returns:
-            Mixed images, and targets (b, k) for a soft-target cross-entropy. Where the label rule
-            lets the classifier have a say, ask ``mixed`` instead: here it has none.
-        """
-        mixed = self.mixed(images, labels, classifier)
-        return mixed.images, mixed.targets
-
-    def mixed(self, images: Tensor, labels: Tensor, classifier: Classifier | None = None) -> Mixed:
-        """Mix a batch, as a call does; return all there is to know of it.
-
-        The classifier has its say in the targets by ``revised``, if that is not None::
-
-            if mixed.revised is None:
-                logits, targets = model(mixed.images), mixed.targets
-            else:
-                logits, targets = mixed.revised.asked(model, mixed.images, slice(None))
-        """
-        return mix_batch(
-            images,
-            labels,
-            self.action,
-            num_classes=self._num_classes,
-            rng=self._rng,
-            classifier=classifier,
-            settings=self._settings,
-        )
-
-
-def _check_mask(action: MixAction) -> None:
-    """Refuse what no mixer of batches can do, before the epoch comes that would."""
-    try:
-        check_mask(action)
-    except ConfigError as error:
-        raise ConfigError(
-            f"the schedule plays {action}, and {error.message}",
-            "ask automix.mixing.loss.loss_of(net, images, labels, schedule.at(progress), ..., "
-            "settings=schedule.settings) for the loss: it plays every action",
-        ) from None
-
-
 def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -> None:
     """Write ``schedule.yaml``; ``about`` says where it comes from."""
     write_yaml(
@@ -187,17 +115,23 @@ def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -
 
 
 def load_schedule(path: str | Path) -> MixSchedule:
-    """Read ``schedule.yaml``, or the export folder that holds it.
+    """Read a schedule.
+
+    Args:
+        path: A ``schedule.yaml``, the export or the run that holds it, or the name of a policy that
+            comes along.
 
     Raises:
+        ConfigError: If there is no policy of that name.
         DataError: If the file is missing, of another format, or names unknown mixes.
     """
-    path = Path(path)
+    path = policy_folder(path)
     path = path / "schedule.yaml" if path.is_dir() else path
     content = read_yaml(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = short(content.get("format") if isinstance(content, dict) else content)
         raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
+    _check_names(content, SECTIONS, str(path))
     by_kind = content.get("by_kind") or {}
     if not isinstance(by_kind, dict):
         raise DataError(f"{path}: by_kind is {type(by_kind).__name__}, wanted a table")
@@ -221,10 +155,7 @@ def _changed(settings: MixSettings) -> dict[str, Any]:
 def _settings(values: Any, where: str) -> MixSettings:
     if not isinstance(values, dict):
         raise DataError(f"{where} is {type(values).__name__}, wanted a table")
-    known = [one.name for one in fields(MixSettings)]
-    for name in values:
-        if name not in known:
-            raise DataError(f"{where} holds {name!r}.{did_you_mean(str(name), known)}")
+    _check_names(values, [one.name for one in fields(MixSettings)], where)
     try:
         return MixSettings(**values)
     except ConfigError as error:
@@ -257,16 +188,45 @@ def _actions(rows: Any, where: str) -> list[MixAction]:
     actions = []
     for number, row in enumerate(rows):
         try:
-            # YAML reads a bare off as False.
-            saliency = OFF if row["saliency"] is False else _text(row["saliency"])
-            applied = float(row.get("mix_probability", 1.0))
-            method, rule = _text(row["method"]), _text(row.get("label_rule", ""))
-            actions.append(MixAction(method, float(row["ratio"]), saliency, applied, rule))
-        except (KeyError, TypeError, ValueError) as error:
+            actions.append(_action(row, number, f"{where}[{number}]"))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{where}[{number}] is not an action: {error}") from None
         except ConfigError as error:
             raise DataError(f"{where}[{number}]: {error.message}", error.hint) from None
     return actions
+
+
+def _action(row: Any, number: int, where: str) -> MixAction:
+    if not isinstance(row, dict):
+        raise TypeError(f"{type(row).__name__} where a row was wanted")
+    _check_names(row, COLUMNS, where)
+    epoch = row.get("epoch", number)
+    if epoch != number or isinstance(epoch, bool):
+        raise DataError(
+            f"{where}: epoch is {short(epoch)}, wanted {number}",
+            "rows play in the order of the file, one for each epoch, from 0; a mix that lasts has "
+            "a row for each of its epochs",
+        )
+    # YAML reads a bare off as False.
+    saliency = OFF if row.get("saliency", OFF) is False else _text(row.get("saliency", OFF))
+    applied = _number(row.get("mix_probability", 1.0))
+    method, rule = _text(row["method"]), _text(row.get("label_rule", ""))
+    return MixAction(method, _number(row["ratio"]), saliency, applied, rule)
+
+
+def _check_names(table: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    for name in table:
+        if name not in known:
+            raise DataError(
+                f"{where} holds {short(name)}.{did_you_mean(str(name), known)}",
+                f"known: {', '.join(known)}",
+            )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError(f"{value} where a number was wanted")
+    return float(value)
 
 
 def _text(value: Any) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from automix.core.errors import ConfigError, did_you_mean
-from automix.policy.policy import load_policy
 
 POLICIES = Path(__file__).parent / "policies"
 """One folder a policy: ``policy.json``, ``policy.safetensors``, ``schedule.yaml``."""
@@ -16,32 +16,27 @@ def shipped(root: Path = POLICIES) -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob("*/policy.json"))}
 
 
-def policy_folder(given: str, root: Path = POLICIES) -> Path:
-    """Return the folder of a policy: a path that exists, else one that comes along.
+def policy_folder(given: str | Path, root: Path = POLICIES) -> Path:
+    """Return where a policy lies, or its file: the one place that knows what a user may name it by.
+
+    Args:
+        given: A path that exists, of an export or of the run that holds it, else the name of a
+            policy that comes along.
+        root: Where those are.
 
     Raises:
         ConfigError: If a word is neither; the closest name is offered.
     """
     path, known = Path(given), shipped(root)
-    if path.exists() or path.name != given:
+    if os.path.isdir(path / "export"):  # unlike pathlib's, no error for a name that is too long
+        return path / "export"
+    if os.path.exists(path) or path.name != str(given):
         return path
-    if given in known:
-        return known[given]
+    if path.name in known:
+        return known[path.name]
     raise ConfigError(
-        f"policy={given}: neither a folder nor a policy that comes along."
-        f"{did_you_mean(given, known)}",
-        "give an export folder, such as policy=runs/<name>/export"
+        f"{path.name!r} is neither a folder nor a policy that comes along."
+        f"{did_you_mean(path.name, known)}",
+        "give an export folder, such as runs/<name>/export"
         + (f"; policies that come along: {', '.join(known)}" if known else ""),
     )
-
-
-def summary_of(folder: Path) -> str:
-    """Return what a policy was learned for, in one line.
-
-    Raises:
-        DataError: If the folder holds no sound policy.
-    """
-    about = load_policy(folder).about
-    words = [f"{about[key]}" for key in ("agent", "dataset", "model") if key in about]
-    words += [f"{about['budget']} epochs"] if "budget" in about else []
-    return ", ".join(words)

@@ -26,9 +26,7 @@ def command(contestant: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from automix.agents.jobs.run import evaluate
     from automix.policy.shipped import shipped
 
-    path = Path(contestant)
-    folder = path / "export" if (path / "export").is_dir() else path
-    policy = str(folder) if folder.is_dir() else contestant if contestant in shipped() else ""
+    policy = contestant if Path(contestant).is_dir() or contestant in shipped() else ""
     result = evaluate(load_settings(overrides), "agent" if policy else contestant, policy)
     if as_json:
         print_json(result)

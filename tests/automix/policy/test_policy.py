@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from safetensors.numpy import load, save
 
-from automix.core.errors import DataError
-from automix.mixing.actions import nearest_action
+from automix.core.errors import ConfigError, DataError
+from automix.mixing.actions import MixAction, nearest_action
 from automix.policy.policy import MixPolicy, PolicyForm, load_policy, save_policy
 from automix.policy.policy_net import PolicyNet
+from automix.policy.rule import Leaf, Rule
 from tests.cases import each
 
 OBSERVED = {"progress": 1, "val_loss": 1, "last_method": 3}
@@ -119,6 +121,44 @@ def test_drawn_actions_follow_the_softmax_of_the_scores():
         ours.predict(x, deterministic=False)
 
 
+NUMBERS = observations(1)[0]
+
+
+def with_number(at: int, value: float) -> np.ndarray:
+    return np.where(np.arange(5) == at, value, NUMBERS)
+
+
+@each(
+    "observation, told",
+    [
+        (NUMBERS[:4], r"has shape \(4,\), wanted 5 numbers"),
+        (np.append(NUMBERS, 0), r"has shape \(6,\), wanted 5 numbers"),
+        (np.float32(1), r"has shape \(\), wanted 5 numbers"),
+        (NUMBERS[None, None], r"has shape \(1, 1, 5\), wanted 5 numbers"),
+        ([], r"has shape \(0,\)"),
+        (with_number(1, np.nan), "holds nan for val_loss"),
+        (with_number(0, np.inf), "holds inf for progress"),
+        (with_number(4, -np.inf), "holds -inf for last_method"),
+        (["a"] * 5, "is no array"),
+        (None, "wanted"),
+        ([[1.0], [1.0, 2.0]], "is no array"),
+    ],
+)
+def test_an_observation_that_is_none_is_refused_by_whatever_is_asked(observation, told):
+    rule = Rule([Leaf(choice=MixAction.parse("none"))], list(OBSERVED), list(OBSERVED.values()))
+    for ask in (policy().predict, policy("flat").action, policy().logits, rule.action):
+        with pytest.raises(ConfigError, match=told):
+            ask(observation)
+
+
+def test_one_action_is_asked_with_one_observation():
+    for ask in (policy().action, policy("flat").player().action):
+        with pytest.raises(ConfigError, match=r"has shape \(1, 5\)"):
+            ask(NUMBERS[None])
+    for form in (NUMBERS.tolist(), NUMBERS.astype(np.float64), torch.from_numpy(NUMBERS)):
+        assert policy().action(form) == policy().action(NUMBERS)
+
+
 # Damage -----------------------------------------------------------------------------------------
 
 
@@ -194,6 +234,11 @@ def _flip(folder: Path) -> None:
     path.write_bytes(content)
 
 
+def _endless(folder: Path) -> None:
+    (folder / "policy.safetensors").unlink()
+    (folder / "policy.safetensors").symlink_to("/dev/zero")
+
+
 def _sparse(folder: Path) -> None:
     with (folder / "policy.safetensors").open("wb") as file:
         file.truncate(64 * 2**20 + 1)
@@ -209,10 +254,11 @@ BFLOAT = json.dumps(
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cut off": (_truncate, "policy.safetensors is not the file .*sha256"),
     "a changed byte": (_flip, "policy.safetensors is not the file .*sha256"),
-    "far too large": (_sparse, "policy.safetensors has 67108865 bytes, too many"),
+    "far too large": (_sparse, "policy.safetensors has 67108865 bytes, more than"),
+    "weights of a device": (_endless, "policy.safetensors cannot be read: it is a device"),
     "weights missing": (
         lambda f: (f / "policy.safetensors").unlink(),
-        "policy.safetensors cannot be read",
+        "policy.safetensors does not exist",
     ),
     "no weights at all": (weights(b""), "policy.safetensors is damaged"),
     "a pickle": (weights(b"\x80\x04cos\nsystem\n."), "policy.safetensors is damaged"),
@@ -266,6 +312,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no hash": (without("sha256"), "policy.safetensors is not the file"),
     "no number of layers": (without("layers"), "policy.json does not"),
     "layers in words": (file(layers="all"), "policy.json does not"),
+    "layers without end": (file(layers=float("inf")), "policy.json does not"),
     "no layers": (file(layers=0), "policy.json: policy: no layers"),
     "a billion layers": (file(layers=10**9), "policy.json does not describe a policy: .*layers.3"),
     "another activation": (
@@ -296,6 +343,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "policy.json: the ratio of mixup is nan",
     ),
     "a ratio in words": (form(ratios=["a", "b"]), "policy.json does not"),
+    "a ratio of 400 digits": (
+        form(ratios=[0.1, 10**400]),
+        r"the ratio of mixup is 10{39}, wanted",
+    ),
+    "a billion choices": (
+        form(methods=["mixup"] * 1000, ratios=[0.1] * 1000, saliency=["off"] * 1000),
+        "its number of choices is 1000000000, wanted a number from 1 to 65536",
+    ),
+    "epochs per action of none": (form(epochs_per_action=0), "epochs_per_action is 0, wanted"),
+    "a part of an epoch": (form(epochs_per_action=1.5), "epochs_per_action is 1.5, wanted"),
+    "epochs per action in words": (form(epochs_per_action="four"), "policy.json does not"),
+    "epochs without end": (form(epochs_per_action=float("inf")), "epochs_per_action is inf"),
+    "an observation of no numbers": (form(observation_sizes=[0, 2, 3]), "size is 0, wanted"),
+    "half a number": (form(observation_sizes=[0.5, 1.5, 3]), "size is 0.5, wanted"),
     "a choice too few": (
         form(lambda c: c["choices"].pop()),
         "policy.json: policy: choices are .* but its methods, ratios and saliency make",

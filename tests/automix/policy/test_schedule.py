@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from torch.testing import assert_close
 
 from automix.core.errors import ConfigError, DataError
-from automix.core.seeding import generator
 from automix.mixing.actions import MixAction
-from automix.mixing.batch import MixSettings, mix_batch
+from automix.mixing.batch import MixSettings
 from automix.policy.schedule import MixSchedule, load_schedule, save_schedule
 from tests.cases import each
 
@@ -89,6 +87,12 @@ def test_a_mix_probability_is_written_where_it_says_something(tmp_path):
     assert (tmp_path / "schedule.yaml").read_text().count("mix_probability") == 1
 
 
+def test_columns_that_say_nothing_may_be_left_out(tmp_path):
+    text = "format: 1\nschedule: [{method: cutmix, ratio: 0.5}, {epoch: 1, method: none, ratio: 0}]"
+    (tmp_path / "schedule.yaml").write_text(text, encoding="utf-8")
+    assert load_schedule(tmp_path).actions == [MixAction("cutmix", 0.5), MixAction("none", 0.0)]
+
+
 def test_off_needs_no_quotes_though_yaml_takes_it_for_a_truth_value(tmp_path):
     text = "format: 1\nschedule: [{method: cutmix, ratio: 0.5, saliency: off}]"
     (tmp_path / "schedule.yaml").write_text(text, encoding="utf-8")
@@ -111,11 +115,16 @@ def test_rounded_progress_finds_its_epoch():
     assert schedule.at(1 - 1e-12) == schedule.actions[-1]
 
 
-@each("progress", [1.0, 1.5, -0.01, float("nan"), float("inf")])
-def test_a_schedule_knows_nothing_beyond_its_budget(progress):
-    with pytest.raises(
-        ConfigError, match="wanted finished epochs / budget, from 0 to below 1"
-    ) as e:
+def test_behind_its_budget_a_schedule_stays_on_its_last_action():
+    """There trainers cool down."""
+    schedule = MixSchedule(ACTIONS[:3])
+    for progress in (1.0, 1, 1 + 1e-7, 1.05, 7):
+        assert schedule.at(progress) == ACTIONS[2]
+
+
+@each("progress", [-0.01, float("nan"), float("inf"), None, "half", [0.5]])
+def test_what_is_no_progress_is_refused(progress):
+    with pytest.raises(ConfigError, match="wanted finished epochs / budget, 0 or more") as e:
         MixSchedule(ACTIONS).at(progress)
     assert "epoch / epochs" in e.value.hint
 
@@ -129,34 +138,6 @@ def test_a_kind_of_task_has_its_own_schedule(path):
         load_schedule(path).for_kind("100 image, 0% noise")
 
 
-def test_the_mixer_plays_what_the_schedule_says():
-    """One call of it is one call of mix_batch with the action of the moment."""
-    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(6) % 4
-    mixer = MixSchedule(ACTIONS).mixer(num_classes=4, seed=5)
-    rng = generator(5, "schedule mixer")
-    assert mixer.action == ACTIONS[0]
-    for epoch, action in enumerate(ACTIONS):
-        mixer.set_progress(epoch / 4)
-        assert mixer.action == action
-        got, targets = mixer(images, labels)
-        wanted = mix_batch(images, labels, action, num_classes=4, rng=rng)
-        assert torch.equal(got, wanted.images)
-        assert torch.equal(targets, wanted.targets)
-        assert targets.shape == (6, 4)
-    with pytest.raises(ConfigError, match="below 1"):
-        mixer.set_progress(1.0)
-
-
-def test_a_mixer_that_needs_a_classifier_asks_for_one():
-    mixer = MixSchedule([MixAction("cutmix", 0.5, "gradient")]).mixer(num_classes=4)
-    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
-    with pytest.raises(ConfigError, match="needs a classifier"):
-        mixer(images, labels)
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
-    assert mixer(images, labels, classifier=net)[0].shape == images.shape
-
-
 ROW = "{method: cutmix, ratio: 0.5, saliency: 'off'}"
 
 
@@ -166,6 +147,10 @@ def rows(*rows: str, more: str = "") -> str:
 
 def of_ratio(ratio: str) -> str:
     return rows(ROW.replace("0.5", ratio))
+
+
+def at(epoch: int | str) -> str:
+    return ROW.replace("{", f"{{epoch: {epoch}, ")
 
 
 def guided(saliency: str) -> str:
@@ -199,6 +184,31 @@ DAMAGE = {
     "a ratio that is NaN": (of_ratio(".nan"), r"schedule\[0\]: the ratio of cutmix is nan"),
     "a ratio in words": (of_ratio("half"), NO_ACTION),
     "a ratio in a list": (of_ratio("[0.5]"), NO_ACTION),
+    "a ratio that is off": (of_ratio("off"), NO_ACTION + ": False where a number was wanted"),
+    "a ratio without end": (of_ratio("1" * 400), NO_ACTION),
+    "a ratio of a million digits": (of_ratio("1" * 1_000_000), "is not plain YAML"),
+    "change points": (rows(at(0), at(5), at(18)), r"schedule\[1\]: epoch is 5, wanted 1"),
+    "rows moved about": (rows(at(1), at(0)), r"schedule\[0\]: epoch is 1, wanted 0"),
+    "an epoch twice": (rows(at(0), at(0)), r"schedule\[1\]: epoch is 0, wanted 1"),
+    "epochs from 1": (rows(at(1), at(2)), r"schedule\[0\]: epoch is 1, wanted 0"),
+    "an epoch in words": (rows(at("first")), r"schedule\[0\]: epoch is 'first', wanted 0"),
+    "a column of others": (
+        rows(ROW.replace("}", ", alpha: 0.2}")),
+        r"schedule\[0\] holds 'alpha'\.",
+    ),
+    "a misspelt column": (
+        rows(ROW.replace("}", ", mix_probabilty: 0.2}")),
+        r"holds 'mix_probabilty'. Did you mean 'mix_probability'\?",
+    ),
+    "a column with a number for a name": (rows(ROW.replace("}", ", 1: 0.2}")), r"\] holds 1\."),
+    "a misspelt section": (
+        rows(ROW, more="\nby_kinds: {}"),
+        r"yaml holds 'by_kinds'. Did you mean 'by_kind'\?",
+    ),
+    "rows of a kind moved about": (
+        rows(ROW, more=f"\nby_kind: {{a: [{ROW}, {at(2)}]}}"),
+        r"by_kind.a\[1\]: epoch is 2, wanted 1",
+    ),
     "kinds in a list": (rows(ROW, more="\nby_kind: [1]"), "by_kind is list, wanted a table"),
     "kinds in words": (rows(ROW, more="\nby_kind: all"), "by_kind is str, wanted a table"),
     "a kind without epochs": (rows(ROW, more="\nby_kind: {a: []}"), "by_kind.a is list"),
@@ -241,31 +251,3 @@ def test_label_rules_survive_the_file_and_say_nothing_where_there_is_none(tmp_pa
     loaded = load_schedule(tmp_path)
     assert (loaded.actions, loaded.by_kind) == (actions, {"a": actions[:2]})
     assert (tmp_path / "schedule.yaml").read_text().count("label_rule") == 4
-
-
-@each(
-    "late, settings, told",
-    [
-        ("cutmix@0.5+ema", {}, "saliency 'ema' is part of a training"),
-        ("cutmix@0.5", {"label_rule": "saliency_mass"}, "cutmix@0.5 names none"),
-    ],
-)
-def test_a_mixer_refuses_what_only_a_late_epoch_would_play(late, settings, told):
-    schedule = MixSchedule([MixAction.parse("none"), MixAction.parse(late)])
-    with pytest.raises(ConfigError, match=told):
-        schedule.mixer(num_classes=4, settings=MixSettings(**settings))
-
-
-def test_the_classifier_has_its_say_where_the_rule_lets_it():
-    """The area counts 0.4 and the classifier 0.6, as the options say."""
-    settings = MixSettings(options=["perturbed.strength=0.6", "perturbed.noise=0"])
-    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
-    schedule = MixSchedule([MixAction.parse("mixup@0.5:perturbed")])
-    first, second = (schedule.mixer(4, seed=1, settings=settings) for _ in range(2))
-    mixed = first.mixed(images, labels)
-    assert mixed.revised is not None
-    assert torch.equal(second(images, labels)[1], mixed.targets)
-    sure = 50.0 * torch.eye(4)  # of the own class
-    revised = mixed.revised(sure, slice(None))
-    assert_close(revised.diagonal(), 0.4 * mixed.lam + 0.6)
-    assert_close(revised.sum(1), torch.ones(4))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from automix.agents.learning.export import copy_export
 from automix.core.errors import ConfigError, DataError
 from automix.policy.policy import MixPolicy, PolicyForm, load_policy, save_policy
-from automix.policy.shipped import POLICIES, policy_folder, shipped, summary_of
+from automix.policy.rule import load_rule
+from automix.policy.schedule import load_schedule
+from automix.policy.shipped import POLICIES, policy_folder, shipped
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ def root(tmp_path):
 def test_policies_are_listed_by_folder(root, tmp_path):
     assert list(shipped(root)) == ["digits_full", "other"]
     assert shipped(tmp_path / "nowhere") == {}
-    assert summary_of(root / "other") == "ppo, digits, small_cnn_w8, 20 epochs"
+    assert load_policy(root / "other").summary == "ppo, digits, small_cnn_w8, 20 epochs"
 
 
 def test_a_name_stands_for_the_folder_that_comes_along(root, tmp_path, monkeypatch):
@@ -46,14 +51,25 @@ def test_a_name_stands_for_the_folder_that_comes_along(root, tmp_path, monkeypat
 
 def test_a_misspelt_name_is_guessed_and_a_path_is_left_to_the_reader(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"policy=digits_ful: .* 'digits_full'\?") as error:
+    with pytest.raises(ConfigError, match=r"'digits_ful' is neither .* 'digits_full'\?") as error:
         policy_folder("digits_ful", root)
     assert "digits_full, other" in error.value.hint
     with pytest.raises(DataError, match=r"runs/x/policy\.json does not exist"):
         load_policy(policy_folder("runs/x", root))
 
 
+def test_a_name_will_do_wherever_a_policy_is_read(tmp_path, monkeypatch):
+    run = tmp_path / "run" / "export"
+    for given in ("digits_full", Path("digits_full"), run, run.parent, str(run.parent)):
+        assert load_policy(given).about["dataset"] == "digits"
+        assert len(load_schedule(given).actions) == 20
+        copy_export(Path(given), run)
+    for read, name in ((load_policy, "x" * 5000), (load_schedule, "digits_ful"), (load_rule, "x")):
+        with pytest.raises(ConfigError, match="is neither a folder nor a policy that comes along"):
+            read(name)
+
+
 def test_all_that_come_with_this_package_can_be_read():
     for folder in shipped(POLICIES).values():
-        assert summary_of(folder)
+        assert load_policy(folder).summary
         assert (folder / "schedule.yaml").is_file()
