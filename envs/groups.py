@@ -63,16 +63,15 @@ class Fork:
     """The member that all go on from."""
 
     @classmethod
-    def draw(cls, seed: int, budget: int, epochs_per_action: int, members: int) -> Fork | None:
+    def draw(cls, seed: int, starts: Sequence[int], members: int) -> Fork | None:
         """Draw an action to fork before, and the donor; None if an episode has one action only.
 
         Args:
             seed: Of the group's training runs.
-            budget: Epochs of one of them.
-            epochs_per_action: How long an action is played.
+            starts: Epochs done when each action is chosen.
             members: Episodes of the group.
         """
-        places = range(epochs_per_action, budget, epochs_per_action)
+        places = starts[1:]
         if not places:
             return None
         rng = generator(seed, "fork")
@@ -104,7 +103,7 @@ class EpisodeGroup:
         self.codec = ActionCodec(settings.actions)
         self.observer = Observer(settings.observations, self.codec)
         self._reward = REWARDS[settings.reward.name]
-        hidden = settings.reward.baseline == "reference"
+        hidden = settings.reward.plays_reference
         self._hidden = [MixAction.parse(settings.reward.reference)] if hidden else []
         world.check([*self.codec.choices, *self._hidden])
         self.spec: TaskSpec | None = None
@@ -132,8 +131,9 @@ class EpisodeGroup:
     @property
     def due(self) -> int:
         """How many epochs the next action is played for."""
-        left = self.world.budget - self._history[0][-1].epoch
-        return min(self.settings.epochs_per_action, left)
+        done = self._history[0][-1].epoch
+        later = (start for start in [*self.starts, self.facts.budget] if start > done)
+        return next(later, done) - done
 
     def reset(self, spec: TaskSpec, metrics: Sequence[EpochMetrics]) -> np.ndarray:
         """Begin a task with the records of untrained classifiers.
@@ -141,11 +141,19 @@ class EpisodeGroup:
         Returns:
             The first observations, (k, d).
         """
-        self.spec, self._train_size = spec, self.world.train_size(spec)
+        self._take(spec)
         self._history = [[record] for record in metrics]
         self.mixes: list[list[str]] = [[] for _ in range(self.members)]
         self._last: list[MixAction | None] = [None] * self.members
         return self._observe()
+
+    def _take(self, spec: TaskSpec) -> None:
+        self.spec, self.facts = spec, self.world.facts(spec)
+        try:
+            self.starts = self.settings.starts(self.facts.budget)
+        except ConfigError as error:
+            world = f"world {spec.world!r}: " if spec.world else ""
+            raise ConfigError(f"{world}{error.message}", error.hint) from None
 
     def with_reference(self, actions: Sequence[MixAction]) -> list[MixAction]:
         """Return the action of each training run, the hidden one included."""
@@ -154,13 +162,11 @@ class EpisodeGroup:
     def step(self, actions: Sequence[MixAction], metrics: Sequence[EpochMetrics]) -> StepResult:
         """Take the records of what was trained under these actions."""
         resting = np.array([h[-1].diverged for h in self._history])
-        epochs = metrics[0].epoch - self._history[0][-1].epoch
         for history, record in zip(self._history, metrics, strict=True):
             history.append(record)
         self._last = list(actions)
-        for mixes, action in zip(self.mixes, actions, strict=True):
-            mixes += [str(action)] * epochs
-        finished = metrics[0].epoch >= self.world.budget
+        self.note(actions, metrics[0].epoch - len(self.mixes[0]))
+        finished = metrics[0].epoch >= self.facts.budget
         observations = self._observe()
         return StepResult(
             observations=observations,
@@ -171,6 +177,11 @@ class EpisodeGroup:
             played=list(actions),
             metrics=list(metrics[: self.members]),
         )
+
+    def note(self, actions: Sequence[MixAction], epochs: int) -> None:
+        """Note what was played for some epochs."""
+        for mixes, action in zip(self.mixes, actions, strict=True):
+            mixes += [str(action)] * epochs
 
     def fork(self, result: StepResult, donor: int) -> StepResult:
         """Let all members go on as the donor does; return the step with what it then shows."""
@@ -193,8 +204,7 @@ class EpisodeGroup:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Remember what a group of the same settings did."""
-        self.spec = TaskSpec(**state["spec"])
-        self._train_size = self.world.train_size(self.spec)
+        self._take(TaskSpec(**state["spec"]))
         self._history = [[EpochMetrics(**record) for record in h] for h in state["histories"]]
         self.mixes = [list(mixes) for mixes in state["plays"]]
         self._last = [None if parts is None else MixAction(**parts) for parts in state["last"]]
@@ -202,17 +212,12 @@ class EpisodeGroup:
     def _rewards(self, finished: bool, resting: np.ndarray) -> np.ndarray:
         settings = self.settings.reward
         raw = np.array(
-            [self._reward(h[-2], h[-1], finished, self.world.num_classes) for h in self._history]
+            [self._reward(h[-2], h[-1], finished, self.facts.num_classes) for h in self._history]
         )
         diverged = np.array([h[-1].diverged for h in self._history])
-        sound = ~diverged
-        baseline = 0.0
-        if settings.baseline == "group" and sound.any():
-            # A diverged member would move the baseline of all others: it is left out.
-            baseline = float(raw[sound].mean())
-        elif settings.baseline == "reference" and sound[-1]:
-            baseline = float(raw[-1])
-        rewards = np.where(diverged, -settings.divergence_penalty, raw - baseline)
+        rewards = np.where(
+            diverged, -settings.divergence_penalty, settings.relative(raw, ~diverged)
+        )
         return (settings.scale * np.where(resting, 0.0, rewards))[: self.members]
 
     def _observe(self) -> np.ndarray:
@@ -221,9 +226,7 @@ class EpisodeGroup:
                 ObservationInputs(
                     history=self._seen(history),
                     last_action=last,
-                    budget=self.world.budget,
-                    train_size=self._train_size,
-                    num_classes=self.world.num_classes,
+                    facts=self.facts,
                     codec=self.codec,
                 )
                 for history, last in zip(self.histories, self._last, strict=True)
@@ -232,14 +235,21 @@ class EpisodeGroup:
 
     def _seen(self, history: Sequence[EpochMetrics]) -> Sequence[EpochMetrics]:
         """Leave out what lies between two actions: a policy asked every epoch sees no more."""
-        every = self.settings.epochs_per_action
-        if every == 1:
+        if len(self.starts) == self.facts.budget:
             return history
-        return [record for record in history[:-1] if record.epoch % every == 0] + [history[-1]]
+        starts = set(self.starts)
+        return [record for record in history[:-1] if record.epoch in starts] + [history[-1]]
+
+
+_Stack = tuple[list[int], Training]
+"""The groups of one world, and their training runs."""
 
 
 class StackedGroups:
     """Groups that train together, so that their classifiers can share stacks.
+
+    Those of different worlds train side by side for different numbers of epochs; all have equally
+    many actions.
 
     Args:
         world: Where the training runs come from.
@@ -257,19 +267,18 @@ class StackedGroups:
         settings = replace(settings, actions=expanded(settings.actions, world.check))
         self.world, self.settings = world, settings
         self.groups = [EpisodeGroup(world, settings, members) for _ in range(groups)]
-        self._training: Training | None = None
+        self._stacks: list[_Stack] = []
         self._forks: list[Fork | None] = []
 
     @property
     def training(self) -> Training:
-        """The training runs of all groups.
+        """The training runs of all groups, where they are of one world.
 
         Raises:
             ConfigError: Before ``reset``.
         """
-        if self._training is None:
-            raise ConfigError("the environment was asked before reset", "call env.reset() first")
-        return self._training
+        ((_, training),) = self._begun()
+        return training
 
     @property
     def over(self) -> bool:
@@ -278,16 +287,34 @@ class StackedGroups:
         Raises:
             ConfigError: Before ``reset``.
         """
-        return bool(self.training) and self.groups[0].due < 1
+        return bool(self._begun()) and self.groups[0].due < 1
 
     def reset(self, specs: Sequence[TaskSpec], seeds: Sequence[int]) -> np.ndarray:
         """Start a task in each group; return the first observations, (groups * k, d)."""
         size = self.groups[0].trainings
-        self._training = self.world.start([spec for spec in specs for _ in range(size)])
-        records = self._by_group(self._training.reset([s for s in seeds for _ in range(size)]))
-        self._forks = [self._draw_fork(seed) for seed in seeds]
-        begun = zip(self.groups, specs, records, strict=True)
-        return np.concatenate([group.reset(spec, own) for group, spec, own in begun])
+        self._stacks = self._start(specs)
+        begun: dict[int, np.ndarray] = {}
+        for places, training in self._stacks:
+            records = self._by_group(training.reset([seeds[g] for g in places for _ in range(size)]))
+            for g, own in zip(places, records, strict=True):
+                begun[g] = self.groups[g].reset(specs[g], own)
+        drawn = zip(self.groups, seeds, strict=True)
+        self._forks = [self._draw_fork(group, seed) for group, seed in drawn]
+        return np.concatenate([begun[g] for g in range(len(self.groups))])
+
+    def _begun(self) -> list[_Stack]:
+        if not self._stacks:
+            raise ConfigError("the environment was asked before reset", "call env.reset() first")
+        return self._stacks
+
+    def _start(self, specs: Sequence[TaskSpec]) -> list[_Stack]:
+        """Set up the training runs, those of one world together."""
+        size, stacks = self.groups[0].trainings, []
+        for name in dict.fromkeys(spec.world for spec in specs):
+            places = [g for g, spec in enumerate(specs) if spec.world == name]
+            runs = [specs[g] for g in places for _ in range(size)]
+            stacks.append((places, self.world.start(runs)))
+        return stacks
 
     def step(self, actions: Sequence[MixAction], epochs: int | None = None) -> list[StepResult]:
         """Train every member of every group under its action.
@@ -304,14 +331,34 @@ class StackedGroups:
         """
         if self.over:
             raise after_the_end()
-        training, k = self.training, self.groups[0].members
+        stacks, chosen = self._begun(), self._of_groups(actions)
+        results: dict[int, StepResult] = {}
+        for places, training in stacks:
+            every = [a for g in places for a in self.groups[g].with_reference(chosen[g])]
+            due = epochs or self.groups[places[0]].due
+            records = self._by_group(training.run_epoch(every, due))
+            for g, own in zip(places, records, strict=True):
+                results[g] = self.groups[g].step(chosen[g], own)
+        return self._forked([results[g] for g in range(len(self.groups))])
+
+    def train_epoch(self, actions: Sequence[MixAction]) -> None:
+        """Train every member for one epoch, whose measuring is left to the next step.
+
+        Raises:
+            ConfigError: Before ``reset``.
+        """
+        chosen = self._of_groups(actions)
+        for places, training in self._begun():
+            every = [a for g in places for a in self.groups[g].with_reference(chosen[g])]
+            training.train_epoch(every)
+            for g in places:
+                self.groups[g].note(chosen[g], 1)
+
+    def _of_groups(self, actions: Sequence[MixAction]) -> list[Sequence[MixAction]]:
+        k = self.groups[0].members
         if len(actions) != k * len(self.groups):
             raise ConfigError(f"got {len(actions)} actions, wanted {k * len(self.groups)}")
-        chosen = [actions[start : start + k] for start in range(0, len(actions), k)]
-        pairs = list(zip(self.groups, chosen, strict=True))
-        every = [action for group, own in pairs for action in group.with_reference(own)]
-        records = self._by_group(training.run_epoch(every, epochs or self.groups[0].due))
-        return self._forked([g.step(a, r) for (g, a), r in zip(pairs, records, strict=True)])
+        return [actions[start : start + k] for start in range(0, len(actions), k)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the next steps depend on, the training runs included.
@@ -319,12 +366,12 @@ class StackedGroups:
         Raises:
             ConfigError: Before ``reset``.
         """
-        training = self.training.state_dict()
+        trainings = [training.state_dict() for _, training in self._begun()]
         return {
             SETUP: self._setup,
             "games": [group.state_dict() for group in self.groups],
             "forks": [None if fork is None else asdict(fork) for fork in self._forks],
-            "training": training,
+            "trainings": trainings,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -334,11 +381,11 @@ class StackedGroups:
             ConfigError: If it is of others; these groups are then as they were.
         """
         check_setup(state, self._setup)
-        groups, size = state["games"], self.groups[0].trainings
-        specs = [TaskSpec(**own["spec"]) for own in groups]
-        training = self.world.start([spec for spec in specs for _ in range(size)])
-        training.load_state_dict(state["training"])
-        self._training = training
+        groups = state["games"]
+        stacks = self._start([TaskSpec(**own["spec"]) for own in groups])
+        for (_, training), own in zip(stacks, state["trainings"], strict=True):
+            training.load_state_dict(own)
+        self._stacks = stacks
         self._forks = [None if fork is None else Fork(**fork) for fork in state["forks"]]
         for group, own in zip(self.groups, groups, strict=True):
             group.load_state_dict(own)
@@ -348,32 +395,31 @@ class StackedGroups:
         """What groups must have in common to go on from each other's state, by name."""
         first = self.groups[0]
         return {
-            "form": "groups",
+            "form": "groups by world",
             "members": first.members,
             "trainings": first.trainings,
             "budget": self.world.budget,
             "epochs_per_action": self.settings.epochs_per_action,
+            "decisions": self.settings.decisions,
             "groups": len(self.groups),
             "fork": self.settings.fork,
         }
 
-    def _draw_fork(self, seed: int) -> Fork | None:
-        settings, members = self.settings, self.groups[0].members
-        if not settings.fork:
-            return None
-        return Fork.draw(seed, self.world.budget, settings.epochs_per_action, members)
+    def _draw_fork(self, group: EpisodeGroup, seed: int) -> Fork | None:
+        return Fork.draw(seed, group.starts, group.members) if self.settings.fork else None
 
     def _forked(self, results: list[StepResult]) -> list[StepResult]:
         """Fork the groups whose time it is; one whose donor has diverged goes on as it was."""
         size = self.groups[0].trainings
-        donors = list(range(size * len(results)))
-        for g, (group, fork) in enumerate(zip(self.groups, self._forks, strict=True)):
-            metrics, first = results[g].metrics, g * size
-            if fork and metrics[0].epoch == fork.epoch and not metrics[fork.donor].diverged:
-                donors[first : first + group.members] = [first + fork.donor] * group.members
-                results[g] = group.fork(results[g], fork.donor)
-        if donors != list(range(len(donors))):
-            self.training.fork(donors)
+        for places, training in self._stacks:
+            donors = list(range(size * len(places)))
+            for first, g in zip(range(0, len(donors), size), places, strict=True):
+                group, fork, metrics = self.groups[g], self._forks[g], results[g].metrics
+                if fork and metrics[0].epoch == fork.epoch and not metrics[fork.donor].diverged:
+                    donors[first : first + group.members] = [first + fork.donor] * group.members
+                    results[g] = group.fork(results[g], fork.donor)
+            if donors != list(range(len(donors))):
+                training.fork(donors)
         return results
 
     def _by_group(self, records: Sequence[EpochMetrics]) -> list[Sequence[EpochMetrics]]:

@@ -260,13 +260,13 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         """Size and noise of the task that each environment plays; empty before ``reset``."""
         return [spec.kind for spec in self._specs]
 
-    def drawn_images(self, seeds: Sequence[int]) -> int:
-        """Return how many training images the tasks have that ``reset(seed=seeds)`` would draw.
+    def drawn_work(self, seeds: Sequence[int]) -> int:
+        """Return the work of the tasks that ``reset(seed=seeds)`` would draw (``TaskFacts.work``).
 
         What an episode will cost is about proportional to it, so that work can be dealt out.
         """
         world, rngs = self._groups.world, [np_random(s)[0] for s in seeds[:: self.group_size]]
-        return sum(world.train_size(draw_start(world, rng)[0]) for rng in rngs)
+        return sum(world.facts(draw_start(world, rng)[0]).work for rng in rngs)
 
     def action_masks(self) -> np.ndarray:
         """Return which actions are offered to each member, (k, entries)."""

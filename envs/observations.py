@@ -16,6 +16,7 @@ from gymnasium import spaces
 from automix.core.errors import ConfigError
 from automix.core.registry import Info, Registry
 from automix.envs.codec import ActionCodec
+from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import MixAction, index_of
 from automix.training.metrics import EpochMetrics
 
@@ -28,9 +29,8 @@ class ObservationInputs:
     """From epoch 0 on; never empty."""
     last_action: MixAction | None
     """None before the first epoch."""
-    budget: int
-    train_size: int
-    num_classes: int
+    facts: TaskFacts
+    """Of the task."""
     codec: ActionCodec
 
     @property
@@ -45,7 +45,7 @@ class ObservationInputs:
 
     def nats(self, loss: float) -> float:
         """A loss in units of ``log(classes)``: 1 is what guessing costs."""
-        return loss / math.log(self.num_classes)
+        return loss / math.log(self.facts.num_classes)
 
 
 Feature = Callable[[ObservationInputs], float | Sequence[float]]
@@ -77,7 +77,7 @@ _LOSS = ObservationInfo(low=LOSS_RANGE[0], high=LOSS_RANGE[1])
 @OBSERVATIONS.register("progress", ObservationInfo(low=0, high=1))
 def progress(view: ObservationInputs) -> float:
     """Finished epochs / budget."""
-    return view.now.epoch / view.budget
+    return view.now.epoch / view.facts.budget
 
 
 @OBSERVATIONS.register("train_loss", _LOSS)
@@ -161,7 +161,66 @@ def mixed_loss(view: ObservationInputs) -> float:
 @OBSERVATIONS.register("log_train_size", ObservationInfo(low=0, high=1))
 def log_train_size(view: ObservationInputs) -> float:
     """log10 of the number of training images, over 7."""
-    return math.log10(view.train_size) / 7
+    return math.log10(view.facts.train_size) / 7
+
+
+@OBSERVATIONS.register("log_steps", ObservationInfo(low=0, high=1))
+def log_steps(view: ObservationInputs) -> float:
+    """log10 of the optimizer steps of the whole budget, over 7."""
+    return math.log10(view.facts.steps) / 7
+
+
+@OBSERVATIONS.register("log_epochs", ObservationInfo(low=0, high=1))
+def log_epochs(view: ObservationInputs) -> float:
+    """log10 of the epochs of the whole budget, over 4: how often each image is seen."""
+    return math.log10(view.facts.budget) / 4
+
+
+@OBSERVATIONS.register("log_images_per_class", ObservationInfo(low=0, high=1))
+def log_images_per_class(view: ObservationInputs) -> float:
+    """log10 of the training images per class, over 5."""
+    return math.log10(view.facts.train_size / view.facts.num_classes) / 5
+
+
+@OBSERVATIONS.register("log_classes", ObservationInfo(low=0, high=1))
+def log_classes(view: ObservationInputs) -> float:
+    """log10 of the number of classes, over 4."""
+    return math.log10(view.facts.num_classes) / 4
+
+
+@OBSERVATIONS.register("log_parameters", ObservationInfo(low=0, high=1))
+def log_parameters(view: ObservationInputs) -> float:
+    """log10 of the net's weights, over 9."""
+    return math.log10(view.facts.parameters) / 9
+
+
+@OBSERVATIONS.register("lr_share", ObservationInfo(low=0, high=1))
+def lr_share(view: ObservationInputs) -> float:
+    """Learning rate over the highest of the training; 0 where none is known."""
+    return view.now.lr / view.facts.peak_lr if view.facts.peak_lr else 0.0
+
+
+@OBSERVATIONS.register("augmented", ObservationInfo(low=0, high=1))
+def augmented(view: ObservationInputs) -> float:
+    """1 where training images are cropped or flipped, else 0."""
+    return float(view.facts.augmented)
+
+
+@OBSERVATIONS.register("skill", ObservationInfo(low=-0.1, high=1))
+def skill(view: ObservationInputs) -> float:
+    """Validation accuracy above chance: 0 is guessing among the classes, 1 is no error."""
+    return _above_chance(view.now.val_accuracy, view)
+
+
+@OBSERVATIONS.register("train_skill", ObservationInfo(low=-0.1, high=1))
+def train_skill(view: ObservationInputs) -> float:
+    """Accuracy above chance on the clean probe, with the labels that training sees."""
+    return _above_chance(view.now.train_accuracy, view)
+
+
+def _above_chance(accuracy: float, view: ObservationInputs) -> float:
+    chance = 1 / view.facts.num_classes
+    return (accuracy - chance) / (1 - chance)
 
 
 @OBSERVATIONS.register("partner_share", ObservationInfo(low=0, high=1))

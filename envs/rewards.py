@@ -11,11 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from automix.core.errors import ConfigError
 from automix.core.registry import Info, Registry
 from automix.core.settings import check_ranges, setting
 from automix.mixing.actions import MixAction
 from automix.training.metrics import EpochMetrics
+
+SPREAD_FLOOR = 0.01
+"""Added to a group's spread: differences of a hundredth are mostly luck."""
 
 Reward = Callable[[EpochMetrics, EpochMetrics, bool, int], float]
 """(before, after, finished, num_classes) -> reward."""
@@ -36,6 +41,13 @@ class RewardSettings:
     """The reference action, as ``method@ratio+saliency``."""
     scale: float = setting(10.0, above=0)
     """Factor on the reward: accuracies differ by hundredths, and agents like units."""
+    unit: Literal["one", "spread"] = "one"
+    """``spread`` divides by the deviation within the group (plus 0.01), so that worlds in which
+    little is to be gained count as much as those in which much is. For rewards at the end."""
+    harm: float = setting(0.0, least=0)
+    """How much dearer it is to fall below the reference action than to win is sweet: this many
+    times the shortfall is taken off. Above 0 the reference is played in each group. For rewards
+    at the end."""
     divergence_penalty: float = setting(1.0, least=0)
     """Taken once, before scaling, when a training diverges."""
 
@@ -46,7 +58,36 @@ class RewardSettings:
             raise ConfigError(
                 f"env.reward.baseline is {self.baseline!r}, wanted 'none', 'group' or 'reference'"
             )
+        if self.unit not in ("one", "spread"):
+            raise ConfigError(f"env.reward.unit is {self.unit!r}, wanted 'one' or 'spread'")
         check_ranges(self, "env.reward")
+
+    @property
+    def plays_reference(self) -> bool:
+        """Whether each group has a hidden member that plays the reference action."""
+        return self.baseline == "reference" or self.harm > 0
+
+    def relative(self, raw: np.ndarray, sound: np.ndarray) -> np.ndarray:
+        """Return rewards relative to the baseline and in the unit, before they are scaled.
+
+        Args:
+            raw: (k,) rewards of a group; the last is the reference's where it is played.
+            sound: (k,) bool: members that have not diverged. A diverged one would move the
+                baseline of all others: it is left out.
+        """
+        own = raw[:-1] if self.plays_reference else raw
+        heard = own[sound[: len(own)]]
+        baseline = 0.0
+        if self.baseline == "group" and len(heard):
+            baseline = float(heard.mean())
+        elif self.baseline == "reference" and sound[-1]:
+            baseline = float(raw[-1])
+        rewards = raw - baseline
+        if self.harm and sound[-1]:
+            rewards = rewards - self.harm * np.maximum(0.0, raw[-1] - raw)
+        if self.unit == "spread" and len(heard):
+            rewards = rewards / (heard.std() + SPREAD_FLOOR)
+        return rewards
 
 
 @REWARDS.register("accuracy_gain")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from automix.core.errors import ConfigError
 from automix.core.settings import check_ranges, setting
 from automix.envs.codec import ActionSettings
 from automix.envs.observations import DEFAULT_OBSERVATIONS
@@ -21,13 +22,37 @@ class EnvSettings:
     epochs_per_action: int = setting(1, least=1)
     """Epochs that each action is played for; the last of an episode may be cut short. Above 1 there
     are fewer decisions, each with more effect, and fewer measurements to pay for."""
+    decisions: int = setting(0, least=0)
+    """Actions of an episode, each for an equal share of the budget, so that a policy means the same
+    at 10 epochs and at 300; 0 leaves it to ``epochs_per_action``. A suite of worlds needs it."""
     fork: bool = False
     """Whether once an episode, before an action that is drawn, all members of a group go on from
     the state of one of them (``automix.envs.groups.Fork``). The vectorised form only."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "env")
+        if self.decisions and self.epochs_per_action > 1:
+            raise ConfigError(
+                f"env.decisions is {self.decisions} and env.epochs_per_action "
+                f"{self.epochs_per_action}, wanted one of the two",
+                "set env.decisions=0 or env.epochs_per_action=1",
+            )
+
+    def starts(self, budget: int) -> list[int]:
+        """Return how many epochs are done when each action of an episode is chosen, from 0 on.
+
+        Raises:
+            ConfigError: If the budget has fewer epochs than there are decisions.
+        """
+        if not self.decisions:
+            return list(range(0, budget, self.epochs_per_action))
+        if budget < self.decisions:
+            raise ConfigError(
+                f"a budget of {budget} epochs is shorter than env.decisions, {self.decisions}",
+                f"train for {self.decisions} epochs or more, or set fewer decisions",
+            )
+        return [round(budget * number / self.decisions) for number in range(self.decisions)]
 
     def steps(self, budget: int) -> int:
         """Return how many actions an episode of so many epochs takes."""
-        return -(-budget // self.epochs_per_action)
+        return self.decisions or len(self.starts(budget))

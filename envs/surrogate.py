@@ -27,6 +27,7 @@ from automix.core.settings import Range
 from automix.data.tasks import TaskSpec
 from automix.envs.mix_env import MixEnv, MixVectorEnv, groups_of
 from automix.envs.settings import EnvSettings
+from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import PLAIN, MixAction
 from automix.training.metrics import EpochMetrics
 
@@ -54,16 +55,18 @@ class SurrogateTraining:
 
     def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
         """Add each action's gain."""
-        played = list(zip(actions, self._noise, strict=True))
         for _ in range(epochs):
-            progress = self._epoch / self.budget
-            gains = [gain(action, noise, progress, self.budget) for action, noise in played]
-            self._accuracy = self._accuracy + np.array(gains)
-            self._epoch += 1
-        return [
-            self._record(action, accuracy, noise)
-            for (action, noise), accuracy in zip(played, self._accuracy, strict=True)
-        ]
+            self.train_epoch(actions)
+        shown = zip(actions, self._accuracy, self._noise, strict=True)
+        return [self._record(*of) for of in shown]
+
+    def train_epoch(self, actions: Sequence[MixAction]) -> None:
+        """Add each action's gain of one epoch."""
+        progress = self._epoch / self.budget
+        played = zip(actions, self._noise, strict=True)
+        gains = [gain(action, noise, progress, self.budget) for action, noise in played]
+        self._accuracy = self._accuracy + np.array(gains)
+        self._epoch += 1
 
     def fork(self, donors: Sequence[int]) -> None:
         """Let every member go on from its donor's accuracy."""
@@ -129,8 +132,6 @@ class SurrogateWorld:
         ConfigError: If the budget is not a whole number of epochs.
     """
 
-    num_classes = CLASSES
-
     def __init__(self, budget: int = 20, label_noise: Sequence[float] = (0.0, 0.2, 0.4)) -> None:
         Range(least=1, whole=True).check("budget", budget)
         self.budget, self.label_noise = budget, tuple(label_noise)
@@ -140,9 +141,9 @@ class SurrogateWorld:
         noise = float(rng.choice(np.asarray(self.label_noise)))
         return TaskSpec(train_size=200, label_noise=noise, seed=int(rng.integers(2**31)))
 
-    def train_size(self, spec: TaskSpec) -> int:
-        """Return a size that means nothing here."""
-        return spec.train_size
+    def facts(self, spec: TaskSpec) -> TaskFacts:
+        """Return the budget and the classes; the size means nothing here."""
+        return TaskFacts(budget=self.budget, train_size=spec.train_size, num_classes=CLASSES)
 
     def check(self, actions: Sequence[MixAction]) -> None:
         """Refuse nothing: every action has its value."""

@@ -1,15 +1,23 @@
-"""Where tasks and training runs come from: what environments ask of a world, and the real one."""
+"""Where tasks and training runs come from: what environments ask of a world, and the real ones.
+
+A world is an image set with ranges of size and label noise, a net, a budget and a recipe. A suite
+is several worlds, one of which is drawn for each group of episodes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from automix.core.errors import AutomixError, ConfigError
 from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
+from automix.nets.create import create_classifier
 from automix.training.metrics import EpochMetrics
 from automix.training.population import Population
 from automix.training.requirements import check_playable
@@ -25,6 +33,10 @@ class Training(Protocol):
 
     def run_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> list[EpochMetrics]:
         """Play one action each, for one epoch or some."""
+        ...
+
+    def train_epoch(self, actions: Sequence[MixAction]) -> None:
+        """Play one action each for an epoch that the next records cover."""
         ...
 
     def fork(self, donors: Sequence[int]) -> None:
@@ -44,25 +56,50 @@ class Training(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskFacts:
+    """What is known of a task before its training starts."""
+
+    budget: int
+    """Epochs."""
+    train_size: int
+    """Training images."""
+    num_classes: int
+    pixels: int = 1
+    """Height times width of an image."""
+    batch_size: int = 1
+    peak_lr: float = 0.0
+    """The highest learning rate; 0 where none is known."""
+    parameters: int = 1
+    """Weights of the net."""
+    augmented: bool = False
+    """Whether training images are cropped, flipped or distorted before they are mixed."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole budget."""
+        return self.budget * -(-self.train_size // self.batch_size)
+
+    @property
+    def work(self) -> int:
+        """Pixels that the training reads, to which its time is about proportional."""
+        return self.budget * self.train_size * self.pixels
+
+
 class World(Protocol):
     """Where tasks and training runs come from."""
 
     @property
     def budget(self) -> int:
-        """Epochs of one training run."""
-        ...
-
-    @property
-    def num_classes(self) -> int:
-        """Classes of every task."""
+        """Epochs of one training run; 0 where tasks differ in it."""
         ...
 
     def draw(self, rng: np.random.Generator) -> TaskSpec:
         """Draw a task."""
         ...
 
-    def train_size(self, spec: TaskSpec) -> int:
-        """Return the number of training images of a task."""
+    def facts(self, spec: TaskSpec) -> TaskFacts:
+        """Return what is known of a task before its training starts."""
         ...
 
     def check(self, actions: Sequence[MixAction]) -> None:
@@ -70,7 +107,10 @@ class World(Protocol):
         ...
 
     def start(self, specs: Sequence[TaskSpec]) -> Training:
-        """Set up a training run of each task; those with equal specs share its data."""
+        """Set up a training run of each task; those with equal specs share its data.
+
+        In a suite all are of one world.
+        """
         ...
 
 
@@ -81,13 +121,18 @@ class ImageWorld:
         family: The tasks.
         trainer: How classifiers are trained.
         device: Where.
+        name: In a suite.
     """
 
     def __init__(
-        self, family: FamilySettings, trainer: TrainerSettings, device: str = "cpu"
+        self,
+        family: FamilySettings,
+        trainer: TrainerSettings,
+        device: str = "cpu",
+        name: str = "",
     ) -> None:
         self.family = TaskFamily(family)
-        self.trainer, self.device = trainer, device
+        self.trainer, self.device, self.name = trainer, device, name
 
     @property
     def budget(self) -> int:
@@ -101,11 +146,31 @@ class ImageWorld:
 
     def draw(self, rng: np.random.Generator) -> TaskSpec:
         """Draw a task of the family."""
-        return self.family.draw(rng)
+        spec = self.family.draw(rng)
+        return replace(spec, world=self.name) if self.name else spec
 
     def train_size(self, spec: TaskSpec) -> int:
         """Return the number of training images of a task."""
         return self.family.train_size(spec)
+
+    def facts(self, spec: TaskSpec) -> TaskFacts:
+        """Return what is known of a task before its training starts."""
+        return TaskFacts(
+            budget=self.budget,
+            train_size=self.train_size(spec),
+            num_classes=self.num_classes,
+            pixels=self.family.images.shape[1] * self.family.images.shape[2],
+            batch_size=self.trainer.batch_size,
+            peak_lr=self.trainer.lr,
+            parameters=self._parameters,
+            augmented=self.trainer.augment.active,
+        )
+
+    @cached_property
+    def _parameters(self) -> int:
+        shape, classes = self.family.images.shape, self.num_classes
+        net = create_classifier(self.trainer.model, num_classes=classes, shape=shape, seed=0)
+        return sum(weight.numel() for weight in net.parameters())
 
     def check(self, actions: Sequence[MixAction]) -> None:
         """Refuse actions that do not fit the trainer's settings."""
@@ -117,3 +182,51 @@ class ImageWorld:
         """Set up a training run of each task."""
         tasks = {spec: self.family.task(spec) for spec in dict.fromkeys(specs)}
         return Population([tasks[spec] for spec in specs], self.trainer, self.device)
+
+
+class Suite:
+    """Several worlds with one set of actions; each task is of one of them.
+
+    Args:
+        worlds: Each with a name of its own.
+
+    Raises:
+        ConfigError: If there is none, or two have the same name.
+    """
+
+    def __init__(self, worlds: Sequence[ImageWorld]) -> None:
+        self.worlds = {world.name: world for world in worlds}
+        if not worlds or len(self.worlds) < len(worlds) or "" in self.worlds:
+            raise ConfigError(
+                f"a suite has worlds named {[world.name for world in worlds]}, wanted one or more, "
+                "each with a name of its own"
+            )
+
+    @property
+    def budget(self) -> int:
+        """0, as each world has its own."""
+        return 0
+
+    def draw(self, rng: np.random.Generator) -> TaskSpec:
+        """Draw a world, each as likely as any other, and a task of it."""
+        names = list(self.worlds)
+        return self.worlds[names[int(rng.integers(len(names)))]].draw(rng)
+
+    def facts(self, spec: TaskSpec) -> TaskFacts:
+        """Return what is known of a task before its training starts."""
+        return self.worlds[spec.world].facts(spec)
+
+    def start(self, specs: Sequence[TaskSpec]) -> Population:
+        """Set up a training run of each task, all of one world."""
+        return self.worlds[specs[0].world].start(specs)
+
+    def check(self, actions: Sequence[MixAction]) -> None:
+        """Refuse actions that one of the worlds cannot play, naming it."""
+        for name, world in self.worlds.items():
+            try:
+                world.check(actions)
+            except AutomixError as error:
+                raise ConfigError(
+                    f"world {name!r}: {error.message}",
+                    "the worlds of a suite share their actions: leave out the world or the action",
+                ) from None

@@ -6,6 +6,7 @@ every difference is paired. The test split is read once, after the last epoch.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -173,17 +174,35 @@ def _play_together(
 ) -> Iterator[_FinishedRun]:
     """Train for all that choose epoch by epoch: a group for each training run, stacked."""
     groups = StackedGroups(world, env, len(contestants), match.trainings)
+    facts = world.facts(match.spec)
+    starts = env.starts(facts.budget)
+    # With shares of the budget nobody looks between two decisions, and measuring is dear.
+    measured = starts if env.decisions else range(facts.budget)
     choices = ActionCodec(env.actions).choices
     pairs = [(c, training) for training in range(match.trainings) for c in contestants]
     players = [c.player(choices, policy, match.seed("players", training)) for c, training in pairs]
     seeds = [match.seed("trial", training) for training in range(match.trainings)]
-    seen, saver = _begin(groups, players, match, seeds, checkpoint), checkpoint.saver()
-    for epoch in range(len(seen) - 1, world.budget):
-        actions = _actions(players, seen[-1], epoch % env.epochs_per_action == 0)
+    state, saver = checkpoint.load(), checkpoint.saver()
+    if state is None:
+        seen, done = [groups.reset([match.spec] * match.trainings, seeds)], 0
+    else:
+        groups.load_state_dict(state["table"])
+        seen = state["shown"]
+        done = [*measured, facts.budget][len(seen) - 1]
+    for epoch in range(facts.budget):
+        shown = seen[bisect(measured, epoch) - 1].copy()
+        shown[:, 0] = epoch / facts.budget
+        # Players remember what they have seen, so that they are asked again for what is done.
+        actions = _actions(players, shown, epoch in starts)
+        if epoch < done:
+            continue
+        if epoch + 1 not in measured and epoch + 1 < facts.budget:
+            groups.train_epoch(actions)
+            continue
         steps = groups.step(actions, epochs=1)
         seen.append(np.concatenate([step.observations for step in steps]))
         saver.save_if_due(lambda: {"table": groups.state_dict(), "shown": seen})
-    decisions = np.stack(seen[:-1])[:: env.epochs_per_action]
+    decisions = np.stack([seen[measured.index(start)] for start in starts])
     scores = _scores(groups.training, match)
     histories = [history for group in groups.groups for history in group.histories]
     mixes = [own for group in groups.groups for own in group.mixes]
@@ -191,26 +210,6 @@ def _play_together(
         yield _FinishedRun(
             contestant, training, scores[m], histories[m], mixes[m], [*decisions[:, m]]
         )
-
-
-def _begin(
-    groups: StackedGroups,
-    players: Sequence[Player],
-    match: Match,
-    seeds: Sequence[int],
-    checkpoint: TaskCheckpoint,
-) -> list[np.ndarray]:
-    """Start the training runs, or go on with them; return all observations (k, d) until now."""
-    state = checkpoint.load()
-    if state is None:
-        return [groups.reset([match.spec] * match.trainings, seeds)]
-    groups.load_state_dict(state["table"])
-    seen: list[np.ndarray] = state["shown"]
-    # Players remember what they have seen.
-    every = groups.settings.epochs_per_action
-    for epoch, observations in enumerate(seen[:-1]):
-        _actions(players, observations, epoch % every == 0)
-    return seen
 
 
 def _actions(players: Sequence[Player], observations: np.ndarray, due: bool) -> list[MixAction]:

@@ -259,8 +259,8 @@ def _shape(state: State, block: int) -> tuple[int, int, Any, Any]:
 
 
 def _costs(state: State, block: int, seeds: Sequence[list[int]]) -> list[int]:
-    """Return what the episodes of all blocks' seeds cost, in training images."""
-    return [_block(state, block).drawn_images(own) for own in seeds]
+    """Return what the episodes of all blocks' seeds cost (``MixVectorEnv.drawn_work``)."""
+    return [_block(state, block).drawn_work(own) for own in seeds]
 
 
 def _reset(state: State, starts: Starts) -> list[np.ndarray]:

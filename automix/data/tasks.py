@@ -33,12 +33,15 @@ class TaskSpec:
     seed: int
     """Draws the training and validation images and the wrong labels, together with the kind:
     tasks of different kinds share nothing by having the same seed."""
+    world: str = ""
+    """The world of a suite that the task is of; empty where there is one world only."""
 
     @property
     def kind(self) -> str:
         """What tasks of the same difficulty share, as reports name it."""
         size = str(self.train_size) if self.train_size else "all"
-        return f"{size} images, {100 * self.label_noise:g}% noise"
+        world = f"{self.world}: " if self.world else ""
+        return f"{world}{size} images, {100 * self.label_noise:g}% noise"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +186,7 @@ class TaskFamily:
                 )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def load_once(source: DataSource) -> ImageSet:
     """Load a source, or return it from this process's memory."""
     return load(source)

@@ -90,6 +90,7 @@ class StackedEnsemble:
         average = self._average.stack if self._average else None
         self._loader = BatchLoader(members, self._stack, settings, device, average)
         self.epoch = self._updates = 0
+        self._log = EpochLog(len(self._members), self._device)
         self._build_optimizer()
 
     def _build_optimizer(self) -> None:
@@ -114,11 +115,19 @@ class StackedEnsemble:
 
     # Training ------------------------------------------------------------------------------------
 
-    def run_epochs(self, actions: Sequence[MixAction], epochs: int) -> list[EpochMetrics]:
-        """Train every member for some epochs under its action; measure after the last."""
-        log = EpochLog(len(self._members), self._device)
+    def run_epochs(self, actions: Sequence[MixAction], epochs: int) -> None:
+        """Train every member for some epochs under its action, without measuring."""
         for _ in range(epochs):
-            self._run_epoch(actions, log)
+            self._run_epoch(actions, self._log)
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether epochs have been trained that no record covers yet."""
+        return not self._log.empty
+
+    def measured(self) -> list[EpochMetrics]:
+        """Measure, and return the records of all epochs since the last ones."""
+        log, self._log = self._log, EpochLog(len(self._members), self._device)
         return self._close(log)
 
     def _run_epoch(self, actions: Sequence[MixAction], log: EpochLog) -> None:

@@ -66,6 +66,11 @@ class EpochLog:
         self._losses: list[Tensor] = []
         self._shares: list[tuple[Sequence[int], Tensor]] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether no step has been noted."""
+        return not self._losses
+
     def count(self, members: Sequence[int] | slice, samples: int, passes: tuple[int, int]) -> None:
         """Count (forward, backward) passes over samples, beside those of the steps."""
         chosen = range(self._members)[members] if isinstance(members, slice) else members

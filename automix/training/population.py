@@ -161,8 +161,22 @@ class Population:
             epochs: How many under the same action. They are measured together, after the last,
                 which saves time: measuring can cost as much as training does.
 
+        Returns:
+            A record of each, which covers all epochs since the last records.
+
         Raises:
             ConfigError: If a budget is too small, or there is not one action for each member.
+        """
+        self.train_epoch(actions, epochs)
+        records: dict[int, EpochMetrics] = {}
+        for ensemble, members in self._ensembles():
+            records.update(zip(members, ensemble.measured(), strict=True))
+        return [records[member] for member in range(self.members)]
+
+    def train_epoch(self, actions: Sequence[MixAction], epochs: int = 1) -> None:
+        """Train as ``run_epoch`` does, and leave the measuring to the next call of it.
+
+        No state can be taken until then: what is to be recorded of these epochs is not in one.
         """
         if len(actions) != self.members:
             raise ConfigError(f"{len(actions)} actions for {self.members} members, wanted one each")
@@ -172,11 +186,8 @@ class Population:
                 f"epoch {spent + epochs} is beyond the budget of {self.settings.epochs} epochs",
                 "reset the trainer, or raise trainer.epochs",
             )
-        records: dict[int, EpochMetrics] = {}
         for ensemble, members in self._ensembles():
-            played = [actions[member] for member in members]
-            records.update(zip(members, ensemble.run_epochs(played, epochs), strict=True))
-        return [records[member] for member in range(self.members)]
+            ensemble.run_epochs([actions[member] for member in members], epochs)
 
     def logits(self, images: Tensor | Split, members: Sequence[int] | None = None) -> Tensor:
         """Return logits, (b, k, classes), of all or some members in evaluation mode.
@@ -270,6 +281,12 @@ class Population:
 
     def _state(self, member: int) -> MemberState:
         ensemble, slot = self._begun()[member]
+        if ensemble.unmeasured:
+            raise ConfigError(
+                f"member {member} has trained epochs that were not measured, and no state holds "
+                "what their record will say",
+                "call run_epoch before state_dict",
+            )
         return {**ensemble.state_dict(slot), "form": self._form(member)}
 
     # Stacking ------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class SleepingBlock(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
         self.task_kinds = ["digits 200@0.2"] * MEMBERS
         self.seconds = 0.0
 
-    def drawn_images(self, seeds: Sequence[int]) -> int:
+    def drawn_work(self, seeds: Sequence[int]) -> int:
         """Return what an episode costs: all cost the same."""
         return 1
 

@@ -153,12 +153,13 @@ def test_what_an_episode_will_cost_is_known_before_it_starts(groups):
     env, unasked = real_groups(groups), real_groups(groups)
     for seed in range(4):
         seeds = list(range(seed, seed + env.num_envs))
-        images = env.drawn_images(seeds)
+        work = env.drawn_work(seeds)
         _, info = env.reset(seed=seeds)
-        assert images == info["task"]["train_size"][::2].sum()
+        assert work == worlds.BUDGET * 64 * info["task"]["train_size"][::2].sum()
         assert_array_equal(info["task"]["seed"], unasked.reset(seed=seed)[1]["task"]["seed"])
-    costs = [env.drawn_images(list(range(s, s + env.num_envs))) for s in range(30)]
-    assert set(costs) <= {40 * groups + 20 * large for large in range(groups + 1)}
+    costs = [env.drawn_work(list(range(s, s + env.num_envs))) for s in range(30)]
+    images = {40 * groups + 20 * large for large in range(groups + 1)}
+    assert set(costs) <= {worlds.BUDGET * 64 * count for count in images}
     assert len(set(costs)) > 1
 
 
@@ -263,7 +264,7 @@ def test_members_that_play_alike_after_the_fork_end_alike_bit_for_bit():
 
 
 def test_a_fork_comes_before_an_action_and_never_at_an_end():
-    assert {Fork.draw(seed, 10, 4, 2).epoch for seed in range(50)} == {4, 8}
-    assert Fork.draw(0, 4, 4, 2) is None
+    assert {Fork.draw(seed, [0, 4, 8], 2).epoch for seed in range(50)} == {4, 8}
+    assert Fork.draw(0, [0], 2) is None
     with pytest.raises(ConfigError, match=r"env\.fork is true"):
         MixEnv(worlds.image_world(), FORKING)

@@ -207,7 +207,7 @@ def test_an_end_that_waits_for_its_reset_still_waits():
 def broken(env: MixVectorEnv, member: int) -> None:
     """Let a member's weights be no numbers from now on."""
     state = env.state_dict()
-    for value in state["training"]["members"][member]["classifier"].values():
+    for value in state["trainings"][0]["members"][member]["classifier"].values():
         if value.is_floating_point():
             value.fill_(float("nan"))
     env.load_state_dict(state)
@@ -366,5 +366,5 @@ def test_a_state_holds_no_reference_to_the_classifiers_memory():
     with torch.no_grad():
         for weight in ensemble._net.parameters():
             weight.zero_()
-    classifier = state["training"]["members"][0]["classifier"]
+    classifier = state["trainings"][0]["members"][0]["classifier"]
     assert any(bool(value.any()) for value in classifier.values())

@@ -11,6 +11,7 @@ import numpy as np
 
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.envs import ActionSettings, EnvSettings, ImageWorld, RewardSettings
+from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import MixAction
 from automix.training.metrics import LOSS_CAP, EpochMetrics
 from tests import tiny
@@ -69,6 +70,9 @@ class ScriptedTraining:
         self._epoch += epochs
         return self._records()
 
+    def train_epoch(self, actions: Sequence[MixAction]) -> None:
+        self._epoch += 1
+
     def fork(self, donors: Sequence[int]) -> None:
         self._curves = self._curves[list(donors)]
 
@@ -92,8 +96,6 @@ def _scripted(epoch: int, accuracy: float) -> EpochMetrics:
 class ScriptedWorld:
     """Trainings whose validation accuracies are given, (members, budget + 1)."""
 
-    num_classes = 10
-
     def __init__(self, curves: Sequence[Sequence[float]]) -> None:
         self.curves = np.asarray(curves, dtype=float)
         self.budget = self.curves.shape[1] - 1
@@ -101,8 +103,8 @@ class ScriptedWorld:
     def draw(self, rng: np.random.Generator) -> TaskSpec:
         return TaskSpec(train_size=100, label_noise=0.0, seed=int(rng.integers(2**31)))
 
-    def train_size(self, spec: TaskSpec) -> int:
-        return spec.train_size
+    def facts(self, spec: TaskSpec) -> TaskFacts:
+        return TaskFacts(budget=self.budget, train_size=spec.train_size, num_classes=10)
 
     def check(self, actions: Sequence[MixAction]) -> None:
         pass

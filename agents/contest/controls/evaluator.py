@@ -161,10 +161,10 @@ class SearchEvaluator:
 
     def _blocks(self, specs: Sequence[TaskSpec]) -> list[list[int]]:
         """Return positions that train together, those that take longest first."""
-        sizes = [self._world.train_size(spec) for spec in specs]
-        order = sorted(range(len(specs)), key=lambda i: -sizes[i])
+        sizes = [self._world.facts(spec).train_size for spec in specs]
+        order = sorted(range(len(specs)), key=lambda i: (-sizes[i], specs[i].world))
         blocks = []
-        for _, same in groupby(order, key=lambda i: sizes[i]):
+        for _, same in groupby(order, key=lambda i: (sizes[i], specs[i].world)):
             group = list(same)
             # In equal parts: a small rest would be slow.
             parts = -(-len(group) // self.shares.together)
@@ -196,8 +196,9 @@ def play_block(
         first = last = training.reset([start.seed for start in starts])
         passes = sum(r.forward_passes + r.backward_passes for r in first)
     courses = [MixSchedule(schedule) for schedule in schedules]
+    facts = world.facts(starts[0].spec)
     orders = [
-        [course.at(epoch / world.budget) for course in courses] for epoch in range(world.budget)
+        [course.at(epoch / facts.budget) for course in courses] for epoch in range(facts.budget)
     ]
     # Nobody looks until the end, so epochs of equal actions need one measurement together.
     for actions, group in groupby(orders[last[0].epoch :]):
@@ -207,7 +208,7 @@ def play_block(
     # Rewards for a gain add up to the gain of the whole episode.
     paid = REWARDS[reward]
     return [
-        paid(before, after, True, world.num_classes)
+        paid(before, after, True, facts.num_classes)
         for before, after in zip(first, last, strict=True)
     ], passes
 
