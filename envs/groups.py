@@ -22,7 +22,7 @@ from automix.envs.observations import ObservationInputs, Observer
 from automix.envs.rewards import REWARDS
 from automix.envs.settings import EnvSettings
 from automix.envs.vocabulary import expanded
-from automix.envs.worlds import Training, World
+from automix.envs.worlds import Training, World, of_world
 from automix.mixing.actions import MixAction
 from automix.training.metrics import EpochMetrics
 
@@ -38,6 +38,8 @@ class StepResult:
     """(k, d) float32."""
     rewards: np.ndarray
     """(k,) float64, scaled and relative to the baseline."""
+    epochs: int
+    """How many the actions were played for."""
     finished: bool
     """Whether the budget is spent."""
     played: list[MixAction]
@@ -149,11 +151,8 @@ class EpisodeGroup:
 
     def _take(self, spec: TaskSpec) -> None:
         self.spec, self.facts = spec, self.world.facts(spec)
-        try:
+        with of_world(spec.world):
             self.starts = self.settings.starts(self.facts.budget)
-        except ConfigError as error:
-            world = f"world {spec.world!r}: " if spec.world else ""
-            raise ConfigError(f"{world}{error.message}", error.hint) from None
 
     def with_reference(self, actions: Sequence[MixAction]) -> list[MixAction]:
         """Return the action of each training run, the hidden one included."""
@@ -165,6 +164,7 @@ class EpisodeGroup:
         for history, record in zip(self._history, metrics, strict=True):
             history.append(record)
         self._last = list(actions)
+        epochs = metrics[0].epoch - self._history[0][-2].epoch
         self.note(actions, metrics[0].epoch - len(self.mixes[0]))
         finished = metrics[0].epoch >= self.facts.budget
         observations = self._observe()
@@ -173,6 +173,7 @@ class EpisodeGroup:
             truncated=np.zeros(self.members, dtype=bool),
             next_observations=observations,
             rewards=self._rewards(finished, resting),
+            epochs=epochs,
             finished=finished,
             played=list(actions),
             metrics=list(metrics[: self.members]),
@@ -295,7 +296,9 @@ class StackedGroups:
         self._stacks = self._start(specs)
         begun: dict[int, np.ndarray] = {}
         for places, training in self._stacks:
-            records = self._by_group(training.reset([seeds[g] for g in places for _ in range(size)]))
+            records = self._by_group(
+                training.reset([seeds[g] for g in places for _ in range(size)])
+            )
             for g, own in zip(places, records, strict=True):
                 begun[g] = self.groups[g].reset(specs[g], own)
         drawn = zip(self.groups, seeds, strict=True)

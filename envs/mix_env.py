@@ -304,6 +304,7 @@ def member_info(result: StepResult, member: int) -> dict[str, Any]:
     metrics = result.metrics[member]
     return {
         "mix": str(result.played[member]),
+        "epochs": result.epochs,
         "diverged": metrics.diverged,
         "metrics": dict(vars(metrics)),  # a flat record: ``asdict`` would copy it number by number
     }

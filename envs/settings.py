@@ -10,6 +10,7 @@ from automix.core.settings import check_ranges, setting
 from automix.envs.codec import ActionSettings
 from automix.envs.observations import DEFAULT_OBSERVATIONS
 from automix.envs.rewards import RewardSettings
+from automix.policy.policy import decision_starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +45,7 @@ class EnvSettings:
         Raises:
             ConfigError: If the budget has fewer epochs than there are decisions.
         """
-        if not self.decisions:
-            return list(range(0, budget, self.epochs_per_action))
-        if budget < self.decisions:
-            raise ConfigError(
-                f"a budget of {budget} epochs is shorter than env.decisions, {self.decisions}",
-                f"train for {self.decisions} epochs or more, or set fewer decisions",
-            )
-        return [round(budget * number / self.decisions) for number in range(self.decisions)]
+        return decision_starts(budget, self.decisions, self.epochs_per_action)
 
     def steps(self, budget: int) -> int:
         """Return how many actions an episode of so many epochs takes."""

@@ -6,7 +6,8 @@ is several worlds, one of which is drawn for each group of episodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from automix.core.errors import AutomixError, ConfigError
-from automix.data.tasks import FamilySettings, TaskFamily, TaskSpec
+from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
 from automix.training.metrics import EpochMetrics
@@ -114,6 +115,16 @@ class World(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class WorldSettings:
+    """A world as it is written down, from which each process builds its own."""
+
+    task: FamilySettings
+    trainer: TrainerSettings
+    name: str = ""
+    """In a suite; empty where there is no other."""
+
+
 class ImageWorld:
     """Real training runs on real images.
 
@@ -152,6 +163,10 @@ class ImageWorld:
     def train_size(self, spec: TaskSpec) -> int:
         """Return the number of training images of a task."""
         return self.family.train_size(spec)
+
+    def task(self, spec: TaskSpec) -> Task:
+        """Build a task."""
+        return self.family.task(spec)
 
     def facts(self, spec: TaskSpec) -> TaskFacts:
         """Return what is known of a task before its training starts."""
@@ -212,6 +227,10 @@ class Suite:
         names = list(self.worlds)
         return self.worlds[names[int(rng.integers(len(names)))]].draw(rng)
 
+    def task(self, spec: TaskSpec) -> Task:
+        """Build a task."""
+        return self.worlds[spec.world].task(spec)
+
     def facts(self, spec: TaskSpec) -> TaskFacts:
         """Return what is known of a task before its training starts."""
         return self.worlds[spec.world].facts(spec)
@@ -223,10 +242,32 @@ class Suite:
     def check(self, actions: Sequence[MixAction]) -> None:
         """Refuse actions that one of the worlds cannot play, naming it."""
         for name, world in self.worlds.items():
-            try:
+            with of_world(name):
                 world.check(actions)
-            except AutomixError as error:
-                raise ConfigError(
-                    f"world {name!r}: {error.message}",
-                    "the worlds of a suite share their actions: leave out the world or the action",
-                ) from None
+
+
+def build_world(worlds: Sequence[WorldSettings], device: str = "cpu") -> ImageWorld | Suite:
+    """Build a world, or the suite of several; the images are read once a process.
+
+    Raises:
+        AutomixError: If images or settings cannot be used; of a suite, the world is named.
+    """
+    if len(worlds) == 1 and not worlds[0].name:
+        return ImageWorld(worlds[0].task, worlds[0].trainer, device)
+    return Suite([_named_world(world, device) for world in worlds])
+
+
+def _named_world(world: WorldSettings, device: str) -> ImageWorld:
+    with of_world(world.name):
+        return ImageWorld(world.task, world.trainer, device, world.name)
+
+
+@contextmanager
+def of_world(name: str) -> Iterator[None]:
+    """Name the world of a suite in errors of the block; without a name they stay as they are."""
+    try:
+        yield
+    except AutomixError as error:
+        if not name:
+            raise
+        raise type(error)(f"world {name!r}: {error.message}", error.hint) from None

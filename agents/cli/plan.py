@@ -21,13 +21,13 @@ from automix.envs.codec import ActionCodec
 
 def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, learns: bool) -> None:
     """Print what would be done and what it costs in classifier epochs and minutes."""
-    budget, agent = settings.trainer.epochs, settings.agent
+    agent = settings.agent
     policy = None if learns else given_policy(settings)
     actions = ActionCodec(settings.env.actions).choices
     contestants = contestants_of(settings.compare.contestants, actions)
     matches = matches_of(settings)
     trials = len(contestants) * sum(match.trainings for match in matches)
-    updates = updates_of(agent, settings.env.steps(budget)) if learns else 0
+    updates = updates_of(agent, settings.decisions) if learns else 0
     episodes = updates * agent.groups * agent.group_size
     epochs = classifier_epochs(settings, learns, policy)
     plan = {

@@ -36,7 +36,9 @@ def schema_of(settings: type, chosen: type | None = None) -> type:
             made.append((field.name, nested, dataclasses.field(default_factory=nested)))
             continue
         default = None if hint is Any else _default(field)
-        if isinstance(default, Sequence) and not isinstance(default, str):
+        if isinstance(default, Mapping):
+            made.append((field.name, dict[str, Any], dataclasses.field(default_factory=dict)))
+        elif isinstance(default, Sequence) and not isinstance(default, str):
             items = dataclasses.field(default_factory=list(default).copy)
             made.append((field.name, _list_of(get_args(hint)[0]), items))
         else:

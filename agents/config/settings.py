@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from automix.agents.config.agent import DEFAULT_AGENT, AgentSettings, settings_class
-from automix.agents.config.draws import check_range, drawn_specs
+from automix.agents.config.draws import check_range
 from automix.agents.config.published import check_name
 from automix.core.errors import ConfigError
 from automix.core.settings import check_ranges, setting
@@ -38,9 +38,13 @@ class CompareSettings:
     kinds: Sequence[str] = ()
     """Kinds of held-out task as ``<train size>@<label noise>``; empty takes every pair of the
     family. Not used with ``draws``."""
+    worlds: Sequence[str] = ()
+    """Which worlds of the suite are compared on, each by its name or by that of its entry; empty
+    takes all."""
     draws: int = setting(0, least=0)
     """Held-out tasks drawn from the range of the family's sizes and noise levels, none of them a
-    value that is trained on; 0 takes ``kinds``."""
+    value that is trained on; 0 takes ``kinds``. Of a suite so many in all, dealt out to its worlds
+    in turn."""
     seeds: int = setting(12, least=1)
     """Without ``draws``: held-out tasks of each kind, each with its own images, wrong labels,
     weights and batches. With them: runs of each drawn task, with weights, batches and mixing
@@ -62,6 +66,18 @@ class CompareSettings:
         for number, kind in enumerate(kinds):
             if kind in kinds[:number]:
                 raise ConfigError(f"compare.kinds names {self.kinds[number]!r} twice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldsSettings:
+    """A suite: several worlds that one agent learns from, or that contestants are compared on."""
+
+    suite: Mapping[str, Any] = field(default_factory=dict)
+    """By name, what differs in each world from ``task`` and ``trainer``, under these two words;
+    a list where one value belongs stands for a world with each of them. Empty: no suite, but the
+    one world that ``task`` and ``trainer`` are."""
+    skip_missing: bool = False
+    """Whether a world whose images are not here is left out with a warning, instead of refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +126,7 @@ class RunSettings:
     agent: AgentSettings = setting(
         factory=lambda: settings_class(DEFAULT_AGENT)(), chosen=settings_class
     )
+    worlds: WorldsSettings = field(default_factory=WorldsSettings)
     compare: CompareSettings = field(default_factory=CompareSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     ray: RaySettings = field(default_factory=RaySettings)
@@ -150,8 +167,18 @@ class RunSettings:
                 f"name is {self.name!r}, wanted one folder name without slashes",
                 "to write elsewhere, give --run-dir",
             )
-        if self.compare.draws or self.compare.validation_draws:
+        if self.worlds.suite and not self.env.decisions:
+            raise ConfigError(
+                "worlds.suite names worlds of different budgets, and env.decisions is 0",
+                "set env.decisions=5: then all episodes have as many actions",
+            )
+        if (self.compare.draws or self.compare.validation_draws) and not self.worlds.suite:
             check_range(self.task)
+
+    @property
+    def decisions(self) -> int:
+        """Actions of an episode."""
+        return self.env.steps(self.trainer.epochs)
 
 
 def parse_kind(text: str) -> tuple[int, float]:
@@ -173,9 +200,7 @@ def parse_kind(text: str) -> tuple[int, float]:
 
 
 def held_out_specs(compare: CompareSettings, task: FamilySettings) -> list[list[TaskSpec]]:
-    """Return the held-out tasks, one list per kind, seeds in order; a drawn task is by itself."""
-    if compare.draws:
-        return [[spec] for spec in drawn_specs(task, compare.draws, HELD_OUT)]
+    """Return the held-out tasks of each kind in a family, seeds in order."""
     pairs = [parse_kind(kind) for kind in compare.kinds] or [
         (size, noise) for size in task.train_sizes for noise in task.label_noise
     ]
@@ -187,20 +212,6 @@ def held_out_specs(compare: CompareSettings, task: FamilySettings) -> list[list[
         ]
         for size, noise in dict.fromkeys(pairs)
     ]
-
-
-def sample_specs(compare: CompareSettings, task: FamilySettings) -> list[TaskSpec]:
-    """Return held-out tasks to check and time: one of each kind, or draws of three sizes."""
-    specs = [kind[0] for kind in held_out_specs(compare, task)]
-    if not compare.draws:
-        return specs
-    by_size = sorted(specs, key=lambda spec: spec.train_size)
-    return list(dict.fromkeys([by_size[0], by_size[len(by_size) // 2], by_size[-1]]))
-
-
-def validation_specs(compare: CompareSettings, task: FamilySettings) -> list[TaskSpec]:
-    """Return the tasks that only fixed choices train on, to pick the best of them."""
-    return drawn_specs(task, compare.validation_draws, VALIDATION)
 
 
 HELD_OUT = 2**31

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from automix.agents.config.draws import cell_of
-from automix.agents.config.settings import RunSettings, held_out_specs
+from automix.agents.config.settings import RunSettings
+from automix.agents.config.worlds import held_out, worlds_of
 from automix.agents.contest.contestants import Contestant, Player, contestants_of
 from automix.agents.contest.controls import SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING
@@ -24,19 +25,18 @@ from automix.agents.runs.progress import progress
 from automix.agents.runs.result_cache import ResultCache, TaskCheckpoint
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import derived_seed
-from automix.data.tasks import FamilySettings, TaskSpec
+from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec, ActionSettings
 from automix.envs.groups import StackedGroups
 from automix.envs.observations import Observer
 from automix.envs.rewards import RewardSettings
 from automix.envs.settings import EnvSettings
-from automix.envs.worlds import ImageWorld
+from automix.envs.worlds import ImageWorld, WorldSettings
 from automix.mixing.actions import MixAction
 from automix.policy.policy import MixPolicy
 from automix.training.evaluation import TestScores, test_scores
 from automix.training.metrics import EpochMetrics
 from automix.training.population import Population
-from automix.training.settings import TrainerSettings
 
 TrialRecord = dict[str, Any]
 """A line of ``trials.jsonl``."""
@@ -112,10 +112,10 @@ def matches_of(settings: RunSettings) -> list[Match]:
     return [
         Match(
             spec=spec,
-            task=cell_of(spec, settings.task) if drawn else spec.kind,
+            task=spec.world or (cell_of(spec, settings.task) if drawn else spec.kind),
             trainings=settings.compare.seeds if drawn else 1,
         )
-        for kind in held_out_specs(settings.compare, settings.task)
+        for kind in held_out(settings)
         for spec in kind
     ]
 
@@ -132,9 +132,9 @@ def play_matches(
     cache: ResultCache | None = None,
 ) -> list[TrialRecord]:
     """Share matches out to the workers; return their trials in the order of the matches."""
+    worlds = {world.name: world for world in worlds_of(settings)}
     items = [
-        (settings.task, settings.trainer, env, device, contestants, policy, match)
-        for match in matches
+        (worlds[match.spec.world], env, device, contestants, policy, match) for match in matches
     ]
     with progress(what, len(items)) as tick:
         groups = (cache or ResultCache()).map(what, workers, play_group, items, tick)
@@ -143,8 +143,7 @@ def play_matches(
 
 def play_group(
     state: State,
-    task: FamilySettings,
-    trainer: TrainerSettings,
+    settings: WorldSettings,
     env: EnvSettings,
     device: str,
     contestants: Sequence[Contestant],
@@ -153,7 +152,7 @@ def play_group(
     checkpoint: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
 ) -> list[TrialRecord]:
     """Train a task's classifiers for each contestant, side by side, and score them."""
-    world = _world(task, trainer, device)
+    world = _world(settings, device)
     together = [contestant for contestant in contestants if contestant.kind != "own"]
     runs = [*_play_together(world, env, together, policy, match, checkpoint)] if together else []
     for contestant in contestants:
@@ -244,6 +243,7 @@ def _record(run: _FinishedRun, match: Match) -> TrialRecord:
         "training": run.training,
         "val_accuracy": history[-1].val_accuracy,
         "mixes": list(run.mixes),
+        "measured": [m.epoch for m in history],
         "val_curve": [round(m.val_accuracy, 6) for m in history],
         "partner_share": [round(m.partner_share, 6) for m in history[1:]],
         "forward_passes": sum(m.forward_passes for m in history),
@@ -299,6 +299,7 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
         actions=actions,
         observations=form.observations,
         epochs_per_action=form.epochs_per_action,
+        decisions=form.decisions,
     )
 
 
@@ -337,7 +338,7 @@ def _as_override(values: Sequence[Any]) -> str:
     return f"[{','.join(repr(v) if v == 'off' else str(v) for v in values)}]"
 
 
-@lru_cache(maxsize=1)
-def _world(task: FamilySettings, trainer: TrainerSettings, device: str) -> ImageWorld:
-    """Return the world of a worker; building it reads the images."""
-    return ImageWorld(task, trainer, device)
+@lru_cache(maxsize=64)
+def _world(settings: WorldSettings, device: str) -> ImageWorld:
+    """Return a world of a worker; building the first of an image set reads the images."""
+    return ImageWorld(settings.task, settings.trainer, device, settings.name)

@@ -112,8 +112,7 @@ def write_rule(folder: Path, explanation: Explanation, about: Mapping[str, Any])
 
 
 def _states(trials: Sequence[Mapping[str, Any]], form: PolicyForm) -> States:
-    every = form.epochs_per_action
-    asked = [trial["mixes"][::every] for trial in trials]
+    asked = [[t["mixes"][start] for start in form.starts(len(t["mixes"]))] for t in trials]
     choices = [_on_grid(mix, form) for mixes in asked for mix in mixes]
     lengths = [len(mixes) for mixes in asked]
     return States(

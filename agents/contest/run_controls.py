@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from automix.agents.config.settings import RunSettings
+from automix.agents.config.worlds import worlds_of
 from automix.agents.contest.controls import CONTROLS, SearchResult, trainings_within
 from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, WorldMaker
 from automix.agents.parallel.worker import Worker
@@ -15,7 +16,7 @@ from automix.agents.runs.result_cache import ResultCache
 from automix.core.errors import ConfigError
 from automix.core.seeding import derived_seed
 from automix.envs.codec import ActionCodec
-from automix.envs.worlds import ImageWorld
+from automix.envs.worlds import build_world
 from automix.mixing.actions import MixAction
 
 log = logging.getLogger("automix")
@@ -72,7 +73,7 @@ def search(
     """
     cache, names = cache or ResultCache(), searching(settings)
     epochs = search_epochs(settings, learning)
-    worlds = WorldMaker(ImageWorld, (settings.task, settings.trainer, device))
+    worlds = WorldMaker(build_world, (tuple(worlds_of(settings)), device))
     actions = ActionCodec(settings.env.actions).choices
     shares = Shares(_together(settings, device), device, settings.ray)
     seeds = {name: derived_seed(settings.seed, "control", name) for name in names}

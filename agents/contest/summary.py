@@ -23,6 +23,7 @@ from automix.agents.contest.compare import TrialRecord
 from automix.agents.contest.controls import SearchResult
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import DEFAULTS, MixSettings
+from automix.policy.policy import decision_starts
 from automix.policy.schedule import MixSchedule
 
 
@@ -121,7 +122,9 @@ def score_table(
 def _task_names(trials: Sequence[TrialRecord], settings: RunSettings) -> list[str]:
     """Return kinds as they came, or the cells that have draws, from easy to hard."""
     met = dict.fromkeys(trial["task"] for trial in trials)
-    return [t for t in cells_of(settings.task) if t in met] if settings.compare.draws else [*met]
+    if settings.worlds.suite or not settings.compare.draws:
+        return [*met]
+    return [task for task in cells_of(settings.task) if task in met]
 
 
 def _row(
@@ -143,7 +146,7 @@ def _row(
         "ece": float(np.mean([t["test_ece"] for t in trials])),
         "top5": _mean_top5(trials),
         "diverged": sum(t["diverged"] for t in trials),
-        "epochs_spent": int(scores.size) * settings.trainer.epochs,
+        "epochs_spent": sum(len(t["mixes"]) for t in trials),
         "passes": sum(t["forward_passes"] + t["backward_passes"] for t in trials),
     }
 
@@ -185,7 +188,9 @@ def _difference(ours: np.ndarray, theirs: np.ndarray, settings: RunSettings) -> 
     }
 
 
-def schedule_of(trials: Sequence[TrialRecord], settings: MixSettings = DEFAULTS) -> MixSchedule:
+def schedule_of(
+    trials: Sequence[TrialRecord], settings: MixSettings = DEFAULTS, decisions: int = 0
+) -> MixSchedule:
     """Flatten what the agent chose on held-out tasks: at each epoch, its most frequent choice.
 
     The policy looks at the training and a schedule cannot, so each kind of task has its own; the
@@ -194,12 +199,18 @@ def schedule_of(trials: Sequence[TrialRecord], settings: MixSettings = DEFAULTS)
     Args:
         trials: Of all contestants.
         settings: How their actions were carried out, which goes with the schedule.
+        decisions: Choices of an episode, each for an equal share of its epochs; the schedule has a
+            row for each then. 0: a row for each epoch.
     """
-    plays = [trial for trial in trials if trial["kind"] == "agent"]
-    kinds = dict.fromkeys(trial["task"] for trial in plays)
+    plays: dict[str, list[Sequence[str]]] = {}
+    for trial in trials:
+        if trial["kind"] == "agent":
+            mixes = trial["mixes"]
+            starts = decision_starts(len(mixes), decisions, 1)
+            plays.setdefault(trial["task"], []).append([mixes[start] for start in starts])
     return MixSchedule(
-        _majority([t["mixes"] for t in plays]),
-        {kind: _majority([t["mixes"] for t in plays if t["task"] == kind]) for kind in kinds},
+        _majority([play for own in plays.values() for play in own]),
+        {kind: _majority(own) for kind, own in plays.items()},
         settings,
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix.agents.config.settings import RunSettings, validation_specs
+from automix.agents.config.settings import RunSettings
+from automix.agents.config.worlds import validation
 from automix.agents.contest.compare import Match, play_matches
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.summary import Picked
@@ -31,7 +32,7 @@ def pick_fixed(
     actions = ActionCodec(env.actions).choices
     contestants = contestants_of(settings.compare.contestants, actions)
     fixed = [contestant for contestant in contestants if contestant.kind == "fixed"]
-    specs = validation_specs(settings.compare, settings.task)
+    specs = validation(settings)
     if not specs or not fixed:
         return None
     matches = [Match(spec=spec, task=spec.kind, scored=False) for spec in specs]
@@ -45,6 +46,6 @@ def pick_fixed(
     return Picked(
         name=max(accuracy, key=lambda name: accuracy[name]),
         tasks=len(specs),
-        classifier_epochs=len(trials) * settings.trainer.epochs,
+        classifier_epochs=sum(len(trial["mixes"]) for trial in trials),
         by_contestant=accuracy,
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from automix.agents.config.settings import RunSettings, sample_specs
+from automix.agents.config.settings import RunSettings
+from automix.agents.config.worlds import present, samples, worlds_of
 from automix.agents.contest.compare import env_of
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.run_controls import search_epochs
@@ -19,7 +20,7 @@ from automix.core.extras import require
 from automix.envs.codec import ALL, ActionCodec
 from automix.envs.groups import EpisodeGroup
 from automix.envs.vocabulary import expanded as expanded_actions
-from automix.envs.worlds import ImageWorld
+from automix.envs.worlds import ImageWorld, Suite, build_world, of_world
 from automix.policy.policy import MixPolicy, load_policy
 
 
@@ -39,7 +40,7 @@ def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
     require("report")  # now, and not after hours of learning
     if settings.backend == "ray":
         require("ray", hint="or use backend=local")
-    settings = expanded(settings)
+    settings = expanded(present(settings))
     if learns:
         _check_learner(settings)
     else:
@@ -49,7 +50,7 @@ def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
     device = choose_device(settings.device)
     stacked_groups(settings, device)
     torch.set_num_threads(settings.threads)
-    _check_training_runs(settings, ImageWorld(settings.task, settings.trainer, device))
+    _check_training_runs(settings, build_world(worlds_of(settings), device))
     return settings, device
 
 
@@ -70,7 +71,7 @@ def expanded(settings: RunSettings) -> RunSettings:
     if ALL not in (*settings.env.actions.methods, *settings.env.actions.saliency):
         return settings
     # The actions do not depend on the device, which may be that of another machine.
-    world = ImageWorld(settings.task, settings.trainer)
+    world = build_world(worlds_of(settings))
     actions = expanded_actions(settings.env.actions, world.check)
     return replace(settings, env=replace(settings.env, actions=actions))
 
@@ -98,17 +99,20 @@ def _check_learner(settings: RunSettings) -> None:
     if "agent" not in settings.compare.contestants:
         raise ConfigError("compare.contestants lacks 'agent'", "train compares what it has learned")
     check_agent(settings.agent, settings.env.actions.space)
-    updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))
+    updates_of(settings.agent, settings.decisions)
 
 
-def _check_training_runs(settings: RunSettings, world: ImageWorld) -> None:
+def _check_training_runs(settings: RunSettings, world: ImageWorld | Suite) -> None:
     """Check the images, the splits, and that classifiers can be trained as all contestants do."""
     actions = ActionCodec(settings.env.actions).choices
     contestants = contestants_of(settings.compare.contestants, actions)
     EpisodeGroup(world, settings.env, settings.agent.group_size)
     world.check([action for one in contestants if (action := one.fixed)])
-    specs = sample_specs(settings.compare, settings.task)
-    for spec in specs:
-        world.family.task(spec)
-    # Two untrained classifiers tell of a model, optimizer or scheduler that does not fit.
-    world.start([specs[0]] * 2).reset([0, 0])
+    specs = samples(settings)
+    for name in dict.fromkeys(spec.world for spec in specs):
+        own = [spec for spec in specs if spec.world == name]
+        with of_world(name):
+            for spec in own:
+                world.task(spec)
+            # Two untrained classifiers tell of a model, optimizer or scheduler that does not fit.
+            world.start([own[0]] * 2).reset([0, 0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from statistics import mean
 
-from automix.agents.config.settings import RunSettings, sample_specs
+from automix.agents.config.settings import RunSettings
+from automix.agents.config.worlds import samples, worlds_of
 from automix.agents.contest.compare import matches_of
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.run_controls import search_epochs, searching
@@ -13,7 +14,7 @@ from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.export import learning_cost
 from automix.agents.parallel.devices import stacked_groups, worker_count
 from automix.envs.codec import ActionCodec
-from automix.envs.worlds import ImageWorld
+from automix.envs.worlds import build_world
 from automix.policy.policy import MixPolicy
 from automix.training.population import Population
 
@@ -28,12 +29,13 @@ def classifier_epochs(
         learns: Whether the agent learns in it.
         policy: That is given, if any; what controls may spend depends on its cost.
     """
-    budget, agent = settings.trainer.epochs, settings.agent
+    agent, worlds = settings.agent, worlds_of(settings)
+    budget = round(mean(world.trainer.epochs for world in worlds))
     contestants = contestants_of(
         settings.compare.contestants, ActionCodec(settings.env.actions).choices
     )
     trials = len(contestants) * sum(match.trainings for match in matches_of(settings))
-    updates = updates_of(agent, settings.env.steps(budget)) if learns else 0
+    updates = updates_of(agent, settings.decisions) if learns else 0
     episodes = updates * agent.groups * agent.group_size
     fixed = sum(contestant.kind == "fixed" for contestant in contestants)
     validating = settings.compare.validation_draws * fixed
@@ -51,8 +53,8 @@ def seconds_per_epoch(settings: RunSettings, device: str) -> float:
     Divided by the number of worker processes, so that a run's epochs times this is about its
     length, if nothing else keeps the cores busy.
     """
-    world = ImageWorld(settings.task, settings.trainer, device)
-    specs = sample_specs(settings.compare, settings.task)
+    world = build_world(worlds_of(settings), device)
+    specs = samples(settings)
     members = settings.agent.group_size * stacked_groups(settings, device)
     times = [_epoch_seconds(world.start([spec] * members), settings) for spec in specs]
     return mean(times) / members / worker_count(settings, device)
@@ -65,7 +67,7 @@ def _epoch_seconds(population: Population, settings: RunSettings) -> float:
     population.reset([0] * population.members)
     start = time.perf_counter()
     population.run_epoch(actions)
-    if settings.trainer.epochs > 1:
+    if population.settings.epochs > 1:
         # The first epoch paid for what is set up once.
         start = time.perf_counter()
         population.run_epoch(actions)

@@ -142,7 +142,7 @@ def finish(directory: RunDirectory, settings: RunSettings, device: str) -> dict[
         directory.write_lines("trials.jsonl", trials)
         result["learning"] = learning
         if learning and policy:
-            schedule = schedule_of(trials, settings.trainer.mix)
+            schedule = schedule_of(trials, settings.trainer.mix, settings.env.decisions)
             save_schedule(directory.path / EXPORT / "schedule.yaml", schedule, policy.about)
             write_rule(directory.path / EXPORT, result["explanation"], policy.about)
         result["published"] = published_figures(settings.published, settings.trainer.model)

@@ -39,6 +39,7 @@ def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
         space=actions.space,
         choices=[str(action) for action in codec.choices],
         epochs_per_action=settings.env.epochs_per_action,
+        decisions=settings.env.decisions,
     )
     take = AGENTS.info(settings.agent.name).net
     cost = {"classifier_epochs": learned.classifier_epochs, "passes": learned.passes}

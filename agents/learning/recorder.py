@@ -30,7 +30,7 @@ FIGURES = {
 """What a record tells of the agent, and where algorithms log it; none has all of it."""
 
 
-_COUNTED = ("rounds", "steps", "episodes", "passes", "score")
+_COUNTED = ("rounds", "steps", "episodes", "epochs", "passes", "score")
 
 
 _VERSIONS_DIFFER = (
@@ -141,23 +141,20 @@ class Recorder(VecEnvWrapper):
 
     Args:
         env: The environments; all their episodes start and end together.
-        epochs: Of an episode.
         directory: Receives ``metrics.jsonl``.
         logger: Of the agent.
         tick: Progress, once a round.
     """
 
-    def __init__(
-        self, env: VecEnv, epochs: int, directory: RunDirectory, logger: Logger, tick: Tick
-    ) -> None:
+    def __init__(self, env: VecEnv, directory: RunDirectory, logger: Logger, tick: Tick) -> None:
         super().__init__(env)
-        self._epochs, self._directory, self._logger = epochs, directory, logger
+        self._directory, self._logger = directory, logger
         self.tick = tick
         self._round = RoundTotals()
         self._finished_round: RoundTotals | None = None
         self._first: np.ndarray | None = None
         self.rounds = self.steps = 0
-        self.episodes = 0
+        self.episodes = self.epochs = 0
         self.passes = 0
         self.score: float | None = None
         """Mean validation accuracy of the last round that was recorded."""
@@ -198,12 +195,13 @@ class Recorder(VecEnvWrapper):
         self._finished_round = None
         self.rounds += 1
         self.episodes += done.episodes
+        self.epochs += done.epochs
         self.passes += done.passes
         record = {
             "update": self.rounds,
             "timesteps": self.steps,
             "episodes": self.episodes,
-            "classifier_epochs": self.episodes * self._epochs,
+            "classifier_epochs": self.epochs,
             **done.summary(),
             "agent": self._figures(),
         }
@@ -269,7 +267,7 @@ class RoundTotals:
         self._mixes: dict[str, Counter[str]] = defaultdict(Counter)
         self._accuracies: dict[str, list[float]] = defaultdict(list)
         self._diverged = 0
-        self.passes = 0
+        self.epochs = self.passes = 0
 
     @property
     def episodes(self) -> int:
@@ -279,6 +277,7 @@ class RoundTotals:
     def add(self, info: dict[str, Any], done: bool) -> None:
         """Count one step of one environment."""
         self._mixes[info["task"]][info["mix"]] += 1
+        self.epochs += info["epochs"]
         self.passes += info["passes"]
         # One that a fork cut short goes on as another's, and is counted at its end.
         if done and not info.get("TimeLimit.truncated"):
@@ -291,6 +290,7 @@ class RoundTotals:
             "plays": {task: dict(plays) for task, plays in self._mixes.items()},
             "accuracies": {task: list(values) for task, values in self._accuracies.items()},
             "diverged": self._diverged,
+            "epochs": self.epochs,
             "passes": self.passes,
         }
 
@@ -300,7 +300,8 @@ class RoundTotals:
             self._mixes[task].update(plays)
         for task, values in state["accuracies"].items():
             self._accuracies[task] += values
-        self._diverged, self.passes = state["diverged"], state["passes"]
+        self._diverged = state["diverged"]
+        self.epochs, self.passes = state["epochs"], state["passes"]
 
     def summary(self) -> dict[str, Any]:
         """Return mean accuracy and shares of each mix, in all and by kind of task."""

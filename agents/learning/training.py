@@ -19,6 +19,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from automix.agents.config.settings import RunSettings
+from automix.agents.config.worlds import worlds_of
 from automix.agents.learning.agent_state import (
     agent_state_dict,
     load_agent_state_dict,
@@ -40,11 +41,9 @@ from automix.core.seeding import (
     set_global_rng_state,
 )
 from automix.core.settings import affects
-from automix.data.tasks import FamilySettings
 from automix.envs.mix_env import MixVectorEnv
 from automix.envs.settings import EnvSettings
-from automix.envs.worlds import ImageWorld
-from automix.training.settings import TrainerSettings
+from automix.envs.worlds import WorldSettings, build_world
 
 log = logging.getLogger("automix")
 
@@ -119,8 +118,7 @@ def trainings_of(
         make_mix_block,
         settings.agent.group_size,
         stacked,
-        settings.task,
-        settings.trainer,
+        tuple(worlds_of(settings)),
         settings.env,
         device,
     )
@@ -149,7 +147,7 @@ class Learning:
     def __init__(
         self, settings: RunSettings, env: GroupVecEnv, directory: RunDirectory, stop: Stop = never
     ) -> None:
-        self._budget = settings.env.steps(settings.trainer.epochs)
+        self._budget = settings.decisions
         check_agent(settings.agent, settings.env.actions.space)
         self.updates = updates_of(settings.agent, self._budget)
         self._settings, self._env, self._stop = settings, env, stop
@@ -158,9 +156,7 @@ class Learning:
         self._start: dict[str, Any] | None = None
         logger = Logger(folder=None, output_formats=[])
         self._log = RolloutLog(env)
-        self._recorder = Recorder(
-            self._log, settings.trainer.epochs, directory, logger, lambda *_: None
-        )
+        self._recorder = Recorder(self._log, directory, logger, lambda *_: None)
         wrapped = normalised(self._recorder) if settings.agent.normalise else self._recorder
         # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
         with borrowed_global_rng(self._seed):
@@ -276,9 +272,7 @@ class Learning:
             agent=self.agent,
             updates=self._recorder.rounds,
             episodes=self._recorder.episodes,
-            classifier_epochs=(
-                self.agent.num_timesteps // self._budget * self._settings.trainer.epochs
-            ),
+            classifier_epochs=self._recorder.epochs,
             passes=self._recorder.passes,
             wall_s=self._wall_s,
         )
@@ -378,7 +372,8 @@ def may_change(agent: object, name: str) -> bool:
 
 def shaping_settings(settings: RunSettings) -> dict[str, Any]:
     """Return the settings that shape what is learned, as plain data; the rest may change."""
-    parts = {name: getattr(settings, name) for name in ("task", "trainer", "env", "agent")}
+    names = ("task", "trainer", "worlds", "env", "agent")
+    parts = {name: getattr(settings, name) for name in names}
     written = {name: plain(asdict(part)) for name, part in parts.items()}
     return json.loads(json.dumps(written | {"seed": settings.seed}))
 
@@ -386,13 +381,12 @@ def shaping_settings(settings: RunSettings) -> dict[str, Any]:
 def make_mix_block(
     group_size: int,
     groups: int,
-    task: FamilySettings,
-    trainer: TrainerSettings,
+    worlds: Sequence[WorldSettings],
     env: EnvSettings,
     device: str,
 ) -> MixVectorEnv:
     """Build groups of episodes that train together; importable by name, so that workers can."""
-    world = ImageWorld(task, trainer, device)
+    world = build_world(worlds, device)
     return MixVectorEnv(group_size, world, env, groups, AutoresetMode.DISABLED)
 
 

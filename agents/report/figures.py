@@ -210,7 +210,7 @@ def played(run: Run, agent: str, painter: Painter) -> list[Panel]:
     for number, task in enumerate(run.tasks):
         trials = run.trials[agent, task]
         shares = _shares([trial.mixes for trial in trials], painter.palette.mixes)
-        partner = np.mean([trial.partner_share for trial in trials], axis=0)
+        partner = np.mean([trial.partner_by_epoch for trial in trials], axis=0)
         note = _mostly(shares.mean(0), painter.palette.mixes)
         label = f"What the agent plays by epoch on {task}: {note}"
         paint = _played_painter(shares, partner, painter.palette)
@@ -358,30 +358,33 @@ def training_curves(run: Run, painter: Painter) -> list[Panel]:
             (line, np.mean([trial.val_curve for trial in run.trials[line.name, task]], axis=0))
             for line in curves_of(run, painter.palette)
         ]
+        measured = run.trials[curves[0][0].name, task][0].measured
         ends = ", ".join(f"{short(line.name)} {percent(curve[-1])} %" for line, curve in curves)
         label = f"Validation accuracy by epoch on {task}; at the end {ends}"
-        paint = _training_painter(curves)
+        paint = _training_painter(np.array(measured), curves)
         picture = painter.draw(f"training-{number}", label, PANEL, paint, Margins(34, top=6))
         panels.append(Panel(task, picture))
     return panels
 
 
-def _training_painter(curves: Sequence[tuple[CurveStyle, np.ndarray]]) -> Callable[[Axes], None]:
+def _training_painter(
+    epochs: np.ndarray, curves: Sequence[tuple[CurveStyle, np.ndarray]]
+) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
         for line, curve in reversed(curves):
             axes.plot(
-                np.arange(len(curve)),
+                epochs,
                 100 * curve,
                 color=line.colour,
                 linestyle=line.dash,
                 linewidth=line.width,
             )
         # The climb out of guessing would press everything that matters into the last pixels.
-        start = len(curves[0][1]) // 4
+        start = len(epochs) // 4
         shown = 100 * np.concatenate([curve[start:] for _, curve in curves])
         pad = max(0.5, 0.06 * float(np.ptp(shown)))
         axes.set_ylim(shown.min() - pad, shown.max() + pad)
-        axes.set_xlim(0, len(curves[0][1]) - 0.8)
+        axes.set_xlim(0, epochs[-1] + 0.2)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("epoch")

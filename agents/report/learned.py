@@ -220,7 +220,7 @@ def _mix_span(
 ) -> MixSpan:
     share = np.mean([counts[epoch][mix] / len(trials) for epoch in range(first, end)])
     ratio = np.mean([parse_mix(mix)[1] for trial in trials for mix in trial.mixes[first:end]])
-    realised = np.mean([trial.partner_share[first:end] for trial in trials])
+    realised = np.mean([trial.partner_by_epoch[first:end] for trial in trials])
     return MixSpan(
         str(end) if end == first + 1 else f"{first + 1}\N{EN DASH}{end}",
         mix,

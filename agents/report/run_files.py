@@ -139,16 +139,29 @@ class TrialRecord:
     mixes: Some[str]
     """As ``MixAction`` writes them, one per epoch."""
     val_curve: Some[FiniteFloat]
-    """From epoch 0 on, so one longer than ``mixes``."""
+    """At the measured epochs."""
     partner_share: Some[FiniteFloat]
+    """Between one measured epoch and the next."""
+    measured: Sequence[int] = ()
+    """After how many epochs it was measured, from 0 on; empty in older files: after each."""
 
     def __post_init__(self) -> None:
-        epochs = len(self.mixes)
-        if len(self.partner_share) != epochs or len(self.val_curve) != epochs + 1:
+        measured = list(self.measured) or list(range(len(self.mixes) + 1))
+        object.__setattr__(self, "measured", measured)
+        if [measured[0], measured[-1]] != [0, len(self.mixes)] or (
+            len(measured) != len(self.val_curve) or len(measured) != len(self.partner_share) + 1
+        ):
             raise ValueError(
-                f"n mixes, n partner shares and n + 1 validation accuracies, not {epochs}, "
-                f"{len(self.partner_share)} and {len(self.val_curve)}"
+                f"mixes of n epochs, measured from 0 to n at m + 1 of them, m + 1 validation "
+                f"accuracies and m partner shares, not {len(self.mixes)} mixes, measured "
+                f"{measured[0]} to {measured[-1]} at {len(measured)}, {len(self.val_curve)} and "
+                f"{len(self.partner_share)}"
             )
+
+    @property
+    def partner_by_epoch(self) -> np.ndarray:
+        """The partner share of each epoch, as far as it was measured by itself, (epochs,)."""
+        return np.repeat(self.partner_share, np.diff(self.measured))
 
 
 @dataclass(frozen=True)
@@ -370,9 +383,13 @@ def _check_fit(run: Run, run_dir: Path) -> None:
                 )
         if run.draws:
             _check_draws(run, contestant.name, where)
-    epochs = {len(trial.mixes) for trials in run.trials.values() for trial in trials}
-    if len(epochs) > 1:
-        raise DataError(f"{where}: trials have {sorted(epochs)} epochs, wanted one number", AGAIN)
+    for task in run.tasks:
+        own = [t for (_, of), trials in run.trials.items() if of == task for t in trials]
+        epochs = {len(trial.mixes) for trial in own}
+        if len(epochs) > 1:
+            raise DataError(
+                f"{where}: trials of {task!r} have {sorted(epochs)} epochs, wanted one number", AGAIN
+            )
 
 
 def _check_draws(run: Run, name: str, where: Path) -> None:

@@ -256,7 +256,7 @@ def table_of(progress: Progress, directory: SweepDirectory) -> Table:
 def doing(folder: Path, trial: SweepTrial) -> str:
     """Return what a running trial is at, from its own files."""
     settings = trial.settings
-    total = updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))
+    total = updates_of(settings.agent, settings.decisions)
     # A trial of a search has them in the folders of its slices, whose names count up.
     slices = sorted(folder.glob(f"[0-9]*/{METRICS}"))
     last = last_line(slices[-1] if slices else folder / METRICS)

@@ -310,6 +310,7 @@ def _step_block(
             "mix": infos["mix"][env],
             "diverged": bool(infos["diverged"][env]),
             "val_accuracy": float(metrics["val_accuracy"][env]),
+            "epochs": int(infos["epochs"][env]),
             "passes": int(passes[env]),
             "task": kinds[env],
         }

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from automix.core.errors import AutomixError, DataError
+from automix.core.errors import AutomixError, ConfigError, DataError
 from automix.core.files import read_bytes, read_json, short, write_bytes, write_json
 from automix.core.settings import Range
 from automix.mixing.actions import MixAction, nearest_action
@@ -47,6 +47,34 @@ class PolicyForm:
     """The flat list, as ``method@ratio+saliency``."""
     epochs_per_action: int = 1
     """Epochs that a choice is played for, until the policy is asked again."""
+    decisions: int = 0
+    """Choices of a training, each for an equal share of its epochs; 0: ``epochs_per_action``."""
+
+    def starts(self, budget: int) -> list[int]:
+        """Return how many of so many epochs are done when each choice is made, from 0 on."""
+        return decision_starts(budget, self.decisions, self.epochs_per_action)
+
+
+def decision_starts(budget: int, decisions: int, epochs_per_action: int) -> list[int]:
+    """Return how many epochs are done when each choice of a training is made, from 0 on.
+
+    Args:
+        budget: Epochs of the training.
+        decisions: Choices, each for an equal share; 0 leaves it to ``epochs_per_action``.
+        epochs_per_action: Epochs that a choice is played for; the last may be cut short.
+
+    Raises:
+        ConfigError: If the budget has fewer epochs than there are decisions.
+    """
+    if not decisions:
+        return list(range(0, budget, epochs_per_action))
+    if budget < decisions:
+        raise ConfigError(
+            f"a budget of {budget} epochs is shorter than its {decisions} decisions "
+            "(env.decisions)",
+            f"train for {decisions} epochs or more, or decide less often",
+        )
+    return [round(budget * number / decisions) for number in range(decisions)]
 
 
 class MixPolicy:

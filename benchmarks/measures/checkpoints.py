@@ -19,6 +19,7 @@ import numpy as np
 
 from automix.agents.config.compose import load_settings
 from automix.agents.config.settings import RunSettings
+from automix.agents.config.worlds import worlds_of
 from automix.agents.learning import training
 from automix.agents.learning.training import Learning, Stopped, make_mix_block
 from automix.agents.parallel.devices import worker_count
@@ -131,8 +132,7 @@ def _env(settings: RunSettings, workers: Sequence[Any]) -> GroupVecEnv:
         make_mix_block,
         settings.agent.group_size,
         1,
-        settings.task,
-        settings.trainer,
+        worlds_of(settings),
         settings.env,
         "cpu",
     )

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from automix.agents.config.compose import load_settings
 from automix.agents.config.settings import RaySettings
+from automix.agents.config.worlds import worlds_of
 from automix.agents.learning.training import make_mix_block
 from automix.agents.parallel.machine import keep_memory, usable_cores
 from automix.agents.parallel.pool import start_workers
@@ -192,8 +193,7 @@ def _crew(stack: ExitStack, backend: str, count: int) -> Case:
         make_mix_block,
         settings.agent.group_size,
         1,
-        settings.task,
-        settings.trainer,
+        worlds_of(settings),
         settings.env,
         "cpu",
     )

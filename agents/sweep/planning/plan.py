@@ -304,7 +304,7 @@ def _replay(
 
 
 def _updates_in(settings: RunSettings) -> int:
-    return updates_of(settings.agent, settings.env.steps(settings.trainer.epochs))
+    return updates_of(settings.agent, settings.decisions)
 
 
 def _updates(trials: Sequence[SweepTrial]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +14,18 @@ from automix.agents.config.settings import (
     VALIDATION,
     CompareSettings,
     RunSettings,
-    held_out_specs,
-    sample_specs,
-    validation_specs,
 )
+from automix.agents.config.worlds import held_out, samples, validation
 from automix.core.errors import ConfigError
 from automix.data.tasks import FamilySettings, TaskSpec
 from tests.cases import each
 
 FAMILY = FamilySettings(train_sizes=(100, 200, 400), label_noise=(0.0, 0.2, 0.4))
+
+
+def run_of(**compare: Any) -> RunSettings:
+    """Return a run on the family."""
+    return RunSettings(task=FAMILY, compare=CompareSettings(**compare))
 
 
 def test_no_draw_has_a_size_or_a_noise_level_that_is_trained_on():
@@ -57,22 +61,21 @@ def test_draws_are_fixed_and_more_of_them_start_with_the_same():
 
 
 def test_validation_tasks_share_neither_seeds_nor_draws_with_held_out_ones():
-    compare = CompareSettings(draws=60, validation_draws=60)
-    held_out = [spec for (spec,) in held_out_specs(compare, FAMILY)]
-    validation = validation_specs(compare, FAMILY)
-    assert len(held_out) == len(validation) == 60
-    assert max(s.seed for s in held_out) < VALIDATION <= min(s.seed for s in validation)
-    assert [s.train_size for s in held_out] != [s.train_size for s in validation]
-    assert not {(s.train_size, s.label_noise, s.seed) for s in held_out} & {
-        (s.train_size, s.label_noise, s.seed) for s in validation
+    settings = run_of(draws=60, validation_draws=60)
+    compared, picked_on = [spec for (spec,) in held_out(settings)], validation(settings)
+    assert len(compared) == len(picked_on) == 60
+    assert max(s.seed for s in compared) < VALIDATION <= min(s.seed for s in picked_on)
+    assert [s.train_size for s in compared] != [s.train_size for s in picked_on]
+    assert not {(s.train_size, s.label_noise, s.seed) for s in compared} & {
+        (s.train_size, s.label_noise, s.seed) for s in picked_on
     }
 
 
 def test_draws_replace_kinds_and_the_default_has_none():
     assert CompareSettings().draws == CompareSettings().validation_draws == 0
-    kinds = held_out_specs(CompareSettings(kinds=("150@0.1",), seeds=3), FAMILY)
+    kinds = held_out(run_of(kinds=("150@0.1",), seeds=3))
     assert [len(kind) for kind in kinds] == [3]
-    draws = held_out_specs(CompareSettings(kinds=("150@0.1",), seeds=3, draws=5), FAMILY)
+    draws = held_out(run_of(kinds=("150@0.1",), seeds=3, draws=5))
     assert [len(kind) for kind in draws] == [1] * 5
 
 
@@ -99,11 +102,11 @@ def test_a_cell_is_a_half_of_the_sizes_and_a_half_of_the_noise():
 
 
 def test_a_few_tasks_of_all_sizes_are_checked_and_timed():
-    few = sample_specs(CompareSettings(draws=50), FAMILY)
+    few = samples(run_of(draws=50))
     sizes = sorted(s.train_size for s in drawn_specs(FAMILY, 50, HELD_OUT))
     assert [s.train_size for s in few] == [sizes[0], sizes[25], sizes[-1]]
-    assert len(sample_specs(CompareSettings(draws=1), FAMILY)) == 1
-    assert len(sample_specs(CompareSettings(), FAMILY)) == 9
+    assert len(samples(run_of(draws=1))) == 1
+    assert len(samples(run_of())) == 9
 
 
 @each("name", ["draws", "validation_draws"])

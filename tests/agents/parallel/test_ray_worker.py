@@ -27,6 +27,7 @@ from automix.agents.parallel.ray_worker import RayWorker, cause_of
 from automix.agents.parallel.worker import InlineWorker, WorkerDied, WorkerError
 from automix.agents.vec_env.group_vec_env import GroupVecEnv
 from automix.core.errors import ConfigError, ResourceError
+from automix.envs.worlds import WorldSettings
 from tests import tiny
 from tests.agents.parallel.calls import count_up, hang, hang_once, refuse_three
 from tests.agents.vec_env.test_group_vec_env import played_on, trajectory
@@ -287,7 +288,7 @@ def test_actors_give_what_this_process_gives_even_when_one_is_killed(actors):
     """Bit for bit; killed between two steps, and gone on from a state."""
     make_block = partial(
         make_mix_block,
-        *(2, 1, worlds.FAMILY, tiny.trainer_settings(epochs=2)),
+        *(2, 1, [WorldSettings(worlds.FAMILY, tiny.trainer_settings(epochs=2))]),
         *(worlds.settings(), "cpu"),
     )
 

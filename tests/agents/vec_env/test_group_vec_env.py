@@ -22,6 +22,7 @@ from automix.agents.vec_env.group_vec_env import GroupVecEnv, dealt
 from automix.core.errors import ConfigError, DataError
 from automix.core.snapshots import from_bytes, to_bytes
 from automix.envs import SurrogateVectorEnv
+from automix.envs.worlds import WorldSettings
 from tests import tiny
 from tests.agents.parallel.fragile import Deaths, FragileWorker
 from tests.envs import worlds
@@ -46,8 +47,8 @@ UNEVEN = replace(worlds.FAMILY, train_sizes=(20, 40, 100))
 
 
 def real(workers, family=worlds.FAMILY, blocks=GROUPS, groups=1, **reward) -> GroupVecEnv:
-    trainer, env = tiny.trainer_settings(epochs=2), worlds.settings(**reward)
-    make_block = partial(make_mix_block, SIZE, groups, family, trainer, env, "cpu")
+    world = WorldSettings(family, tiny.trainer_settings(epochs=2))
+    make_block = partial(make_mix_block, SIZE, groups, [world], worlds.settings(**reward), "cpu")
     return GroupVecEnv(make_block, blocks, workers, 5)
 
 
