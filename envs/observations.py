@@ -166,8 +166,8 @@ def log_train_size(view: ObservationInputs) -> float:
 
 @OBSERVATIONS.register("log_steps", ObservationInfo(low=0, high=1))
 def log_steps(view: ObservationInputs) -> float:
-    """log10 of the optimizer steps of the whole budget, over 7."""
-    return math.log10(view.facts.steps) / 7
+    """log10 of the optimizer steps of the whole budget, over 8."""
+    return math.log10(view.facts.steps) / 8
 
 
 @OBSERVATIONS.register("log_epochs", ObservationInfo(low=0, high=1))
@@ -178,8 +178,8 @@ def log_epochs(view: ObservationInputs) -> float:
 
 @OBSERVATIONS.register("log_images_per_class", ObservationInfo(low=0, high=1))
 def log_images_per_class(view: ObservationInputs) -> float:
-    """log10 of the training images per class, over 5."""
-    return math.log10(view.facts.train_size / view.facts.num_classes) / 5
+    """log10 of the training images per class, over 7; 0 where there is one or none."""
+    return math.log10(max(1.0, view.facts.train_size / view.facts.num_classes)) / 7
 
 
 @OBSERVATIONS.register("log_classes", ObservationInfo(low=0, high=1))
@@ -206,13 +206,13 @@ def augmented(view: ObservationInputs) -> float:
     return float(view.facts.augmented)
 
 
-@OBSERVATIONS.register("skill", ObservationInfo(low=-0.1, high=1))
+@OBSERVATIONS.register("skill", ObservationInfo(low=-1, high=1))
 def skill(view: ObservationInputs) -> float:
     """Validation accuracy above chance: 0 is guessing among the classes, 1 is no error."""
     return _above_chance(view.now.val_accuracy, view)
 
 
-@OBSERVATIONS.register("train_skill", ObservationInfo(low=-0.1, high=1))
+@OBSERVATIONS.register("train_skill", ObservationInfo(low=-1, high=1))
 def train_skill(view: ObservationInputs) -> float:
     """Accuracy above chance on the clean probe, with the labels that training sees."""
     return _above_chance(view.now.train_accuracy, view)

@@ -173,29 +173,24 @@ def _play_together(
 ) -> Iterator[_FinishedRun]:
     """Train for all that choose epoch by epoch: a group for each training run, stacked."""
     groups = StackedGroups(world, env, len(contestants), match.trainings)
-    facts = world.facts(match.spec)
-    starts = env.starts(facts.budget)
+    budget = world.facts(match.spec).budget
+    starts = env.starts(budget)
     # With shares of the budget nobody looks between two decisions, and measuring is dear.
-    measured = starts if env.decisions else range(facts.budget)
+    measured = starts if env.decisions else list(range(budget))
     choices = ActionCodec(env.actions).choices
     pairs = [(c, training) for training in range(match.trainings) for c in contestants]
     players = [c.player(choices, policy, match.seed("players", training)) for c, training in pairs]
     seeds = [match.seed("trial", training) for training in range(match.trainings)]
-    state, saver = checkpoint.load(), checkpoint.saver()
-    if state is None:
-        seen, done = [groups.reset([match.spec] * match.trainings, seeds)], 0
-    else:
-        groups.load_state_dict(state["table"])
-        seen = state["shown"]
-        done = [*measured, facts.budget][len(seen) - 1]
-    for epoch in range(facts.budget):
+    seen, saver = _begin(groups, match, seeds, checkpoint), checkpoint.saver()
+    done = [*measured, budget][len(seen) - 1]
+    for epoch in range(budget):
         shown = seen[bisect(measured, epoch) - 1].copy()
-        shown[:, 0] = epoch / facts.budget
+        shown[:, 0] = epoch / budget
         # Players remember what they have seen, so that they are asked again for what is done.
         actions = _actions(players, shown, epoch in starts)
         if epoch < done:
             continue
-        if epoch + 1 not in measured and epoch + 1 < facts.budget:
+        if epoch + 1 not in (*measured, budget):
             groups.train_epoch(actions)
             continue
         steps = groups.step(actions, epochs=1)
@@ -209,6 +204,18 @@ def _play_together(
         yield _FinishedRun(
             contestant, training, scores[m], histories[m], mixes[m], [*decisions[:, m]]
         )
+
+
+def _begin(
+    groups: StackedGroups, match: Match, seeds: Sequence[int], checkpoint: TaskCheckpoint
+) -> list[np.ndarray]:
+    """Start the training runs, or go on with them; return all observations (k, d) until now."""
+    state = checkpoint.load()
+    if state is None:
+        return [groups.reset([match.spec] * match.trainings, seeds)]
+    groups.load_state_dict(state["table"])
+    seen: list[np.ndarray] = state["shown"]
+    return seen
 
 
 def _actions(players: Sequence[Player], observations: np.ndarray, due: bool) -> list[MixAction]:

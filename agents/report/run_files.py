@@ -388,7 +388,8 @@ def _check_fit(run: Run, run_dir: Path) -> None:
         epochs = {len(trial.mixes) for trial in own}
         if len(epochs) > 1:
             raise DataError(
-                f"{where}: trials of {task!r} have {sorted(epochs)} epochs, wanted one number", AGAIN
+                f"{where}: trials of {task!r} have {sorted(epochs)} epochs, wanted one number",
+                AGAIN,
             )
 
 

@@ -56,6 +56,8 @@ class FamilySettings(DataSource):
     """Validation images of a task; 0 takes a fifth of what is not test."""
     test_share: float = setting(0.33, above=0, below=1)
     """Share split off for evaluation where the set does not say itself."""
+    test_size: int = setting(0, least=0)
+    """Images of the test part that evaluation reads, always the same ones; 0 reads all."""
 
     def __post_init__(self) -> None:
         for noise in self.label_noise:
@@ -122,6 +124,10 @@ class TaskFamily:
         self.settings = settings
         self.images = load_once(settings.source)
         self._rest, self._test = _test_split(self.images, settings.test_share)
+        if 0 < settings.test_size < len(self._test):
+            rng = generator(TEST_SPLIT_SEED, "test size")
+            count = max(settings.test_size, self.images.num_classes)
+            self._test, _ = stratified_split(self.images.labels, self._test, count, rng)
         self.val_size = settings.val_size or max(self.images.num_classes, len(self._rest) // 5)
         self._check_sizes(settings.train_sizes)
 

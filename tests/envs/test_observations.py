@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from automix.core.errors import ConfigError
 from automix.envs import OBSERVATIONS, ActionCodec, MixEnv
 from automix.envs.observations import DEFAULT_OBSERVATIONS, ObservationInputs, Observer
+from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import MixAction
 from automix.training.metrics import LOSS_CAP, EpochMetrics
 from automix.training.population import Population
@@ -27,11 +28,22 @@ CODEC = ActionCodec(worlds.GUIDED)
 OBSERVER = Observer(EVERY, CODEC)
 
 
+FACTS = TaskFacts(
+    budget=10,
+    train_size=200,
+    num_classes=10,
+    batch_size=50,
+    peak_lr=0.4,
+    parameters=1000,
+    augmented=True,
+)
+
+
 def view(
     history: Sequence[EpochMetrics], action: MixAction | None = None, **changes: Any
 ) -> ObservationInputs:
-    facts: dict[str, Any] = {"budget": 10, "train_size": 200, "num_classes": 10}
-    return ObservationInputs(history=history, last_action=action, codec=CODEC, **facts | changes)
+    facts = replace(FACTS, **changes)
+    return ObservationInputs(history=history, last_action=action, codec=CODEC, facts=facts)
 
 
 def see(name: str, *args: Any, **changes: Any) -> Any:
@@ -93,21 +105,25 @@ def test_a_diverged_training_is_seen_within_the_space():
 
 
 def test_guessing_looks_the_same_for_any_number_of_classes():
-    """The losses are in units of log(classes), so that a policy can move to other data."""
-    seen: dict[str, list[Any]] = {name: [] for name in EVERY}
+    """Losses are in units of log(classes) and skill starts at chance: a policy can move on."""
+    counts = ("log_classes", "log_images_per_class")
+    shares = ("train_accuracy", "val_accuracy", "val_accuracy_history")
+    seen: dict[str, list[Any]] = {name: [] for name in EVERY if name not in (*counts, *shares)}
     for classes in (2, 10, 1000):
-        loss = {f"{kind}_loss": math.log(classes) for kind in ("train", "val", "mixed")}
-        history = [worlds.record(epoch, **loss) for epoch in range(2)]
-        for name in EVERY:
-            seen[name].append(np.atleast_1d(see(name, history, num_classes=classes)))
+        guessing = {f"{kind}_loss": math.log(classes) for kind in ("train", "val", "mixed")}
+        guessing |= {f"{kind}_accuracy": 1 / classes for kind in ("train", "val")}
+        history = [worlds.record(epoch, **guessing) for epoch in range(2)]
+        for name, values in seen.items():
+            values.append(np.atleast_1d(see(name, history, num_classes=classes)))
     for name, (two, ten, thousand) in seen.items():
-        assert_allclose(ten, two, rtol=1e-12, err_msg=name)
-        assert_allclose(thousand, two, rtol=1e-12, err_msg=name)
+        assert_allclose(ten, two, rtol=1e-12, atol=1e-12, err_msg=name)
+        assert_allclose(thousand, two, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
-def test_the_batch_size_is_not_seen():
+def test_the_batch_size_is_seen_as_steps_alone():
+    names = tuple(name for name in EVERY if name != "log_steps")
     first, second = (
-        MixEnv(worlds.image_world(batch_size=size), replace(worlds.settings(), observations=EVERY))
+        MixEnv(worlds.image_world(batch_size=size), replace(worlds.settings(), observations=names))
         for size in (5, 30)
     )
     assert_array_equal(first.reset(seed=2)[0], second.reset(seed=2)[0])
@@ -154,6 +170,15 @@ WANTED = {
     "gradient_norm": 0.75,
     "mixed_loss": 1.5,
     "log_train_size": math.log10(200) / 7,
+    "log_steps": math.log10(40) / 8,
+    "log_epochs": 1 / 4,
+    "log_images_per_class": math.log10(20) / 7,
+    "log_classes": 1 / 4,
+    "log_parameters": 3 / 9,
+    "lr_share": 0.25,
+    "augmented": 1.0,
+    "skill": 2 / 3,
+    "train_skill": 8 / 9,
     "partner_share": 0.2,
     "last_ratio": 0.25,
     "last_method": [0, 0, 1, 0],

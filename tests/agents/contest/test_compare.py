@@ -21,9 +21,9 @@ from automix.core.errors import ConfigError, DataError
 from automix.data.tasks import TaskSpec
 from automix.envs import ActionCodec, ActionSettings, EnvSettings
 from automix.envs.groups import StackedGroups
+from automix.envs.worlds import WorldSettings
 from automix.mixing.actions import MixAction
 from automix.policy.policy import MixPolicy, PolicyForm
-from automix.training.population import TrainerSettings
 from tests.agents import tiny_run
 
 MENU = ActionCodec(ActionSettings()).choices
@@ -107,7 +107,9 @@ def play(*asked: str, **changes: Any) -> dict[str, dict[str, Any]]:
     spec = TaskSpec(train_size=50, label_noise=0.2, seed=HELD_OUT + 1)
     trainer, match = replace(settings.trainer, **changes), Match(spec=spec, task=spec.kind)
     everybody = contestants_of(asked, MENU)
-    trials = play_group({}, settings.task, trainer, EnvSettings(), "cpu", everybody, None, match)
+    trials = play_group(
+        {}, WorldSettings(settings.task, trainer), EnvSettings(), "cpu", everybody, None, match
+    )
     return {trial["contestant"]: trial for trial in trials}
 
 
@@ -250,7 +252,8 @@ def trial(name: str, task: str, seed: int, test: float, val: float = 0.5) -> dic
     kind = "agent" if name == "agent" else "fixed" if name.startswith("fixed") else "schedule"
     scores = {"test_accuracy": test, "test_ece": 0.1, "test_top5": None, "val_accuracy": val}
     passes = {"diverged": False, "forward_passes": 30, "backward_passes": 10}
-    return {"contestant": name, "kind": kind, "task": task, "seed": seed, **scores, **passes}
+    run = {"task": task, "seed": seed, "mixes": ["none"] * 7}
+    return {"contestant": name, "kind": kind, **run, **scores, **passes}
 
 
 SCORES = {
@@ -266,9 +269,7 @@ TRIALS = [
     for seed in range(2)
     for name in SCORES
 ]
-SETTINGS = RunSettings(
-    compare=CompareSettings(resamples=100, seeds=2), trainer=TrainerSettings(epochs=7)
-)
+SETTINGS = RunSettings(compare=CompareSettings(resamples=100, seeds=2))
 
 
 def summary() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from automix.agents.contest.controls.evaluator import Start, WorldMaker, play_bl
 from automix.agents.runs.result_cache import TaskCheckpoint
 from automix.data.tasks import TaskSpec
 from automix.envs import ActionCodec, ActionSettings, EnvSettings, ImageWorld
+from automix.envs.worlds import WorldSettings
 from automix.mixing.actions import MixAction
 from automix.policy.policy import load_policy
 from automix.policy.shipped import policy_folder
@@ -28,7 +29,14 @@ def compared(checkpoint, *contestants, env=EnvSettings(), policy=None):  # noqa:
     match = Match(spec=spec, task=spec.kind, trainings=2)
     chosen = contestants_of(contestants, ACTION_SET)
     return play_group(
-        {}, SETTINGS.task, SETTINGS.trainer, env, "cpu", chosen, policy, match, checkpoint
+        {},
+        WorldSettings(SETTINGS.task, SETTINGS.trainer),
+        env,
+        "cpu",
+        chosen,
+        policy,
+        match,
+        checkpoint,
     )
 
 

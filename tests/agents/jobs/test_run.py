@@ -30,7 +30,7 @@ from automix.core.registry import Entry, Info
 from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec, ActionSettings
 from automix.envs.settings import EnvSettings
-from automix.envs.worlds import ImageWorld
+from automix.envs.worlds import ImageWorld, WorldSettings
 from automix.mixing.actions import PLAIN, MixAction
 from automix.policy.policy import MixPolicy, PolicyForm, save_policy
 from tests.agents import tiny_run
@@ -231,8 +231,8 @@ def test_one_who_trains_by_itself_meets_the_same_task_weights_and_batches(monkey
     contestants = contestants_of(["loner", "none", "random"], MENU)
     assert [c.kind for c in contestants] == ["own", "fixed", "random"]
     match = Match(spec=spec, task=spec.kind, trainings=2)
-    env = EnvSettings()
-    trials = play_group({}, settings.task, settings.trainer, env, "cpu", contestants, None, match)
+    world, env = WorldSettings(settings.task, settings.trainer), EnvSettings()
+    trials = play_group({}, world, env, "cpu", contestants, None, match)
     assert [t["contestant"] for t in trials] == ["loner", "none", "random"] * 2
     for loner, none in (trials[:2], trials[3:5]):
         assert loner.pop("contestant") == "loner"
@@ -242,9 +242,7 @@ def test_one_who_trains_by_itself_meets_the_same_task_weights_and_batches(monkey
                 assert math.isclose(value, none[key], abs_tol=0.02)
             elif key not in ("val_curve", "partner_share"):
                 assert value == none[key]
-    alone = play_group(
-        {}, settings.task, settings.trainer, env, "cpu", contestants[:1], None, match
-    )
+    alone = play_group({}, world, env, "cpu", contestants[:1], None, match)
     assert [t["training"] for t in alone] == [0, 1]
 
 
