@@ -78,7 +78,8 @@ def test_a_trial_of_another_length_is_explained(run):
     trial = json.loads(first)
     trial["mixes"].pop()
     path.write_text("\n".join([json.dumps(trial), *rest]))
-    with pytest.raises(DataError, match=r"trials\.jsonl:1: .* m partner shares, not 7 mixes, .* at 8, 9 and 8"):
+    message = r"trials\.jsonl:1: .* m partner shares, not 7 mixes, .* at 8, 9 and 8"
+    with pytest.raises(DataError, match=message):
         read_run(run)
 
 
