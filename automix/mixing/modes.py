@@ -39,9 +39,7 @@ def exact(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def differentiable(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield tensors of which gradients can be taken, also in inference mode."""
-    if torch.is_inference_mode_enabled() or any(one.is_inference() for one in tensors):
-        with torch.inference_mode(False):
-            yield tuple(one.clone() for one in tensors)
-    else:
-        yield tensors
+    """Yield tensors of which gradients can be taken, also in inference mode and without a graph."""
+    inferred = torch.is_inference_mode_enabled() or any(one.is_inference() for one in tensors)
+    with torch.inference_mode(False) if inferred else nullcontext(), torch.enable_grad():
+        yield tuple(one.clone() for one in tensors) if inferred else tensors

@@ -35,7 +35,7 @@ class TaskTensors:
         # The probe comes first, the validation images after it, so that one pass measures both.
         seen = np.concatenate([task.train_index[: self.probe], task.val_index])
         self.seen = task.split(seen, device)
-        probe_labels = torch.from_numpy(task.train_labels[: self.probe])
+        probe_labels = labels[: self.probe].long()
         self.seen_labels = torch.cat([probe_labels, task.labels(task.val_index)]).to(device)
         self._still: dict[str, Tensor] = {}
 
