@@ -1,48 +1,72 @@
-"""What drawn image sets are made of: places, noise, colours, and the side that is asked for."""
+"""What drawn image sets share: how they are drawn piece by piece, noise, colours, places."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from scipy import fft
-from torch import Tensor
 
 from automix.core.errors import ConfigError
+from automix.core.seeding import generator
 from automix.data import DataSource
+from automix.data.image_set import ImageSet, InMemory
 
-SIDES = (12, 64)
-"""The least and the largest side, in pixels, at which such sets are drawn."""
+SEED = 0
+"""Every process draws the same images."""
 
-PIECE = 1000
-"""Images that are drawn at a time."""
+SIDE, SIDES = 24, (12, 64)
+"""Pixels along an image: what 0 stands for, and the least and the most."""
 
-LUMA = np.array([0.299, 0.587, 0.114])
+PIECE = 500
+"""Images that are drawn at a time: more would not fit into the processor's cache."""
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """How bright red, green and blue look (ITU-R BT.601)."""
 
+Draw = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+"""Labels (n,), side and random numbers -> images (n, 3, side, side) float32, cut off later."""
 
-def side_of(source: DataSource, default: int) -> int:
-    """Return the side in pixels that images are drawn at."""
-    side = source.image_size or default
+
+def drawn_set(source: DataSource, class_names: Sequence[str], each: int, draw: Draw) -> ImageSet:
+    """Draw ``each`` images of every class, in random order, from ``SEED`` and the set's name.
+
+    Raises:
+        ConfigError: If ``image_size`` is none that such sets are drawn at.
+    """
+    side = source.image_size or SIDE
     if not SIDES[0] <= side <= SIDES[1]:
         raise ConfigError(
             f"task.image_size is {side}, wanted {SIDES[0]} to {SIDES[1]} for {source.dataset}",
-            f"0 takes {default}",
+            f"0 takes {SIDE}",
         )
-    return side
+    rng = generator(SEED, source.dataset)
+    labels = rng.permutation(np.repeat(np.arange(len(class_names)), each))
+    pixels = np.empty((len(labels), 3, side, side), np.uint8)
+    for start in range(0, len(labels), PIECE):
+        piece = slice(start, start + PIECE)
+        pixels[piece] = np.clip(draw(labels[piece], side, rng), 0, 1) * 255 + 0.5
+    return ImageSet(
+        name=source.dataset,
+        pixels=InMemory(torch.from_numpy(pixels)),
+        labels=labels,
+        class_names=tuple(class_names),
+        shape=(3, side, side),
+        memory_limit_gb=source.memory_limit_gb,
+    )
 
 
-def pieces(count: int) -> Iterator[slice]:
-    """Cut ``count`` images into pieces that are drawn one after the other."""
-    for start in range(0, count, PIECE):
-        yield slice(start, min(start + PIECE, count))
+def uniform(
+    rng: np.random.Generator, low: float, high: float, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Draw float32 numbers from [low, high)."""
+    return np.float32(low) + np.float32(high - low) * rng.random(shape, dtype=np.float32)
 
 
-def centres(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (y, x) of the pixel centres, each (side, side) float32 in [-1, 1]."""
-    line = ((np.arange(side) + 0.5) / side * 2 - 1).astype(np.float32)
-    return np.meshgrid(line, line, indexing="ij")
+def grainy(images: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the images with independent noise on every value."""
+    return images + np.float32(deviation) * rng.standard_normal(images.shape, dtype=np.float32)
 
 
 def noise(rng: np.random.Generator, count: int, side: int, exponent: float) -> np.ndarray:
@@ -63,10 +87,16 @@ def noise(rng: np.random.Generator, count: int, side: int, exponent: float) -> n
     return field / field.std((1, 2), keepdims=True)
 
 
+def centres(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return y and x of the pixel centres, each (side, side) float32 in [-1, 1]."""
+    line = ((np.arange(side) + 0.5) / side * 2 - 1).astype(np.float32)
+    return np.broadcast_to(line[:, None], (side, side)), np.broadcast_to(line, (side, side))
+
+
 def two_colours(
     rng: np.random.Generator, count: int, contrast: float, tint: float, swapped: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw two colours an image, each (count, 3) in [0, 1].
+    """Draw two colours an image, each (count, 3, 1, 1).
 
     Args:
         rng: Draws them.
@@ -75,15 +105,10 @@ def two_colours(
         tint: How far red, green and blue are from their common brightness: 0 is grey.
         swapped: Share of images in which the second is the brighter one.
     """
-    gap = rng.uniform(contrast, 1, count)
-    dark = rng.uniform(0, 1 - gap)
+    gap = uniform(rng, contrast, 1, (count,))
+    dark = uniform(rng, 0, 1, (count,)) * (1 - gap)
     levels = np.where(rng.random(count) < swapped, [dark, dark + gap], [dark + gap, dark])
-    hues = rng.uniform(-tint, tint, (2, count, 3))
+    hues = uniform(rng, -tint, tint, (2, count, 3))
     hues -= hues @ LUMA[:, None]  # the brightness stays
-    first, second = np.clip(levels[:, :, None] + hues, 0, 1).astype(np.float32)
+    first, second = np.clip(levels[:, :, None] + hues, 0, 1)[..., None, None]
     return first, second
-
-
-def as_bytes(images: np.ndarray) -> Tensor:
-    """Turn (n, c, h, w) floats, cut off at 0 and 1, into uint8."""
-    return torch.from_numpy((np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8))

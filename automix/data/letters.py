@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -12,15 +12,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
+from automix.core.errors import ResourceError
 from automix.core.extras import require
-from automix.core.seeding import generator
 from automix.data import DATASETS, DatasetInfo, DataSource
-from automix.data.drawing import as_bytes, centres, noise, pieces, side_of, two_colours
-from automix.data.image_set import ImageSet, InMemory
+from automix.data.drawing import centres, drawn_set, grainy, noise, two_colours, uniform
+from automix.data.image_set import ImageSet
 
-SEED = 0
-EACH = 300
-"""Images of a class."""
+IMAGES = 7800
 
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral"),
@@ -30,11 +28,11 @@ FONTS = (
 )
 """Files that matplotlib brings, the plainest first."""
 
-CANVAS = 96
-"""Pixels of the square that a glyph is kept in, which is 1.6 capitals high."""
+CANVAS, CAPITALS = 96, 1.8
+"""Pixels of the square that a glyph is kept in, and how many capitals high it is."""
 
 FINE = 3
-"""Points a pixel and direction at which a letter is sampled."""
+"""Points a pixel and direction at which a glyph is sampled."""
 
 SEEN = 0.02
 """Share of a pixel above which it counts as covered by the letter."""
@@ -44,10 +42,12 @@ SEEN = 0.02
 class Degree:
     """How far apart the images of one letter are."""
 
+    characters: str = string.ascii_uppercase
+    """The classes."""
     fonts: int
     """Of ``FONTS``, so many."""
     height: tuple[float, float]
-    """Of a capital, as a share of the image's side."""
+    """Of a capital, as a share of the image's side; wide letters are made to fit."""
     roam: float
     """Share of the room around it in which a letter is placed: 0 is the centre, 1 anywhere."""
     turn: float
@@ -82,116 +82,114 @@ DEGREES = {
         swapped=0.5, ground=0.06, clutter=2, grain=0.04,
     ),
 }  # fmt: skip
+# What looks like another character is left out: 0 and 1, and small letters that are small capitals.
+DEGREES["mixed"] = replace(
+    DEGREES["medium"], characters="23456789" + string.ascii_uppercase + "abdefghnqrt"
+)
 
 
 @DATASETS.register("letters", DatasetInfo(named=True, names=tuple(DEGREES), resizes=True))
 def letters(source: DataSource) -> ImageSet:
     """Capital letters drawn from matplotlib's fonts, RGB, no download.
 
-    7 800 images of 26 classes, 300 each, drawn anew from one fixed seed at ``image_size`` (24 by
-    default), in three degrees. ``ImageSet.boxes`` says where each letter stands.
+    7 800 images of 26 classes, drawn from a fixed seed at ``image_size`` (24 by default), in three
+    degrees; ``mixed`` is ``medium`` with digits and small letters, 45 classes. Every image is a
+    draw of its own. ``ImageSet.boxes`` says where the letters stand.
     """
     require("matplotlib")
-    name = source.dataset.partition("/")[2]
-    side = side_of(source, 24)
-    images, boxes, labels = _draw(DEGREES[name], side, generator(SEED, "letters", name))
-    return ImageSet(
-        name=source.dataset,
-        pixels=InMemory(as_bytes(images)),
-        labels=labels,
-        class_names=tuple(string.ascii_uppercase),
-        shape=(3, side, side),
-        boxes=boxes,
-        memory_limit_gb=source.memory_limit_gb,
-    )
+    return draw_letters(source, IMAGES)
 
 
-def _draw(
-    degree: Degree, side: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return images (n, 3, h, w) float32, boxes (n, 4) and labels (n,)."""
-    glyphs = _glyphs()[: degree.fonts]
-    labels = rng.permutation(np.repeat(np.arange(glyphs.shape[1]), EACH))
-    count = len(labels)
-    cover = _placed(glyphs[rng.integers(degree.fonts, size=count), labels], degree, side, rng)
-    ink, paper = two_colours(rng, count, degree.contrast, degree.tint, degree.swapped)
-    images = _ground(paper, degree, side, rng)
-    images += cover[:, None] * (ink[:, :, None, None] - images)
-    images += degree.grain * rng.standard_normal(images.shape, dtype=np.float32)
-    return images, _boxes(cover), labels
+def draw_letters(source: DataSource, images: int) -> ImageSet:
+    """Draw about so many images, each class as often as the others."""
+    degree = DEGREES[source.dataset.partition("/")[2]]
+    glyphs = _glyphs(degree.characters)[: degree.fonts]
+    boxes: list[np.ndarray] = []
+
+    def draw(labels: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+        count = len(labels)
+        cover = _placed(glyphs[rng.integers(degree.fonts, size=count), labels], degree, side, rng)
+        boxes.append(_boxes(cover))
+        ink, paper = two_colours(rng, count, degree.contrast, degree.tint, degree.swapped)
+        images = _ground(paper, degree, side, rng)
+        return grainy(images + cover[:, None] * (ink - images), degree.grain, rng)
+
+    drawn = drawn_set(source, degree.characters, images // len(degree.characters), draw)
+    return replace(drawn, boxes=np.concatenate(boxes))
 
 
 @cache
-def _glyphs() -> np.ndarray:
-    """Return the letters of every font, (fonts, 26, CANVAS, CANVAS) uint8, centred by their box."""
+def _glyphs(characters: str) -> np.ndarray:
+    """Return (fonts, characters, CANVAS, CANVAS) uint8, each centred by its box."""
     from matplotlib import get_data_path  # late: other sets need not pay for it
 
     folder = Path(get_data_path(), "fonts", "ttf")
-    fonts = []
+    glyphs = []
     for name in FONTS:
-        path = str(folder / f"{name}.ttf")
-        first = ImageFont.truetype(path, 100, layout_engine=ImageFont.Layout.BASIC)
-        _, top, _, bottom = first.getbbox("H", anchor="ls")
-        size = round(100 * CANVAS / 1.6 / (bottom - top))
-        font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
-        fonts.append([_glyph(font, letter) for letter in string.ascii_uppercase])
-    return np.array(fonts)
+        try:
+            font = _font(folder / f"{name}.ttf", 100)
+            _, top, _, bottom = font.getbbox("H", anchor="ls")
+            font = _font(folder / f"{name}.ttf", round(100 * CANVAS / CAPITALS / (bottom - top)))
+        except OSError as error:
+            raise ResourceError(
+                f"{folder / name}.ttf: cannot be opened as a font: {error}",
+                "matplotlib brings it: pip install --force-reinstall matplotlib",
+            ) from error
+        glyphs.append([_glyph(font, character) for character in characters])
+    return np.array(glyphs)
 
 
-def _glyph(font: ImageFont.FreeTypeFont, letter: str) -> np.ndarray:
-    left, top, right, bottom = font.getbbox(letter, anchor="ls")
+def _font(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _glyph(font: ImageFont.FreeTypeFont, character: str) -> np.ndarray:
+    left, top, right, bottom = font.getbbox(character, anchor="ls")
     canvas = Image.new("L", (CANVAS, CANVAS))
     place = ((CANVAS - left - right) / 2, (CANVAS - top - bottom) / 2)
-    ImageDraw.Draw(canvas).text(place, letter, fill=255, font=font, anchor="ls")
+    ImageDraw.Draw(canvas).text(place, character, fill=255, font=font, anchor="ls")
     return np.asarray(canvas)
 
 
 def _placed(glyphs: np.ndarray, degree: Degree, side: int, rng: np.random.Generator) -> np.ndarray:
     """Return how much of each pixel the letters cover, (n, side, side) in [0, 1]."""
     count = len(glyphs)
-    scale = 1.6 * rng.uniform(*degree.height, count)
-    turn = np.deg2rad(rng.uniform(-degree.turn, degree.turn, count))
-    slant = rng.uniform(-degree.slant, degree.slant, count)
-    shift = rng.uniform(-1, 1, (count, 2)) * degree.roam
-    # From the glyph's square to the image's, both [-1, 1]: slanted, then turned, then scaled.
-    cos, sin, one, zero = np.cos(turn), np.sin(turn), np.ones(count), np.zeros(count)
-    turned = np.array([[cos, -sin], [sin, cos]]).transpose(2, 0, 1)
-    slanted = np.array([[one, slant], [zero, one]]).transpose(2, 0, 1)
-    matrix = scale[:, None, None] * (turned @ slanted)
+    size = CAPITALS * uniform(rng, *degree.height, (count,))
+    turn = np.deg2rad(uniform(rng, -degree.turn, degree.turn, (count,)))
+    slant = uniform(rng, -degree.slant, degree.slant, (count,))
+    at = uniform(rng, -degree.roam, degree.roam, (count, 2))
+    # From the glyph's square to the image's, both [-1, 1]: slanted, turned, and of its size.
+    cos, sin = size * np.cos(turn), size * np.sin(turn)
+    matrix = np.array([[cos, cos * slant - sin], [sin, sin * slant + cos]]).transpose(2, 0, 1)
     filled = glyphs > 0
-    across, down = ((filled.any(axis).argmax(1) / CANVAS * 2 - 1) for axis in (1, 2))
-    corners = np.array([[[x, y] for x in (-1, 1)] for y in (-1, 1)]).reshape(4, 2)
-    half = np.abs(matrix @ (corners * np.stack([across, down], 1)[:, None]).transpose(0, 2, 1))
-    move = shift * np.clip(1 - half.max(2), 0, None)
-    back = np.linalg.inv(matrix)
+    half = np.stack([1 - np.any(filled, axis).argmax(1) / (CANVAS / 2) for axis in (1, 2)], 1)
+    reach = (np.abs(matrix) @ half[:, :, None])[:, :, 0]
+    shrink = np.maximum(1, reach.max(1))[:, None]
+    move = at * (1 - reach / shrink)
+    back = np.linalg.inv(matrix / shrink[:, :, None])
     theta = np.concatenate([back, -back @ move[:, :, None]], 2).astype(np.float32)
-    cover = np.empty((count, side, side), np.float32)
-    for piece in pieces(count):
-        grid = F.affine_grid(
-            torch.from_numpy(theta[piece]), [len(theta[piece]), 1, FINE * side, FINE * side], False
-        )
-        source = torch.from_numpy(glyphs[piece]).float()[:, None] / 255
-        fine = F.grid_sample(source, grid, align_corners=False)
-        cover[piece] = F.avg_pool2d(fine, FINE)[:, 0].numpy()
+    shape = [count, 1, FINE * side, FINE * side]
+    grid = F.affine_grid(torch.from_numpy(theta), shape, align_corners=False)
+    source = torch.from_numpy(glyphs).float()[:, None] / 255
+    fine = F.grid_sample(source, grid, align_corners=False)
+    cover: np.ndarray = F.avg_pool2d(fine, FINE)[:, 0].numpy()
     return cover
 
 
 def _ground(paper: np.ndarray, degree: Degree, side: int, rng: np.random.Generator) -> np.ndarray:
     """Return what stands behind the letters, (n, 3, side, side) float32."""
-    count = len(paper)
-    clouds = degree.ground * noise(rng, count, side, 1.5)
-    images = np.repeat(paper[:, :, None, None], side, 2).repeat(side, 3) + clouds[:, None]
+    one = (len(paper), 1, 1)
+    images = paper + np.float32(degree.ground) * noise(rng, len(paper), side, 1.5)[:, None]
     y, x = centres(side)
     for _ in range(degree.clutter):
-        angle = rng.uniform(0, np.pi, (count, 1, 1)).astype(np.float32)
-        along, across = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-        at = rng.uniform(-1, 1, (2, count, 1, 1)).astype(np.float32)
-        size = rng.uniform(0.05, [[0.5], [0.15]], (2, count))[:, :, None, None].astype(np.float32)
-        edge = np.maximum(np.abs(along - at[0]) - size[0], np.abs(across - at[1]) - size[1])
-        bar = np.clip(0.5 - edge * side / 2, 0, 1)  # one pixel from full to nothing
-        bar *= rng.integers(2, size=(count, 1, 1))
-        colour = paper + rng.uniform(-0.25, 0.25, paper.shape).astype(np.float32)
-        images += bar[:, None] * (colour[:, :, None, None] - images)
+        angle = uniform(rng, 0, np.pi, one)
+        along = np.cos(angle) * x + np.sin(angle) * y - uniform(rng, -1, 1, one)
+        across = np.cos(angle) * y - np.sin(angle) * x - uniform(rng, -1, 1, one)
+        long, wide = uniform(rng, 0.05, 0.5, one), uniform(rng, 0.05, 0.15, one)
+        outside = np.maximum(np.abs(along) - long, np.abs(across) - wide)
+        bar = np.clip(0.5 - outside * side / 2, 0, 1)  # one pixel from full to nothing
+        bar *= rng.integers(2, size=one)
+        images += bar[:, None] * (paper + uniform(rng, -0.25, 0.25, paper.shape) - images)
     return images
 
 

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from automix.core.extras import require
-from automix.core.seeding import generator
 from automix.data import DATASETS, DatasetInfo, DataSource
-from automix.data.drawing import LUMA, as_bytes, pieces, side_of
-from automix.data.image_set import ImageSet, InMemory
+from automix.data.drawing import LUMA, drawn_set, grainy, uniform
+from automix.data.image_set import ImageSet
 
-SEED = 0
-EACH = 300
-"""Views of a place."""
+IMAGES = 7200
 
 VIEW = 48
 """Pixels of a photograph along the side of a view at scale 1."""
@@ -73,75 +71,65 @@ DEGREES = {
 def patches(source: DataSource) -> ImageSet:
     """Views of 24 places in two photographs that scikit-learn brings, RGB, no download.
 
-    7 200 images, 300 of each place: moved, turned, zoomed and lit anew from one fixed seed, at
-    ``image_size`` (24 by default), in three degrees.
+    7 200 images: moved, turned, zoomed and lit from a fixed seed, at ``image_size`` (24 by
+    default), in three degrees. Every image is a view of its own.
     """
     require("sklearn")
+    return draw_patches(source, IMAGES)
+
+
+def draw_patches(source: DataSource, images: int) -> ImageSet:
+    """Draw about so many views, of each place as many as of the others."""
     from sklearn.datasets import load_sample_image  # late, as the digits
 
-    name = source.dataset.partition("/")[2]
-    degree, side = DEGREES[name], side_of(source, 24)
-    rng = generator(SEED, "patches", name)
-    parts = []
+    degree = DEGREES[source.dataset.partition("/")[2]]
+    scenes: list[tuple[Tensor, range, np.ndarray]] = []
+    names: list[str] = []
     for file, places in PLACES.items():
-        photograph = load_sample_image(file).astype(np.float32) / 255
-        parts.append(_views(photograph, np.repeat(places, EACH, 0), degree, side, rng))
-    classes = [f"{file[:-4]} {i + 1}" for file in PLACES for i in range(len(PLACES[file]))]
-    images = _lit(np.concatenate(parts), degree, rng)
-    order = rng.permutation(len(images))
-    return ImageSet(
-        name=source.dataset,
-        pixels=InMemory(as_bytes(images[order])),
-        labels=np.repeat(np.arange(len(classes)), EACH)[order],
-        class_names=tuple(classes),
-        shape=(3, side, side),
-        memory_limit_gb=source.memory_limit_gb,
-    )
+        picture = torch.from_numpy(load_sample_image(file).copy()).permute(2, 0, 1).float() / 255
+        scenes.append((picture, range(len(names), len(names) + len(places)), np.array(places)))
+        names += [f"{file.partition('.')[0]} {number + 1}" for number in range(len(places))]
+
+    def draw(labels: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+        views = np.empty((len(labels), 3, side, side), np.float32)
+        for picture, classes, places in scenes:
+            own = np.isin(labels, classes)
+            if own.any():
+                views[own] = _views(picture, places[labels[own] - classes[0]], degree, side, rng)
+        return grainy(_lit(views, degree, rng), degree.grain, rng)
+
+    return drawn_set(source, names, images // len(names), draw)
 
 
 def _views(
-    photograph: np.ndarray,
-    places: np.ndarray,
-    degree: Degree,
-    side: int,
-    rng: np.random.Generator,
+    picture: Tensor, places: np.ndarray, degree: Degree, side: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Return what is seen around places, (n, 3, side, side) float32."""
-    size, count = np.array(photograph.shape[:2]), len(places)
-    centre = places + rng.uniform(-degree.shift, degree.shift, (count, 2))
-    zoom = degree.zoom ** rng.uniform(-1, 1, count) * VIEW
-    turn = np.deg2rad(rng.uniform(-degree.turn, degree.turn, count))
-    # affine_grid wants x before y, and the photograph as [-1, 1] along either.
-    cos, sin = np.cos(turn), np.sin(turn)
-    matrix = np.stack([cos, -sin, sin, cos], 1).reshape(-1, 2, 2) * zoom[:, None, None]
-    moved = 2 * centre[:, ::-1] + 1 - size[::-1]
-    both = np.concatenate([matrix, moved[:, :, None]], 2) / size[::-1, None]
-    theta = torch.from_numpy(both.astype(np.float32))
-    source = torch.from_numpy(photograph).permute(2, 0, 1)[None]
+    count, size = len(places), np.array(picture.shape[:0:-1])  # x before y, as affine_grid
+    centre = places[:, ::-1] + uniform(rng, -degree.shift, degree.shift, (count, 2))
+    zoom = VIEW * np.float32(degree.zoom) ** uniform(rng, -1, 1, (count,))
+    turn = np.deg2rad(uniform(rng, -degree.turn, degree.turn, (count,)))
+    # From the view's square to the photograph's, both [-1, 1].
+    cos, sin = zoom * np.cos(turn), zoom * np.sin(turn)
+    rows = [[cos, -sin, 2 * centre[:, 0] + 1 - size[0]], [sin, cos, 2 * centre[:, 1] + 1 - size[1]]]
+    theta = np.array(rows).transpose(2, 0, 1) / size[:, None]
     fine = -(-VIEW // side)  # about one point a pixel of the photograph
-    views = np.empty((count, 3, side, side), np.float32)
-    for piece in pieces(count):
-        shape = [len(theta[piece]), 3, fine * side, fine * side]
-        grid = F.affine_grid(theta[piece], shape, align_corners=False)
-        # One tall image, since all views are of one photograph.
-        seen = F.grid_sample(
-            source, grid.reshape(1, -1, shape[3], 2), padding_mode="reflection", align_corners=False
-        )
-        seen = seen.reshape(3, *shape[0:1], *shape[2:]).transpose(0, 1)
-        views[piece] = F.avg_pool2d(seen, fine).numpy()
-    return views
+    shape = [count, 3, fine * side, fine * side]
+    grid = F.affine_grid(torch.from_numpy(theta.astype(np.float32)), shape, align_corners=False)
+    # One tall image, since all views are of one photograph.
+    tall = grid.reshape(1, -1, fine * side, 2)
+    seen = F.grid_sample(picture[None], tall, padding_mode="reflection", align_corners=False)
+    views: np.ndarray = F.avg_pool2d(seen, fine)[0].reshape(3, count, side, side).numpy()
+    return views.transpose(1, 0, 2, 3)
 
 
 def _lit(views: np.ndarray, degree: Degree, rng: np.random.Generator) -> np.ndarray:
-    """Return views under changed light."""
-    count = len(views)
-    one = (count, 1, 1, 1)
-    fade = rng.uniform(0, degree.fade, one).astype(np.float32)
-    contrast = (degree.contrast ** rng.uniform(-1, 1, one)).astype(np.float32)
-    light = rng.uniform(-degree.light, degree.light, count)
-    tint = rng.uniform(-degree.tint, degree.tint, (count, 3)) + light[:, None]
-    grey = np.einsum("ncyx,c->nyx", views, LUMA.astype(np.float32))[:, None]
-    images = views + fade * (grey - views)
+    """Return views under other light."""
+    one = (len(views), 1, 1, 1)
+    grey = np.einsum("ncyx,c->nyx", views, LUMA)[:, None]
+    images = views + uniform(rng, 0, degree.fade, one) * (grey - views)
+    contrast = np.float32(degree.contrast) ** uniform(rng, -1, 1, one)
+    tint = uniform(rng, -degree.tint, degree.tint, (len(views), 3, 1, 1))
     mean = images.mean((1, 2, 3), keepdims=True)
-    images = mean + contrast * (images - mean) + tint.astype(np.float32)[:, :, None, None]
-    return images + degree.grain * rng.standard_normal(images.shape, dtype=np.float32)
+    light = uniform(rng, -degree.light, degree.light, one)
+    return mean + contrast * (images - mean) + light + tint

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix.core.seeding import generator
 from automix.data import DATASETS, DatasetInfo, DataSource
-from automix.data.drawing import as_bytes, centres, noise, side_of, two_colours
-from automix.data.image_set import ImageSet, InMemory
+from automix.data.drawing import centres, drawn_set, grainy, noise, two_colours, uniform
+from automix.data.image_set import ImageSet
 
-SEED = 0
-EACH = 500
-"""Images of a class."""
+IMAGES = 8000
 
 FINE = 2
 """Points a pixel and direction at which a formula is computed."""
@@ -148,40 +145,42 @@ TEXTURES: dict[str, Texture] = {
 def textures(source: DataSource) -> ImageSet:
     """Sixteen textures made from formulas, RGB, no download.
 
-    8 000 images, 500 of each class, drawn anew from one fixed seed at ``image_size`` (24 by
-    default), in three degrees.
+    8 000 images, drawn from a fixed seed at ``image_size`` (24 by default), in three degrees.
+    Every image is a draw of its own.
     """
-    name = source.dataset.partition("/")[2]
-    degree, side = DEGREES[name], side_of(source, 24)
-    rng = generator(SEED, "textures", name)
-    parts = [_images(texture, degree, side, rng) for texture in TEXTURES.values()]
-    order = rng.permutation(EACH * len(TEXTURES))
-    return ImageSet(
-        name=source.dataset,
-        pixels=InMemory(as_bytes(np.concatenate(parts)[order])),
-        labels=np.repeat(np.arange(len(TEXTURES)), EACH)[order],
-        class_names=tuple(TEXTURES),
-        shape=(3, side, side),
-        memory_limit_gb=source.memory_limit_gb,
-    )
+    return draw_textures(source, IMAGES)
 
 
-def _images(texture: Texture, degree: Degree, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the images of one class, (n, 3, side, side) float32."""
-    fine = side * FINE
+def draw_textures(source: DataSource, images: int) -> ImageSet:
+    """Draw about so many images, each class as often as the others."""
+    degree = DEGREES[source.dataset.partition("/")[2]]
+
+    def draw(labels: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+        drawn = np.empty((len(labels), 3, side, side), np.float32)
+        for label, texture in enumerate(TEXTURES.values()):
+            own = labels == label
+            if own.any():
+                drawn[own] = _images(texture, int(own.sum()), degree, side, rng)
+        return drawn
+
+    return drawn_set(source, list(TEXTURES), images // len(TEXTURES), draw)
+
+
+def _images(
+    texture: Texture, count: int, degree: Degree, side: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return images of one class, (n, 3, side, side) float32."""
+    fine, one = side * FINE, (count, 1, 1)
     y, x = centres(fine)
-    turn = np.deg2rad(rng.uniform(-degree.turn, degree.turn, (EACH, 1, 1))).astype(np.float32)
+    turn = np.deg2rad(uniform(rng, -degree.turn, degree.turn, one))
     least, most = degree.periods
-    scale = least * (most / least) ** rng.random((EACH, 1, 1)).astype(np.float32) / 2
-    centre = rng.uniform(-0.5, 0.5, (2, EACH, 1, 1)).astype(np.float32)
-    moved = degree.warp * np.stack([noise(rng, EACH, fine, 2) for _ in range(2)])
-    x, y = x - centre[0] + moved[0], y - centre[1] + moved[1]
+    scale = np.float32(least / 2) * np.float32(most / least) ** uniform(rng, 0, 1, one)
+    x, y = (axis - uniform(rng, -0.5, 0.5, one) for axis in (x, y))
+    if degree.warp:
+        x, y = (axis + np.float32(degree.warp) * noise(rng, count, fine, 2) for axis in (x, y))
     u = scale * (np.cos(turn) * x + np.sin(turn) * y)
     v = scale * (np.cos(turn) * y - np.sin(turn) * x)
-    values = texture(u, v, rng).reshape(EACH, side, FINE, side, FINE).mean((2, 4))
-    one, other = two_colours(rng, EACH, degree.contrast, degree.tint, 0.5)
-    share = (values[:, None] + 1) / 2
-    images = other[:, :, None, None] + share * (one - other)[:, :, None, None]
-    images += degree.shade * noise(rng, EACH, side, 2)[:, None]
-    images += degree.grain * rng.standard_normal(images.shape, dtype=np.float32)
-    return images
+    share = (texture(u, v, rng).reshape(count, 1, side, FINE, side, FINE).mean((3, 5)) + 1) / 2
+    first, second = two_colours(rng, count, degree.contrast, degree.tint, 0.5)
+    shade = np.float32(degree.shade) * noise(rng, count, side, 2)[:, None]
+    return grainy(second + share * (first - second) + shade, degree.grain, rng)
