@@ -62,8 +62,9 @@ def ray_session(settings: RaySettings, cpus: float = 0, gpus: float = 0) -> Iter
 
     Args:
         settings: Where.
-        cpus: Wanted in all; a local Ray that is started for this offers no more.
-        gpus: Wanted in all; a local Ray that is started for this offers no more.
+        cpus: Wanted in all.
+        gpus: Wanted in all. A local Ray that is started for this offers no more, or, where nothing
+            is asked for, all that the machine has.
 
     Raises:
         ResourceError: If there is no Ray to be had, it is too small, or too little of one that is
@@ -236,7 +237,7 @@ def _start(folder: str, cpus: float, gpus: float) -> None:
             ray.init(
                 address="local",  # whatever RAY_ADDRESS says
                 num_cpus=math.ceil(cpus) if cpus else int(there.cpus),
-                num_gpus=math.ceil(gpus),
+                num_gpus=math.ceil(gpus) if cpus or gpus else int(there.gpus),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -78,8 +78,9 @@ class RayVecEnv(WorkerVecEnv):
             address=address, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker
         )
         with ExitStack() as stack:
-            if address:  # one that is joined has its cores taken by others
-                stack.enter_context(ray_session(settings))
+            # One of our own has the whole machine, for others that share it; others may have taken
+            # the cores of one that is joined.
+            stack.enter_context(ray_session(settings))
             count = min(len(env_fns), workers or room_for(settings))
             held = stack.enter_context(
                 start_workers(

@@ -178,9 +178,9 @@ def make():
 
 if __name__ == "__main__":
     os.environ["RAY_USAGE_STATS_ENABLED"] = "mine"
-    train = RayVecEnv([make], workers=1, cpus_per_worker=0)
+    train = RayVecEnv([make], workers=1)
     os.environ["SET_MEANWHILE"] = "1"
-    test = RayVecEnv([make], workers=1, cpus_per_worker=0)
+    test = RayVecEnv([make], workers=1)
     train.reset()
     train.close()
     print(test.reset().shape)  # the Ray that they share is still there
