@@ -42,8 +42,8 @@ class AgentSettings:
     normalise: bool = setting(False, affects="shape")
     """Whether observations and rewards are scaled by running statistics (stable-baselines3's
     ``VecNormalize``); the export takes the scaling in."""
-    learning_rate: float = setting(3e-3, above=0)
-    learning_rate_end: float = setting(3e-4, least=0)
+    learning_rate: float = setting(3e-3, above=0, most=1000)
+    learning_rate_end: float = setting(3e-4, least=0, most=1000)
     """The rate falls in a straight line from one to the other."""
 
     def __post_init__(self) -> None:

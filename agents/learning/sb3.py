@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn as nn
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
+from torch.nn.utils import parameters_to_vector
 
 from automix.agents.config.agent import AgentSettings, NetSettings, names_of
+from automix.core.errors import ConfigError
 from automix.core.settings import setting
 
 DEVICE = "cpu"
@@ -21,8 +25,8 @@ class GradientSettings(NetSettings):
     """Actor-critics that learn from what they have just tried."""
 
     gae_lambda: float = setting(1.0, least=0.0, most=1.0)
-    ent_coef: float = setting(0.003, least=0)
-    vf_coef: float = setting(0.5, least=0)
+    ent_coef: float = setting(0.003, least=0, most=1_000_000)
+    vf_coef: float = setting(0.5, least=0, most=1_000_000)
     max_grad_norm: float = setting(0.5, above=0)
 
 
@@ -32,7 +36,7 @@ class ProximalSettings(GradientSettings):
 
     batch_size: int = setting(320, least=1)
     n_epochs: int = setting(8, least=1)
-    clip_range: float = setting(0.2, above=0)
+    clip_range: float = setting(0.2, above=0, most=1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,36 @@ def arguments(settings: AgentSettings, seed: int) -> dict[str, Any]:
             "activation_fn": activation,
         }
     return own
+
+
+LARGEST = 1e12
+"""What no weight of an agent that learns comes near: float32 squares nothing above 1e19."""
+
+RATES = ("learning_rate", "ent_coef", "vf_coef", "delta_std")
+"""Settings with which an agent may diverge where they are too large."""
+
+
+def refuse_divergence(agent: BaseAlgorithm, settings: AgentSettings, updates: int) -> None:
+    """Refuse an agent whose weights have become huge or are no numbers any more.
+
+    Args:
+        agent: Between two of its updates, or after one that failed.
+        settings: Its settings.
+        updates: It has learned from so many rounds.
+
+    Raises:
+        ConfigError: If its weights are so.
+    """
+    with torch.no_grad():
+        largest = parameters_to_vector(agent.policy.parameters()).abs().max()
+    if largest < LARGEST:  # which NaN is not
+        return
+    rates = [f"agent.{n}={getattr(settings, n):g}" for n in RATES if hasattr(settings, n)]
+    raise ConfigError(
+        f"agent {settings.name} has diverged after update {updates}: its weights are above "
+        f"{LARGEST:g} or not finite, with {', '.join(rates)}",
+        f"lower what is too large; python run.py config agent={settings.name} shows usual values",
+    )
 
 
 def proximal(settings: ProximalSettings, env: VecEnv, budget: int, seed: int) -> dict[str, Any]:

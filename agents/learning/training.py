@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from automix.agents.learning.agent_state import (
 )
 from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
 from automix.agents.learning.recorder import Recorder, RolloutLog
+from automix.agents.learning.sb3 import refuse_divergence
 from automix.agents.parallel.devices import stacked_groups
 from automix.agents.parallel.worker import Worker
 from automix.agents.runs.checkpoints import Checkpoint, Checkpoints, refuse_other_settings
@@ -193,6 +193,7 @@ class Learning:
 
         Raises:
             Stopped: As ``learn`` does.
+            ConfigError: If the agent diverges.
         """
         if self.finished:
             return
@@ -202,13 +203,18 @@ class Learning:
         with borrowed_global_rng(self._seed), progress("learning", left) as tick:
             self._recorder.tick = tick
             set_global_rng_state(self._generators)
-            with suppress(_Paused):
+            try:
                 self.agent.learn(
                     self._total - self.agent.num_timesteps,
                     callback=_Watch(self._rollout_starts, self._stepped),
                     reset_num_timesteps=False,
                 )
                 self._mark_start()
+            except _Paused:
+                pass
+            except Exception:  # of torch, a screen of tensors, where it meets what is not finite
+                refuse_divergence(self.agent, self._settings.agent, self.updates_done)
+                raise
             self._generators = global_rng_state()
         self._wall_s = self._spent()
 
@@ -287,6 +293,7 @@ class Learning:
         self._log.begin()
         # The update that follows a round has happened by now, so its figures are known.
         self._recorder.record_round()
+        refuse_divergence(self.agent, self._settings.agent, self.updates_done)
         self._start = {
             "agent": agent_state_dict(self.agent),
             "recorder": self._recorder.state_dict(),

@@ -78,7 +78,7 @@ class ARSSettings(AgentSettings):
     """Settings of ARS."""
 
     name: str = setting("ars", affects="shape")
-    delta_std: float = setting(0.1, above=0)
+    delta_std: float = setting(0.1, above=0, most=1_000_000)
     """Standard deviation of the candidates' parameters around the policy's."""
     n_top: int = setting(8, least=1)
     """Pairs of candidates that count, the best ones; at most all."""

@@ -18,7 +18,7 @@ class SACSettings(ReplaySettings):
     """Settings of SAC."""
 
     name: str = setting("sac", affects="shape")
-    ent_coef: float = setting(0.003, least=0)
+    ent_coef: float = setting(0.003, least=0, most=1_000_000)
 
 
 @AGENTS.register("sac", AgentInfo(settings=SACSettings, spaces=("box",), net=squashed_mean))

@@ -18,7 +18,7 @@ class TQCSettings(ReplaySettings):
     """Settings of TQC."""
 
     name: str = setting("tqc", affects="shape")
-    ent_coef: float = setting(0.003, least=0)
+    ent_coef: float = setting(0.003, least=0, most=1_000_000)
     n_quantiles: int = setting(25, affects="shape", least=1)
     """Of the return."""
     top_quantiles_to_drop_per_net: int = setting(2, least=0)

@@ -21,7 +21,7 @@ from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
 from automix.agents.learning.algorithms.ars import GroupARS
 from automix.agents.learning.algorithms.dqn import DQNSettings
 from automix.agents.learning.export import policy_of
-from automix.agents.learning.training import Learned, learn
+from automix.agents.learning.training import Learned, Learning, learn
 from automix.agents.parallel.worker import InlineWorker
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.errors import ConfigError
@@ -153,6 +153,20 @@ def test_a_tiny_training_is_recorded_round_by_round_and_exported(tmp_path, name)
     save_policy(tmp_path / "export", policy_of(made, settings))
     policy = load_policy(tmp_path / "export")
     assert policy.player().action(np.zeros(sum(policy.form.observation_sizes))) is not None
+
+
+def test_an_agent_that_diverges_is_told_at_once_with_its_rates(tmp_path):
+    """Whether torch meets what is not finite, the environment does, or nothing does."""
+    for name in AGENTS:
+        settings = surrogate_runs.settings_of(name, *surrogate_runs.tiny_words(name))
+        object.__setattr__(settings.agent, "learning_rate", 1e30)  # beyond what is accepted
+        env = surrogate_runs.environments(settings, settings.trainer.epochs, 0)
+        learning = Learning(settings, env, RunDirectory.create(tmp_path / name, settings, False))
+        with pytest.raises(ConfigError, match=rf"^agent {name} has diverged after update") as error:
+            learning.run()
+        assert "agent.learning_rate=1e+30" in error.value.message
+        assert "\n" not in error.value.message
+        assert learning.updates_done <= 2, name
 
 
 def test_the_candidates_of_a_group_play_side_by_side():
