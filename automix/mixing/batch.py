@@ -172,15 +172,16 @@ def mix_batch(
             the label rule does not fit, or ``out`` is not like the images.
     """
     check_images(images)
-    labels = checked_labels(labels, len(images), num_classes)
+    n = len(images)
+    labels = checked_labels(labels, n, num_classes)
     _check(images, action, settings, out)
-    if not len(images):
+    if not n:
         action = PLAIN
     if action.saliency != OFF and saliency is None:
         saliency = saliency_of(action, images, as_targets(labels, num_classes), classifier)
     maps = saliency.detach() if saliency is not None and action.saliency != OFF else None
     with exact(images.device):
-        pairs = pair_batches(len(images), batch_size or len(images) or 1, settings.pairing, rng)
+        pairs = pair_batches(n, batch_size or n or 1, settings.pairing, rng)
         return _mixed(images, labels, action, num_classes, pairs, rng, maps, settings, out)
 
 

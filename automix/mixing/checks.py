@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,7 +37,9 @@ def check_classes(num_classes: int) -> None:
     Raises:
         ConfigError: If it is none.
     """
-    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 1:
+    # Its type first: to ask an int whether it is an Integral costs as much as all else here.
+    whole = type(num_classes) is int or isinstance(num_classes, np.integer)
+    if not whole or num_classes < 1:
         raise ConfigError(
             f"num_classes is {num_classes!r}, wanted a whole number, 1 or more",
             "it is how many classes there are: the largest label + 1",
@@ -71,10 +71,10 @@ def checked_labels(labels: Tensor, count: int, num_classes: int) -> Tensor:
     if labels.is_floating_point():
         if shape == (count, num_classes):
             return labels
-    elif not labels.is_complex() and (shape == (count,) or shape == (count, 1)):
-        labels = labels.view(count)
+    elif (shape == (count,) or shape == (count, 1)) and not labels.is_complex():
+        labels = labels if len(shape) == 1 else labels[:, 0]
         if not labels.is_cuda:
-            _check_range(labels.numpy(force=True), num_classes)
+            _check_range(labels.numpy(force=not labels.is_cpu), num_classes)
         return labels
     raise ConfigError(
         f"labels are {_name(labels.dtype)} {tuple(shape)} for {count} images, wanted integer "

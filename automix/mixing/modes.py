@@ -13,6 +13,8 @@ from torch import Tensor
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_AS_IT_IS = nullcontext()
+
 
 def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
     """Return a function that ``torch.compile`` calls as it is, whatever it makes of the caller.
@@ -34,7 +36,7 @@ def exact(device: torch.device) -> AbstractContextManager[object]:
     """Step out of autocast: a mix is arithmetic in the dtype of the images."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    return _AS_IT_IS
 
 
 @contextmanager

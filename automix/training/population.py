@@ -377,9 +377,9 @@ class Trainer:
         """Start afresh from a seed; return the metrics of the untrained classifier."""
         return self.population.reset([seed])[0]
 
-    def run_epoch(self, action: MixAction) -> EpochMetrics:
-        """Train for one epoch under an action."""
-        return self.population.run_epoch([action])[0]
+    def run_epoch(self, action: MixAction, epochs: int = 1) -> EpochMetrics:
+        """Train for one epoch under an action, or for some, which are measured together."""
+        return self.population.run_epoch([action], epochs)[0]
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the next epoch depends on."""
