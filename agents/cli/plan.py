@@ -16,11 +16,13 @@ from automix.agents.jobs.cost import classifier_epochs, seconds_per_epoch
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.parallel.devices import worker_count
 from automix.agents.runs.rundir import plain
+from automix.data.tasks import TaskFamily
 from automix.envs.codec import ActionCodec
 
 
 def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, learns: bool) -> None:
     """Print what would be done and what it costs in classifier epochs and minutes."""
+    images = TaskFamily(settings.task).tell()
     agent = settings.agent
     policy = None if learns else given_policy(settings)
     actions = ActionCodec(settings.env.actions).choices
@@ -44,7 +46,7 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
         "minutes_about": round(seconds_per_epoch(settings, device) * sum(epochs.values()) / 60, 1),
     }
     if as_json:
-        print_json({"plan": plan, "config": plain(asdict(settings))})
+        print_json({"plan": plan, "images": images, "config": plain(asdict(settings))})
         return
     for name, value in plan.items():
         text = ", ".join(value) if isinstance(value, list) else value

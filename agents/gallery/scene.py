@@ -102,6 +102,7 @@ def draw_task(settings: RunSettings) -> Task:
         AutomixError: If they cannot be used.
     """
     family = TaskFamily(settings.task)
+    family.tell()
     most = max(MOST_TRAINED, family.images.num_classes)
     spec = TaskSpec(train_size=0, label_noise=0.0, seed=settings.seed)
     return family.task(replace(spec, train_size=min(family.train_size(spec), most)))

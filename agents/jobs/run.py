@@ -34,6 +34,7 @@ from automix.agents.runs.stopping import Stopping, stop, stopping
 from automix.core.errors import ConfigError, ResourceError
 from automix.core.files import read_json, remove_unfinished, write_atomically, write_json
 from automix.core.settings import differences
+from automix.data.tasks import TaskFamily
 from automix.policy.policy import MixPolicy, load_policy, save_policy
 from automix.policy.schedule import save_schedule
 
@@ -122,6 +123,7 @@ def finish(directory: RunDirectory, settings: RunSettings, device: str) -> dict[
         device: Where classifiers train.
     """
     with _working(directory, settings, device) as run:
+        images = TaskFamily(settings.task).tell()
         policy: MixPolicy | None
         learning: dict[str, Any] | None = None
         if directory.job == "compare":
@@ -140,6 +142,7 @@ def finish(directory: RunDirectory, settings: RunSettings, device: str) -> dict[
         trials, result = _compare(settings, run.workers, device, policy, run.cache)
         # Before anything is made of them: they took the longest.
         directory.write_lines("trials.jsonl", trials)
+        result["images"] = images
         result["learning"] = learning
         if learning and policy:
             schedule = schedule_of(trials, settings.trainer.mix, settings.env.decisions)
@@ -262,6 +265,6 @@ def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, A
     """
     compared = replace(settings.compare, contestants=(contestant,), validation_draws=0)
     settings, device = check(replace(settings, compare=compared, policy=policy), learns=False)
-    learned = given_policy(settings)
+    learned, images = given_policy(settings), TaskFamily(settings.task).tell()
     with workers_of(settings, device) as workers:
-        return _compare(settings, workers, device, learned)[1]
+        return {"images": images} | _compare(settings, workers, device, learned)[1]

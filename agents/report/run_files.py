@@ -119,6 +119,14 @@ class Oracle:
 
 
 @dataclass(frozen=True)
+class Images:
+    """What a run was about, as ``TaskFamily.tell`` wrote it."""
+
+    loaded: str
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
 class Picked:
     """How the best fixed choice was picked."""
 
@@ -201,6 +209,8 @@ class Result:
     tasks: Some[str]
     seeds: Some[int]
     wall_s: FiniteFloat
+    images: Images | None = None
+    """What was loaded; runs of earlier versions do not tell."""
     learning: dict[str, FiniteFloat] | None = None
     explanation: dict[str, Any] | None = None
     """As ``automix.agents.contest.explain`` wrote it; runs of earlier versions have none."""

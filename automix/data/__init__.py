@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from automix.core.errors import ConfigError, did_you_mean
 from automix.core.registry import Info, Registry
@@ -32,6 +33,14 @@ class DataSource:
     skip_bad: bool = False
     """Whether image files that cannot be read are left out and logged, instead of refused. Every
     file is then decoded once at the start, also of a set that stays on disk."""
+    class_folder: Literal["", "inner", "outer"] = ""
+    """Which folder names the class of an image of ``folder``, where several could: ``inner``, that
+    it lies in, or ``outer``, the outermost in which images differ. Empty: ``inner``, but what
+    reads both ways is refused."""
+    image_column: str = ""
+    """The column of an ``hfds`` set that holds the images; empty: ``image``, or the only one."""
+    label_column: str = ""
+    """The column that holds the classes; empty: ``label``, or the only one of classes."""
     memory_limit_gb: float = 0.0
     """Main memory, in 1e9 bytes, that one process may fill with the images; what is larger is
     read batch by batch. 0: a quarter of what is free when they are loaded. Set it where several
@@ -44,6 +53,11 @@ class DataSource:
                     f"task.{name} is {getattr(self, name)}, wanted 0 or more",
                     "0 leaves the choice to the data",
                 )
+        if self.class_folder not in ("", "inner", "outer"):
+            raise ConfigError(
+                f"task.class_folder is {self.class_folder!r}, wanted inner or outer",
+                "cat/black/1.png is of class black by its inner folder, cat by the outer",
+            )
 
 
 Loader = Callable[[DataSource], ImageSet]
@@ -59,6 +73,8 @@ class DatasetInfo(Info):
     """The names that may follow it, where they are known."""
     resizes: bool = False
     """It honours ``image_size``."""
+    settings: tuple[str, ...] = ()
+    """Settings of a source that this loader honours and others do not."""
 
 
 DATASETS: Registry[Loader, DatasetInfo] = Registry("dataset", DatasetInfo, __name__)
@@ -91,6 +107,11 @@ def load(source: DataSource) -> ImageSet:
             f"task.image_size is {source.image_size}, but {kind} images keep their size",
             "leave task.image_size at 0",
         )
+    for name in ("class_folder", "image_column", "label_column"):
+        if getattr(source, name) and name not in entry.info.settings:
+            raise ConfigError(
+                f"task.{name} is {getattr(source, name)!r}, but {kind} has none", "leave it out"
+            )
     return entry.value(source)
 
 

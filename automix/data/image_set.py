@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -92,6 +93,20 @@ def in_threads(function: Callable[[int], R], numbers: Iterable[int]) -> list[R]:
         return [result for results in pool.map(block, starts) for result in results]
 
 
+@dataclass
+class Origin:
+    """What a loader tells of a set beside its images."""
+
+    test: str = ""
+    """Where the test part comes from, if the set has its own."""
+    left_out: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def leave_out(self, count: int, what: str) -> None:
+        """Note that some of what lies there is not read."""
+        self.left_out.append(f"{count:,} {what}")
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images with one class each.
@@ -107,6 +122,7 @@ class ImageSet:
         memory_limit_gb: As in ``DataSource``; it also holds for the splits of the set.
         boxes: (n, 4) int64 where the set knows in which box its object stands: leftmost column,
             topmost row, and the column and row behind the last, in pixels.
+        origin: What the loader tells.
     """
 
     name: str
@@ -117,6 +133,7 @@ class ImageSet:
     test: np.ndarray | None = None
     memory_limit_gb: float = 0.0
     boxes: np.ndarray | None = None
+    origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
         present = np.unique(self.labels)
@@ -147,6 +164,117 @@ class ImageSet:
     def num_classes(self) -> int:
         """The number of classes, k."""
         return len(self.class_names)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The images of each class, (k,)."""
+        return np.bincount(self.labels, minlength=self.num_classes)
+
+
+PARTS = 3
+"""That each class should be in: training, validation and test part."""
+
+IMBALANCE = 10
+"""How many times the images of the smallest class the largest has before that is said."""
+
+LISTED = 10
+"""Classes that are listed; of more, some."""
+
+
+def describe(images: ImageSet, test: np.ndarray) -> str:
+    """Return one line that says what was loaded.
+
+    Args:
+        images: The set.
+        test: Positions of the test part.
+    """
+    channels, height, width = images.shape
+    colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    counts = images.counts
+    classes = [f"{shown(name)} ({n})" for name, n in zip(images.class_names, counts, strict=True)]
+    if len(classes) > LISTED:
+        least, most = counts.min(), counts.max()
+        classes = [*classes[:3], "...", f"{classes[-1]}, {least} to {most} each"]
+    origin = images.origin
+    parts = [
+        f"{shown(images.name)}: {len(images.labels):,} images, {width}x{height}, {colour}",
+        f"{images.num_classes} classes: {', '.join(classes)}",
+        f"test part: {len(test):,} images, {origin.test or 'split off'}",
+    ]
+    parts += [f"left out: {', '.join(origin.left_out)}"] if origin.left_out else []
+    return "; ".join(parts)
+
+
+def doubts(images: ImageSet, test: np.ndarray) -> list[str]:
+    """Return what the user should know of the images, a line each; mostly nothing.
+
+    Equal images are looked for in sets that are held in memory.
+
+    Args:
+        images: The set.
+        test: Positions of the test part.
+    """
+    found, counts = list(images.origin.warnings), images.counts
+    names = [shown(name) for name in images.class_names]
+    few = scarce(images)
+    if few:
+        found.append(f"{few}: training, validation or test part will lack it")
+    absent = np.flatnonzero(counts == 0)
+    if len(absent):
+        found.append(f"no images of {', '.join(names[k] for k in absent[:LISTED])}")
+    there = np.flatnonzero(counts)
+    small, large = there[counts[there].argmin()], there[counts[there].argmax()]
+    if counts[large] >= IMBALANCE * counts[small]:
+        found.append(
+            f"classes are unbalanced: {names[large]} has {counts[large]} images, {names[small]} "
+            f"has {counts[small]}; accuracy hardly tells of small classes"
+        )
+    alike = Counter(name.strip().casefold() for name in names)
+    pairs = [name for name in names if alike[name.strip().casefold()] > 1]
+    if pairs:
+        found.append(f"classes that differ in case or blanks only: {pairs[:LISTED]}")
+    if isinstance(images.pixels, InMemory):
+        found += _repeated(images.pixels.images, images.labels, test)
+    return found
+
+
+def scarce(images: ImageSet, least: int = PARTS) -> str:
+    """Name the classes that have images, but fewer than ``least``; empty if there are none.
+
+    Where the set has its own test part, one of them must be in that.
+    """
+    counts, given, where = images.counts, 0, ""
+    if images.test is not None:
+        counts = np.bincount(np.delete(images.labels, images.test), minlength=len(counts))
+        given, where = 1, " outside the test part"
+    few = np.flatnonzero((images.counts > 0) & (counts + given < least))
+    if not len(few):
+        return ""
+    more = f", and {len(few) - 1} more classes have too few" if len(few) > 1 else ""
+    return f"class {shown(images.class_names[few[0]])} has {counts[few[0]]} images{where}{more}"
+
+
+def _repeated(pixels: Tensor, labels: np.ndarray, test: np.ndarray) -> list[str]:
+    """Say how many images are equal, pixel by pixel, where they should not."""
+    keys = np.array([hash(image.numpy().tobytes()) for image in pixels])
+    _, of = np.unique(keys, return_inverse=True)
+    classes = np.bincount(np.unique(np.stack([of, labels]), axis=1)[0])
+    several = np.flatnonzero(classes[of] > 1)
+    leaked = np.isin(of[test], np.delete(of, test)).sum()
+    found = []
+    if leaked:
+        found.append(
+            f"{leaked} of {len(test)} test images are among the others, too (equal pixels): "
+            "scores on the test part are too high"
+        )
+    if len(several):
+        found.append(f"{len(several)} images have equal pixels but different classes")
+    return found
+
+
+def shown(name: str) -> str:
+    """Return a name on one line, without what a terminal would obey."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 class Split:

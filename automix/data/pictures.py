@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,14 +13,14 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision.transforms import PILToTensor
 
 from automix.core.errors import DataError
 from automix.data import DataSource
-from automix.data.image_set import ImageSet, InMemory, OnDisk, in_threads
+from automix.data.image_set import ImageSet, InMemory, OnDisk, Origin, in_threads
 from automix.data.memory import fits
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +57,9 @@ class Pictures:
         Raises:
             DataError: If that cannot be read.
         """
-        return self._with(number, lambda image: image.size)
+        return self._with(
+            number, lambda image: image.size[::-1] if _turn(image) > 4 else image.size
+        )
 
     def decode(self, number: int, side: int) -> Tensor:
         """Return the pixels, (c, h, w) uint8.
@@ -90,9 +94,26 @@ class Pictures:
         if image.mode.startswith(("I", "F")):
             # Pillow would clip the values, and the picture would turn white.
             raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
+        if _turn(image) > 1:
+            image = ImageOps.exif_transpose(image)
         if "transparency" in image.info:
             image = image.convert("RGBA")
         return image.convert(self.mode)
+
+
+def open_file(path: str) -> Image.Image:
+    """Open a picture, which must be a plain file: a device or a pipe may never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no plain file")
+    return Image.open(path)
+
+
+def _turn(image: Image.Image) -> int:
+    """Return how a camera was held, as EXIF counts it: 1 upright, above 4 on its side."""
+    # Pillow turns TIFF itself, and would decode all of a PNG for what may stand at its end.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return 1
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def joined(parts: Sequence[Pictures]) -> Pictures:
@@ -120,7 +141,12 @@ def joined(parts: Sequence[Pictures]) -> Pictures:
 
 
 def image_set(
-    parts: Sequence[Pictures], source: DataSource, *, name: str, class_names: Sequence[str]
+    parts: Sequence[Pictures],
+    source: DataSource,
+    *,
+    name: str,
+    class_names: Sequence[str],
+    origin: Origin,
 ) -> ImageSet:
     """Check pictures and make a set of them.
 
@@ -129,6 +155,7 @@ def image_set(
         source: Size, memory limit and what to do about bad files.
         name: How reports and messages call the set.
         class_names: Names by label.
+        origin: What else is to be told.
 
     Raises:
         DataError: If a file cannot be read and ``skip_bad`` is off, sizes differ and
@@ -149,6 +176,8 @@ def image_set(
     if in_memory or source.skip_bad:
         bad |= _attempt(keep, sizes)[1]
     _report(bad, pictures, name, source.skip_bad)
+    if bad:
+        origin.leave_out(len(bad), "files that cannot be read")
     good = np.setdiff1d(np.arange(len(pictures.labels)), list(bad))
     if not side:
         _check_sizes({number: sizes[number] for number in good}, pictures, name)
@@ -164,6 +193,7 @@ def image_set(
         shape=shape,
         test=np.flatnonzero(good >= len(parts[0].labels)) if len(parts) > 1 else None,
         memory_limit_gb=source.memory_limit_gb,
+        origin=origin,
     )
 
 
@@ -200,7 +230,7 @@ def _report(bad: Mapping[int, DataError], pictures: Pictures, name: str, skip: b
     if not skip or len(bad) == total:
         raise DataError(
             f"{name}: {len(bad)} of {total} image files cannot be used; the first: {first}",
-            first.hint if len(bad) < total else "look at the files: none of them is an image",
+            first.hint if len(bad) < total else "look at the files: none of them can be used",
         ) from first
     names = ", ".join(pictures.name(number) for number in numbers[:NAMED])
     more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import generator
 from automix.core.settings import check_ranges, setting
 from automix.data import DataSource, load
-from automix.data.image_set import ImageSet, Split
+from automix.data.image_set import ImageSet, Split, describe, doubts, scarce
 from automix.data.memory import images_a_piece
+
+log = logging.getLogger("automix")
 
 TEST_SPLIT_SEED = 0
 """The test part of a set is the same for every task and run, so that no task's training or
@@ -58,6 +62,9 @@ class FamilySettings(DataSource):
     """Share split off for evaluation where the set does not say itself."""
     test_size: int = setting(0, least=0)
     """Images of the test part that evaluation reads, always the same ones; 0 reads all."""
+    min_per_class: int = setting(3, least=1, whole=True, affects="speed")
+    """Fewest images of a class. With fewer than 3 it cannot be in training, validation and test
+    part; such classes are refused, or taken all the same, with a warning, if this is lower."""
 
     def __post_init__(self) -> None:
         for noise in self.label_noise:
@@ -123,6 +130,7 @@ class TaskFamily:
     def __init__(self, settings: FamilySettings) -> None:
         self.settings = settings
         self.images = load_once(settings.source)
+        _check_classes(self.images, settings.min_per_class)
         self._rest, self._test = _test_split(self.images, settings.test_share)
         if 0 < settings.test_size < len(self._test):
             rng = generator(TEST_SPLIT_SEED, "test size")
@@ -130,6 +138,14 @@ class TaskFamily:
             self._test, _ = stratified_split(self.images.labels, self._test, count, rng)
         self.val_size = settings.val_size or max(self.images.num_classes, len(self._rest) // 5)
         self._check_sizes(settings.train_sizes)
+
+    def tell(self) -> dict[str, Any]:
+        """Log what was loaded and what to know of it; return both for the files of a run."""
+        line, warnings = describe(self.images, self._test), doubts(self.images, self._test)
+        log.info("images: %s", line)
+        for warning in warnings:
+            log.warning("images: %s", warning)
+        return {"loaded": line, "warnings": warnings}
 
     def draw(self, rng: np.random.Generator) -> TaskSpec:
         """Draw size, noise and seed."""
@@ -196,6 +212,16 @@ class TaskFamily:
 def load_once(source: DataSource) -> ImageSet:
     """Load a source, or return it from this process's memory."""
     return load(source)
+
+
+def _check_classes(images: ImageSet, least: int) -> None:
+    few = scarce(images, least)
+    if few:
+        raise DataError(
+            f"{images.name}: {few}; wanted {least} images of each class, one for each of training, "
+            "validation and test part",
+            "add images, take the class out, or take it as it is with task.min_per_class=1",
+        )
 
 
 def _test_split(images: ImageSet, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from timm.data.dataset_factory import create_dataset
 from torchvision.datasets import SVHN
 
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.data import DATASETS, DatasetInfo, DataSource
-from automix.data.image_set import ImageSet
-from automix.data.pictures import Pictures, image_set
+from automix.data.image_set import ImageSet, Origin
+from automix.data.pictures import Pictures, image_set, open_file
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "imagenet", "kmnist", "mnist", "svhn")
 
@@ -38,6 +37,7 @@ def torch_set(source: DataSource) -> ImageSet:
         source,
         name=source.dataset,
         class_names=_class_names(parts[0]),
+        origin=Origin("the official test file"),
     )
 
 
@@ -71,7 +71,7 @@ def _pictures(dataset: Any, name: str) -> Pictures:
     labels = np.asarray(dataset.labels if hasattr(dataset, "labels") else dataset.targets)
     if hasattr(dataset, "samples"):  # files, as ImageNet's
         return Pictures(
-            open=lambda number: Image.open(dataset.samples[number][0]),
+            open=lambda number: open_file(dataset.samples[number][0]),
             name=lambda number: dataset.samples[number][0],
             labels=labels.astype(np.int64),
         )

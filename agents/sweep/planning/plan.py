@@ -25,6 +25,7 @@ from automix.agents.sweep.planning.space import Choice, Space, key_of, space_of
 from automix.agents.sweep.settings import SLICES, SweepSettings
 from automix.core.errors import AutomixError, ConfigError, ResourceError
 from automix.core.settings import values_that_decide
+from automix.data.tasks import TaskFamily
 
 SEED, LENGTH = "seed", "agent.total_timesteps"
 
@@ -141,6 +142,8 @@ def check_trials(plan: SweepPlan) -> None:
             except AutomixError as error:
                 raise type(error)(f"{trial}: {error.message}", error.hint) from None
             tick()
+    for task in {trial.settings.task.source: trial.settings.task for trial in plan.trials}.values():
+        TaskFamily(task).tell()
 
 
 def hash_of(settings: RunSettings) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from automix.core.errors import ResourceError
 from automix.data.image_set import InMemory, OnDisk
 from tests.automix.data.checks import (
     class_folders,
@@ -62,7 +65,12 @@ def test_uint8_is_kept_in_memory(pets):
 
 @each(
     "train, evaluation",
-    [("train", "test"), ("train", "val"), ("train", "validation"), ("training", "valid")],
+    [
+        *[("train", "test"), ("train", "val"), ("train", "validation"), ("training", "valid")],
+        *[("Training", "Testing"), ("TRAIN", "Test"), ("training_set", "test_set")],
+        *[("seg_train/seg_train", "seg_test/seg_test"), ("train2017", "val2017"), ("train", "dev")],
+        *[("pets/Train", "pets/Eval"), ("pets/pets/train_images", "pets/pets/valid images")],
+    ],
 )
 @either_place
 def test_an_evaluation_folder_is_the_test_part(tmp_path, train, evaluation, memory_limit_gb):
@@ -78,7 +86,10 @@ def test_test_goes_before_val(tmp_path):
     class_folders(tmp_path / "train", each=1)
     class_folders(tmp_path / "val", each=4)
     class_folders(tmp_path / "test", each=2)
-    assert load_folder(tmp_path).test.tolist() == [2, 3, 4, 5]
+    images = load_folder(tmp_path)
+    assert images.test.tolist() == [2, 3, 4, 5]
+    assert images.origin.test == "the folder test"
+    assert images.origin.left_out == ["1 folders beside train (val)"]
 
 
 def test_a_train_folder_alone_is_one_pool(tmp_path):
@@ -91,7 +102,7 @@ def test_a_train_folder_alone_is_one_pool(tmp_path):
 def test_the_innermost_folder_names_the_class(tmp_path):
     class_folders(tmp_path / "site1")
     class_folders(tmp_path / "site2" / "ward3", each=1)
-    images = load_folder(tmp_path)
+    images = load_folder(tmp_path, class_folder="inner")
     assert images.class_names == ("cat", "dog")
     assert images.labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
 
@@ -108,6 +119,222 @@ def test_other_files_are_ignored(pets):
     images = load_folder(pets)
     assert images.class_names == ("cat", "dog")
     assert len(images.labels) == 6
+    assert images.origin.left_out == ["2 files of other types (.txt 1, .csv 1)"]
+    assert images.origin.warnings == [f"{pets}: no images in empty: not a class"]
+
+
+def photograph(pixels, path, orientation):
+    """Write an image as a camera does that was held otherwise."""
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    turned = {1: pixels, 3: pixels[::-1, ::-1], 6: np.rot90(pixels), 8: np.rot90(pixels, -1)}
+    save_picture(path, np.ascontiguousarray(turned[orientation]), exif=exif)
+
+
+@each("suffix", ["png", "tif", "webp", "jpg"])
+@each("image_size", [0, 6])
+def test_photographs_stand_upright(tmp_path, suffix, image_size):
+    sky = np.zeros((8, 6, 3), np.uint8)
+    sky[:4] = 255
+    for number, orientation in enumerate((1, 3, 6, 8)):
+        photograph(sky, tmp_path / "ab"[number % 2] / f"{number}.{suffix}", orientation)
+    images = load_folder(tmp_path, image_size=image_size)
+    assert images.shape == ((3, 6, 6) if image_size else (3, 8, 6))
+    for pixels in pixels_of(images):
+        assert pixels[:3].mean() > 240
+        assert pixels[-3:].mean() < 15
+
+
+LEFT_BEHIND = [
+    *(".ipynb_checkpoints/0-checkpoint.png", "cat/.ipynb_checkpoints/0.png", ".git/logo.png"),
+    *("__MACOSX/cat/._0.png", "cat/._0.png", "@eaDir/x.jpg", "cat/@eaDir/0.png/THUMB.jpg"),
+    *(".thumbnails/x.png", "cat/.DS_Store", "Thumbs.db", "cat/desktop.ini", "$RECYCLE.BIN/a/1.png"),
+]
+
+
+@each("path", LEFT_BEHIND)
+@each("train", [False, True])
+def test_what_systems_leave_behind_is_no_class_and_no_image(tmp_path, path, train):
+    part = class_folders(tmp_path / "train") if train else class_folders(tmp_path)
+    if train:
+        class_folders(tmp_path / "test")
+    (part / path).parent.mkdir(parents=True, exist_ok=True)
+    (part / path).write_bytes(b"not an image")
+    images = load_folder(tmp_path)
+    assert images.class_names == ("cat", "dog")
+    assert len(images.labels) == 6 + 6 * train
+    assert images.origin.left_out == ["1 hidden or system files and folders"]
+
+
+SUFFIXES = ["png", "jpg", "jpeg", "jfif", "jpe", "webp", "bmp", "tif", "tiff", "gif", "jp2"]
+SUFFIXES += ["pbm", "ppm", "tga", "PNG", "JPG", "Webp", "TIFF"]
+
+
+def test_every_type_that_people_keep_pictures_in_is_read(tmp_path):
+    for suffix in SUFFIXES:
+        value = 255 * (suffix != "gif")
+        save_picture(tmp_path / suffix.lower() / f"0.{suffix}", np.full((6, 5, 3), value, np.uint8))
+    animated = [Image.fromarray(np.full((6, 5, 3), value, np.uint8)) for value in (255, 0)]
+    animated[0].save(tmp_path / "gif" / "0.gif", save_all=True, append_images=animated[1:])
+    for name in ("1.heic", "2.HEIC", "3.svg", "none"):
+        (tmp_path / "png" / name).write_bytes(b"")
+    images = load_folder(tmp_path)
+    assert len(images.labels) == len(SUFFIXES)
+    assert pixels_of(images).min() > 250  # of the animated one, the first frame
+    assert images.origin.left_out == ["4 files of other types (.heic 2, .svg 1, no suffix 1)"]
+
+
+def test_a_class_of_nothing_that_is_read_is_named(pets):
+    (pets / "horse").mkdir()
+    (pets / "horse" / "1.heic").write_bytes(b"")
+    (pets / "cow" / "brown").mkdir(parents=True)
+    images = load_folder(pets)
+    assert images.class_names == ("cat", "dog")
+    assert images.origin.warnings == [f"{pets}: no images in cow, horse: not a class"]
+
+
+@each("name", ["pred", "unlabeled", "Unlabelled", "seg_pred", "predictions"])
+def test_images_to_be_classified_are_no_class(tmp_path, name):
+    class_folders(tmp_path, names=("cat", "dog", name))
+    images = load_folder(tmp_path)
+    assert images.class_names == ("cat", "dog")
+    (warning,) = images.origin.warnings
+    assert f"{name} taken as unlabelled" in warning
+    class_folders(tmp_path / "x" / "train")
+    class_folders(tmp_path / "x" / "test")
+    class_folders(tmp_path / "x" / name, names=(name,))
+    images = load_folder(tmp_path / "x")
+    assert images.class_names == ("cat", "dog")
+    assert images.origin.left_out == [f"1 folders beside train ({name})"]
+
+
+@each("path", ["test/0.png", "test/test1/0.png", "Testing/unknown/0.png"])
+def test_an_evaluation_folder_without_labels_is_passed_over(tmp_path, path):
+    class_folders(tmp_path / "train")
+    save_picture(tmp_path / path, picture(0))
+    for test in (None, [6, 7, 8, 9]):
+        images = load_folder(tmp_path)
+        assert (None if images.test is None else images.test.tolist()) == test
+        (warning,) = images.origin.warnings
+        assert str(tmp_path / Path(path).parts[0]) in warning
+        class_folders(tmp_path / "val", each=2)
+
+
+def test_several_training_folders_are_refused(tmp_path):
+    for name in ("train_1", "train_2", "test"):
+        class_folders(tmp_path / name)
+    with refused(str(tmp_path), "train_1, train_2", hint="join"):
+        load_folder(tmp_path)
+
+
+BOTH_WAYS = [
+    (["cat/s1", "cat/s2", "dog/s1", "dog/s2"], "cat, dog", "s1, s2"),
+    (["benign/40X", "benign/100X", "malignant/40X"], "benign, malignant", "40X, 100X"),
+    (["cat", "cat/black", "dog"], "cat, dog", "black, cat, dog"),
+    (["all/a/x", "all/b/x", "all/b/y"], "a, b", "x, y"),
+    (["site1/cat", "site1/dog", "site2/cat", "site2/dog"], "site1, site2", "cat, dog"),
+]
+
+
+@each("folders, outer, inner", BOTH_WAYS)
+@each("split", [False, True])
+def test_classes_that_read_both_ways_are_the_users_choice(tmp_path, folders, outer, inner, split):
+    for part in ("train", "test") if split else (".",):
+        for number, name in enumerate(folders):
+            save_picture(tmp_path / part / name / "0.png", picture(number))
+    choice = "task.class_folder=outer or task.class_folder=inner"
+    with refused(str(tmp_path), f"either {outer} (", f"or {inner} (", hint=choice):
+        load_folder(tmp_path)
+    for chosen, names in (("outer", outer), ("inner", inner)):
+        assert load_folder(tmp_path, class_folder=chosen).class_names == tuple(names.split(", "))
+
+
+@each(
+    "folders, names", [(["animals/cat", "vehicles/car"], "car, cat"), (["a/b/1", "a/b/2"], "1, 2")]
+)
+def test_folders_above_that_repeat_no_name_need_no_choice(tmp_path, folders, names):
+    class_folders(tmp_path, names=tuple(folders))
+    assert load_folder(tmp_path).class_names == tuple(names.split(", "))
+
+
+# Links -------------------------------------------------------------------------------------------
+
+
+@each("link, target", [("cat/up", ".."), ("loop", "."), ("cat/self", "."), ("cat/a/b", "../..")])
+@each("absolute", [False, True])
+def test_a_link_to_a_folder_above_is_refused(tmp_path, link, target, absolute):
+    class_folders(tmp_path)
+    link = tmp_path / link
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to((link.parent / target).resolve() if absolute else target)
+    with refused(str(link), "folder above it", hint="remove the link"):
+        load_folder(tmp_path)
+
+
+@each(
+    "link, target",
+    [
+        *[("train/cat2", "train/cat"), ("train/dog/more", "train/cat"), ("test/dog", "train/dog")],
+        *[("train/cat/x.png", "train/dog/0.png"), ("test/cat/x.png", "train/cat/0.png")],
+    ],
+)
+def test_a_link_that_shows_an_image_in_another_class_or_part_is_refused(tmp_path, link, target):
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / "test", names=("cat",) if link == "test/dog" else ("cat", "dog"))
+    (tmp_path / link).symlink_to(tmp_path / target)
+    with refused(str(tmp_path / link), str(tmp_path / target), "again", hint="remove the link"):
+        load_folder(tmp_path)
+
+
+def test_each_file_counts_once_however_it_is_linked(tmp_path):
+    store = class_folders(tmp_path / "store")
+    root = tmp_path / "pets"
+    (root / "dog").mkdir(parents=True)
+    (root / "cat").symlink_to(store / "cat")
+    for number, name in enumerate(("0.png", "1.png", "1.png")):
+        (root / "dog" / f"{number}.png").symlink_to(store / "dog" / name)
+    (root / "dog" / "cat").mkdir()
+    (root / "dog" / "cat" / "own.png").symlink_to(store / "cat" / "2.png")
+    images = load_folder(root, class_folder="inner")
+    assert images.labels.tolist() == [0, 0, 0, 1, 1]
+    assert images.origin.left_out == ["2 links to what is read already"]
+
+
+def test_links_that_multiply_end(tmp_path):
+    """Each of thirty folders links to the next twice: a billion paths."""
+    for number in range(30):
+        class_folders(tmp_path / str(number), each=1)
+    for number in range(29):
+        for name in ("x", "y"):
+            (tmp_path / str(number) / "cat" / name).symlink_to(tmp_path / str(number + 1) / "cat")
+    with refused("again"):
+        load_folder(tmp_path / "0", class_folder="inner")
+
+
+@each("kind", ["fifo", "device", "broken", "circle"])
+def test_what_is_no_plain_file_is_refused(tmp_path, kind):
+    path = class_folders(tmp_path) / "cat" / f"{kind}.png"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"device": "/dev/zero", "broken": "nowhere"}.get(kind, path.name))
+    with refused("1 of 7", str(path), hint="task.skip_bad=true"):
+        load_folder(tmp_path)
+    images = load_folder(tmp_path, skip_bad=True)
+    assert len(images.labels) == 6
+    assert images.origin.left_out == ["1 files that cannot be read"]
+
+
+def test_a_folder_that_may_not_be_read_is_refused(pets, monkeypatch):
+    def scandir(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    with refused(str(pets / "dog"), "Permission denied", kind=ResourceError):
+        load_folder(pets)
 
 
 def test_every_kind_of_image_becomes_rgb(tmp_path):
@@ -156,8 +383,9 @@ def test_resizing_to_the_size_that_images_have_changes_nothing(tmp_path, memory_
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with refused(str(tmp_path / "pats"), "does not exist", hint="task.root"):
-        load_folder(tmp_path / "pats")
+    for name in ("pats", "p" * 5000, "pat\0s"):
+        with refused(str(tmp_path / name), "does not exist", hint="task.root"):
+            load_folder(tmp_path / name)
 
 
 def test_a_file_is_refused(tmp_path):

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from automix.data import memory
-from automix.data.image_set import ImageSet, InMemory, OnDisk, Split, in_threads
+from automix.data.image_set import (
+    ImageSet,
+    InMemory,
+    OnDisk,
+    Origin,
+    Split,
+    describe,
+    doubts,
+    in_threads,
+)
 from tests.automix.data.checks import refused
 from tests.cases import each
 
@@ -27,6 +36,51 @@ def image_set(limit_gb=0.0, **changes):
         "memory_limit_gb": limit_gb,
     }
     return ImageSet(**values | changes)
+
+
+def test_the_line_tells_size_colour_classes_and_what_is_left_out():
+    for count in (2, 12):
+        names = (*(f"class {k}" for k in range(count - 1)), "b\nell\x07")
+        origin = Origin("the folder test", ["2 hidden files"], [])
+        labels = np.arange(24) % count
+        images = image_set(
+            name="pets",
+            pixels=InMemory(torch.zeros(24, 3, 4, 5)),
+            labels=labels,
+            class_names=names,
+            shape=(3, 4, 5),
+            origin=origin,
+        )
+        classes = "class 0 (12), b\\nell\\x07 (12)"
+        if count == 12:
+            classes = "class 0 (2), class 1 (2), class 2 (2), ..., b\\nell\\x07 (2), 2 to 2 each"
+        assert describe(images, np.arange(4)) == (
+            f"pets: 24 images, 5x4, RGB; {count} classes: {classes}; "
+            "test part: 4 images, the folder test; left out: 2 hidden files"
+        )
+    assert "2 channels" in describe(image_set(), np.arange(1))
+
+
+def test_equal_images_in_both_parts_or_in_two_classes_are_told():
+    for pixels in (NUMBERS, NUMBERS.float() / 255):
+        repeated = pixels[[0, 1, 2, 3, 0, 1, 2]]
+        (leak, clash) = doubts(image_set(pixels=InMemory(repeated)), np.array([4, 5, 6]))
+        assert leak.startswith("3 of 3 test images are among the others")
+        assert clash == "2 images have equal pixels but different classes"
+        assert doubts(image_set(pixels=InMemory(pixels)), np.array([4, 5, 6])) == []
+
+
+def test_doubtful_classes_are_told():
+    labels = np.repeat([0, 1, 2], [40, 4, 4])
+    names = ("Cat", "cat ", "dog", "eel")
+    pixels = InMemory(torch.arange(48, dtype=torch.uint8)[:, None, None, None])
+    found = doubts(image_set(pixels=pixels, labels=labels, class_names=names), np.arange(4))
+    assert found == [
+        "no images of eel",
+        "classes are unbalanced: Cat has 40 images, cat  has 4; accuracy hardly tells of small "
+        "classes",
+        "classes that differ in case or blanks only: ['Cat', 'cat ']",
+    ]
 
 
 def test_memory_scales_uint8_to_one_and_keeps_floats():

@@ -54,6 +54,20 @@ def test_settings_out_of_range_are_refused(setting, value):
         DataSource(**{setting: value})
 
 
+def test_which_folder_names_a_class_is_inner_or_outer():
+    with refused("task.class_folder is 'leaf'", kind=ConfigError, hint="outer"):
+        DataSource(class_folder="leaf")
+
+
+@each(
+    "name, setting",
+    [("digits", "class_folder"), ("npz", "label_column"), ("folder", "image_column")],
+)
+def test_settings_of_other_loaders_are_refused(name, setting):
+    with refused(f"task.{setting} is 'inner'", name, kind=ConfigError, hint="leave it out"):
+        load(DataSource(dataset=name, **{setting: "inner"}))
+
+
 @each("name", ["digits", "npz"])
 def test_what_keeps_its_size_cannot_be_resized(name):
     with refused("task.image_size is 32", name, kind=ConfigError, hint="at 0"):

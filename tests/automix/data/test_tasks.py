@@ -192,6 +192,65 @@ def test_a_set_that_is_too_small_is_refused_with_the_numbers(changes, says):
     assert error.value.hint
 
 
+def with_counts(*counts, test=None):
+    """Return a set of so many images of each class, no two alike."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    pixels = torch.rand((len(labels), 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    names = tuple("abcdefghijkl"[: len(counts)])
+    return ImageSet("pets", InMemory(pixels), labels, names, (1, 4, 4), test)
+
+
+def family_of(images, monkeypatch, **settings):
+    monkeypatch.setattr("automix.data.tasks.load_once", lambda source: images)
+    return TaskFamily(FamilySettings(**settings))
+
+
+@each(
+    "images, says",
+    [
+        (with_counts(40, 40, 1), "class c has 1 images; wanted 3"),
+        (with_counts(40, 40, 2), "class c has 2 images; wanted 3"),
+        (with_counts(2, 1, 40, 2), "class a has 2 images, and 2 more classes have too few"),
+        (
+            with_counts(5, 5, test=np.array([0, 1, 2, 3, 5])),
+            "class a has 1 images outside the test",
+        ),
+    ],
+)
+def test_a_class_that_cannot_be_in_every_part_is_refused_or_taken_on_demand(
+    images, says, monkeypatch
+):
+    with pytest.raises(DataError) as error:
+        family_of(images, monkeypatch)
+    assert says in error.value.message
+    assert "task.min_per_class=1" in error.value.hint
+    told = family_of(images, monkeypatch, min_per_class=1, val_size=2).tell()
+    assert says.partition(";")[0] in told["warnings"][0]
+    assert "will lack it" in told["warnings"][0]
+
+
+def test_three_images_of_a_class_are_one_for_each_part(monkeypatch):
+    family = family_of(with_counts(40, 40, 3), monkeypatch)
+    assert family.tell()["warnings"] == [
+        "classes are unbalanced: a has 40 images, c has 3; accuracy hardly tells of small classes"
+    ]
+    for seed in range(5):
+        task = family.task(spec(0, 0.0, seed))
+        for part in (task.train_index, task.val_index, task.test_index):
+            assert (task.images.labels[part] == 2).sum() == 1
+
+
+def test_what_was_loaded_is_logged_in_one_line(family, caplog):
+    with caplog.at_level("INFO", "automix"):
+        told = family.tell()
+    assert told["warnings"] == []
+    assert [record.getMessage() for record in caplog.records] == [f"images: {told['loaded']}"]
+    assert told["loaded"].startswith(
+        "digits: 1,797 images, 8x8, grey; 10 classes: 0 (178), 1 (182)"
+    )
+    assert told["loaded"].endswith("; test part: 593 images, split off")
+
+
 def test_a_spec_that_is_too_large_for_its_family_is_refused(family):
     assert len(family.task(spec(1104)).train_index) == 1104
     with pytest.raises(DataError, match="wanted 100 for validation and 1105 for training"):
@@ -207,6 +266,7 @@ def test_a_spec_that_is_too_large_for_its_family_is_refused(family):
         ({"train_sizes": (-1,)}, "task.train_sizes"),
         ({"train_sizes": ()}, "task.train_sizes"),
         ({"val_size": -1}, "task.val_size"),
+        ({"min_per_class": 0}, "task.min_per_class"),
         ({"test_share": 0.0}, "task.test_share"),
         ({"test_share": 1.0}, "task.test_share"),
     ],
