@@ -46,7 +46,7 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
         "minutes_about": round(seconds_per_epoch(settings, device) * sum(epochs.values()) / 60, 1),
     }
     if as_json:
-        print_json({"plan": plan, "images": images, "config": plain(asdict(settings))})
+        print_json({"plan": plan | {"images": images}, "config": plain(asdict(settings))})
         return
     for name, value in plan.items():
         text = ", ".join(value) if isinstance(value, list) else value

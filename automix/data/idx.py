@@ -13,7 +13,7 @@ import torch
 
 from automix.core.errors import DataError, ResourceError
 from automix.data import DATASETS, DataSource
-from automix.data.image_set import ImageSet, InMemory
+from automix.data.image_set import ImageSet, InMemory, Origin
 from automix.data.memory import free_memory
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -56,6 +56,7 @@ def idx(source: DataSource) -> ImageSet:
         shape=(1, *images.shape[1:]),
         test=np.arange(len(labels), len(classes)),
         memory_limit_gb=source.memory_limit_gb,
+        origin=Origin("the t10k files"),
     )
 
 

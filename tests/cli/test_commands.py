@@ -25,6 +25,8 @@ from automix.policy.schedule import load_schedule
 from tests.agents.tiny_run import WORDS, lines
 from tests.cli.conftest import everything_below
 
+LOADED = "images: digits: 1,797 images, 8x8, grey; 10 classes: 0 (178), "
+
 FEW = "compare.contestants=[none,random,fixed:cutmix@0.5]"
 
 
@@ -81,6 +83,8 @@ def test_compare_prints_one_json_document_which_is_the_result(cli):
     assert {row["name"] for row in printed["contestants"]} == {"none", "random", "fixed:cutmix@0.5"}
     assert printed["agent_minus"] == {}
     assert "comparing 4/4" in outcome.err
+    assert outcome.err.count(LOADED) == 1
+    assert LOADED.endswith(printed["images"]["loaded"][: len(LOADED) - len("images: ")])
 
 
 def test_compare_without_a_policy_plays_all_but_the_agent(cli):
@@ -106,7 +110,9 @@ def test_quiet_says_nothing_but_the_result_and_the_run_has_log_and_command(cli):
     assert outcome.code == 0
     assert outcome.err == ""
     assert "none" in outcome.out
-    assert "comparing 4/4" in Path("x/log.txt").read_text(encoding="utf-8")
+    log = Path("x/log.txt").read_text(encoding="utf-8")
+    assert "comparing 4/4" in log
+    assert LOADED in log
     kept = Path("x/command.txt").read_text(encoding="utf-8")
     assert kept.startswith("python run.py compare 'task.train_sizes=[40,60]'")
     assert kept.endswith("--run-dir x -q\n")
@@ -119,6 +125,7 @@ def test_a_dry_run_shows_plan_and_cost_and_touches_no_disk(cli):
     ):
         outcome = cli(command, "--dry-run", *WORDS, f"compare.contestants={contestants}")
         assert outcome.code == 0, outcome.err
+        assert outcome.err.count(LOADED) == 1
         assert everything_below(Path.cwd()) == []
         plan = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
         assert plan["held_out_tasks"] == "40 images, 0% noise, 50 images, 30% noise"
@@ -145,6 +152,7 @@ def test_a_dry_run_of_the_default_is_what_the_readme_promises_to_run(cli):
     }
     assert held_out - trained, "sizes and noise levels between those that were trained on"
     assert {"agent", "none", "random"} <= set(plan["contestants"])
+    assert plan["images"]["loaded"].startswith("digits: 1,797 images")
     assert everything_below(Path.cwd()) == []
 
 
@@ -235,6 +243,7 @@ def test_evaluate_scores_an_exported_policy_and_writes_nothing(cli, run):
 
 def test_evaluate_scores_a_schedule_by_its_name(cli):
     outcome = cli("evaluate", "fixed:cutmix@0.25", *WORDS)
+    assert outcome.err.count(LOADED) == 1
     assert outcome.code == 0
     assert re.search(r"^fixed:cutmix@0.25\s+\d", outcome.out, re.MULTILINE)
     assert everything_below(Path.cwd()) == []

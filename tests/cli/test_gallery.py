@@ -13,6 +13,7 @@ def test_names_may_stand_one_by_one_or_with_commas(cli):
     many = ("cutmix", "none", "--mixes", "mixup,rmix@0.1")
     outcome = cli("gallery", "--mixes", *many, *WORDS, "--ratios", "0.5", "--saliency", "off")
     assert outcome.code == 0, outcome.err
+    assert outcome.err.count("images: digits: 1,797 images") == 1
     assert outcome.out == f"4 forms in {Path('gallery.png').absolute()}\n"
     assert everything_below(Path.cwd()) == ["gallery.png"]
 

@@ -46,6 +46,7 @@ def test_a_plan_is_shown_and_no_disk_is_touched(cli):
     shown = cli("sweep", *SWEPT, "seed=0,1,2", "--dry-run", "--json")
     assert shown.code == 0, shown.err
     plan = json.loads(shown.out)["plan"]
+    assert shown.err.count("images: digits: 1,797 images") == 1
     assert (plan["trials"], plan["at_once"], plan["cpus_per_trial"]) == (6, 2, 1)
     # 16 actions of an epoch each to learn; 5 contestants on 2 kinds x 2 seeds x 2 epochs.
     assert plan["classifier_epochs"] == 6 * (16 + 40)
