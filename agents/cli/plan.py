@@ -11,18 +11,17 @@ from automix.agents.cli.options import print_json
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest.compare import matches_of
 from automix.agents.contest.contestants import contestants_of
-from automix.agents.jobs.check import given_policy
+from automix.agents.jobs.check import given_policy, tell_images
 from automix.agents.jobs.cost import classifier_epochs, seconds_per_epoch
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.parallel.devices import worker_count
 from automix.agents.runs.rundir import plain
-from automix.data.tasks import TaskFamily
 from automix.envs.codec import ActionCodec
 
 
 def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, learns: bool) -> None:
     """Print what would be done and what it costs in classifier epochs and minutes."""
-    images = TaskFamily(settings.task).tell()
+    images = tell_images(settings)
     agent = settings.agent
     policy = None if learns else given_policy(settings)
     actions = ActionCodec(settings.env.actions).choices

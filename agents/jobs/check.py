@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from automix.agents.learning.export import learning_cost
 from automix.agents.parallel.devices import choose_device, stacked_groups
 from automix.core.errors import ConfigError
 from automix.core.extras import require
+from automix.data.tasks import TaskFamily
 from automix.envs.codec import ALL, ActionCodec
 from automix.envs.groups import EpisodeGroup
 from automix.envs.vocabulary import expanded as expanded_actions
@@ -52,6 +54,12 @@ def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
     torch.set_num_threads(settings.threads)
     _check_training_runs(settings, build_world(worlds_of(settings), device))
     return settings, device
+
+
+def tell_images(settings: RunSettings) -> list[dict[str, Any]]:
+    """Log what each image set of a run holds and what to know of it; return it for its files."""
+    tasks = {world.task.source: world.task for world in worlds_of(settings)}
+    return [TaskFamily(task).tell() for task in tasks.values()]
 
 
 def located(settings: RunSettings) -> RunSettings:

@@ -22,7 +22,7 @@ from automix.agents.contest.explain import explain, write_rule
 from automix.agents.contest.run_controls import search
 from automix.agents.contest.summary import schedule_of, summarise
 from automix.agents.contest.validation import pick_fixed
-from automix.agents.jobs.check import check, expanded, given_policy, located
+from automix.agents.jobs.check import check, expanded, given_policy, located, tell_images
 from automix.agents.learning.export import learning_cost, policy_of
 from automix.agents.learning.training import Learned, Stopped, learn
 from automix.agents.parallel.pool import workers_of
@@ -34,7 +34,6 @@ from automix.agents.runs.stopping import Stopping, stop, stopping
 from automix.core.errors import ConfigError, ResourceError
 from automix.core.files import read_json, remove_unfinished, write_atomically, write_json
 from automix.core.settings import differences
-from automix.data.tasks import TaskFamily
 from automix.policy.policy import MixPolicy, load_policy, save_policy
 from automix.policy.schedule import save_schedule
 
@@ -123,7 +122,7 @@ def finish(directory: RunDirectory, settings: RunSettings, device: str) -> dict[
         device: Where classifiers train.
     """
     with _working(directory, settings, device) as run:
-        images = TaskFamily(settings.task).tell()
+        images = tell_images(settings)
         policy: MixPolicy | None
         learning: dict[str, Any] | None = None
         if directory.job == "compare":
@@ -265,6 +264,6 @@ def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, A
     """
     compared = replace(settings.compare, contestants=(contestant,), validation_draws=0)
     settings, device = check(replace(settings, compare=compared, policy=policy), learns=False)
-    learned, images = given_policy(settings), TaskFamily(settings.task).tell()
+    learned, images = given_policy(settings), tell_images(settings)
     with workers_of(settings, device) as workers:
         return {"images": images} | _compare(settings, workers, device, learned)[1]

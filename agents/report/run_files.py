@@ -209,8 +209,8 @@ class Result:
     tasks: Some[str]
     seeds: Some[int]
     wall_s: FiniteFloat
-    images: Images | None = None
-    """What was loaded; runs of earlier versions do not tell."""
+    images: list[Images] = field(default_factory=list)
+    """What was loaded, by set; runs of earlier versions do not tell."""
     learning: dict[str, FiniteFloat] | None = None
     explanation: dict[str, Any] | None = None
     """As ``automix.agents.contest.explain`` wrote it; runs of earlier versions have none."""

@@ -181,7 +181,7 @@ def scope(run: Run) -> str:
 
 def warnings(run: Run) -> list[str]:
     """Return what the reader must know before believing the numbers."""
-    found = [f"Images: {warning}." for warning in run.images.warnings] if run.images else []
+    found = [f"Images: {warning}." for images in run.images for warning in images.warnings]
     if too_few(run):
         smallest = stats.smallest_p(run.pairs)
         found.append(

@@ -205,14 +205,15 @@ def describe(images: ImageSet, test: np.ndarray) -> str:
     return "; ".join(parts)
 
 
-def doubts(images: ImageSet, test: np.ndarray) -> list[str]:
+def doubts(images: ImageSet, rest: np.ndarray, test: np.ndarray) -> list[str]:
     """Return what the user should know of the images, a line each; mostly nothing.
 
     Equal images are looked for in sets that are held in memory.
 
     Args:
         images: The set.
-        test: Positions of the test part.
+        rest: Positions of the images for training and validation.
+        test: Those of the test part.
     """
     found, counts = list(images.origin.warnings), images.counts
     names = [shown(name) for name in images.class_names]
@@ -234,7 +235,7 @@ def doubts(images: ImageSet, test: np.ndarray) -> list[str]:
     if pairs:
         found.append(f"classes that differ in case or blanks only: {pairs[:LISTED]}")
     if isinstance(images.pixels, InMemory):
-        found += _repeated(images.pixels.images, images.labels, test)
+        found += _repeated(images.pixels.images, images.labels, rest, test)
     return found
 
 
@@ -254,13 +255,13 @@ def scarce(images: ImageSet, least: int = PARTS) -> str:
     return f"class {shown(images.class_names[few[0]])} has {counts[few[0]]} images{where}{more}"
 
 
-def _repeated(pixels: Tensor, labels: np.ndarray, test: np.ndarray) -> list[str]:
+def _repeated(pixels: Tensor, labels: np.ndarray, rest: np.ndarray, test: np.ndarray) -> list[str]:
     """Say how many images are equal, pixel by pixel, where they should not."""
     keys = np.array([hash(image.numpy().tobytes()) for image in pixels])
     _, of = np.unique(keys, return_inverse=True)
     classes = np.bincount(np.unique(np.stack([of, labels]), axis=1)[0])
     several = np.flatnonzero(classes[of] > 1)
-    leaked = np.isin(of[test], np.delete(of, test)).sum()
+    leaked = np.isin(of[test], of[rest]).sum()
     found = []
     if leaked:
         found.append(

@@ -141,7 +141,8 @@ class TaskFamily:
 
     def tell(self) -> dict[str, Any]:
         """Log what was loaded and what to know of it; return both for the files of a run."""
-        line, warnings = describe(self.images, self._test), doubts(self.images, self._test)
+        line = describe(self.images, self._test)
+        warnings = doubts(self.images, self._rest, self._test)
         log.info("images: %s", line)
         for warning in warnings:
             log.warning("images: %s", warning)

@@ -84,7 +84,7 @@ def test_compare_prints_one_json_document_which_is_the_result(cli):
     assert printed["agent_minus"] == {}
     assert "comparing 4/4" in outcome.err
     assert outcome.err.count(LOADED) == 1
-    assert LOADED.endswith(printed["images"]["loaded"][: len(LOADED) - len("images: ")])
+    assert LOADED.endswith(printed["images"][0]["loaded"][: len(LOADED) - len("images: ")])
 
 
 def test_compare_without_a_policy_plays_all_but_the_agent(cli):
@@ -152,7 +152,7 @@ def test_a_dry_run_of_the_default_is_what_the_readme_promises_to_run(cli):
     }
     assert held_out - trained, "sizes and noise levels between those that were trained on"
     assert {"agent", "none", "random"} <= set(plan["contestants"])
-    assert plan["images"]["loaded"].startswith("digits: 1,797 images")
+    assert plan["images"][0]["loaded"].startswith("digits: 1,797 images")
     assert everything_below(Path.cwd()) == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from automix.agents.config.agent import names_of, settings_class
 from automix.agents.config.compose import load_settings, read_section
 from automix.agents.config.settings import RaySettings, RunSettings
-from automix.agents.jobs.check import check, expanded
+from automix.agents.jobs.check import check, expanded, tell_images
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.training import may_change
 from automix.agents.parallel.machine import fit
@@ -25,7 +25,6 @@ from automix.agents.sweep.planning.space import Choice, Space, key_of, space_of
 from automix.agents.sweep.settings import SLICES, SweepSettings
 from automix.core.errors import AutomixError, ConfigError, ResourceError
 from automix.core.settings import values_that_decide
-from automix.data.tasks import TaskFamily
 
 SEED, LENGTH = "seed", "agent.total_timesteps"
 
@@ -142,8 +141,8 @@ def check_trials(plan: SweepPlan) -> None:
             except AutomixError as error:
                 raise type(error)(f"{trial}: {error.message}", error.hint) from None
             tick()
-    for task in {trial.settings.task.source: trial.settings.task for trial in plan.trials}.values():
-        TaskFamily(task).tell()
+    for settings in {trial.settings.task.source: trial.settings for trial in plan.trials}.values():
+        tell_images(settings)
 
 
 def hash_of(settings: RunSettings) -> str:

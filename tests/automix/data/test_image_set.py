@@ -64,17 +64,19 @@ def test_the_line_tells_size_colour_classes_and_what_is_left_out():
 def test_equal_images_in_both_parts_or_in_two_classes_are_told():
     for pixels in (NUMBERS, NUMBERS.float() / 255):
         repeated = pixels[[0, 1, 2, 3, 0, 1, 2]]
-        (leak, clash) = doubts(image_set(pixels=InMemory(repeated)), np.array([4, 5, 6]))
+        (leak, clash) = doubts(image_set(pixels=InMemory(repeated)), np.arange(4), np.arange(4, 7))
         assert leak.startswith("3 of 3 test images are among the others")
         assert clash == "2 images have equal pixels but different classes"
-        assert doubts(image_set(pixels=InMemory(pixels)), np.array([4, 5, 6])) == []
+        assert doubts(image_set(pixels=InMemory(pixels)), np.arange(4), np.arange(4, 7)) == []
 
 
 def test_doubtful_classes_are_told():
     labels = np.repeat([0, 1, 2], [40, 4, 4])
     names = ("Cat", "cat ", "dog", "eel")
     pixels = InMemory(torch.arange(48, dtype=torch.uint8)[:, None, None, None])
-    found = doubts(image_set(pixels=pixels, labels=labels, class_names=names), np.arange(4))
+    found = doubts(
+        image_set(pixels=pixels, labels=labels, class_names=names), np.arange(4, 48), np.arange(4)
+    )
     assert found == [
         "no images of eel",
         "classes are unbalanced: Cat has 40 images, cat  has 4; accuracy hardly tells of small "
