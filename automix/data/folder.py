@@ -63,8 +63,7 @@ def folder(source: DataSource) -> ImageSet:
         what = "is a file, wanted a folder" if os.path.exists(root) else "does not exist"
         raise DataError(f"{root}: {what}", "task.root names the folder of the class folders")
     origin = Origin()
-    trees = _trees(root, origin)
-    outer = _outer(trees, source.class_folder)
+    trees, outer = _trees(root, source.class_folder, origin)
     _count_once(trees, outer, origin)
     samples = [tree.samples(outer) for tree in trees]
     class_names = _agreed_classes(samples, [tree.part for tree in trees])
@@ -79,31 +78,29 @@ def folder(source: DataSource) -> ImageSet:
     )
 
 
-def _trees(root: Path, origin: Origin) -> list[_Tree]:
-    """Return what lies in the pool and, if there is one, in the evaluation part."""
+def _trees(root: Path, chosen: str, origin: Origin) -> tuple[list[_Tree], bool]:
+    """Return what lies in the pool and, if there is one, in the evaluation part.
+
+    Returns:
+        These, and whether the outermost folders name the classes.
+    """
     train, evaluation, beside = _parts(root)
     trees = [_Tree(train, {})]
+    outer = _outer(trees[0], chosen)
     for part in evaluation:
-        tree = _Tree(part, dict(trees[0].entered))
         if len(trees) > 1:
             beside.append(part.name)
-        elif tree.unlabelled(trees[0]):
-            origin.warnings.append(
-                f"{part}: images in no class folder, taken as unlabelled and left out"
-            )
-        else:
-            trees.append(tree)
-            origin.test = f"the folder {part.name}"
+            continue
+        tree = _Tree(part, dict(trees[0].entered))
+        if tree.unlabelled(trees[0], outer):
+            origin.warnings.append(f"{part}: no class folders, taken as unlabelled and left out")
+            continue
+        tree.check()
+        trees.append(tree)
+        origin.test = f"the folder {part.name}"
     if beside:
         origin.leave_out(len(beside), f"folders beside {train.name} ({_listed(beside)})")
-    for tree in trees:
-        if not tree.images:
-            raise DataError(
-                f"{tree.part}: no png or jpg image in it or below, nor another type that is read",
-                "wanted a folder for each class, such as cat/1.png and dog/1.png; types: "
-                + " ".join(sorted(SUFFIXES)),
-            )
-    return trees
+    return trees, outer
 
 
 def _parts(root: Path) -> tuple[Path, list[Path], list[str]]:
@@ -211,11 +208,26 @@ class _Tree:
         classes = {path: self.class_of(path, outer) for path in self.levels}
         return [(path, classes[os.path.dirname(path)]) for path in self.images]
 
-    def unlabelled(self, training: _Tree) -> bool:
+    def unlabelled(self, training: _Tree, outer: bool) -> bool:
         """Return whether these images lie in no class folder, or in one that is no class."""
-        names = set(self.levels.values())
-        known = {name for names in training.levels.values() for name in names}
-        return names == {()} or (len(names) == 1 and not known & set(*names))
+        found, known = ({t.class_of(path, outer) for path in t.levels} for t in (self, training))
+        return len(self.levels) == 1 and not found & known
+
+    def check(self) -> None:
+        """Refuse a part without images, and images outside class folders."""
+        if not self.images:
+            raise DataError(
+                f"{self.part}: no png or jpg image in it or below, nor another type that is read",
+                "wanted a folder for each class, such as cat/1.png and dog/1.png; types: "
+                + " ".join(sorted(SUFFIXES)),
+            )
+        for path in self.images if () in self.levels.values() else ():
+            if os.path.dirname(path) == str(self.part):
+                raise DataError(
+                    f"{path}: lies in no class folder",
+                    f"move it into a folder named after its class: "
+                    f"{self.part / 'cat' / Path(path).name}",
+                )
 
     def tell(self, origin: Origin) -> None:
         """Tell what was left out."""
@@ -276,30 +288,22 @@ def _refuse_ancestor(path: str, real: str) -> None:
 # Classes -----------------------------------------------------------------------------------------
 
 
-def _outer(trees: Sequence[_Tree], chosen: str) -> bool:
+def _outer(tree: _Tree, chosen: str) -> bool:
     """Return whether the outermost folders name the classes; refuse what reads both ways."""
-    for tree in trees:
-        stray = next((path for path, names in tree.levels.items() if not names), None)
-        if stray is not None:
-            path = next(path for path in tree.images if os.path.dirname(path) == stray)
-            raise DataError(
-                f"{path}: lies in no class folder",
-                f"move it into a folder named after its class: "
-                f"{tree.part / 'cat' / Path(path).name}",
-            )
-        inner, outer = (
-            sorted({tree.class_of(path, way) for path in tree.levels}, key=_natural)
-            for way in (False, True)
+    tree.check()
+    inner, outer = (
+        sorted({tree.class_of(path, way) for path in tree.levels}, key=_natural)
+        for way in (False, True)
+    )
+    levels = set(tree.levels.values())
+    repeated = len(inner) < len(levels) and len(outer) > 1
+    nested = any(names[:n] in levels for names in levels for n in range(1, len(names)))
+    if not chosen and (repeated or nested) and inner != outer:
+        raise DataError(
+            f"{tree.part}: the classes are either {_listed(outer)} (the outer folders) or "
+            f"{_listed(inner)} (those that the images lie in)",
+            "choose with task.class_folder=outer or task.class_folder=inner",
         )
-        levels = set(tree.levels.values())
-        repeated = len(inner) < len(levels) and len(outer) > 1
-        nested = any(names[:n] in levels for names in levels for n in range(1, len(names)))
-        if not chosen and (repeated or nested) and inner != outer:
-            raise DataError(
-                f"{tree.part}: the classes are either {_listed(outer)} (the outer folders) or "
-                f"{_listed(inner)} (those that the images lie in)",
-                "choose with task.class_folder=outer or task.class_folder=inner",
-            )
     return chosen == "outer"
 
 

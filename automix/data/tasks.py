@@ -64,7 +64,7 @@ class FamilySettings(DataSource):
     """Images of the test part that evaluation reads, always the same ones; 0 reads all."""
     min_per_class: int = setting(3, least=1, whole=True, affects="speed")
     """Fewest images of a class. With fewer than 3 it cannot be in training, validation and test
-    part; such classes are refused, or taken all the same, with a warning, if this is lower."""
+    part; such classes are refused unless this is lower; then a warning names them."""
 
     def __post_init__(self) -> None:
         for noise in self.label_noise:

@@ -220,6 +220,16 @@ def test_an_evaluation_folder_without_labels_is_passed_over(tmp_path, path):
         class_folders(tmp_path / "val", each=2)
 
 
+def test_tiny_imagenet_is_read_as_it_is_distributed(tmp_path):
+    for name in ("train/n01/images", "train/n02/images", "val/images", "test/images"):
+        save_picture(tmp_path / name / "0.JPEG", picture(0))
+        (tmp_path / name / "boxes.txt").write_text("")
+    images = load_folder(tmp_path, class_folder="outer")
+    assert images.class_names == ("n01", "n02")
+    assert images.test is None
+    assert len(images.origin.warnings) == 2
+
+
 def test_several_training_folders_are_refused(tmp_path):
     for name in ("train_1", "train_2", "test"):
         class_folders(tmp_path / name)
