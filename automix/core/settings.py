@@ -41,7 +41,8 @@ class Range:
             ConfigError: If it is not; it is called by its name.
         """
         if value not in self:
-            raise ConfigError(f"{name} is {value}, wanted {self}", self.hint)
+            finite = ", finite" * (value in (math.inf, -math.inf))
+            raise ConfigError(f"{name} is {value}, wanted {self}{finite}", self.hint)
 
     def __str__(self) -> str:
         if self.above is not None:

@@ -27,7 +27,7 @@ from automix.agents.vec_env.env_host import EnvError, MissingAttributeError
 from automix.agents.vec_env.worker_vec_env import WorkerVecEnv, shares
 from automix.core.errors import AutomixError, ConfigError
 from automix.data.tasks import FamilySettings
-from automix.envs import ImageWorld, MixEnv
+from automix.envs import ImageWorld, MixEnv, SurrogateMixEnv
 from tests import tiny
 from tests.agents.parallel.fragile import Deaths, FragileWorker
 from tests.agents.vec_env import envs
@@ -227,6 +227,19 @@ def test_more_or_fewer_actions_than_environments_are_refused():
         with pytest.raises(ConfigError, match=f"got {count} actions, wanted 3"):
             env.step(np.zeros(count, dtype=int))
     env.step(zeros(env))
+
+
+def test_nonsense_is_refused_by_the_environment_that_gets_it():
+    env = WorkerVecEnv([partial(SurrogateMixEnv, 2)] * 3, inline(2))
+    actions = np.zeros((3, 3), dtype=int)
+    with pytest.raises(ConfigError, match=r"^environment 0: step failed: .* before reset"):
+        env.step(actions)
+    env.reset()
+    actions[1, 2] = -1
+    with pytest.raises(
+        ConfigError, match=r"^environment 1: step failed: the action is -1 at \[2\]"
+    ):
+        env.step(actions)
 
 
 def test_what_is_closed_stays_closed():

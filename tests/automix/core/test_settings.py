@@ -102,7 +102,7 @@ def test_numbers_given_by_keyword_are_checked_by_their_ranges():
     for wrong, message in (
         ({"share": 1.5}, "share is 1.5, wanted a number from 0 to 1"),
         ({"power": 0}, "power is 0, wanted a number above 0"),
-        ({"power": math.inf}, "power is inf, wanted a number above 0"),
+        ({"power": math.inf}, "power is inf, wanted a number above 0, finite"),
         ({"half": math.nan, "share": 0.5}, "half is nan, wanted a number from 0 to 0.5"),
     ):
         with pytest.raises(ConfigError) as error:
