@@ -94,7 +94,7 @@ def _candidates(folder: Path, part: str, kind: str) -> list[Path]:
 def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, h, w) and labels (n,) of one part, uint8."""
     images, labels = (_array(folder, part, kind) for kind in ("images", "labels"))
-    if len(images) != len(labels) or not len(labels):
+    if len(images) != len(labels):
         raise DataError(
             f"{folder}: {len(images)} {part} images and {len(labels)} {part} labels, "
             "wanted one label for each image",
@@ -115,8 +115,6 @@ def _array(folder: Path, part: str, kind: str) -> np.ndarray:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _read(path, cast(BinaryIO, file), rank)
-    except gzip.BadGzipFile as error:
-        raise DataError(f"{path}: is not a gzip file: {error}", AGAIN) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}", AGAIN) from error
 
@@ -132,7 +130,9 @@ def _read(path: Path, file: BinaryIO, rank: int) -> np.ndarray:
             "images have three axes and labels one; check that the file is what its name says",
         )
     head = file.read(4 * rank)
-    shape = tuple(np.frombuffer(head[: len(head) // 4 * 4], ">u4").tolist())
+    if len(head) < 4 * rank:
+        raise DataError(f"{path}: is cut off within its head", AGAIN)
+    shape = tuple(np.frombuffer(head, ">u4").tolist())
     size = math.prod(shape)
     if size > free_memory():
         raise ResourceError(
@@ -140,11 +140,11 @@ def _read(path: Path, file: BinaryIO, rank: int) -> np.ndarray:
             AGAIN,
         )
     values = file.read(size + 1)
-    if len(head) < 4 * rank or len(values) != size:
-        got = "is cut off" if len(values) <= size else "goes on behind its end"
+    if len(values) != size or not size:
+        got = "goes on behind its end" if len(values) > size else "is cut off"
         raise DataError(
-            f"{path}: {got}: its head says {' x '.join(map(str, shape))} values, "
-            f"read {len(values)}",
+            f"{path}: {got if size else 'holds nothing'}: its head says "
+            f"{' x '.join(map(str, shape))} values",
             AGAIN,
         )
     return np.frombuffer(values, np.uint8).reshape(shape)
