@@ -78,6 +78,7 @@ class SleepingBlock(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarra
             "metrics": {"val_accuracy": ones, "forward_passes": ones, "backward_passes": ones},
             "mix": ["cutmix@0.5"] * MEMBERS,
             "diverged": never,
+            "epochs": ones,
         }
         return self._shown(), ones, never, never, told
 

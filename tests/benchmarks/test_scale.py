@@ -60,7 +60,7 @@ def test_a_sleeping_block_answers_as_a_group_of_trainings_does():
     shown, rewards, dones, infos = env.step(np.zeros(3 * MEMBERS, dtype=np.int64))
     assert shown.shape == (3 * MEMBERS, scale.NUMBERS)
     assert len(infos) == len(rewards) == 3 * MEMBERS
-    assert set(infos[0]) == {"mix", "diverged", "val_accuracy", "passes", "task"}
+    assert set(infos[0]) == {"mix", "diverged", "epochs", "val_accuracy", "passes", "task"}
     assert not dones.any()
 
 
