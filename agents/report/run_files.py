@@ -122,6 +122,7 @@ class Oracle:
 class Images:
     """What a run was about, as ``TaskFamily.tell`` wrote it."""
 
+    name: str
     loaded: str
     warnings: list[str]
 

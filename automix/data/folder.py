@@ -111,7 +111,8 @@ def _parts(root: Path) -> tuple[Path, list[Path], list[str]]:
     top: Path | None = root
     while top:
         entries = [entry for entry in _entries(top) if not _hidden(entry.name)]
-        words = {entry.name: _word(entry.name) for entry in entries if _is_folder(entry)}
+        folders = [entry for entry in entries if _is_folder(entry)]
+        words = {entry.name: _word(entry.name) for entry in folders}
         training = [name for name in words if words[name] in TRAINING]
         evaluation = [name for word in EVALUATION for name in words if words[name] == word]
         if training and evaluation:
@@ -123,8 +124,9 @@ def _parts(root: Path) -> tuple[Path, list[Path], list[str]]:
             others = [name for name in words if name not in (*training, *evaluation)]
             return top / training[0], [top / name for name in evaluation], others
         # Archives are often unpacked into a folder of their own name.
-        alone = len(entries) == 1 and entries[0].is_dir(follow_symlinks=False)
-        top = top / entries[0].name if alone else None
+        alone = len(folders) == 1 and not folders[0].is_symlink()
+        stray = any(_suffix(entry.name) in SUFFIXES for entry in entries if entry not in folders)
+        top = top / folders[0].name if alone and not stray else None
     return root, [], []
 
 
@@ -171,7 +173,7 @@ class _Tree:
         self.images.sort(key=_natural)
 
     def _add(self, entry: os.DirEntry[str], folders: list[str], linked: list[str]) -> None:
-        suffix = os.path.splitext(entry.name)[1].lower()
+        suffix = _suffix(entry.name)
         link = entry.is_symlink()
         if _hidden(entry.name):
             self.hidden += 1
@@ -266,6 +268,10 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM
 
 
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
@@ -299,6 +305,12 @@ def _outer(tree: _Tree, chosen: str) -> bool:
     repeated = len(inner) < len(levels) and len(outer) > 1
     nested = any(names[:n] in levels for names in levels for n in range(1, len(names)))
     if not chosen and (repeated or nested) and inner != outer:
+        words = {_word(name) for names in levels for name in names}
+        if words & set(TRAINING) and words & set(EVALUATION):
+            raise DataError(
+                f"{tree.part}: training and evaluation folders lie further below",
+                "name the folder that they lie in: task.root=...",
+            )
         raise DataError(
             f"{tree.part}: the classes are either {_listed(outer)} (the outer folders) or "
             f"{_listed(inner)} (those that the images lie in)",

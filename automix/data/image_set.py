@@ -257,7 +257,7 @@ def scarce(images: ImageSet, least: int = PARTS) -> str:
 
 def _repeated(pixels: Tensor, labels: np.ndarray, rest: np.ndarray, test: np.ndarray) -> list[str]:
     """Say how many images are equal, pixel by pixel, where they should not."""
-    keys = np.array([hash(image.numpy().tobytes()) for image in pixels])
+    keys = np.array([hash(image.tobytes()) for image in pixels.numpy()])
     _, of = np.unique(keys, return_inverse=True)
     classes = np.bincount(np.unique(np.stack([of, labels]), axis=1)[0])
     several = np.flatnonzero(classes[of] > 1)

@@ -146,7 +146,7 @@ class TaskFamily:
         log.info("images: %s", line)
         for warning in warnings:
             log.warning("images: %s", warning)
-        return {"loaded": line, "warnings": warnings}
+        return {"name": self.images.name, "loaded": line, "warnings": warnings}
 
     def draw(self, rng: np.random.Generator) -> TaskSpec:
         """Draw size, noise and seed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,68 @@ def test_grey_and_transparent_images_are_fine_and_bad_ones_can_be_left_out(cli, 
     outcome = cli("train", "task=folder", *words, *own, *last, "--run-dir", tmp_path / "run")
     assert outcome.code == 0, outcome.err
     assert "3.png" in outcome.err
+
+
+def link_up(root: Path) -> Path:
+    (folder_of(root) / "cat" / "up").symlink_to("..")
+    return root / "cat" / "up"
+
+
+def link_round(root: Path) -> Path:
+    (folder_of(root) / "loop").symlink_to(root)
+    return root / "loop"
+
+
+def pipe(root: Path) -> Path:
+    os.mkfifo(folder_of(root) / "cat" / "a.png")
+    return root / "cat" / "a.png"
+
+
+def device(root: Path) -> Path:
+    (folder_of(root) / "cat" / "a.png").symlink_to("/dev/zero")
+    return root / "cat" / "a.png"
+
+
+def pipe_of_arrays(root: Path) -> Path:
+    os.mkfifo(root)
+    return root
+
+
+def encrypted(root: Path) -> Path:
+    with root.open("wb") as file:
+        np.savez(file, images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4))
+    content = bytearray(root.read_bytes())
+    content[6] = content[content.index(b"PK\x01\x02") + 8] = 1
+    root.write_bytes(content)
+    return root
+
+
+@pytest.mark.row(17)
+@pytest.mark.parametrize(
+    ("make", "dataset"),
+    [
+        *((make, "folder") for make in (link_up, link_round, pipe, device, encrypted)),
+        *((make, "npz") for make in (pipe_of_arrays, encrypted, folder_of)),
+    ],
+)
+def test_files_and_links_that_would_hang_repeat_or_crash(cli, tmp_path, make, dataset):  # noqa: F811
+    named = make(tmp_path / "data")
+    outcome = cli("train", f"task={dataset}", f"task.root={tmp_path / 'data'}", "device=cpu")
+    assert outcome.code == 3, outcome.err
+    assert str(named) in outcome.error
+    assert outcome.hint
+    assert everything_below(Path.cwd()) == []
+
+
+@pytest.mark.row(17)
+def test_a_small_file_of_a_huge_array_asks_for_its_copies_too(cli, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("automix.data.npz.free_memory", lambda: 150_000_000)
+    file = tmp_path / "data.npz"
+    np.savez_compressed(file, images=np.zeros((100, 1000, 1000), "u1"), labels=np.arange(100) % 2)
+    outcome = cli("train", "task=npz", f"task.root={file}", "device=cpu")
+    assert outcome.code == 4, outcome.err
+    assert "takes 0.2 GB" in outcome.error
+    assert file.stat().st_size < 10**6
 
 
 # Batches -----------------------------------------------------------------------------------------

@@ -50,11 +50,16 @@ def test_too_few_seeds_and_diverged_training_runs_are_admitted(tmp_path):
 def test_what_was_loaded_and_what_to_know_of_it_are_on_the_page(tmp_path):
     run = make_run(tmp_path / "run", sizes=(100,), noise=(0.0,), updates=2)
     assert "Images:" not in page_of(run).text  # as in runs of earlier versions
-    images = {"loaded": "pets: 6 images, 5x4, RGB", "warnings": ["2 of 3 test images are <b>"]}
+    images = {
+        "name": "pets",
+        "loaded": "pets: 6 images, 5x4, RGB",
+        "warnings": ["2 of 3 test images are <b>"],
+    }
     edit(run, lambda result: result.update(images=[images]))
     text = page_of(run).text
     assert "Images: pets: 6 images, 5x4, RGB." in text
     assert "Images: 2 of 3 test images are <b>." in text
+    assert "is trained on pets for" in " ".join(text.split())
 
 
 def test_every_figure_says_in_words_what_it_shows_and_is_a_file_too(index):

@@ -220,6 +220,16 @@ def test_an_evaluation_folder_without_labels_is_passed_over(tmp_path, path):
         class_folders(tmp_path / "val", each=2)
 
 
+def test_parts_beside_other_folders_are_not_joined(tmp_path):
+    for part in ("train", "test"):
+        class_folders(tmp_path / "pets" / part)
+    (tmp_path / "README.txt").write_text("")
+    assert load_folder(tmp_path).test.tolist() == [6, 7, 8, 9, 10, 11]
+    class_folders(tmp_path / "more")
+    with refused(str(tmp_path), "training and evaluation folders", hint="task.root="):
+        load_folder(tmp_path)
+
+
 def test_tiny_imagenet_is_read_as_it_is_distributed(tmp_path):
     for name in ("train/n01/images", "train/n02/images", "val/images", "test/images"):
         save_picture(tmp_path / name / "0.JPEG", picture(0))
