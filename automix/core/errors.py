@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 2000
+"""Characters of a message; what is longer, for a path or a value in it, is cut in the middle."""
+
 
 class AutomixError(Exception):
     """A failure that is explained to the user in one line, with a hint on the next.
@@ -20,6 +23,8 @@ class AutomixError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 4 :]}"
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -20,7 +20,7 @@ LARGEST = 64 * 2**20
 """Bytes of a file that is read at once; settings, policies and results are far smaller."""
 
 MOST_VALUES = 2**18
-"""Values of a YAML file, those behind an alias counted wherever it stands."""
+"""Values of a YAML file, those behind an alias counted wherever it stands; a long text is many."""
 
 UNFINISHED = ".unfinished"
 """The names of files that are being written end so; they begin with a dot."""
@@ -178,7 +178,8 @@ class _Bounded(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         before, alias = self._values, self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
-        self._values += self._behind.get(id(node), 1) if alias else 1
+        long = len(node.value) // 1000 if isinstance(node, yaml.ScalarNode) else 0
+        self._values += self._behind.get(id(node), 1) if alias else 1 + long
         if self._values > MOST_VALUES:
             raise yaml.YAMLError(f"it holds more than {MOST_VALUES} values, aliases written out")
         self._behind.setdefault(id(node), self._values - before)

@@ -63,7 +63,7 @@ def options_of(options: Sequence[str]) -> Options:
 
 def _parsed(option: str) -> tuple[str, str, Any]:
     where = f"trainer.mix.options: {option!r}"
-    name, equals, text = option.partition("=")
+    name, equals, text = option.partition("=") if isinstance(option, str) else ("", "", "")
     owner, dot, parameter = name.partition(".")
     if not (equals and dot):
         raise ConfigError(

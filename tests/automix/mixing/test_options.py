@@ -68,6 +68,8 @@ def test_a_function_gets_its_own_settings(toys):
         ("perturbed.nose=0.1", "Did you mean 'noise'", "strength, noise, alpha"),
         ("perturbed.noise=much", "got str, wanted float", "its default is 0.1"),
         ("perturbed.noise", "is not a setting of a mix method or label rule", "perturbed.strength"),
+        (["noise"], "is not a setting of a mix method or label rule", "perturbed.strength"),
+        (3, "3 is not a setting of a mix method or label rule", "perturbed.strength"),
         ("noise=0.1", "is not a setting of a mix method or label rule", "perturbed.strength"),
         ("area.noise=0.1", "area has no setting 'noise'", "area has: none"),
         ("toy.cells=1.5", "got float, wanted int", "its default is 2"),
