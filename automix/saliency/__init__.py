@@ -24,6 +24,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from automix.core.errors import ConfigError
 from automix.core.registry import NetInfo, Registry
@@ -102,9 +103,13 @@ class Staged(Protocol):
 def staged(classifier: Classifier) -> Staged:
     """Return a classifier as one that shows what happens inside.
 
+    That of the parallel modules of torch is the net in them: a look has no gradients to share.
+
     Raises:
         ConfigError: If it is only a function of the images.
     """
+    if isinstance(classifier, nn.DataParallel | DistributedDataParallel):
+        classifier = classifier.module
     if isinstance(classifier, nn.Module):
         return FeatureNet(classifier)
     if all(hasattr(classifier, one) for one in ("features", "scored", "attended", "spoken_for")):

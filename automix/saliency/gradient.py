@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from automix.core.errors import ConfigError
 from automix.saliency import SALIENCY, Classifier, SaliencyInfo, normalised
 
 
@@ -23,6 +24,13 @@ def gradient(images: Tensor, targets: Tensor, classifier: Classifier) -> Tensor:
     """Root mean square over channels of the loss gradient at each pixel of the clean image."""
     images = images.detach().requires_grad_()
     with torch.enable_grad():
-        loss = F.cross_entropy(classifier(images), targets, reduction="sum")
+        logits = classifier(images)
+        if not isinstance(logits, Tensor) or logits.shape != targets.shape:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ConfigError(
+                f"the classifier gives {got}, wanted logits {tuple(targets.shape)}",
+                "pass what gives them, for example classifier=lambda images: model(images).logits",
+            )
+        loss = F.cross_entropy(logits, targets, reduction="sum")
         (gradients,) = torch.autograd.grad(loss, images)
     return of_gradients(gradients)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from automix.core.errors import ConfigError
 from automix.core.seeding import generator
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
@@ -173,6 +174,28 @@ def test_gradient_is_the_slope_that_finite_differences_find():
             images[i].double().numpy(), targets[i].double().numpy(), lambda x: weight @ x.ravel()
         )
         assert_close(maps[i].double(), torch.from_numpy(wanted), atol=1e-5, rtol=1e-3)
+
+
+@each(
+    "answer, told",
+    [
+        (lambda images: {"logits": small_net()(images)}, "gives dict, wanted logits"),
+        (lambda images: (small_net()(images),), "gives tuple, wanted logits"),
+        (lambda images: small_net()(images)[:, :2], r"gives \(2, 2\), wanted logits \(2, 3\)"),
+        (lambda images: None, "gives NoneType"),
+    ],
+)
+def test_a_classifier_that_gives_no_logits_is_told_what_is_wanted(answer, told):
+    with pytest.raises(ConfigError, match=told) as error:
+        SALIENCY["gradient"](noise(0, 2, 1, 8, 8), targets_of(2), answer)
+    assert "model(images).logits" in error.value.hint
+
+
+@each("name", ["cam", "gradcam"])
+def test_a_net_in_a_parallel_module_is_looked_into(name):
+    images, net = noise(0, 2, 1, 8, 8), small_net().requires_grad_()
+    wanted = SALIENCY[name](images, targets_of(2), net)
+    assert torch.equal(SALIENCY[name](images, targets_of(2), nn.DataParallel(net)), wanted)
 
 
 def test_gradient_works_where_gradients_are_off_and_leaves_none_behind():
