@@ -1,4 +1,4 @@
-"""Rows 7, 8: trainings that diverge, and rewards that are no numbers."""
+"""Rows 7, 8: trainings and agents that diverge, and rewards that are no numbers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from automix.agents.learning import sb3
 from automix.envs import RewardSettings
 from automix.envs.rewards import REWARDS
 from tests.agents.tiny_run import lines
@@ -25,6 +26,16 @@ def test_a_training_that_diverges_is_an_outcome(cli, tmp_path):  # noqa: F811
     assert sum(record["diverged"] for record in records) > 0
     agent = load_file(tmp_path / "run" / "checkpoints" / "final" / "agent.safetensors")
     assert all(np.isfinite(tensor).all() for tensor in agent.values())
+
+
+@pytest.mark.row(7)
+def test_an_agent_that_diverges_ends_the_run_with_its_rates(cli, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(sb3, "LARGEST", 10.0)
+    outcome = cli("train", *WORDS, "agent.learning_rate=1000", "--run-dir", tmp_path / "run")
+    assert outcome.code == 2, outcome.err
+    assert outcome.error.startswith("error: agent ppo has diverged after update 1: its weights are")
+    assert "agent.learning_rate=1000" in outcome.error
+    assert status(tmp_path / "run")["state"] == "failed"
 
 
 @pytest.mark.row(8)
