@@ -26,8 +26,8 @@ ENV_IDS = {
     "automix/RLMix-v0": "automix.envs.rlmix.env:RLMixEnv",
 }
 _VECTOR_FORMS = {
-    "automix/Mix-v0": "automix.envs.mix_env:mix_vector_env",
-    "automix/Surrogate-v0": "automix.envs.surrogate:surrogate_vector_env",
+    "automix/Mix-v0": "automix.envs.mix_env:MixVectorEnv",
+    "automix/Surrogate-v0": "automix.envs.surrogate:SurrogateVectorEnv",
 }
 """For ``gymnasium.make_vec``; it steps one RLMix after the other."""
 

@@ -144,19 +144,23 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         settings: Actions, observations, reward.
         groups: How many; their classifiers are stacked where they have the same form.
         autoreset_mode: As gymnasium documents them; ``DISABLED`` wants a ``reset`` of all.
+        num_envs: What ``gymnasium.make_vec`` gives in the place of ``groups``: all members.
 
     Raises:
-        ConfigError: If the settings cannot be, or fork with ``NEXT_STEP``.
+        ConfigError: If the settings cannot be, or fork with ``NEXT_STEP``, or a group is not full.
     """
 
     def __init__(
         self,
-        group_size: int,
+        group_size: int = 1,
         world: World | None = None,
         settings: EnvSettings | None = None,
         groups: int = 1,
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+        num_envs: int | None = None,
     ) -> None:
+        if num_envs is not None:
+            groups = _groups_of(num_envs, group_size)
         self._mode, settings = AutoresetMode(autoreset_mode), settings or EnvSettings()
         self.metadata = {"render_modes": [], "autoreset_mode": self._mode}
         if settings.fork and self._mode is AutoresetMode.NEXT_STEP:
@@ -273,21 +277,7 @@ class MixVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray
         return np.tile(self._codec.masks(), (self.num_envs, 1))
 
 
-def mix_vector_env(num_envs: int = 1, group_size: int = 1, **arguments: Any) -> MixVectorEnv:
-    """Return what ``gymnasium.make_vec`` asks for: by default ``num_envs`` groups of one.
-
-    Raises:
-        ConfigError: As ``MixVectorEnv``, or if the environments do not fill their groups.
-    """
-    return MixVectorEnv(group_size, groups=groups_of(num_envs, group_size), **arguments)
-
-
-def groups_of(num_envs: int, group_size: int) -> int:
-    """Return how many groups so many environments make.
-
-    Raises:
-        ConfigError: If the last would not be full.
-    """
+def _groups_of(num_envs: int, group_size: int) -> int:
     if group_size < 1 or num_envs % group_size:
         raise ConfigError(f"num_envs is {num_envs}, wanted a multiple of group_size, {group_size}")
     return num_envs // group_size

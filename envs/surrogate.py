@@ -20,12 +20,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 
 from automix.core.errors import ConfigError
 from automix.core.settings import Range
 from automix.data.tasks import TaskSpec
-from automix.envs.mix_env import MixEnv, MixVectorEnv, groups_of
+from automix.envs.mix_env import MixEnv, MixVectorEnv
 from automix.envs.settings import EnvSettings
 from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import PLAIN, MixAction
@@ -178,21 +177,14 @@ class SurrogateMixEnv(MixEnv):
 
 
 class SurrogateVectorEnv(MixVectorEnv):
-    """The vectorised form on closed-form training runs."""
+    """``MixVectorEnv`` on closed-form training runs, with ``budget`` in the place of a world."""
 
     def __init__(
         self,
-        group_size: int,
+        group_size: int = 1,
         budget: int = 20,
         settings: EnvSettings | None = None,
-        groups: int = 1,
-        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+        *others: Any,
+        **named: Any,
     ) -> None:
-        super().__init__(group_size, SurrogateWorld(budget), settings, groups, autoreset_mode)
-
-
-def surrogate_vector_env(
-    num_envs: int = 1, group_size: int = 1, **arguments: Any
-) -> SurrogateVectorEnv:
-    """Return what ``gymnasium.make_vec`` asks for, as ``mix_vector_env``."""
-    return SurrogateVectorEnv(group_size, groups=groups_of(num_envs, group_size), **arguments)
+        super().__init__(group_size, SurrogateWorld(budget), settings, *others, **named)
