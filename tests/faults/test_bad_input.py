@@ -295,6 +295,21 @@ def test_a_policy_that_cannot_be_used(cli, run, tmp_path, damage, line):  # noqa
     assert everything_below(Path.cwd()) == []
 
 
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.row(20)
+@pytest.mark.parametrize("name", ["policy.json", "policy.safetensors", "schedule.yaml"])
+def test_a_policy_of_pipes_and_devices_is_not_read(cli, run, tmp_path, name):  # noqa: F811
+    for make in (os.mkfifo, endless, Path.mkdir):
+        folder = Path(shutil.copytree(run / "export", tmp_path / make.__name__))
+        (folder / name).unlink()
+        make(folder / name)
+        cli("export", folder, "--out", "out").assert_refused(3, name)
+    assert everything_below(Path.cwd()) == []
+
+
 @pytest.mark.row(20)
 @pytest.mark.parametrize("epochs", [1, 10**9])
 def test_a_policy_made_for_other_lengths_plays_to_the_end(cli, run, tmp_path, epochs):  # noqa: F811

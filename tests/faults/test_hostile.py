@@ -222,6 +222,22 @@ def test_yaml_is_plain(cli, run, begun, tmp_path, marker):  # noqa: F811
 
 
 @pytest.mark.row(22)
+def test_a_few_lines_of_aliases_do_not_become_gigabytes(cli, run, begun, tmp_path):  # noqa: F811
+    lines = ["b0: &b0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, 12)]
+    bomb = "\n".join(lines)
+    folder = Path(shutil.copytree(run / "export", tmp_path / "policy"))
+    with (folder / "schedule.yaml").open("a") as file:
+        file.write(f"{bomb}\nmix: {{options: *b11}}\n")
+    outcome = cli("export", folder, "--out", "out")
+    outcome.assert_refused(3, "schedule.yaml is not plain YAML: it holds more than")
+    path = Path(shutil.copytree(begun, tmp_path / "run"))
+    with (path / "config.yaml").open("a") as file:
+        file.write(f"{bomb}\n")
+    cli("resume", path).assert_refused(3, "config.yaml is not plain YAML")
+
+
+@pytest.mark.row(22)
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "${seed}"])
 def test_a_shared_file_is_not_expanded(cli, run, begun, tmp_path, value):  # noqa: F811
     path = Path(shutil.copytree(begun, tmp_path / "run"))
