@@ -15,7 +15,7 @@ from timm.utils.misc import natural_key
 
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.data import DATASETS, DatasetInfo, DataSource
-from automix.data.image_set import ImageSet, Origin
+from automix.data.image_set import ImageSet, Origin, shown
 from automix.data.pictures import Pictures, image_set, open_file
 
 SUFFIXES = frozenset(
@@ -238,9 +238,11 @@ class _Tree:
         if self.others:
             kinds = _listed(f"{suffix} {count}" for suffix, count in self.others.most_common())
             origin.leave_out(self.others.total(), f"files of other types ({kinds})")
-        full = {
-            str(path) for folder in self.levels for path in (Path(folder), *Path(folder).parents)
-        }
+        full = set[str]()
+        for path in self.levels:
+            while path not in full:
+                full.add(path)
+                path = os.path.dirname(path)
         empty = sorted(
             os.path.relpath(path, self.part)
             for path in self._folders
@@ -371,7 +373,7 @@ def _natural(name: str) -> tuple[list[int | str], str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    every = list(names)
+    every = [shown(name) for name in names]
     more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
     return ", ".join(every[:SHOWN]) + more
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from automix.core.errors import ResourceError
-from automix.data.image_set import InMemory, OnDisk
+from automix.data.image_set import InMemory, OnDisk, Origin
 from tests.automix.data.checks import (
     class_folders,
     load_folder,
@@ -218,6 +218,18 @@ def test_an_evaluation_folder_without_labels_is_passed_over(tmp_path, path):
         (warning,) = images.origin.warnings
         assert str(tmp_path / Path(path).parts[0]) in warning
         class_folders(tmp_path / "val", each=2)
+
+
+def test_the_root_may_be_written_in_any_way(pets, monkeypatch):
+    monkeypatch.chdir(pets)
+    for root in (".", "../pets", f"{pets}/", "./../pets/."):
+        images = load_folder(root)
+        assert (images.name, images.class_names) == ("pets", ("cat", "dog"))
+        assert images.origin == Origin()
+        (pets / "x.png").write_bytes(b"")
+        with refused("x.png", "no class folder"):
+            load_folder(root)
+        (pets / "x.png").unlink()
 
 
 def test_parts_beside_other_folders_are_not_joined(tmp_path):
