@@ -41,6 +41,12 @@ class CompareSettings:
     worlds: Sequence[str] = ()
     """Which worlds of the suite are compared on, each by its name or by that of its entry; empty
     takes all."""
+    learned_on: str = ""
+    """The suite that controls search on, a name in ``configs/worlds``: that which the policy was
+    learned on, where others are compared on. Empty takes the worlds of the run."""
+    selector_margin: float = setting(0.01, least=0)
+    """A selector mixes only where it expects to gain more than this over no mixing, in units of
+    the agent's reward (0.01 of an accuracy is one point); 0 takes whatever it thinks best."""
     draws: int = setting(0, least=0)
     """Held-out tasks drawn from the range of the family's sizes and noise levels, none of them a
     value that is trained on; 0 takes ``kinds``. Of a suite so many in all, dealt out to its worlds

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from automix.agents.config.compose import load_settings
 from automix.agents.config.draws import check_range, drawn_specs
 from automix.agents.config.schema import build, schema_of
 from automix.agents.config.settings import (
@@ -50,6 +51,21 @@ def worlds_of(settings: RunSettings) -> list[WorldSettings]:
         with of_world(world.name):
             settings.env.starts(world.trainer.epochs)
     return worlds
+
+
+def learned_worlds(settings: RunSettings) -> list[WorldSettings]:
+    """Return the worlds that controls search on: of ``compare.learned_on``, or the run's own.
+
+    Raises:
+        ConfigError: If there is no suite of that name.
+    """
+    name = settings.compare.learned_on
+    if not name:
+        return worlds_of(settings)
+    try:
+        return worlds_of(load_settings([f"worlds={name}"]))
+    except ConfigError as error:
+        raise ConfigError(f"compare.learned_on: {error.message}", error.hint) from None
 
 
 def compared_worlds(settings: RunSettings) -> list[WorldSettings]:

@@ -173,13 +173,17 @@ def _play_together(
 ) -> Iterator[_FinishedRun]:
     """Train for all that choose epoch by epoch: a group for each training run, stacked."""
     groups = StackedGroups(world, env, len(contestants), match.trainings)
-    budget = world.facts(match.spec).budget
+    facts = world.facts(match.spec)
+    budget = facts.budget
     starts = env.starts(budget)
     # With shares of the budget nobody looks between two decisions, and measuring is dear.
     measured = starts if env.decisions else list(range(budget))
     choices = ActionCodec(env.actions).choices
     pairs = [(c, training) for training in range(match.trainings) for c in contestants]
-    players = [c.player(choices, policy, match.seed("players", training)) for c, training in pairs]
+    players = [
+        c.player(choices, policy, match.seed("players", training), facts, starts)
+        for c, training in pairs
+    ]
     seeds = [match.seed("trial", training) for training in range(match.trainings)]
     seen, saver = _begin(groups, match, seeds, checkpoint), checkpoint.saver()
     done = [*measured, budget][len(seen) - 1]

@@ -9,11 +9,13 @@ from typing import Literal
 import numpy as np
 
 from automix.agents.contest.controls import CONTROLS, SearchResult
+from automix.agents.contest.controls.lessons import Lessons, choose, probe_end, signs_of
 from automix.agents.contest.own_training import OWN_TRAINING
 from automix.agents.contest.schedules import SCHEDULES, progress_of
 from automix.core.errors import ConfigError, did_you_mean
 from automix.core.seeding import generator
-from automix.mixing.actions import MixAction
+from automix.envs.worlds import TaskFacts
+from automix.mixing.actions import PLAIN, MixAction
 from automix.policy.policy import MixPolicy
 from automix.policy.schedule import MixSchedule
 
@@ -31,11 +33,13 @@ class Contestant:
             ``fixed:<method>@<ratio>[+<saliency>]``.
         kind: What reports group it by.
         found: The schedule that a control found.
+        lessons: What a selector learned, which chooses task by task.
     """
 
     name: str
     kind: Kind
     found: tuple[MixAction, ...] = ()
+    lessons: Lessons | None = None
 
     @property
     def fixed(self) -> MixAction | None:
@@ -43,9 +47,24 @@ class Contestant:
         kind, _, action = self.name.partition(":")
         return MixAction.parse(action) if kind == FIXED else None
 
-    def player(self, actions: Sequence[MixAction], policy: MixPolicy | None, seed: int) -> Player:
-        """Return what decides in one training run."""
-        return Player(self, actions, policy, seed)
+    def player(
+        self,
+        actions: Sequence[MixAction],
+        policy: MixPolicy | None,
+        seed: int,
+        task: TaskFacts | None = None,
+        starts: Sequence[int] = (),
+    ) -> Player:
+        """Return what decides in one training run.
+
+        Args:
+            actions: The agent's choices.
+            policy: Of the contestant ``agent``.
+            seed: Of the player's own draws.
+            task: What a selector knows of the task.
+            starts: The epochs before which the agent decides.
+        """
+        return Player(self, actions, policy, seed, task, starts)
 
 
 class Player:
@@ -57,11 +76,15 @@ class Player:
         actions: Sequence[MixAction],
         policy: MixPolicy | None,
         seed: int,
+        task: TaskFacts | None = None,
+        starts: Sequence[int] = (),
     ) -> None:
         self._contestant, self._actions = contestant, actions
         self._policy = policy.player() if policy else None
         self._found = MixSchedule(contestant.found) if contestant.found else None
         self._rng = generator(seed, "player", contestant.name)
+        lessons = contestant.lessons
+        self._selection = Selection(lessons, actions, task, starts) if lessons and task else None
 
     def act(self, observation: np.ndarray, due: bool = True) -> MixAction:
         """Choose for one observation (d,), whose first entry is progress.
@@ -76,9 +99,36 @@ class Player:
             return self._last
         if fixed:
             return fixed
+        if self._selection:
+            return self._selection.act(observation)
         if self._found:
             return self._found.at(progress_of(observation))
         return SCHEDULES[name](progress_of(observation), actions=self._actions, rng=self._rng)
+
+
+class Selection:
+    """A selector in one training run: it chooses once, at the start or after its probe."""
+
+    def __init__(
+        self,
+        lessons: Lessons,
+        actions: Sequence[MixAction],
+        task: TaskFacts,
+        starts: Sequence[int],
+    ) -> None:
+        self._lessons, self._actions, self._signs = lessons, actions, signs_of(task)
+        end = probe_end(starts, task.budget) if lessons.probes else 0
+        self._from = end / task.budget
+        self._choice: MixAction | None = None
+
+    def act(self, observation: np.ndarray) -> MixAction:
+        """Return the choice, or no mixing while it probes."""
+        if progress_of(observation) < round(self._from, 6):
+            return PLAIN
+        if self._choice is None:
+            seen = observation.tolist() if self._lessons.probes else []
+            self._choice = choose(self._lessons, self._actions, [*self._signs, *seen])
+        return self._choice
 
 
 def contestants_of(
@@ -96,7 +146,7 @@ def contestants_of(
     Raises:
         ConfigError: If a name is unknown or comes twice.
     """
-    schedules = {name: tuple(one.schedule) for name, one in (searched or {}).items()}
+    found = searched or {}
     resolved: list[Contestant] = []
     for name in names:
         if name == FIXED:
@@ -104,7 +154,9 @@ def contestants_of(
                 Contestant(f"{FIXED}:{action}", "fixed") for action in actions if action.mixes
             ]
         elif name in CONTROLS:
-            resolved.append(Contestant(name, "control", schedules.get(name, ())))
+            one = found.get(name)
+            own = (tuple(one.schedule), one.lessons) if one else ()
+            resolved.append(Contestant(name, "control", *own))
         else:
             resolved.append(_contestant(name))
     doubles = {c.name for c in resolved if [d.name for d in resolved].count(c.name) > 1}

@@ -7,9 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.config.worlds import worlds_of
-from automix.agents.contest.controls import CONTROLS, SearchResult, trainings_within
-from automix.agents.contest.controls.evaluator import SearchEvaluator, Shares, WorldMaker
+from automix.agents.config.worlds import learned_worlds
+from automix.agents.contest.controls import (
+    CONTROLS,
+    SearchResult,
+    check_control,
+    trainings_within,
+)
+from automix.agents.contest.controls.evaluator import (
+    SearchEvaluator,
+    Shares,
+    WorldMaker,
+    world_of,
+)
+from automix.agents.contest.controls.lessons import Lessons
 from automix.agents.parallel.worker import Worker
 from automix.agents.runs.progress import progress
 from automix.agents.runs.result_cache import ResultCache
@@ -28,6 +39,27 @@ TOGETHER = 32
 def searching(settings: RunSettings) -> list[str]:
     """Return the contestants that search."""
     return [name for name in settings.compare.contestants if name in CONTROLS]
+
+
+def check_controls(settings: RunSettings, device: str) -> None:
+    """Refuse controls that cannot search on their worlds, before a run writes anything.
+
+    Raises:
+        AutomixError: If a package is missing, or the worlds cannot be had, cannot play the actions
+            or differ too much.
+    """
+    names = searching(settings)
+    if not names:
+        return
+    actions = ActionCodec(settings.env.actions).choices
+    evaluator = SearchEvaluator(_worlds(settings, device), actions, 0, [])
+    world_of(evaluator.worlds).check(actions)
+    for name in names:
+        check_control(name, evaluator)
+
+
+def _worlds(settings: RunSettings, device: str) -> WorldMaker:
+    return WorldMaker(build_world, (tuple(learned_worlds(settings)), device))
 
 
 def search_epochs(settings: RunSettings, learning: int) -> int:
@@ -73,24 +105,23 @@ def search(
     """
     cache, names = cache or ResultCache(), searching(settings)
     epochs = search_epochs(settings, learning)
-    worlds = WorldMaker(build_world, (tuple(worlds_of(settings)), device))
+    worlds = _worlds(settings, device)
     actions = ActionCodec(settings.env.actions).choices
     shares = Shares(_together(settings, device), device, settings.ray)
     seeds = {name: derived_seed(settings.seed, "control", name) for name in names}
     for name in names:
         # Before the first of them spends minutes.
         trainings_within(name, SearchEvaluator(worlds, actions, seeds[name], workers), epochs)
-    results = {}
+    results, margin = {}, settings.compare.selector_margin
     for name in names:
         finished = cache.get(f"found/{name}")
         if finished:
             results[name] = _read(finished)
             continue
         with progress(f"searching, {name}", epochs) as tick:
-            reward = settings.env.reward.name
             own = (cache, f"searching/{name}")
             evaluator = SearchEvaluator(
-                worlds, actions, seeds[name], workers, shares, reward, tick, own
+                worlds, actions, seeds[name], workers, shares, settings.env, tick, own, margin
             )
             results[name] = CONTROLS[name](evaluator, epochs)
         cache.add(f"found/{name}", _written(results[name]))
@@ -101,13 +132,17 @@ def search(
 
 def _written(found: SearchResult) -> dict[str, Any]:
     # Part by part: in an action's text the ratio is rounded.
-    return vars(found) | {"schedule": [vars(action) for action in found.schedule]}
+    lessons = {"lessons": vars(found.lessons)} if found.lessons else {}
+    return vars(found) | {"schedule": [vars(action) for action in found.schedule]} | lessons
 
 
 def _read(found: dict[str, Any]) -> SearchResult:
-    return SearchResult(
-        **found | {"schedule": tuple(MixAction(**parts) for parts in found["schedule"])}
-    )
+    schedule = tuple(MixAction(**parts) for parts in found["schedule"])
+    lessons = found.get("lessons")
+    if lessons:
+        tables = {key: tuple(map(tuple, lessons[key])) for key in ("signs", "gains")}
+        lessons = Lessons(**lessons | tables)
+    return SearchResult(**found | {"schedule": schedule, "lessons": lessons})
 
 
 def _together(settings: RunSettings, device: str) -> int:

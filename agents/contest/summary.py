@@ -94,7 +94,9 @@ def summarise(
         "enough": enough,
         "not_beaten": [name for name, one in minus.items() if not (enough and one["above_zero"])],
         "oracle": oracle_of(tables, fixed, best, settings) if len(fixed) > 1 else None,
-        "found": {name: [str(a) for a in one.schedule] for name, one in searched.items()},
+        "found": {
+            name: [str(a) for a in one.schedule] for name, one in searched.items() if one.schedule
+        },
     }
 
 

@@ -12,7 +12,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.config.worlds import present, samples, worlds_of
 from automix.agents.contest.compare import env_of
 from automix.agents.contest.contestants import contestants_of
-from automix.agents.contest.run_controls import search_epochs
+from automix.agents.contest.run_controls import check_controls, search_epochs
 from automix.agents.learning.algorithms import check_agent, updates_of
 from automix.agents.learning.export import learning_cost
 from automix.agents.parallel.devices import choose_device, stacked_groups
@@ -53,6 +53,7 @@ def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
     stacked_groups(settings, device)
     torch.set_num_threads(settings.threads)
     _check_training_runs(settings, build_world(worlds_of(settings), device))
+    check_controls(settings, device)
     return settings, device
 
 

@@ -180,9 +180,11 @@ def _compare(
     cache: ResultCache | None = None,
 ) -> tuple[list[TrialRecord], dict[str, Any]]:
     """Let the controls search, pick the best fixed choice, compare; return trials and result."""
-    cost = learning_cost(policy)
-    searched = search(settings, workers, device, cost[0], cache)
-    picked = pick_fixed(settings, env_of(policy, settings), workers, device, cache)
+    cost, env = learning_cost(policy), env_of(policy, settings)
+    # As the agent has it, but for the reward, which no policy holds.
+    asked = replace(settings, env=replace(env, reward=settings.env.reward))
+    searched = search(asked, workers, device, cost[0], cache)
+    picked = pick_fixed(settings, env, workers, device, cache)
     trials = compare(settings, workers, device, policy, searched, cache)
     result = summarise(trials, settings, *cost, searched, picked)
     if policy and cache:

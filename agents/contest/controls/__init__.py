@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from automix.agents.contest.controls.evaluator import SearchEvaluator
+from automix.agents.contest.controls.lessons import Lessons
 from automix.core.errors import ConfigError
+from automix.core.extras import require
 from automix.core.registry import Info, Registry
 from automix.mixing.actions import MixAction
 
@@ -26,6 +28,8 @@ class SearchResult:
     """Spent on searching."""
     passes: int
     """Samples sent forward and backward through classifiers for it."""
+    lessons: Lessons | None = None
+    """In place of a schedule: what a selector chooses by, task by task."""
 
 
 Control = Callable[[SearchEvaluator, int], SearchResult]
@@ -38,9 +42,30 @@ class ControlInfo(Info):
 
     least: Callable[[int], int]
     """How many training runs it needs to say anything, of so many choices."""
+    packages: tuple[str, ...] = ()
+    """What it needs beside the extra ``learn``, as ``core.extras.require`` takes it."""
+    one_budget: bool = False
+    """Whether all of its training runs must be equally long."""
 
 
 CONTROLS: Registry[Control, ControlInfo] = Registry("control", ControlInfo, __name__)
+
+
+def check_control(name: str, evaluator: SearchEvaluator) -> None:
+    """Refuse a control that cannot search here, before anything is spent.
+
+    Raises:
+        MissingExtraError: If it needs a package that is not installed.
+        ConfigError: If it needs equally long training runs and these are not.
+    """
+    info = CONTROLS.info(name)
+    require(*info.packages, hint=f"or leave {name} out of compare.contestants")
+    if info.one_budget and len(set(evaluator.budgets)) > 1:
+        raise ConfigError(
+            f"the control {name!r} wants training runs of equal length, those of the suite take "
+            f"{min(evaluator.budgets)} to {max(evaluator.budgets)} epochs",
+            "leave it out of compare.contestants, or search on one world",
+        )
 
 
 def trainings_within(name: str, evaluator: SearchEvaluator, epochs: int) -> int:

@@ -6,10 +6,12 @@ spent on learning, and judging by the agent's reward. The test split is never re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import groupby
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,9 @@ from automix.agents.parallel.worker import State, Worker
 from automix.agents.runs.result_cache import ResultCache, TaskCheckpoint
 from automix.data.tasks import TaskSpec
 from automix.envs.mix_env import draw_start
-from automix.envs.rewards import REWARDS
-from automix.envs.worlds import Training, World
+from automix.envs.rewards import REWARDS, RewardSettings
+from automix.envs.settings import EnvSettings
+from automix.envs.worlds import Suite, Training, World
 from automix.mixing.actions import MixAction
 from automix.policy.schedule import MixSchedule
 from automix.training.metrics import EpochMetrics
@@ -56,6 +59,9 @@ class Shares:
     """Where searches that need Ray find it."""
 
 
+BY_ACCURACY = EnvSettings(reward=RewardSettings(name="final_accuracy"))
+
+
 class SearchEvaluator:
     """What a search may use, and what it has used.
 
@@ -65,13 +71,16 @@ class SearchEvaluator:
         seed: Of this search: of the tasks that it draws, and of its own draws.
         workers: Who trains.
         shares: How the work is spread.
-        reward: What a training is judged by: the name of the agent's reward, for a whole episode.
+        env: The agent's interface: when it decides and what it sees; a training is judged by its
+            reward for a whole episode.
         on_epochs: Told how many classifier epochs more are spent.
         cache: Of the run, and the name of this search in it; finished work is not done again.
+        margin: What a selector must expect to gain to mix at all.
 
     Attributes:
         actions: The agent's choices.
-        budget: Epochs of one training.
+        budgets: Epochs of one training, of each world.
+        budget: The same on average, rounded up: every world is drawn as often as any other.
         rng: Generator of this search.
         epochs: Classifier epochs spent so far.
         passes: Samples sent forward and backward through classifiers so far.
@@ -84,16 +93,19 @@ class SearchEvaluator:
         seed: int,
         workers: Sequence[Worker],
         shares: Shares | None = None,
-        reward: str = "final_accuracy",
+        env: EnvSettings = BY_ACCURACY,
         on_epochs: Callable[[int], None] = lambda epochs: None,
         cache: tuple[ResultCache, str] | None = None,
+        margin: float = 0.0,
     ) -> None:
         self.worlds, self.actions, self.seed = worlds, tuple(actions), seed
         self.rng = np.random.default_rng(seed)
         self.shares = shares or Shares()
-        self.workers, self._reward = workers, reward
+        self.workers, self.env, self.margin = workers, env, margin
         self._world = world_of(worlds)
-        self.budget = self._world.budget
+        own = self._world.worlds.values() if isinstance(self._world, Suite) else [self._world]
+        self.budgets = [world.budget for world in own]
+        self.budget = math.ceil(mean(self.budgets))
         self.epochs = self.passes = 0
         self._on_epochs = on_epochs
         self._cache, self._name = cache or (ResultCache(), "")
@@ -126,32 +138,54 @@ class SearchEvaluator:
         What has equally many images is trained together, whichever start it belongs to: a few
         training runs at a time are two to three times slower.
         """
-        blocks = self._blocks([start.spec for start in starts])
-        items = [
-            (
-                self.worlds,
-                [starts[i] for i in block],
-                [tuple(schedules[i]) for i in block],
-                self._reward,
-            )
-            for block in blocks
-        ]
+        earned = np.zeros(len(starts))
+        reward = self.env.reward.name
+        played = self.share(
+            play_block, starts, lambda block: ([tuple(schedules[i]) for i in block], reward)
+        )
+        for block, scores in played:
+            earned[block] = scores
+        return earned
+
+    def share(
+        self,
+        function: Callable[..., tuple[Any, int]],
+        starts: Sequence[Start],
+        arguments: Callable[[list[int]], tuple[Any, ...]],
+        trainings: int = 1,
+    ) -> list[tuple[list[int], Any]]:
+        """Share starts out to the workers in blocks of one world and size; count what that costs.
+
+        Args:
+            function: Called as ``function(state, worlds, starts, *arguments, checkpoint)``; returns
+                a result that JSON can say, and samples sent forward and backward.
+            starts: All of them.
+            arguments: The rest, for the positions of a block.
+            trainings: Of each start.
+
+        Returns:
+            The positions of each block, and its result.
+        """
+        blocks = self._blocks([start.spec for start in starts], trainings)
+        items = [(self.worlds, [starts[i] for i in block], *arguments(block)) for block in blocks]
+        costs = [trainings * sum(self.epochs_of(starts[i].spec) for i in block) for block in blocks]
         # Told as they end; which one it was does not matter to the sum.
-        sizes = iter([len(block) * self.budget for block in blocks])
+        told = iter(costs)
         played = self._cache.map(
             f"{self._name}/{self._played}",
             self.workers,
-            play_block,
+            function,
             items,
-            lambda: self._on_epochs(next(sizes)),
+            lambda: self._on_epochs(next(told)),
         )
         self._played += 1
-        earned = np.zeros(len(starts))
-        for block, (scores, passes) in zip(blocks, played, strict=True):
-            earned[block] = scores
-            self.epochs += len(block) * self.budget
-            self.passes += passes
-        return earned
+        self.epochs += sum(costs)
+        self.passes += sum(passes for _, passes in played)
+        return [(block, result) for block, (result, _) in zip(blocks, played, strict=True)]
+
+    def epochs_of(self, spec: TaskSpec) -> int:
+        """Return the epochs of one training of a task."""
+        return self._world.facts(spec).budget
 
     def count(self, epochs: int, passes: int) -> None:
         """Add to what is spent: for training runs that ran elsewhere."""
@@ -159,7 +193,7 @@ class SearchEvaluator:
         self.passes += passes
         self._on_epochs(epochs)
 
-    def _blocks(self, specs: Sequence[TaskSpec]) -> list[list[int]]:
+    def _blocks(self, specs: Sequence[TaskSpec], trainings: int = 1) -> list[list[int]]:
         """Return positions that train together, those that take longest first."""
         sizes = [self._world.facts(spec).train_size for spec in specs]
         order = sorted(range(len(specs)), key=lambda i: (-sizes[i], specs[i].world))
@@ -167,7 +201,7 @@ class SearchEvaluator:
         for _, same in groupby(order, key=lambda i: (sizes[i], specs[i].world)):
             group = list(same)
             # In equal parts: a small rest would be slow.
-            parts = -(-len(group) // self.shares.together)
+            parts = -(-len(group) // max(1, self.shares.together // trainings))
             blocks += [part.tolist() for part in np.array_split(group, parts)]
         return blocks
 

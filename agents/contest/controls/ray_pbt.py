@@ -34,7 +34,9 @@ DECISIONS = 5
 METRIC = "val_accuracy"
 
 
-@CONTROLS.register("pbt", ControlInfo(least=lambda choices: TRIALS))
+@CONTROLS.register(
+    "pbt", ControlInfo(least=lambda choices: TRIALS, packages=("ray",), one_budget=True)
+)
 def pbt(evaluator: SearchEvaluator, epochs: int) -> SearchResult:
     """Train a population whose weak copy the strong and change action; replay the best's history.
 
