@@ -167,6 +167,12 @@ DOORS = (
     ("matplotlib", "sweep seed=1,2 --run-dir {folder}/run", "report"),
     ("matplotlib", "train --run-dir {folder}/run", "report"),
     ("ray", "train backend=ray workers=1 --run-dir {folder}/run", "ray"),
+    (
+        "optuna",
+        "compare compare.contestants=[none,optuna] compare.search_epochs=999 "
+        "--run-dir {folder}/run",
+        "controls",
+    ),
     ("jinja2", "report {folder}", "report"),
     ("matplotlib", "gallery --out {folder}/mixes.png", "report"),
     ("sklearn", "from automix.data.digits import digits; digits(None)", "learn"),

@@ -8,7 +8,7 @@ import timm
 
 from automix.agents.config.compose import groups
 from automix.agents.contest.controls import CONTROLS
-from automix.agents.contest.own_training import OWN_TRAINING
+from automix.agents.contest.own_training import OWN_TRAINING, SETTLING
 from automix.agents.contest.schedules import SCHEDULES
 from automix.agents.learning.algorithms import AGENTS
 from automix.core.errors import ConfigError, did_you_mean
@@ -36,6 +36,7 @@ REGISTRIES: dict[str, Registry[Any, Any]] = {
     "agents": AGENTS,
     "controls": CONTROLS,
     "own_training": OWN_TRAINING,
+    "settling": SETTLING,
 }
 
 

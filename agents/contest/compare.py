@@ -19,7 +19,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.config.worlds import held_out, worlds_of
 from automix.agents.contest.contestants import Contestant, Player, contestants_of
 from automix.agents.contest.controls import SearchResult
-from automix.agents.contest.own_training import OWN_TRAINING
+from automix.agents.contest.own_training import OWN_TRAINING, SETTLING, Settled, asks_policy
 from automix.agents.parallel.worker import State, Worker
 from automix.agents.runs.progress import progress
 from automix.agents.runs.result_cache import ResultCache, TaskCheckpoint
@@ -152,15 +152,29 @@ def play_group(
     checkpoint: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
 ) -> list[TrialRecord]:
     """Train a task's classifiers for each contestant, side by side, and score them."""
-    world = _world(settings, device)
-    together = [contestant for contestant in contestants if contestant.kind != "own"]
-    runs = [*_play_together(world, env, together, policy, match, checkpoint)] if together else []
-    for contestant in contestants:
-        if contestant.kind == "own":
-            runs += _train_alone(world, contestant, match)
+    world, choices = _world(settings, device), ActionCodec(env.actions).choices
+    settled = {
+        one.name: SETTLING[one.name](world, match.spec, match.seed("settling", 0), choices)
+        for one in contestants
+        if one.kind == "settles"
+    }
+    runs: list[_FinishedRun] = []
+    tables: dict[ImageWorld, list[Contestant]] = {}
+    for one in contestants:
+        if one.kind == "own":
+            runs += _train_alone(world, one, match)
+        elif own := settled.get(one.name):
+            action = (own.action,) if own.action else ()
+            tables.setdefault(own.world, []).append(replace(one, found=action))
+        else:
+            tables.setdefault(world, []).append(one)
+    for where, together in tables.items():
+        # A state is of one table only; what settles a recipe of its own begins anew after a kill.
+        saved = checkpoint if where is world else TaskCheckpoint()
+        runs += _play_together(where, env, together, policy, match, saved)
     place = {contestant.name: number for number, contestant in enumerate(contestants)}
     runs.sort(key=lambda run: (run.training, place[run.contestant.name]))
-    return [_record(run, match) for run in runs]
+    return [_record(run, match, settled.get(run.contestant.name)) for run in runs]
 
 
 def _play_together(
@@ -241,8 +255,8 @@ def _scores(population: Any, match: Match) -> Sequence[TestScores | None]:
     return test_scores(population) if match.scored else [None] * population.members
 
 
-def _record(run: _FinishedRun, match: Match) -> TrialRecord:
-    """Return the record of one training run."""
+def _record(run: _FinishedRun, match: Match, settled: Settled | None = None) -> TrialRecord:
+    """Return the record of one training run; the task's first pays for what was settled."""
     history = run.history
     trial = {
         "contestant": run.contestant.name,
@@ -265,6 +279,8 @@ def _record(run: _FinishedRun, match: Match) -> TrialRecord:
         trial["test_accuracy"] = run.score.accuracy
         trial["test_ece"] = run.score.calibration_error
         trial["test_top5"] = run.score.top5_accuracy
+    if settled and not run.training:
+        trial |= {"settling_epochs": settled.epochs, "settling_passes": settled.passes}
     if run.contestant.kind == "agent":
         # What its choices can be explained by.
         trial["observations"] = [[round(float(x), 6) for x in row] for row in run.seen]
@@ -281,9 +297,10 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
     """
     offered = settings.env
     if policy is None:
-        if "agent" in settings.compare.contestants:
+        asking = [name for name in settings.compare.contestants if asks_policy(name)]
+        if asking:
             raise ConfigError(
-                "the contestant 'agent' has no policy",
+                f"the contestant {asking[0]!r} has no policy",
                 "give one with policy=runs/<name>/export, or name others in compare.contestants",
             )
         return replace(offered, reward=RewardSettings())

@@ -10,7 +10,7 @@ import numpy as np
 
 from automix.agents.contest.controls import CONTROLS, SearchResult
 from automix.agents.contest.controls.lessons import Lessons, choose, probe_end, signs_of
-from automix.agents.contest.own_training import OWN_TRAINING
+from automix.agents.contest.own_training import OWN_TRAINING, SETTLING, asks_policy
 from automix.agents.contest.schedules import SCHEDULES, progress_of
 from automix.core.errors import ConfigError, did_you_mean
 from automix.core.seeding import generator
@@ -19,7 +19,7 @@ from automix.mixing.actions import PLAIN, MixAction
 from automix.policy.policy import MixPolicy
 from automix.policy.schedule import MixSchedule
 
-Kind = Literal["agent", "fixed", "random", "schedule", "control", "own"]
+Kind = Literal["agent", "fixed", "random", "schedule", "control", "own", "settles"]
 
 FIXED = "fixed"
 
@@ -29,10 +29,10 @@ class Contestant:
     """Something that decides, by name; rebuilt in every worker.
 
     Attributes:
-        name: ``agent``, a schedule, a control, one with a training of its own, or
-            ``fixed:<method>@<ratio>[+<saliency>]``.
+        name: ``agent``, a schedule, a control, one with a training of its own, one that settles
+            something on each task, or ``fixed:<method>@<ratio>[+<saliency>]``.
         kind: What reports group it by.
-        found: The schedule that a control found.
+        found: The schedule that a control found, or the action that was settled.
         lessons: What a selector learned, which chooses task by task.
     """
 
@@ -92,7 +92,7 @@ class Player:
         A policy that was learned with several epochs to an action is asked when one is due.
         """
         name, fixed = self._contestant.name, self._contestant.fixed
-        if self._contestant.kind == "agent":
+        if asks_policy(name):
             assert self._policy is not None
             if due:
                 self._last = self._policy.action(observation)
@@ -173,8 +173,10 @@ def _contestant(name: str) -> Contestant:
         return Contestant(f"{FIXED}:{action}" if action.mixes else "none", "fixed")
     if name in OWN_TRAINING:
         return Contestant(name, "own")
+    if name in SETTLING:
+        return Contestant(name, "settles")
     if name not in SCHEDULES:
-        known = ["agent", FIXED, *SCHEDULES, *CONTROLS, *OWN_TRAINING]
+        known = ["agent", FIXED, *SCHEDULES, *CONTROLS, *OWN_TRAINING, *SETTLING]
         raise ConfigError(
             f"{name!r} is not a contestant.{did_you_mean(name, known)}",
             f"known: {', '.join(known)}, fixed:<method>@<ratio>[+<saliency>]",

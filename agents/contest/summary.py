@@ -21,6 +21,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.contest import stats
 from automix.agents.contest.compare import TrialRecord
 from automix.agents.contest.controls import SearchResult
+from automix.agents.contest.own_training import asks_policy
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import DEFAULTS, MixSettings
 from automix.policy.policy import decision_starts
@@ -148,8 +149,10 @@ def _row(
         "ece": float(np.mean([t["test_ece"] for t in trials])),
         "top5": _mean_top5(trials),
         "diverged": sum(t["diverged"] for t in trials),
-        "epochs_spent": sum(len(t["mixes"]) for t in trials),
-        "passes": sum(t["forward_passes"] + t["backward_passes"] for t in trials),
+        "epochs_spent": sum(len(t["mixes"]) + t.get("settling_epochs", 0) for t in trials),
+        "passes": sum(
+            t["forward_passes"] + t["backward_passes"] + t.get("settling_passes", 0) for t in trials
+        ),
     }
 
 
@@ -164,7 +167,7 @@ def _charge(
 ) -> None:
     """Add what learning and searching cost to the contestants that it was done for."""
     for row in rows:
-        if row["kind"] == "agent":
+        if asks_policy(row["name"]):
             row["epochs_spent"] += epochs
             row["passes"] += passes
         if result := searched.get(row["name"]):

@@ -9,6 +9,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.config.worlds import samples, worlds_of
 from automix.agents.contest.compare import matches_of
 from automix.agents.contest.contestants import contestants_of
+from automix.agents.contest.own_training import SETTLING
 from automix.agents.contest.run_controls import search_epochs, searching
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.export import learning_cost
@@ -31,10 +32,10 @@ def classifier_epochs(
     """
     agent, worlds = settings.agent, worlds_of(settings)
     budget = round(mean(world.trainer.epochs for world in worlds))
-    contestants = contestants_of(
-        settings.compare.contestants, ActionCodec(settings.env.actions).choices
-    )
-    trials = len(contestants) * sum(match.trainings for match in matches_of(settings))
+    choices = ActionCodec(settings.env.actions).choices
+    contestants = contestants_of(settings.compare.contestants, choices)
+    matches = matches_of(settings)
+    trials = len(contestants) * sum(match.trainings for match in matches)
     updates = updates_of(agent, settings.decisions) if learns else 0
     episodes = updates * agent.groups * agent.group_size
     fixed = sum(contestant.kind == "fixed" for contestant in contestants)
@@ -44,6 +45,12 @@ def classifier_epochs(
     epochs = {"learning": episodes * budget, "comparing": trials * budget}
     epochs |= {"validating": validating * budget} if validating else {}
     epochs |= {"searching": searches} if searches else {}
+    settling = sum(
+        SETTLING.info(contestant.name).trainings(len(choices))
+        for contestant in contestants
+        if contestant.kind == "settles"
+    )
+    epochs |= {"settling": settling * len(matches) * budget} if settling else {}
     return epochs
 
 

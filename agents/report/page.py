@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from automix.agents.contest.controls import CONTROLS
-from automix.agents.contest.own_training import OWN_TRAINING
+from automix.agents.contest.own_training import OWN_TRAINING, SETTLING
 from automix.agents.contest.schedules import SCHEDULES
 from automix.agents.report import figures, text
 from automix.agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
@@ -115,7 +115,7 @@ def _texts(run: Run, reported: ReportedDifferences) -> dict[str, Any]:
         "found": text.found(run),
         "contestants": [
             summary
-            for registry in (SCHEDULES, CONTROLS, OWN_TRAINING)
+            for registry in (SCHEDULES, CONTROLS, OWN_TRAINING, SETTLING)
             for summary in _summaries(registry, [c.name for c in run.contestants])
         ],
         "methods": _summaries(MIXES, run.setting("env", "actions", "methods") or []),

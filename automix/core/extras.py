@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "ray": ("ray",),
     "report": ("matplotlib", "jinja2", "pydantic"),
+    "controls": ("optuna",),
 }
 """Extra -> the packages that it installs, as they are imported."""
 

@@ -33,7 +33,7 @@ NOISY = WorldMaker(NoisyWorld, (BUDGET,))
 NONE, CUTMIX = MixAction.parse("none"), MixAction.parse("cutmix@0.5")
 
 FIXED = ("grid", "successive_halving", "ucb")
-QUICK = (*FIXED, "cem")
+QUICK = (*FIXED, "cem", "optuna")
 every_quick = pytest.mark.parametrize("name", QUICK)
 
 
@@ -138,11 +138,12 @@ def test_searches_over_fixed_choices_find_the_best_one(name):
         assert run(name, 210, seed=seed).schedule == (best,)
 
 
-def test_cross_entropy_passes_the_best_constant_and_comes_near_the_best_open_loop():
+@pytest.mark.parametrize("name", ["cem", "optuna"])
+def test_searches_over_schedules_pass_the_best_constant_and_come_near_the_best_open_loop(name):
     constant = max(WORLD.value(action) for action in MENU)
     optimum = WORLD.open_loop(MENU)
     for seed in range(3):
-        value = WORLD.of_schedule(run("cem", 2000, seed=seed).schedule)
+        value = WORLD.of_schedule(run(name, 2000, seed=seed).schedule)
         assert constant + 0.5 * (optimum - constant) < value <= optimum + 1e-9
 
 
