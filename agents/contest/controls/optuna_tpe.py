@@ -27,8 +27,8 @@ TASKS = 32
 def optuna(evaluator: SearchEvaluator, epochs: int) -> SearchResult:
     """Let Optuna's TPE propose schedules of five parts; take the best by mean over the same tasks.
 
-    Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). All schedules meet
-    the same tasks with the same weights and batches, so that their scores are paired. What is left
+    Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). All schedules
+    meet the same tasks with the same weights and batches, so that scores are paired. What is left
     of the epochs is less than one round of schedules.
     """
     from optuna import create_study, logging
