@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 
 from automix.agents.parallel.replaying import ReplayingWorker
 from automix.agents.parallel.worker import State, Worker
-from automix.core.errors import DataError
+from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import derived_seed
 from automix.core.snapshots import from_bytes, to_bytes
 from automix.envs.codec import checked
@@ -123,7 +123,14 @@ class GroupVecEnv(VecEnv):
         self.reset_infos = [{} for _ in range(self.num_envs)]
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Start one epoch in every block."""
+        """Start one epoch in every block.
+
+        Raises:
+            ConfigError: Before ``reset``, or for actions of another shape, type or size. It is told
+                here, where no worker has begun.
+        """
+        if not self._episode:
+            raise ConfigError("step was called before reset", "call env.reset() first")
         # A copy, which nobody changes before the workers may need it again.
         every = checked(np.array(actions), self._actions)
         by_block = every.reshape(self._blocks, self._size, *every.shape[1:])

@@ -191,6 +191,8 @@ def test_processes_give_what_this_process_gives_bit_for_bit(processes):
     wanted = trajectory(real(inline(1), baseline="group"), 5)
     for workers in (processes[:1], processes, [processes[0], InlineWorker()]):
         env = real(workers, baseline="group")
+        with pytest.raises(ConfigError, match="before reset"):
+            env.step(np.zeros((6, 3), dtype=int))  # nothing is sent, so no answer is left behind
         got = trajectory(env, 5)
         masks = get_action_masks(env)
         assert masks.shape == (6, 10)
