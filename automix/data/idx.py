@@ -23,6 +23,13 @@ GET_FASHION = (
     "install Debian's package (apt-get install dataset-fashion-mnist), or fetch it with "
     "torchvision: task.dataset=torch/fashion_mnist task.root=data task.download=true"
 )
+FASHION = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+FASHION_LABELS = 0x242BC73F
+"""The checksum of Fashion-MNIST's 10 000 test labels, by which the set is known."""
+
 AGAIN = "fetch the file again"
 UBYTE = 8
 """The idx type code of unsigned bytes, the only one that such sets use."""
@@ -35,8 +42,8 @@ def idx(source: DataSource) -> ImageSet:
     ``root`` is the folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the
     two that begin with ``t10k``: plain or ``.gz``, ``.idx3`` for ``-idx3``, directly or in
     ``raw`` or ``<name>/raw`` below, where torchvision keeps them. Empty, it is where Debian's
-    package ``dataset-fashion-mnist`` is installed. The ``t10k`` files are the test part, and the
-    classes are called by their numbers.
+    package ``dataset-fashion-mnist`` is installed. The ``t10k`` files are the test part, and
+    classes are called by their numbers, but for those of Fashion-MNIST.
     """
     folder = _folder(source)
     parts = [_part(folder, name) for name in ("train", "t10k")]
@@ -48,11 +55,12 @@ def idx(source: DataSource) -> ImageSet:
             "the four files must be of one set",
         )
     values, classes = np.unique(np.concatenate([labels, test_labels]), return_inverse=True)
+    fashion = zlib.crc32(test_labels.tobytes()) == FASHION_LABELS
     return ImageSet(
         name=folder.resolve().parent.name if folder.name == "raw" else folder.resolve().name,
         pixels=InMemory(torch.from_numpy(np.concatenate([images, test_images])[:, None])),
         labels=classes.astype(np.int64),
-        class_names=tuple(str(value) for value in values),
+        class_names=FASHION if fashion else tuple(str(value) for value in values),
         shape=(1, *images.shape[1:]),
         test=np.arange(len(labels), len(classes)),
         memory_limit_gb=source.memory_limit_gb,
