@@ -23,6 +23,7 @@ class AutomixError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message = str(message)  # gymnasium's AsyncVectorEnv builds an error from an error
         if len(message) > LONGEST:
             message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 4 :]}"
         super().__init__(message)
