@@ -10,6 +10,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from automix.agents.contest.stats import FEWEST_PAIRS
+from automix.agents.learning.scope import scope_lines
 
 WIDTH = 118
 """Columns from which a table of results has one for each kind of task."""
@@ -71,7 +72,10 @@ def print_result(result: dict[str, Any]) -> None:
     columns += ["agent minus it", "P"] if differences else []
     columns += ["epochs", "published"] if theirs else ["epochs"]
     print_table(_title(result), columns, rows)
-    for line in (_legend(result), _footnote(result), _verdict(result), _oracle(result)):
+    lines = [_legend(result), _footnote(result), _verdict(result), _oracle(result)]
+    if result.get("scope") and not result.get("learning"):
+        lines += scope_lines(result["scope"])
+    for line in lines:
         if line:
             console().print(line, highlight=False, soft_wrap=True)
 

@@ -29,12 +29,15 @@ from automix.agents.config.agent import (
 from automix.agents.config.schema import build, schema_of
 from automix.agents.config.settings import RunSettings
 from automix.core.errors import ConfigError, DataError, did_you_mean
+from automix.core.files import read_yaml
 
 T = TypeVar("T")
 
 CONFIGS = Path(__file__).parent / "configs"
 AGENT = "agent"
 """The section whose keys depend on its ``name``."""
+SUITE, SUITE_FILE = "worlds.suite=", "worlds="
+"""A suite, and the group that has them; its value may also be a file's path."""
 HINT = "python run.py config shows every key"
 
 
@@ -109,11 +112,12 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: If a key or value cannot be used.
     """
-    # Which keys an agent has is known once it is chosen, so Hydra takes any and they are checked
-    # afterwards.
+    # Which keys an agent has is known once it is chosen, and a suite's are names: so Hydra takes
+    # any, and they are checked afterwards.
     own = f"{AGENT}."
-    texts = [f"++{text}" if text.startswith(own) else text for text in overrides]
+    texts = [f"++{text}" if text.startswith((own, SUITE)) else text for text in overrides]
     with _hydra():
+        texts = [_stored(text) if _is_file(text) else text for text in texts]
         try:
             config = compose("config", overrides=texts)
             values = OmegaConf.to_container(config, resolve=False, throw_on_missing=True)
@@ -163,6 +167,22 @@ def _agent_class(values: Mapping[str, Any]) -> type:
     agent = values.get(AGENT)
     name = agent.get("name", DEFAULT_AGENT) if isinstance(agent, Mapping) else DEFAULT_AGENT
     return settings_class(str(name))
+
+
+def _is_file(override: str) -> bool:
+    return override.startswith(SUITE_FILE) and override.endswith((".yaml", ".yml"))
+
+
+def _stored(override: str) -> str:
+    """Let Hydra find a suite that is given by its file; return the override that chooses it."""
+    path = Path(override.removeprefix(SUITE_FILE))
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not isinstance(content.get("worlds"), dict):
+        raise ConfigError(f"{path} holds no suite of worlds", "see docs/worlds.md for its form")
+    _refuse_interpolation(content, str(path))
+    name = f"_{path.stem}"
+    ConfigStore.instance().store(name, content, group="worlds", package="_global_")
+    return f"{SUITE_FILE}{name}"
 
 
 def groups() -> dict[str, list[str]]:
@@ -250,6 +270,8 @@ def _check_override(override: Override, text: str) -> None:
         )
     options = groups()
     value = override.value()
+    if _is_file(text):
+        return
     if key in options:
         if value not in options[key]:  # nor is null one: a group is left out by not naming it
             raise ConfigError(

@@ -20,12 +20,14 @@ from automix.agents.config.settings import (
     RunSettings,
     held_out_specs,
 )
-from automix.core.errors import AutomixError, ConfigError, did_you_mean
+from automix.core.errors import ConfigError, DataError, did_you_mean
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.envs.worlds import WorldSettings, build_world, of_world
 from automix.training.settings import TrainerSettings
 
 SECTIONS: dict[str, type] = {"task": FamilySettings, "trainer": TrainerSettings}
+
+FORM = "for example worlds.suite={small: {task: {train_sizes: [50]}, trainer: {epochs: [10, 30]}}}"
 
 SEEDS_OF_A_WORLD = 2**16
 """Drawn tasks of different worlds have different seeds, by which results tell them apart."""
@@ -105,7 +107,7 @@ def present(settings: RunSettings) -> RunSettings:
             continue
         try:
             build_world([world])
-        except AutomixError as error:
+        except DataError as error:
             if not settings.worlds.skip_missing:
                 hint = f"{error.hint}; or go on without it: worlds.skip_missing=true"
                 raise type(error)(error.message, hint) from None
@@ -171,11 +173,7 @@ def _entry(name: str, changes: Mapping[str, Any], settings: RunSettings) -> Iter
     """Yield the worlds that an entry of the suite stands for."""
     if " " in name:
         raise ConfigError(f"worlds.suite has an entry {name!r}, wanted a name without blanks")
-    unknown = set(changes) - set(SECTIONS)
-    if unknown:
-        raise ConfigError(
-            f"world {name!r} has {', '.join(sorted(map(str, unknown)))}, wanted task and trainer"
-        )
+    changes = _sections(name, changes)
     base = {section: asdict(getattr(settings, section)) for section in SECTIONS}
     axes = list(_axes(changes, base))
     for values in product(*(own for _, own in axes)):
@@ -185,6 +183,21 @@ def _entry(name: str, changes: Mapping[str, Any], settings: RunSettings) -> Iter
             task, trainer = (_built(s, base[s], chosen.get(s, {})) for s in SECTIONS)
         words = [f"{path[-1]}={value}" for path, value in varied.items()]
         yield WorldSettings(task, trainer, " ".join([name, *words]))
+
+
+def _sections(name: str, changes: Any) -> Mapping[str, Mapping[str, Any]]:
+    """Return what an entry changes, which may be nothing, if it has the form of one."""
+    changes = {} if changes is None else changes
+    if not isinstance(changes, Mapping) or not set(changes) <= set(SECTIONS):
+        got = ", ".join(sorted(map(str, changes))) if isinstance(changes, Mapping) else changes
+        raise ConfigError(f"world {name!r} has {got}, wanted task and trainer", FORM)
+    for section, values in changes.items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"world {name!r}: {section} is {values!r}, wanted its keys", FORM)
+        empty = [key for key, value in values.items() if isinstance(value, list) and not value]
+        if empty:
+            raise ConfigError(f"world {name!r}: {section}.{empty[0]} is an empty list", FORM)
+    return changes
 
 
 def _axes(
@@ -218,5 +231,6 @@ def _built(section: str, base: Mapping[str, Any], changes: Mapping[str, Any]) ->
         usual = OmegaConf.merge(OmegaConf.structured(schema_of(kind)), base)
         values = OmegaConf.to_container(OmegaConf.merge(usual, changes), resolve=False)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{section}: {str(error).splitlines()[0]}") from None
+        guess = did_you_mean(str(getattr(error, "key", "")), base)
+        raise ConfigError(f"{section}: {str(error).splitlines()[0]}.{guess}", FORM) from None
     return build(kind, values)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.run_controls import check_controls, search_epochs
 from automix.agents.learning.algorithms import check_agent, updates_of
 from automix.agents.learning.export import learning_cost
+from automix.agents.learning.warm_start import going_on_from
 from automix.agents.parallel.devices import choose_device, stacked_groups
 from automix.core.errors import ConfigError
 from automix.core.extras import require
@@ -44,6 +45,7 @@ def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
         require("ray", hint="or use backend=local")
     settings = expanded(present(settings))
     if learns:
+        settings = going_on(settings)
         _check_learner(settings)
     else:
         policy = given_policy(settings)
@@ -83,6 +85,16 @@ def expanded(settings: RunSettings) -> RunSettings:
     world = build_world(worlds_of(settings))
     actions = expanded_actions(settings.env.actions, world.check)
     return replace(settings, env=replace(settings.env, actions=actions))
+
+
+def going_on(settings: RunSettings) -> RunSettings:
+    """Let learning go on from the policy that the settings name, if they do: with its interface.
+
+    Raises:
+        AutomixError: If there is no such policy, or the agent cannot go on from it.
+    """
+    policy = given_policy(settings)
+    return going_on_from(policy, env_of(policy, settings), settings) if policy else settings
 
 
 def given_policy(settings: RunSettings) -> MixPolicy | None:

@@ -22,8 +22,16 @@ from automix.agents.contest.explain import explain, write_rule
 from automix.agents.contest.run_controls import search
 from automix.agents.contest.summary import schedule_of, summarise
 from automix.agents.contest.validation import pick_fixed
-from automix.agents.jobs.check import check, expanded, given_policy, located, tell_images
-from automix.agents.learning.export import learning_cost, policy_of
+from automix.agents.jobs.check import (
+    check,
+    expanded,
+    given_policy,
+    going_on,
+    located,
+    tell_images,
+)
+from automix.agents.learning.export import LONG, learning_cost, policy_of
+from automix.agents.learning.scope import scope_of
 from automix.agents.learning.training import Learned, Stopped, learn
 from automix.agents.parallel.pool import workers_of
 from automix.agents.parallel.worker import Worker
@@ -53,7 +61,7 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
         The content of ``result.json``.
     """
     settings, device = check(located(settings), learns=True)
-    return finish(RunDirectory.create(path, settings, overwrite, "train"), settings, device)
+    return finish(_created(path, settings, overwrite, "train"), settings, device)
 
 
 def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -62,13 +70,17 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
     Returns:
         The content of ``result.json``.
     """
-    policy = given_policy(settings)
     settings, device = check(located(settings), learns=False)
-    directory = RunDirectory.create(path, settings, overwrite, "compare")
+    return finish(_created(path, settings, overwrite, "compare"), settings, device)
+
+
+def _created(path: Path, settings: RunSettings, overwrite: bool, job: str) -> RunDirectory:
+    policy = given_policy(settings)
+    directory = RunDirectory.create(path, settings, overwrite, job)
     if policy:
         # The run needs nothing but its directory to go on.
         save_policy(directory.path / POLICY, policy)
-    return finish(directory, settings, device)
+    return directory
 
 
 def resume(path: Path) -> dict[str, Any]:
@@ -103,7 +115,7 @@ def train_or_resume(settings: RunSettings, path: Path) -> dict[str, Any]:
     if not (path / STATUS).is_file():
         return run_train(settings, path)
     _, begun, _ = RunDirectory.open(path)
-    now = located(expanded(settings))
+    now = located(going_on(expanded(settings)))
     changed = differences(now, plain(asdict(begun)), plain(asdict(now)))
     if changed:
         raise ConfigError(
@@ -145,8 +157,9 @@ def finish(directory: RunDirectory, settings: RunSettings, device: str) -> dict[
         result["learning"] = learning
         if learning and policy:
             schedule = schedule_of(trials, settings.trainer.mix, settings.env.decisions)
-            save_schedule(directory.path / EXPORT / "schedule.yaml", schedule, policy.about)
-            write_rule(directory.path / EXPORT, result["explanation"], policy.about)
+            origin = {key: policy.about[key] for key in policy.about if key not in LONG}
+            save_schedule(directory.path / EXPORT / "schedule.yaml", schedule, origin)
+            write_rule(directory.path / EXPORT, result["explanation"], origin)
         result["published"] = published_figures(settings.published, settings.trainer.model)
         result["wall_s"] = round(directory.spent_s, 1)
         write_json(directory.path / RESULT, result)
@@ -180,6 +193,8 @@ def _compare(
     cache: ResultCache | None = None,
 ) -> tuple[list[TrialRecord], dict[str, Any]]:
     """Let the controls search, pick the best fixed choice, compare; return trials and result."""
+    for line in scope_of(policy, settings)["outside"] if policy else ():
+        log.warning("the policy is asked outside of what it was learned on: %s", line)
     cost, env = learning_cost(policy), env_of(policy, settings)
     # As the agent has it, but for the reward, which no policy holds.
     asked = replace(settings, env=replace(env, reward=settings.env.reward))
@@ -187,6 +202,7 @@ def _compare(
     picked = pick_fixed(settings, env, workers, device, cache)
     trials = compare(settings, workers, device, policy, searched, cache)
     result = summarise(trials, settings, *cost, searched, picked)
+    result["scope"] = scope_of(policy, settings, trials) if policy else None
     if policy and cache:
         result["explanation"] = explain(policy, trials, settings.seed)
     return trials, result

@@ -121,7 +121,7 @@ def _scaling(agent: BaseAlgorithm) -> dict[str, Any] | None:
     if scaler is None:
         return None
     return {
-        "observations": vars(scaler.obs_rms),
+        "observations": vars(scaler.obs_rms) if scaler.norm_obs else None,
         "rewards": vars(scaler.ret_rms),
         "returns": scaler.returns,
     }
@@ -131,7 +131,8 @@ def _rescale(agent: BaseAlgorithm, scaling: dict[str, Any] | None) -> None:
     scaler = agent.get_vec_normalize_env()
     if scaler is None or scaling is None:
         return
-    _restore_mean(scaler.obs_rms, scaling["observations"])
+    if scaler.norm_obs:
+        _restore_mean(scaler.obs_rms, scaling["observations"])
     _restore_mean(scaler.ret_rms, scaling["rewards"])
     scaler.returns = scaling["returns"]
 

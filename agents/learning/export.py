@@ -9,6 +9,7 @@ from typing import Any
 
 import automix
 from automix.agents.config.settings import RunSettings
+from automix.agents.config.worlds import worlds_of
 from automix.agents.learning.algorithms import AGENTS
 from automix.agents.learning.policy_nets import of_plain_observations
 from automix.agents.learning.training import Learned
@@ -16,11 +17,15 @@ from automix.core.errors import ConfigError, DataError
 from automix.core.files import write_atomically
 from automix.envs.codec import ActionCodec
 from automix.envs.observations import Observer
+from automix.envs.worlds import WorldSettings
 from automix.policy.policy import MixPolicy, PolicyForm, load_policy
 from automix.policy.schedule import load_schedule
 from automix.policy.shipped import policy_folder
 
 FILES = ("policy.json", "policy.safetensors", "schedule.yaml")
+LONG = ("worlds", "observed")
+"""What ``policy.json`` alone tells of a policy's origin."""
+
 RULE_FILES = ("rule.json", "rule.txt")
 """What the policy does, in a few lines; written after the comparison."""
 
@@ -44,7 +49,10 @@ def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
     take = AGENTS.info(settings.agent.name).net
     cost = {"classifier_epochs": learned.classifier_epochs, "passes": learned.passes}
     net = of_plain_observations(take(learned.agent), learned.agent)
-    return MixPolicy(form, net, about(settings) | {"learning": cost})
+    origin = about(settings) | {"learning": cost}
+    if learned.ranges:
+        origin["observed"] = learned.ranges.by_name(observer.names, observer.sizes)
+    return MixPolicy(form, net, origin)
 
 
 def learning_cost(policy: MixPolicy | None) -> tuple[int, int]:
@@ -56,16 +64,26 @@ def learning_cost(policy: MixPolicy | None) -> tuple[int, int]:
 
 
 def about(settings: RunSettings) -> dict[str, Any]:
-    """Return where a policy comes from."""
-    return {
-        "automix": automix.__version__,
-        "dataset": settings.task.dataset,
-        "train_sizes": list(settings.task.train_sizes),
-        "label_noise": list(settings.task.label_noise),
-        "model": settings.trainer.model,
-        "budget": settings.trainer.epochs,
-        "agent": settings.agent.name,
-        "seed": settings.seed,
+    """Return where a policy comes from; of a suite, what each of its worlds is."""
+    worlds = [facts_of(world) for world in worlds_of(settings)]
+    origin: dict[str, Any] = {"worlds": worlds} if settings.worlds.suite else worlds[0]
+    origin |= {"agent": settings.agent.name, "seed": settings.seed}
+    if settings.policy:
+        origin["started_from"] = load_policy(settings.policy).summary
+    return {"automix": automix.__version__} | origin
+
+
+def facts_of(world: WorldSettings) -> dict[str, Any]:
+    """Return what a policy and its reader are told of a world."""
+    task, trainer = world.task, world.trainer
+    # Sets of files have the name of their reader in common, so their folder's is added.
+    place = f" ({Path(task.root).name})" if task.root else ""
+    return ({"name": world.name} if world.name else {}) | {
+        "dataset": task.dataset + place,
+        "train_sizes": list(task.train_sizes),
+        "label_noise": list(task.label_noise),
+        "model": trainer.model,
+        "budget": trainer.epochs,
     }
 
 

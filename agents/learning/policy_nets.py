@@ -1,21 +1,23 @@
 """From an algorithm of stable-baselines3 to the net of an exported policy.
 
 Each function takes what ``predict(deterministic=True)`` computes, and nothing else: no critics, no
-target nets, no spread of a distribution.
+target nets, no spread of a distribution. ``load_net`` goes the other way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn as nn
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+from automix.core.errors import ConfigError
 from automix.policy.policy_net import Layer, Memory, PolicyNet
 
 TakeNet = Callable[[BaseAlgorithm], PolicyNet]
@@ -73,7 +75,7 @@ def linear(agent: BaseAlgorithm) -> PolicyNet:
 def of_plain_observations(net: PolicyNet, agent: BaseAlgorithm) -> PolicyNet:
     """Fold the scaling of observations that an agent was learned with, if any, into its net."""
     scaling = agent.get_vec_normalize_env()
-    if scaling is None:
+    if scaling is None or not scaling.norm_obs:
         return net
     seen: Any = scaling.obs_rms
     scale = 1 / np.sqrt(seen.var + scaling.epsilon)
@@ -89,9 +91,50 @@ def _unscaled(weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.
     return wide.astype(np.float32), (bias - wide @ mean).astype(np.float32)
 
 
+WARM = (actor_critic, linear)
+"""The agents that can go on from a policy are those whose nets are taken by one of these."""
+
+
+def load_net(agent: BaseAlgorithm, net: PolicyNet) -> None:
+    """Let an agent that has not learned yet choose as a net does; its critic stays as it is.
+
+    Raises:
+        ConfigError: If the agent's own net has other layers.
+    """
+    policy: Any = agent.policy
+    body = [policy.mlp_extractor.policy_net] if hasattr(policy, "mlp_extractor") else []
+    own, lstm = _linear([*body, policy.action_net]), getattr(policy, "lstm_actor", None)
+    shapes = [weight.shape for weight, _ in net.layers]
+    if shapes != [tuple(layer.weight.shape) for layer in own]:
+        raise ConfigError(
+            f"the policy's layers are {_widths(shapes)}, those of the agent "
+            f"{_widths([layer.weight.shape for layer in own])}",
+            "give the env.observations, env.actions and agent.net_arch that it was learned with",
+        )
+    with torch.no_grad():
+        for layer, (weight, bias) in zip(own, net.layers, strict=True):
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+        if net.memory is not None and lstm is not None:
+            lstm.weight_ih_l0.copy_(torch.from_numpy(net.memory.seen))
+            lstm.weight_hh_l0.copy_(torch.from_numpy(net.memory.kept))
+            lstm.bias_ih_l0.copy_(torch.from_numpy(net.memory.bias))
+            lstm.bias_hh_l0.zero_()
+    if hasattr(agent, "weights"):
+        # ARS's own copy of its policy.
+        agent.weights = nn.utils.parameters_to_vector(policy.parameters()).detach()
+
+
+def _widths(shapes: Sequence[Sequence[int]]) -> str:
+    return " -> ".join(map(str, [shapes[0][1], *(shape[0] for shape in shapes)]))
+
+
+def _linear(parts: Iterable[nn.Module]) -> list[nn.Linear]:
+    return [m for part in parts for m in part.modules() if isinstance(m, nn.Linear)]
+
+
 def _layers(parts: Iterable[nn.Module]) -> list[Layer]:
-    linear = [m for part in parts for m in part.modules() if isinstance(m, nn.Linear)]
-    return [(_array(layer.weight), _array(layer.bias)) for layer in linear]
+    return [(_array(layer.weight), _array(layer.bias)) for layer in _linear(parts)]
 
 
 def _memory(lstm: Any) -> Memory:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from automix.agents.learning.ranges import ObservedRanges
 from automix.agents.runs.progress import Tick
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.errors import AutomixError, DataError, ResourceError
@@ -153,6 +155,8 @@ class Recorder(VecEnvWrapper):
         self._round = RoundTotals()
         self._finished_round: RoundTotals | None = None
         self._first: np.ndarray | None = None
+        assert isinstance(self.observation_space, spaces.Box)
+        self.ranges = ObservedRanges(self.observation_space)
         self.rounds = self.steps = 0
         self.episodes = self.epochs = 0
         self.passes = 0
@@ -161,7 +165,11 @@ class Recorder(VecEnvWrapper):
 
     def reset(self) -> np.ndarray:
         """Start episodes; those that have just started by themselves are not thrown away."""
-        return self.venv.reset() if self._first is None else self._first  # type: ignore[return-value]
+        return self._seen(self.venv.reset()) if self._first is None else self._first
+
+    def _seen(self, observations: Any) -> np.ndarray:
+        self.ranges.add(observations)
+        return np.asarray(observations)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Start one epoch everywhere."""
@@ -173,6 +181,7 @@ class Recorder(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Count what the epoch showed."""
         observations, rewards, dones, infos = self.venv.step_wait()
+        self._seen(observations)
         self.steps += self.num_envs
         if not np.isfinite(rewards).all():
             where = int(np.flatnonzero(~np.isfinite(rewards))[0])
@@ -212,7 +221,8 @@ class Recorder(VecEnvWrapper):
     def state_dict(self) -> dict[str, Any]:
         """Return what has been counted, as plain data; the last round must have been recorded."""
         counted = {name: getattr(self, name) for name in _COUNTED}
-        return counted | {"first": self._first, "round": self._round.state_dict()}
+        counted |= {"first": self._first, "round": self._round.state_dict()}
+        return counted | {"ranges": self.ranges.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting from a state; later records leave the file."""
@@ -221,6 +231,7 @@ class Recorder(VecEnvWrapper):
         self._first, self._finished_round = state["first"], None
         self._round = RoundTotals()
         self._round.load_state_dict(state["round"])
+        self.ranges.load_state_dict(state["ranges"])
         cut_back(self._directory.path / METRICS, self.rounds)
 
     def forget(self) -> None:

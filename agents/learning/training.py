@@ -25,6 +25,8 @@ from automix.agents.learning.agent_state import (
     with_replay,
 )
 from automix.agents.learning.algorithms import AGENTS, check_agent, updates_of
+from automix.agents.learning.policy_nets import load_net
+from automix.agents.learning.ranges import ObservedRanges
 from automix.agents.learning.recorder import Recorder, RolloutLog
 from automix.agents.learning.sb3 import refuse_divergence
 from automix.agents.parallel.devices import stacked_groups
@@ -44,6 +46,7 @@ from automix.core.settings import affects
 from automix.envs.mix_env import MixVectorEnv
 from automix.envs.settings import EnvSettings
 from automix.envs.worlds import WorldSettings, build_world
+from automix.policy.policy import load_policy
 
 log = logging.getLogger("automix")
 
@@ -62,6 +65,8 @@ class Learned:
     passes: int
     """Samples sent forward and backward through classifiers."""
     wall_s: float
+    ranges: ObservedRanges | None = None
+    """Of what it has seen."""
 
 
 def never() -> int:
@@ -141,7 +146,8 @@ class Learning:
         stop: Asked after each step.
 
     Raises:
-        ConfigError: If the agent cannot act in the environments or learn with its settings.
+        ConfigError: If the agent cannot act in the environments or learn with its settings, or
+            cannot go on from the policy that they name.
     """
 
     def __init__(
@@ -157,13 +163,18 @@ class Learning:
         logger = Logger(folder=None, output_formats=[])
         self._log = RolloutLog(env)
         self._recorder = Recorder(self._log, directory, logger, lambda *_: None)
-        wrapped = normalised(self._recorder) if settings.agent.normalise else self._recorder
+        wrapped: VecEnv = self._recorder
+        if settings.agent.normalise:
+            # A policy that is gone on from takes observations as they are.
+            wrapped = normalised(self._recorder, observations=not settings.policy)
         # SB3 initialises, samples and shuffles with the global generators: lend it private ones.
         with borrowed_global_rng(self._seed):
             self.agent = AGENTS[settings.agent.name](
                 settings.agent, wrapped, self._budget, self._seed
             )
             self._generators = global_rng_state()
+        if settings.policy:
+            load_net(self.agent, load_policy(settings.policy).net)
         self.agent.set_logger(logger)
         self._total = self.updates * env.num_envs * self._budget
         self._shaping = shaping_settings(settings)
@@ -281,6 +292,7 @@ class Learning:
             classifier_epochs=self._recorder.epochs,
             passes=self._recorder.passes,
             wall_s=self._wall_s,
+            ranges=self._recorder.ranges,
         )
 
     def _rollout_starts(self) -> None:
@@ -397,8 +409,9 @@ def make_mix_block(
     return MixVectorEnv(group_size, world, env, groups, AutoresetMode.DISABLED)
 
 
-def normalised(env: VecEnv) -> VecNormalize:
-    """Scale observations and rewards by what has been seen of them so far."""
+def normalised(env: VecEnv, observations: bool = True) -> VecNormalize:
+    """Scale rewards, and observations if asked to, by what has been seen of them so far."""
     # Nothing is cut off: the export folds the scaling of observations into the policy's first
     # layer, which a bound could not be part of.
-    return VecNormalize(env, gamma=1.0, clip_obs=float("inf"), clip_reward=float("inf"))
+    far = float("inf")
+    return VecNormalize(env, norm_obs=observations, gamma=1.0, clip_obs=far, clip_reward=far)

@@ -104,8 +104,17 @@ class MixPolicy:
     def summary(self) -> str:
         """What it was learned for, in one line."""
         words = [f"{self.about[key]}" for key in ("agent", "dataset", "model") if key in self.about]
-        words += [f"{self.about['budget']} epochs"] if "budget" in self.about else []
+        words += [f"{len(self.worlds)} worlds"] if "worlds" in self.about else []
+        if budgets := [world["budget"] for world in self.worlds]:
+            words.append(f"{' to '.join(map(str, sorted({min(budgets), max(budgets)})))} epochs")
         return ", ".join(words)
+
+    @property
+    def worlds(self) -> list[Mapping[str, Any]]:
+        """What it was learned on, a world each: dataset, sizes, noise, model, budget."""
+        listed = self.about.get("worlds", [self.about])
+        known = listed if isinstance(listed, list) else []
+        return [w for w in known if isinstance(w, dict) and isinstance(w.get("budget"), int)]
 
     @property
     def recurrent(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from automix.agents.config.agent import names_of, settings_class
 from automix.agents.config.compose import load_settings, read_section
 from automix.agents.config.settings import RaySettings, RunSettings
-from automix.agents.jobs.check import check, expanded, tell_images
+from automix.agents.jobs.check import check, expanded, going_on, tell_images
 from automix.agents.learning.algorithms import updates_of
 from automix.agents.learning.training import may_change
 from automix.agents.parallel.machine import fit
@@ -246,7 +246,7 @@ def _composed(overrides: tuple[str, ...], sweep: SweepSettings) -> RunSettings:
         settings = replace(settings, seed=_loaded(seeds).seed)
     settings = _in_a_task(settings, sweep)
     # A grid's trial is a run of its own, which expands its settings itself.
-    return expanded(settings) if sweep.searches else settings
+    return going_on(expanded(settings)) if sweep.searches else settings
 
 
 @lru_cache(maxsize=256)

@@ -141,6 +141,11 @@ def test_the_exported_schedule_is_what_most_trials_played(run):
 def test_the_policy_says_where_it_comes_from(run):
     policy = load_policy(run / "export")
     learning = result_of(run)["learning"]
+    observed = policy.about.pop("observed")
+    assert observed["progress"] == [0.0, 0.0, 0.5, 0.5]
+    assert list(observed) == policy.form.observations
+    for least, low, high, most in observed.values():
+        assert least <= low <= high <= most
     assert policy.about == {
         "automix": automix.__version__,
         "dataset": "digits",
