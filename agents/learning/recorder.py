@@ -287,12 +287,13 @@ class RoundTotals:
 
     def add(self, info: dict[str, Any], done: bool) -> None:
         """Count one step of one environment."""
-        self._mixes[info["task"]][info["mix"]] += 1
+        task = info["task"].partition(": ")[0]  # of a suite, the world
+        self._mixes[task][info["mix"]] += 1
         self.epochs += info["epochs"]
         self.passes += info["passes"]
         # One that a fork cut short goes on as another's, and is counted at its end.
         if done and not info.get("TimeLimit.truncated"):
-            self._accuracies[info["task"]].append(info["val_accuracy"])
+            self._accuracies[task].append(info["val_accuracy"])
             self._diverged += info["diverged"]
 
     def state_dict(self) -> dict[str, Any]:

@@ -245,7 +245,8 @@ def test_a_reward_that_is_not_finite_is_told_with_environment_and_step(tmp_path,
 def test_a_round_adds_up_what_its_episodes_showed():
     done = RoundTotals()
     for mix, accuracy, over in (("none", 0.2, False), ("cutmix@0.5", 0.6, True)):
-        info = {"task": "a", "mix": mix, "passes": 10, "val_accuracy": accuracy, "diverged": False}
+        info = {"task": "a", "mix": mix, "passes": 10, "epochs": 3}
+        info |= {"val_accuracy": accuracy, "diverged": False}
         done.add(info, over)
     done.add({"task": "b", "mix": "none", "passes": 5, "val_accuracy": 0.4, "diverged": True}, True)
     assert done.episodes == 2
