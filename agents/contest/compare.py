@@ -16,10 +16,11 @@ import numpy as np
 
 from automix.agents.config.draws import cell_of
 from automix.agents.config.settings import RunSettings
-from automix.agents.config.worlds import held_out, worlds_of
+from automix.agents.config.worlds import held_out, world_of_task
 from automix.agents.contest.contestants import Contestant, Player, contestants_of
 from automix.agents.contest.controls import SearchResult
-from automix.agents.contest.own_training import OWN_TRAINING, SETTLING, Settled, asks_policy
+from automix.agents.contest.own_training import OWN_TRAINING, asks_policy
+from automix.agents.contest.own_training.settling import settle
 from automix.agents.parallel.worker import State, Worker
 from automix.agents.runs.progress import progress
 from automix.agents.runs.result_cache import ResultCache, TaskCheckpoint
@@ -132,12 +133,16 @@ def play_matches(
     cache: ResultCache | None = None,
 ) -> list[TrialRecord]:
     """Share matches out to the workers; return their trials in the order of the matches."""
-    worlds = {world.name: world for world in worlds_of(settings)}
+    worlds, cache = world_of_task(settings), cache or ResultCache()
+    choices = ActionCodec(env.actions).choices
+    tasks = [(worlds[m.spec.world], m.spec, m.seed("settling", 0)) for m in matches]
+    settled = settle(contestants, tasks, choices, workers, device, cache)
     items = [
-        (worlds[match.spec.world], env, device, contestants, policy, match) for match in matches
+        (worlds[match.spec.world], env, device, own, policy, match)
+        for match, own in zip(matches, settled, strict=True)
     ]
     with progress(what, len(items)) as tick:
-        groups = (cache or ResultCache()).map(what, workers, play_group, items, tick)
+        groups = cache.map(what, workers, play_group, items, tick)
     return [trial for group in groups for trial in group]
 
 
@@ -152,29 +157,22 @@ def play_group(
     checkpoint: TaskCheckpoint = TaskCheckpoint(),  # noqa: B008 (frozen)
 ) -> list[TrialRecord]:
     """Train a task's classifiers for each contestant, side by side, and score them."""
-    world, choices = _world(settings, device), ActionCodec(env.actions).choices
-    settled = {
-        one.name: SETTLING[one.name](world, match.spec, match.seed("settling", 0), choices)
-        for one in contestants
-        if one.kind == "settles"
-    }
     runs: list[_FinishedRun] = []
-    tables: dict[ImageWorld, list[Contestant]] = {}
+    tables: dict[tuple[tuple[str, float], ...], list[Contestant]] = {}
     for one in contestants:
         if one.kind == "own":
-            runs += _train_alone(world, one, match)
-        elif own := settled.get(one.name):
-            action = (own.action,) if own.action else ()
-            tables.setdefault(own.world, []).append(replace(one, found=action))
+            runs += _train_alone(_world(settings, device), one, match)
         else:
-            tables.setdefault(world, []).append(one)
-    for where, together in tables.items():
-        # A state is of one table only; what settles a recipe of its own begins anew after a kill.
-        saved = checkpoint if where is world else TaskCheckpoint()
-        runs += _play_together(where, env, together, policy, match, saved)
+            tables.setdefault(one.settled.recipe if one.settled else (), []).append(one)
+    for recipe, together in tables.items():
+        trainer = replace(settings.trainer, **dict(recipe))  # type: ignore[arg-type]
+        world = _world(replace(settings, trainer=trainer), device)
+        # A state is of one table only: another recipe's begins anew after a kill.
+        saved = TaskCheckpoint() if recipe else checkpoint
+        runs += _play_together(world, env, together, policy, match, saved)
     place = {contestant.name: number for number, contestant in enumerate(contestants)}
     runs.sort(key=lambda run: (run.training, place[run.contestant.name]))
-    return [_record(run, match, settled.get(run.contestant.name)) for run in runs]
+    return [_record(run, match) for run in runs]
 
 
 def _play_together(
@@ -255,7 +253,7 @@ def _scores(population: Any, match: Match) -> Sequence[TestScores | None]:
     return test_scores(population) if match.scored else [None] * population.members
 
 
-def _record(run: _FinishedRun, match: Match, settled: Settled | None = None) -> TrialRecord:
+def _record(run: _FinishedRun, match: Match) -> TrialRecord:
     """Return the record of one training run; the task's first pays for what was settled."""
     history = run.history
     trial = {
@@ -279,6 +277,7 @@ def _record(run: _FinishedRun, match: Match, settled: Settled | None = None) -> 
         trial["test_accuracy"] = run.score.accuracy
         trial["test_ece"] = run.score.calibration_error
         trial["test_top5"] = run.score.top5_accuracy
+    settled = run.contestant.settled
     if settled and not run.training:
         trial |= {"settling_epochs": settled.epochs, "settling_passes": settled.passes}
     if run.contestant.kind == "agent":

@@ -10,7 +10,7 @@ import numpy as np
 
 from automix.agents.contest.controls import CONTROLS, SearchResult
 from automix.agents.contest.controls.lessons import Lessons, choose, probe_end, signs_of
-from automix.agents.contest.own_training import OWN_TRAINING, SETTLING, asks_policy
+from automix.agents.contest.own_training import OWN_TRAINING, SETTLING, Settled, asks_policy
 from automix.agents.contest.schedules import SCHEDULES, progress_of
 from automix.core.errors import ConfigError, did_you_mean
 from automix.core.seeding import generator
@@ -32,14 +32,16 @@ class Contestant:
         name: ``agent``, a schedule, a control, one with a training of its own, one that settles
             something on each task, or ``fixed:<method>@<ratio>[+<saliency>]``.
         kind: What reports group it by.
-        found: The schedule that a control found, or the action that was settled.
+        found: The schedule that a control found.
         lessons: What a selector learned, which chooses task by task.
+        settled: What was settled on the task that it is about to train.
     """
 
     name: str
     kind: Kind
     found: tuple[MixAction, ...] = ()
     lessons: Lessons | None = None
+    settled: Settled | None = None
 
     @property
     def fixed(self) -> MixAction | None:
@@ -99,6 +101,8 @@ class Player:
             return self._last
         if fixed:
             return fixed
+        if self._contestant.settled:
+            return self._contestant.settled.action
         if self._selection:
             return self._selection.act(observation)
         if self._found:

@@ -45,11 +45,9 @@ def classifier_epochs(
     epochs = {"learning": episodes * budget, "comparing": trials * budget}
     epochs |= {"validating": validating * budget} if validating else {}
     epochs |= {"searching": searches} if searches else {}
-    settling = sum(
-        SETTLING.info(contestant.name).trainings(len(choices))
-        for contestant in contestants
-        if contestant.kind == "settles"
-    )
+    names = [contestant.name for contestant in contestants if contestant.kind == "settles"]
+    done = {SETTLING.info(name).shares or name for name in names}
+    settling = sum(SETTLING.info(name).trainings(len(choices)) for name in done)
     epochs |= {"settling": settling * len(matches) * budget} if settling else {}
     return epochs
 

@@ -46,10 +46,10 @@ OWN_TRAINING: Registry[TrainOne, Info] = Registry(
 class Settled:
     """What is settled on one task."""
 
-    world: ImageWorld
-    """Where the task is trained in earnest: as it was given, or with another recipe."""
-    action: MixAction | None
-    """Played throughout; None asks the policy."""
+    action: MixAction
+    """Played throughout, unless the policy is asked."""
+    recipe: tuple[tuple[str, float], ...] = ()
+    """What the task is trained with in earnest: settings of the trainer that are others."""
     epochs: int = 0
     """Classifier epochs that settling took."""
     passes: int = 0
@@ -68,6 +68,8 @@ class SettlingInfo(Info):
     """How often it trains a task for that, with so many choices, about."""
     asks_policy: bool = False
     """Whether it then plays as ``agent`` does."""
+    shares: str = ""
+    """The contestant that settles the same, which is then done once for both."""
 
 
 SETTLING: Registry[Settle, SettlingInfo] = Registry(

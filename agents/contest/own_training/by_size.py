@@ -26,5 +26,4 @@ def by_size(world: ImageWorld, spec: TaskSpec, seed: int, actions: Sequence[MixA
     """
     mixups = [action for action in actions if action.method == "mixup" and action.mixes]
     small = world.train_size(spec) < MEDIUM or not mixups
-    action = PLAIN if small else min(mixups, key=lambda mixup: mixup.ratio)
-    return Settled(world=world, action=action)
+    return Settled(action=PLAIN if small else min(mixups, key=lambda mixup: mixup.ratio))

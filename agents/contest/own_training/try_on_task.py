@@ -58,6 +58,5 @@ def try_on_task(
     evaluator = SearchEvaluator(maker, actions, seed, [InlineWorker()])
     trainings = len(actions) * rounds(len(actions))
     found = successive_halving(evaluator, trainings * world.budget)
-    return Settled(
-        world=world, action=found.schedule[0], epochs=found.classifier_epochs, passes=found.passes
-    )
+    action, passes = found.schedule[0], found.passes
+    return Settled(action=action, epochs=found.classifier_epochs, passes=passes)

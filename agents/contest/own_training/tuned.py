@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import product
 
 from automix.agents.contest.own_training import SETTLING, Settled, SettlingInfo
@@ -33,11 +32,13 @@ def recipes(trainer: TrainerSettings) -> list[TrainerSettings]:
     return [replace(trainer, lr=rate, weight_decay=decay) for rate, decay in product(rates, decays)]
 
 
-@lru_cache(maxsize=1)
-def tuned(world: ImageWorld, spec: TaskSpec, seed: int) -> Settled:
-    """Train a task once with each recipe, all from one seed; keep that of the best validation.
+@SETTLING.register("tuned_none", SettlingInfo(trainings=lambda choices: TUNING))
+def tuned_none(
+    world: ImageWorld, spec: TaskSpec, seed: int, actions: Sequence[MixAction]
+) -> Settled:
+    """No mixing, with the best of six learning rates and weight decays, by validation accuracy.
 
-    Those that ask for the same task in turn share it, and each is told the whole cost.
+    The task is trained once with each, all from one seed.
     """
     tried, passes = [], 0
     for trainer in recipes(world.trainer):
@@ -45,22 +46,15 @@ def tuned(world: ImageWorld, spec: TaskSpec, seed: int) -> Settled:
         training = other.start([spec])
         records = [*training.reset([seed]), *training.run_epoch([PLAIN], epochs=trainer.epochs)]
         passes += sum(record.forward_passes + record.backward_passes for record in records)
-        tried.append((0.0 if records[-1].diverged else records[-1].val_accuracy, other))
+        tried.append((0.0 if records[-1].diverged else records[-1].val_accuracy, trainer))
     best = max(tried, key=lambda one: one[0])[1]
-    return Settled(world=best, action=PLAIN, epochs=TUNING * world.budget, passes=passes)
+    recipe = (("lr", best.lr), ("weight_decay", best.weight_decay))
+    return Settled(action=PLAIN, recipe=recipe, epochs=TUNING * world.budget, passes=passes)
 
 
-@SETTLING.register("tuned_none", SettlingInfo(trainings=lambda choices: TUNING))
-def tuned_none(
-    world: ImageWorld, spec: TaskSpec, seed: int, actions: Sequence[MixAction]
-) -> Settled:
-    """No mixing, with the best of six learning rates and weight decays, by validation accuracy."""
-    return tuned(world, spec, seed)
-
-
-@SETTLING.register("tuned_agent", SettlingInfo(trainings=lambda choices: TUNING, asks_policy=True))
+@SETTLING.register("tuned_agent", SettlingInfo(asks_policy=True, shares="tuned_none"))
 def tuned_agent(
     world: ImageWorld, spec: TaskSpec, seed: int, actions: Sequence[MixAction]
 ) -> Settled:
     """The agent, on the recipe of ``tuned_none``: is mixing worth anything beside tuning?"""
-    return replace(tuned(world, spec, seed), action=None)
+    return tuned_none(world, spec, seed, actions)

@@ -15,10 +15,13 @@ from automix.agents.config.settings import HELD_OUT
 from automix.agents.contest.compare import Match, play_group
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.own_training import SETTLING, asks_policy, tuned
+from automix.agents.contest.own_training.settling import settle
 from automix.agents.contest.own_training.try_on_task import OneTask, try_on_task
 from automix.agents.contest.run_controls import searching
 from automix.agents.jobs.cost import classifier_epochs
 from automix.agents.jobs.run import run_compare
+from automix.agents.parallel.worker import InlineWorker
+from automix.agents.runs.result_cache import ResultCache
 from automix.core.errors import ConfigError
 from automix.data.tasks import TaskSpec
 from automix.envs import ActionCodec, ActionSettings, EnvSettings, ImageWorld
@@ -106,28 +109,32 @@ def test_the_recipe_is_the_best_of_the_six_on_validation_and_both_contestants_sh
         return reset(population, seeds, *rest)
 
     monkeypatch.setattr(Population, "reset", watched)
-    none = SETTLING["tuned_none"](here, SPEC, SEED, MENU)
-    agent = SETTLING["tuned_agent"](here, SPEC, SEED, MENU)
+    contestants = contestants_of(["tuned_none", "none", "tuned_agent"], MENU)
+    task = (WorldSettings(worlds.FAMILY, here.trainer), SPEC, SEED)
+    (told,) = settle(contestants, [task], MENU, [InlineWorker()], "cpu", ResultCache())
+    none, untouched, agent = (one.settled for one in told)
+    assert untouched is None
+    assert none == agent
+    assert none
     assert [settings for settings, _ in started] == tuned.recipes(here.trainer)
     assert {tuple(seeds) for _, seeds in started} == {(SEED,)}
-    assert (none.action, agent.action) == (PLAIN, None)
-    assert agent.world is none.world
-    assert none.epochs == agent.epochs == 6 * 5
+    assert none.action == PLAIN
+    assert none.epochs == 6 * 5
     # 5 epochs of 40 images there and back; 20 of the probe and 30 measured twice.
-    assert none.passes == agent.passes == 6 * (2 * 5 * 40 + 2 * 50)
+    assert none.passes == 6 * (2 * 5 * 40 + 2 * 50)
     scores = [
         trained(ImageWorld(worlds.FAMILY, recipe), PLAIN, SEED)
         for recipe in tuned.recipes(here.trainer)
     ]
     first_best = tuned.recipes(here.trainer)[int(np.argmax(scores))]
-    assert none.world.trainer == first_best
+    assert replace(here.trainer, **dict(none.recipe)) == first_best
     assert len(set(scores)) > 1
 
 
 def test_a_recipe_that_diverges_is_never_kept():
     settled = SETTLING["tuned_none"](world(lr=1e18, epochs=2), SPEC, SEED, MENU)
     assert settled.epochs == 12
-    assert math.isfinite(settled.world.trainer.lr)
+    assert math.isfinite(dict(settled.recipe)["lr"])
 
 
 # By size -----------------------------------------------------------------------------------------
@@ -145,7 +152,7 @@ def test_by_size_mixes_weakly_from_two_hundred_images_on_and_costs_nothing():
         spec = TaskSpec(train_size=size, label_noise=0.0, seed=0)
         settled = SETTLING["by_size"](here, spec, SEED, MENU[:choices])
         assert (settled.action, settled.epochs, settled.passes) == (action, 0, 0), size
-        assert settled.world is here
+        assert settled.recipe == ()
 
 
 # In a comparison ---------------------------------------------------------------------------------
@@ -161,7 +168,10 @@ def test_what_is_settled_is_played_on_the_compared_seeds_and_paid_for_once_a_tas
     )
     match = Match(spec=SPEC, task=SPEC.kind, trainings=2)
     choices = ActionCodec(env.actions).choices
-    contestants = contestants_of(names, choices)
+    task = (here, SPEC, match.seed("settling", 0))
+    (contestants,) = settle(
+        contestants_of(names, choices), [task], choices, [InlineWorker()], "cpu", ResultCache()
+    )
     trials = play_group({}, here, env, "cpu", contestants, policy, match)
     assert [(t["contestant"], t["training"]) for t in trials] == [
         (name, training) for training in (0, 1) for name in names
@@ -178,7 +188,8 @@ def test_what_is_settled_is_played_on_the_compared_seeds_and_paid_for_once_a_tas
     for training in (0, 1):
         for key in ("val_accuracy", "test_accuracy"):
             assert by_name["by_size", training][key] == by_name["none", training][key]
-    best = tuned.tuned(_world_of(here), SPEC, match.seed("settling", 0)).world
+    found = SETTLING["tuned_none"](_world_of(here), SPEC, match.seed("settling", 0), choices)
+    best = ImageWorld(worlds.FAMILY, replace(here.trainer, **dict(found.recipe)))
     seed = match.seed("trial", 1)
     assert by_name["tuned_none", 1]["val_accuracy"] == pytest.approx(
         trained(best, PLAIN, seed), abs=0.035
@@ -214,8 +225,26 @@ def test_a_run_charges_settling_and_the_agents_learning(tmp_path):
     assert "Successive halving on the task itself" in page
 
 
+def test_the_same_is_settled_whoever_trains_and_never_twice_in_a_resumed_run(
+    processes, tmp_path, monkeypatch
+):
+    here = WorldSettings(worlds.FAMILY, tiny.trainer_settings(epochs=1))
+    contestants = contestants_of(["tuned_agent", "tuned_none", "try_on_task", "by_size"], MENU[:2])
+    tasks = [(here, replace(SPEC, seed=HELD_OUT + number), SEED + number) for number in range(2)]
+    file = tmp_path / "finished.jsonl"
+    alone = settle(contestants, tasks, MENU[:2], [InlineWorker()], "cpu", ResultCache(file))
+    assert settle(contestants, tasks, MENU[:2], processes, "cpu", ResultCache()) == alone
+    assert len(file.read_text().splitlines()) == 2 * 3
+
+    def never(*arguments):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Population, "reset", never)
+    assert settle(contestants, tasks, MENU[:2], [InlineWorker()], "cpu", ResultCache(file)) == alone
+
+
 def test_what_settling_costs_is_told_before_a_run():
-    settings = tiny_run.settings("compare.contestants=[none,tuned_none,try_on_task]")
+    settings = tiny_run.settings("compare.contestants=[tuned_none,tuned_agent,try_on_task]")
     choices = len(ActionCodec(settings.env.actions).choices)
     rounds = math.ceil(math.log2(choices))
     assert classifier_epochs(settings, learns=False)["settling"] == 4 * 2 * (6 + choices * rounds)
