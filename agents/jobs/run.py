@@ -37,19 +37,28 @@ from automix.agents.parallel.pool import workers_of
 from automix.agents.parallel.worker import Worker
 from automix.agents.report import write_report
 from automix.agents.runs.result_cache import ResultCache
-from automix.agents.runs.rundir import STATUS, RunDirectory, announce, plain
+from automix.agents.runs.rundir import POLICY, STATUS, RunDirectory, announce, plain
 from automix.agents.runs.stopping import Stopping, stop, stopping
-from automix.core.errors import ConfigError, ResourceError
-from automix.core.files import read_json, remove_unfinished, write_atomically, write_json
+from automix.core.errors import ConfigError, DataError, ResourceError
+from automix.core.files import (
+    read_json,
+    remove_unfinished,
+    short,
+    write_atomically,
+    write_json,
+)
 from automix.core.settings import differences
 from automix.policy.policy import MixPolicy, load_policy, save_policy
 from automix.policy.schedule import save_schedule
 
-EXPORT, POLICY, RESULT = "export", "policy", "result.json"
-"""In a run directory: the policy that was learned, the one that was given, what came out."""
+EXPORT, RESULT = "export", "result.json"
+"""In a run directory: the policy that was learned, what came out."""
 
 LEARNED = "checkpoints/learned.json"
 """What learning took; written when all of it has been saved."""
+
+COUNTS = ("updates", "episodes", "classifier_epochs", "passes")
+"""In it, beside the seconds: attributes of ``Learned``."""
 
 log = logging.getLogger("automix")
 
@@ -61,7 +70,9 @@ def run_train(settings: RunSettings, path: Path, overwrite: bool = False) -> dic
         The content of ``result.json``.
     """
     settings, device = check(located(settings), learns=True)
-    return finish(_created(path, settings, overwrite, "train"), settings, device)
+    policy = given_policy(settings)
+    directory = RunDirectory.create(path, settings, overwrite, "train", policy)
+    return finish(directory, settings, device)
 
 
 def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -71,16 +82,9 @@ def run_compare(settings: RunSettings, path: Path, overwrite: bool = False) -> d
         The content of ``result.json``.
     """
     settings, device = check(located(settings), learns=False)
-    return finish(_created(path, settings, overwrite, "compare"), settings, device)
-
-
-def _created(path: Path, settings: RunSettings, overwrite: bool, job: str) -> RunDirectory:
     policy = given_policy(settings)
-    directory = RunDirectory.create(path, settings, overwrite, job)
-    if policy:
-        # The run needs nothing but its directory to go on.
-        save_policy(directory.path / POLICY, policy)
-    return directory
+    directory = RunDirectory.create(path, settings, overwrite, "compare", policy)
+    return finish(directory, settings, device)
 
 
 def resume(path: Path) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def finish(directory: RunDirectory, settings: RunSettings, device: str) -> dict[
                 # At once: what took minutes to learn must not hang on what comes after.
                 _save_learned(directory.path, learned, settings)
             policy = load_policy(directory.path / EXPORT)
-            learning = dict(read_json(directory.path / LEARNED))
+            learning = _read_learning(directory.path / LEARNED)
         trials, result = _compare(settings, run.workers, device, policy, run.cache)
         # Before anything is made of them: they took the longest.
         directory.write_lines("trials.jsonl", trials)
@@ -175,14 +179,26 @@ def _save_learned(path: Path, learned: Learned, settings: RunSettings) -> None:
     tensors = {name: value.contiguous() for name, value in state.items()}
     file = path / "checkpoints" / "final" / "agent.safetensors"
     write_atomically(file, lambda temporary: save_file(tensors, temporary))
-    learning = {
-        "updates": learned.updates,
-        "episodes": learned.episodes,
-        "classifier_epochs": learned.classifier_epochs,
-        "passes": learned.passes,
-        "wall_s": round(learned.wall_s, 1),
-    }
-    write_json(path / LEARNED, learning)
+    learning = {name: getattr(learned, name) for name in COUNTS}
+    write_json(path / LEARNED, learning | {"wall_s": round(learned.wall_s, 1)})
+
+
+def _read_learning(path: Path) -> dict[str, Any]:
+    """Return what learning took.
+
+    Raises:
+        DataError: If the file does not tell.
+    """
+    found = read_json(path)
+    told = found if isinstance(found, dict) else {}
+    for name in (*COUNTS, "wall_s"):
+        value = told.get(name)
+        if not (isinstance(value, int | float) and 0 <= value < 2**63):
+            raise DataError(
+                f"{path}: {name} is {short(value)}, wanted a number of 0 or more",
+                "the file was damaged: run it again with --overwrite",
+            )
+    return told
 
 
 def _compare(

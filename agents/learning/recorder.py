@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from automix.agents.learning.ranges import ObservedRanges
 from automix.agents.runs.progress import Tick
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.errors import AutomixError, DataError, ResourceError
-from automix.core.files import write_bytes, write_text
+from automix.core.files import read_bytes, write_bytes, write_text
 
 METRICS = "metrics.jsonl"
 
@@ -344,12 +345,7 @@ def cut_back(path: Path, records: int) -> None:
         DataError: If there are fewer.
         ResourceError: If the file cannot be written.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        content = b""
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    content = read_bytes(path, math.inf) if path.exists() else b""
     lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
     if len(lines) < records:
         raise DataError(

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, FiniteFloat, TypeAdapter, ValidationError
 
 from automix.core.errors import DataError
-from automix.core.files import read_yaml
+from automix.core.files import read_text, read_yaml
 
 AGAIN = "the file was damaged or written by another version: run it again with --overwrite"
 
@@ -342,9 +342,9 @@ def _lines(path: Path, wanted: type[T]) -> list[T]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", AGAIN) from None
+        return read_text(path)
+    except DataError as error:
+        raise DataError(error.message, AGAIN) from None
 
 
 def _grouped(trials: Sequence[TrialRecord]) -> dict[tuple[str, str], list[TrialRecord]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from automix.agents.parallel.pool import map_in_order
 from automix.agents.parallel.worker import Worker
 from automix.agents.runs.checkpoints import SaveThrottle
 from automix.core.errors import DataError
-from automix.core.files import append_line, write_text
+from automix.core.files import append_line, read_bytes, write_text
 from automix.core.snapshots import load_snapshot, save_snapshot
 
 T = TypeVar("T")
@@ -145,7 +146,7 @@ class ResultCache:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read what is whole; what a kill cut off is removed from the file."""
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = read_bytes(path, math.inf).splitlines(keepends=True)
     results: dict[str, Any] = {}
     for number, line in enumerate(lines):
         try:

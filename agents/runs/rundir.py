@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import shlex
@@ -22,17 +23,19 @@ import automix
 from automix.agents.config.compose import settings_of
 from automix.agents.config.settings import RunSettings
 from automix.agents.parallel.machine import usable_cores
-from automix.core.errors import ConfigError, DataError, ResourceError
+from automix.core.errors import ConfigError, DataError, ResourceError, check_encoding
 from automix.core.files import (
     append_line,
     lock,
     read_json,
     read_yaml,
+    refuse_special_files,
     write_json,
     write_text,
     write_yaml,
 )
 from automix.core.settings import differences
+from automix.policy.policy import MixPolicy, save_policy
 
 PACKAGES = (
     "torch",
@@ -50,7 +53,13 @@ NEEDED_BYTES = 64 * 2**20
 """Free space asked for before a run starts; a default run writes a few megabytes."""
 
 CONFIG, STATUS, BEGUN = "config.yaml", "status.json", "checkpoints/begun.json"
-FIRST_FILES = {"checkpoints", BEGUN, CONFIG, "command.txt", "env.json"}
+POLICY = "policy"
+"""In a run directory: the policy that was given."""
+
+FIRST_FILES = {
+    *("checkpoints", BEGUN, CONFIG, "command.txt", "env.json"),
+    *(POLICY, f"{POLICY}/policy.safetensors", f"{POLICY}/policy.json"),
+}
 """What is written before the status, which makes a folder a run directory."""
 
 log = logging.getLogger("automix")
@@ -76,15 +85,28 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: Path, settings: RunSettings, overwrite: bool, job: str = "train"
+        cls,
+        path: Path,
+        settings: RunSettings,
+        overwrite: bool,
+        job: str = "train",
+        policy: MixPolicy | None = None,
     ) -> RunDirectory:
         """Make the directory and write what is known before the start.
 
+        Args:
+            path: Where.
+            settings: Of the run.
+            overwrite: Replace the run that is there.
+            job: ``train`` or ``compare``.
+            policy: That is given, if any: the run needs nothing but its directory to go on.
+
         Raises:
-            ConfigError: If it exists and may not be overwritten.
+            ConfigError: If it exists and may not be overwritten, or its name is not UTF-8.
             ResourceError: If it cannot be written to, or the disk is all but full.
         """
         path, taken = path.absolute(), False
+        check_encoding(str(path))
         try:
             taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
             if taken and not _half_made(path):
@@ -105,7 +127,9 @@ class RunDirectory:
         write_yaml(path / CONFIG, content)
         write_text(path / "command.txt", command_line() + "\n")
         write_json(path / "env.json", describe_machine())
-        directory.status("running")
+        if policy:
+            save_policy(path / POLICY, policy)
+        directory.status("running")  # last: it is what makes a folder a run directory
         return directory
 
     @classmethod
@@ -133,7 +157,8 @@ class RunDirectory:
         written = read_yaml(path / CONFIG)
         settings = settings_of(written, str(path / CONFIG))
         _refuse_changes(path, settings, written)
-        return cls(path, job, spent if isinstance(spent, float) else 0.0), settings, state
+        spent_s = spent if isinstance(spent, float) and 0 <= spent < math.inf else 0.0
+        return cls(path, job, spent_s), settings, state
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -144,6 +169,7 @@ class RunDirectory:
             ResourceError: If the directory cannot be written to.
         """
         file = self.path / "checkpoints" / "lock"
+        refuse_special_files(self.path, file.parent)
         try:
             file.parent.mkdir(exist_ok=True)
             handle = file.open("a", encoding="utf-8")

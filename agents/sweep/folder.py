@@ -16,7 +16,14 @@ from automix.agents.sweep.ledger import Ledger
 from automix.agents.sweep.planning.plan import SweepPlan, described
 from automix.agents.sweep.settings import SweepSettings
 from automix.core.errors import AutomixError, ConfigError, DataError, ResourceError
-from automix.core.files import lock, read_json, read_yaml, write_text, write_yaml
+from automix.core.files import (
+    lock,
+    read_json,
+    read_yaml,
+    refuse_special_files,
+    write_text,
+    write_yaml,
+)
 from automix.core.settings import names_that_affect
 
 log = logging.getLogger("automix")
@@ -90,6 +97,7 @@ def open_sweep(path: Path, plan: SweepPlan, overwrite: bool) -> Iterator[SweepDi
         ResourceError: If it cannot be written to.
     """
     _refuse_unless_ours(path)
+    refuse_special_files(path)
     if not overwrite:
         _refuse_another(path, plan)
     try:

@@ -7,13 +7,13 @@ its own directory says so; the ledger has how it came about, and what failed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
 from typing import Any, Literal
 
-from automix.core.errors import DataError
-from automix.core.files import append_line
+from automix.core.files import append_line, read_bytes
 
 Event = Literal[
     "planned", "started", "retried", "finished", "failed", "interrupted", "stopped", "copied"
@@ -46,10 +46,8 @@ class Ledger:
         Raises:
             DataError: If the file cannot be read.
         """
-        try:
-            torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"", b"\n")
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be read: {error}") from None
+        there = self.path.exists()
+        torn = there and read_bytes(self.path, math.inf)[-1:] not in (b"", b"\n")
         if torn:
             append_line(self.path, "")
 
@@ -72,12 +70,9 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: If the file is there and cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    text = read_bytes(path, math.inf).decode(errors="replace")
     found = (_parsed(line) for line in text.split("\n")[:-1])
     return [record for record in found if isinstance(record, dict)]
 

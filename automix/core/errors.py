@@ -55,6 +55,18 @@ class SweepError(AutomixError):
     exit_code = 5
 
 
+def check_encoding(name: str) -> None:
+    """Refuse a name that is not UTF-8: it could stand in no file of a run.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{name!a} is not UTF-8", "rename what it names") from None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

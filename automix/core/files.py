@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import reprlib
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import yaml
 
@@ -22,6 +25,12 @@ LARGEST = 64 * 2**20
 MOST_VALUES = 2**18
 """Values of a YAML file, those behind an alias counted wherever it stands; a long text is many."""
 
+DEEPEST, LONGEST = 100, 2**16
+"""Of a YAML file: nesting, and characters of one value."""
+
+LOCKS = ("lock", ".lock")
+"""Names of files that are only locked."""
+
 UNFINISHED = ".unfinished"
 """The names of files that are being written end so; they begin with a dot."""
 
@@ -32,26 +41,38 @@ NOT_VALUES = (ValueError, AttributeError, KeyError, RecursionError)
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place.
 
+    What killed processes left of earlier attempts at this file is removed.
+
     Raises:
         ResourceError: If the disk is full or the folder cannot be written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         descriptor, name = tempfile.mkstemp(UNFINISHED, f".{path.name}.", path.parent)
-        os.close(descriptor)
     except OSError as error:
         raise _cannot_write(path, error) from error
     temporary = Path(name)
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with os.fdopen(descriptor) as held:
+            lock(held)  # tells other processes that somebody is at work on it
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
+        if leftover.is_file():
+            with suppress(OSError), leftover.open() as file:
+                if lock(file):
+                    leftover.unlink()
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -88,7 +109,7 @@ def read_json(path: Path) -> Any:
         DataError: If the file is missing or is not JSON.
     """
     try:
-        return json.loads(_read_text(path))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from None
 
@@ -100,15 +121,64 @@ def read_yaml(path: Path) -> Any:
         DataError: If the file is missing or is not plain YAML.
     """
     try:
-        return yaml.load(_read_text(path), Loader=_Bounded)
+        return _BoundedLoader(read_text(path)).get_single_data()
     except (yaml.YAMLError, *NOT_VALUES) as error:
         raise DataError(f"{path} is not plain YAML: {str(error).splitlines()[0]}") from None
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Refuses what would be too large once anchors were expanded, before any of it is."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._composed = 0
+        self._extents: dict[int, tuple[int, int]] = {}
+        """Of nodes, by ``id``: how many there are in it, and how deep."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        node = super().compose_node(parent, index)
+        if node is None:
+            return node
+        self._composed += 1
+        if node.end_mark is None:  # not all of it has been read
+            raise yaml.composer.ComposerError(None, None, "an anchor that holds itself")
+        below = [self._extents[id(child)] for child in _children(node)]
+        text = node.value if isinstance(node, yaml.ScalarNode) else ""
+        size = 1 + len(text) // 1000 + sum(size for size, _ in below)
+        depth = 1 + max((depth for _, depth in below), default=0)
+        self._extents[id(node)] = size, depth
+        for what, count, most in (
+            ("values", max(size, self._composed), MOST_VALUES),
+            ("levels", depth, DEEPEST),
+            ("characters in one value", len(text), LONGEST),
+        ):
+            if count > most:
+                raise yaml.composer.ComposerError(None, None, f"more than {most} {what}")
+        return node
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return list(chain.from_iterable(node.value))
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def short(value: Any) -> str:
     """Return what a value of a file looks like in a message: however large, the beginning of it."""
     plain = value is None or isinstance(value, (bool, int, float, str))
     return reprlib.repr(value) if plain else type(value).__name__
+
+
+def refuse_special_files(*folders: Path) -> None:
+    """Refuse folders in which a file that is to be appended to is no plain one.
+
+    Raises:
+        DataError: If a pipe, a device or a folder has the name of such a file.
+    """
+    for path in chain.from_iterable(folder.iterdir() for folder in folders if folder.is_dir()):
+        file = path.suffix in (".json", ".jsonl", ".txt", ".yaml") or path.name in LOCKS
+        if file and path.exists() and not path.is_file():
+            raise DataError(f"{path} is no plain file", "remove it: no command made it")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -120,7 +190,7 @@ def append_line(path: Path, line: str) -> None:
         raise _cannot_write(path, error) from error
 
 
-def lock(file: TextIO) -> bool:
+def lock(file: IO[Any]) -> bool:
     """Take the lock of an open file; return whether no other process holds it.
 
     The system takes it back from a process that ends, however it ends.
@@ -161,29 +231,12 @@ def read_bytes(path: Path, most: float = LARGEST) -> bytes:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a text file; errors as of ``read_bytes``."""
     try:
         return read_bytes(path).decode()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-
-
-class _Bounded(yaml.SafeLoader):
-    """Counts values while they are read, so that a few lines of aliases are no billion values."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._values, self._behind = 0, dict[int, int]()
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        before, alias = self._values, self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
-        long = len(node.value) // 1000 if isinstance(node, yaml.ScalarNode) else 0
-        self._values += self._behind.get(id(node), 1) if alias else 1 + long
-        if self._values > MOST_VALUES:
-            raise yaml.YAMLError(f"it holds more than {MOST_VALUES} values, aliases written out")
-        self._behind.setdefault(id(node), self._values - before)
-        return node
 
 
 def _cannot_write(path: Path, error: OSError) -> ResourceError:

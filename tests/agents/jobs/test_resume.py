@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 import automix.agents.jobs.run
 import automix.agents.runs.result_cache
 from automix.agents.jobs.run import resume, run_compare, run_train, train_or_resume
-from automix.core.errors import ConfigError
+from automix.core.errors import ConfigError, DataError
 from tests.agents import tiny_run
 from tests.cases import named
 from tests.faults.killing import results_of
@@ -146,6 +147,23 @@ def test_images_are_found_from_any_folder(tmp_path, monkeypatch):
         tiny_run.settings("task.dataset=npz", "task.root=x.npz")
     )
     assert located.task.root == str(tmp_path / "x.npz")
+
+
+def test_what_learning_took_is_read_as_numbers(tmp_path):
+    path = tmp_path / "run"
+    run_train(tiny_run.settings("compare.contestants=[agent,none]", "compare.seeds=1"), path)
+    status = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
+    whole = json.loads((path / "checkpoints" / "learned.json").read_text())
+    for damaged in (
+        *([], {}, "x", 1, None, [["updates", 2]], whole | {"updates": "2"}),
+        *(whole | {name: math.nan} for name in whole),
+        *(whole | {"passes": value} for value in (-1, math.inf, 10**400, None)),
+    ):
+        (path / "checkpoints" / "learned.json").write_text(json.dumps(damaged))
+        with pytest.raises(DataError, match=r"learned\.json: .* is .*, wanted a number") as error:
+            resume(path)
+        assert "--overwrite" in error.value.hint
 
 
 @pytest.mark.usefixtures("undisturbed")

@@ -12,6 +12,7 @@ from functools import reduce
 from operator import getitem
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -26,8 +27,22 @@ from automix.core import files
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.core.settings import affects
 from automix.data.tasks import FamilySettings
+from automix.policy.policy import MixPolicy, PolicyForm, load_policy
 
 SETTINGS = RunSettings(seed=3)
+POLICY = MixPolicy(
+    PolicyForm(
+        observations=["progress"],
+        observation_sizes=[1],
+        methods=["none", "mixup"],
+        ratios=[0.5],
+        saliency=["off"],
+        space="flat",
+        choices=["none", "mixup@0.5"],
+    ),
+    [(np.ones((2, 1), np.float32), np.zeros(2, np.float32))],
+    {"from": "here"},
+)
 OWN = {f"agent.{name}" for name in names_of(type(SETTINGS.agent))}
 Usage = namedtuple("Usage", "total used free")
 
@@ -85,15 +100,69 @@ def test_a_full_disk_costs_no_old_run(tmp_path, monkeypatch):
 
 
 def test_a_directory_that_was_being_made_when_its_process_was_killed_is_made_anew(tmp_path):
-    first = ("checkpoints/begun.json", "config.yaml", "command.txt", "env.json")
+    first = (
+        *("checkpoints/begun.json", "config.yaml", "command.txt", "env.json"),
+        *("policy/policy.safetensors", "policy/policy.json"),
+    )
     for made in range(len(first) + 1):
-        path = RunDirectory.create(tmp_path / f"run{made}", SETTINGS, overwrite=False).path
+        path = RunDirectory.create(
+            tmp_path / f"run{made}", SETTINGS, overwrite=False, policy=POLICY
+        ).path
         for name in ("status.json", *first[made:]):
             (path / name).unlink()
+        if made <= 4:
+            (path / "policy").rmdir()
         (path / ".config.yaml.x1").touch()
         RunDirectory.create(path, RunSettings(seed=4), overwrite=False)
         assert RunDirectory.open(path)[1] == RunSettings(seed=4), made
         assert not (path / ".config.yaml.x1").exists()
+
+
+def test_the_policy_is_there_before_the_folder_is_a_run(tmp_path, monkeypatch):
+    """So that whatever is resumed has all that it needs."""
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunDirectory, "status", killed)
+    with pytest.raises(KeyboardInterrupt):
+        RunDirectory.create(tmp_path / "run", SETTINGS, False, "compare", POLICY)
+    assert load_policy(tmp_path / "run" / "policy").about == {"from": "here"}
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path):
+    for name in (b"\xff", b"a\xe4b", b"ok/\xc3\x28"):
+        with pytest.raises(ConfigError, match="is not UTF-8"):
+            RunDirectory.create(tmp_path / os.fsdecode(name), SETTINGS, False)
+    assert everything_below(tmp_path) == []
+    RunDirectory.create(tmp_path / "läuft (1) 日本", SETTINGS, False)
+
+
+def test_a_time_that_cannot_have_been_is_none(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", SETTINGS, False)
+    status = json.loads((directory.path / "status.json").read_text(encoding="utf-8"))
+    for spent in ("NaN", "Infinity", "-5.0", "1" * 400, '"long"', "[1]", "null"):
+        text = json.dumps(status | {"spent_s": 0}).replace('"spent_s": 0', f'"spent_s": {spent}')
+        (directory.path / "status.json").write_text(text, encoding="utf-8")
+        again, _, _ = RunDirectory.open(directory.path)
+        assert 0 <= again.spent_s < 1000, spent
+        again.status("interrupted")
+
+
+def test_a_pipe_or_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    for number, (name, make) in enumerate(
+        (
+            ("checkpoints/lock", os.mkfifo),
+            ("log.txt", os.mkfifo),
+            ("metrics.jsonl", os.mkdir),
+            ("checkpoints/finished.jsonl", os.mkdir),
+            ("checkpoints/learned.json", os.mkfifo),
+        )
+    ):
+        directory = RunDirectory.create(tmp_path / f"run{number}", SETTINGS, False)
+        make(directory.path / name)
+        with pytest.raises(DataError, match=f"{name} is no plain file"), directory.locked():
+            pass
 
 
 def test_a_run_is_read_from_its_directory(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,22 @@ def test_what_was_not_finished_is_removed_and_nothing_else(tmp_path):
     assert everything_in(tmp_path) == sorted(
         [".hidden", ".y.json", "sub", "x.json", "x.unfinished"]
     )
+
+
+def test_leftovers_of_a_kill_go_with_the_next_write_and_nothing_else_does(
+    tmp_path,
+):
+    """Of a name with a star in it too; a pipe under such a name is left alone."""
+    others = {".y.json.k1.unfinished", ".x.json", "x.unfinished", ".x1.json.k.unfinished"}
+    for name in (".x[*].json.k1.unfinished", ".x[*].json.k2.unfinished", *others):
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / ".x[*].json.pipe.unfinished")
+    being_written = tmp_path / ".x[*].json.k3.unfinished"
+    with being_written.open("w") as file:
+        assert files.lock(file)
+        files.write_json(tmp_path / "x[*].json", {})
+        kept = {being_written.name, ".x[*].json.pipe.unfinished"}
+        assert set(everything_in(tmp_path)) == {"x[*].json"} | others | kept
 
 
 def test_what_is_written_can_be_read(tmp_path):
@@ -143,6 +160,12 @@ HOSTILE_YAML = {
         f"a: &a [{', '.join(['&t ' + 'x' * 1000] + ['*t'] * 999)}]\n"
         f"b: &b [{', '.join(['*a'] * 999)}]"
     ),
+    "a chain of anchors": "a0: &a0 x\n"
+    + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 200)),
+    "a list that holds itself": "a: &a [*a]",
+    "a table that holds itself": "&a {{b: *a}}",
+    "a number in base 60 with a million places": "a: " + ":".join(["1"] * 10**6),
+    "a long word": "a: " + "x" * (files.LONGEST + 1),
 }
 
 
@@ -161,6 +184,20 @@ def test_what_is_written_once_may_be_used_often(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(f"a: &a [1, 2]\nb: [{', '.join(['*a'] * 1000)}]", encoding="utf-8")
     assert files.read_yaml(path)["b"] == [[1, 2]] * 1000
+
+
+def test_yaml_has_no_more_nodes_than_the_bound_and_anchors_may_be_used(tmp_path, monkeypatch):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &a {b: 1}\nc: {<<: *a, d: *a}\n", encoding="utf-8")
+    assert files.read_yaml(path) == {"a": {"b": 1}, "c": {"b": 1, "d": {"b": 1}}}
+    for nodes, fits in (("x, " * 7, True), ("x, " * 12, False), ("[x, x], " * 3, True)):
+        monkeypatch.setattr(files, "MOST_VALUES", 10)
+        path.write_text(f"[{nodes}]", encoding="utf-8")
+        if fits:
+            files.read_yaml(path)
+            continue
+        with pytest.raises(DataError, match="more than 10 values"):
+            files.read_yaml(path)
 
 
 @each("text", ["", "{", "[1, 2", "{'a': 1}", "nul", "[" * 100_000])
@@ -187,6 +224,31 @@ def test_files_that_cannot_be_read_are_named(tmp_path, read):
     latin.write_bytes(b'"\xe4"')
     with pytest.raises(DataError, match=r"latin.json cannot be read"):
         read(latin)
+
+
+@each("read", [files.read_json, files.read_yaml, files.read_bytes])
+def test_what_has_no_end_is_not_read(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "zero", "folder"):
+        with pytest.raises(DataError, match=f"{name} cannot be read: it is"):
+            read(tmp_path / name)
+
+
+def test_a_folder_with_pipes_where_files_belong_is_refused(tmp_path):
+    for name in ("notes", "a.json", "log.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    files.refuse_special_files(tmp_path, tmp_path / "sub", tmp_path / "nowhere")
+    makes = (os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero"))
+    for make, name in zip(makes, ("lock", "x.jsonl", "x.yaml"), strict=True):
+        make(tmp_path / "sub" / name)
+        with pytest.raises(DataError, match=f"sub/{name} is no plain file"):
+            files.refuse_special_files(tmp_path, tmp_path / "sub")
+        shutil.rmtree(tmp_path / "sub")
+        (tmp_path / "sub").mkdir()
 
 
 @each("read", [files.read_json, files.read_yaml])
