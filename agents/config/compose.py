@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -39,6 +41,8 @@ AGENT = "agent"
 SUITE, SUITE_FILE = "worlds.suite=", "worlds="
 """A suite, and the group that has them; its value may also be a file's path."""
 HINT = "python run.py config shows every key"
+TAKEN_LITERALLY = ("task.root", "trainer.teacher.weights", "policy", "name", "sweep.name")
+"""Keys whose values are names of files and folders, in which Hydra's grammar would see more."""
 
 
 def load_settings(overrides: Sequence[str]) -> RunSettings:
@@ -50,6 +54,7 @@ def load_settings(overrides: Sequence[str]) -> RunSettings:
     Raises:
         ConfigError: If a group, option, key or value cannot be used.
     """
+    overrides = [_literal(text) for text in overrides]
     for override, text in zip(_parsed(overrides), overrides, strict=True):
         _check_override(override, text)
     return build(RunSettings, composed(overrides))
@@ -91,6 +96,7 @@ def read_section(settings: type[T], section: str, overrides: Sequence[str]) -> T
     """
     values: dict[str, Any] = {}
     known = [field.name for field in fields(settings)]  # type: ignore[arg-type]
+    overrides = [_literal(text) for text in overrides]
     for override, text in zip(_parsed(overrides), overrides, strict=True):
         key = override.key_or_group.removeprefix(f"{section}.")
         if key not in known:
@@ -103,7 +109,7 @@ def read_section(settings: type[T], section: str, overrides: Sequence[str]) -> T
         values[key] = override.value()
     _refuse_interpolation(values, section)
     checked = _checked(schema_of(cast(type, settings)), values, f"{section}.", "")
-    return build(settings, checked)
+    return build(settings, checked, f"{section}.")
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -221,19 +227,39 @@ def _hydra() -> Iterator[None]:
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    found = []
-    for text in overrides:
-        try:
-            found += parser.parse_overrides([text])
-        except HydraException:
-            hint = "for example agent.learning_rate=1e-3 or task=digits"
-            if text.count("=") > 1:
-                hint = "text with '=' wants quotes: 'trainer.mix.options=[\"fmix.decay=2\"]'"
-            raise ConfigError(
-                f"{text!r} is not an override, wanted key=value or group=option", hint
-            ) from None
-    return found
+    return [_parse(text) or _parse(_literal(text)) or _refuse(text) for text in overrides]
+
+
+def _parse(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_overrides([text])[0]
+    except HydraException:
+        return None
+
+
+def _refuse(text: str) -> NoReturn:
+    key, _, value = text.partition("=")
+    hint = "for example agent.learning_rate=1e-3 or task=digits"
+    if "=" in value and value.startswith("["):
+        hint = "text with '=' wants quotes: 'trainer.mix.options=[\"fmix.decay=2\"]'"
+    elif key in keys() and value:
+        hint = f"text wants quotes, and the shell quotes around them: {shlex.quote(_quoted(text))}"
+    raise ConfigError(f"{text!r} is not an override, wanted key=value or group=option", hint)
+
+
+def _literal(text: str) -> str:
+    """Quote the value of a key that names a file or folder, unless the user did."""
+    key, _, value = text.partition("=")
+    quotes = value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1
+    return text if key not in TAKEN_LITERALLY or not value or quotes else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """Put a value between double quotes, as Hydra's grammar takes any text."""
+    key, _, value = text.partition("=")
+    # Before a quote, the last one too, and nowhere else the grammar reads backslashes in pairs.
+    value = re.sub(r'(\\+)(?="|$)', r"\1\1", value).replace('"', r"\"")
+    return f'{key}="{value}"'
 
 
 def _choices(override: Override, text: str) -> Choices:

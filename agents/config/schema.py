@@ -8,11 +8,14 @@ and strings is derived from them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from automix.core.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -46,18 +49,27 @@ def schema_of(settings: type, chosen: type | None = None) -> type:
     return dataclasses.make_dataclass(settings.__name__, made)
 
 
-def build(settings: type[T], values: Mapping[str, Any]) -> T:
-    """Build the settings from plain values; their own checks run."""
+def build(settings: type[T], values: Mapping[str, Any], section: str = "") -> T:
+    """Build the settings from plain values; their own checks run.
+
+    Raises:
+        ConfigError: If a number without a range is not finite, called ``<section><name>``, or as
+            the checks have it.
+    """
     hints = get_type_hints(settings)
     arguments: dict[str, Any] = {}
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
         if field.name not in values:
             continue
         value, hint = values[field.name], hints[field.name]
+        checked = field.metadata.get("range")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not checked and not math.isfinite(number):
+                raise ConfigError(f"{section}{field.name} is {number}, wanted a finite number")
         if dataclasses.is_dataclass(hint):
             choose = field.metadata.get("chosen")
             kind = choose(value["name"]) if choose else typing.cast(type, hint)
-            arguments[field.name] = build(kind, value)
+            arguments[field.name] = build(kind, value, f"{section}{field.name}.")
         else:
             arguments[field.name] = tuple(value) if isinstance(value, list) else value
     return settings(**arguments)

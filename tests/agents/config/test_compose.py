@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,28 @@ from omegaconf import OmegaConf
 
 from automix.agents.config import compose
 from automix.agents.config.agent import AGENTS, AgentSettings, names_of, settings_class
-from automix.agents.config.compose import CONFIGS, groups, keys, load_settings, sets, settings_of
+from automix.agents.config.compose import (
+    CONFIGS,
+    choices_of,
+    groups,
+    keys,
+    load_settings,
+    read_section,
+    sets,
+    settings_of,
+)
 from automix.agents.config.schema import build, schema_of
 from automix.agents.config.settings import RunSettings
 from automix.agents.runs.rundir import plain
 from automix.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Named:
+    """A section with a name."""
+
+    name: str = ""
+
 
 NEEDS = {"npz": ["task.root=some.npz"], "folder": ["task.root=some"]}
 """Overrides that an option asks its user for."""
@@ -117,6 +135,65 @@ def test_hydras_global_state_is_left_alone():
     with pytest.raises(ConfigError):
         compose.composed(["seed=x"])
     assert not GlobalHydra.instance().is_initialized()
+
+
+ODD_NAMES = (
+    *("/tmp/Bilder (1)/x", "a=b", "ä ö", "a,b", "[x]", "{a: b}", "1e3", "0012", "true", "null"),
+    *("x:y", "C:\\data\\", "a'b\"c\\", '\\"', "'a", 'a"', "$HOME", "~x", "@x", "#1", "*", "日本語"),
+    *("  a", "a\tb", "a\nb", "%d", "()", "a=[1,2]"),
+)
+
+
+def test_names_of_files_and_folders_are_taken_literally():
+    for name in ODD_NAMES:
+        settings = load_settings([f"task.root={name}", f"policy={name}"])
+        assert (settings.task.root, settings.policy) == (name, name)
+    for name in ("Versuch (2)", "a=b", "3"):
+        assert load_settings([f"name={name}"]).name == name
+    words = ("trainer.teacher.model=resnet18", "trainer.teacher.weights=ä (1).safetensors")
+    assert load_settings(words).trainer.teacher.weights == "ä (1).safetensors"
+    assert read_section(Named, "sweep", ["sweep.name=größe=3"]).name == "größe=3"
+    for quoted in ("'my images.npz'", '"my images.npz"'):
+        assert load_settings([f"task.root={quoted}"]).task.root == "my images.npz"
+    assert sets(["task.root=ä(1)"], "task.root")
+
+
+def test_a_sweep_may_offer_several_of_them():
+    offered = choices_of(["task.root=a.npz,b.npz", "task.root=ä", "name=x (1)"])
+    assert [choice.words for choice in offered] == [
+        ["task.root=a.npz", "task.root=b.npz"],
+        ["task.root=ä"],
+        ["name=x (1)"],
+    ]
+
+
+def test_where_text_wants_quotes_the_hint_can_be_typed_as_it_is():
+    for override, key in (
+        ("trainer.model=a=b", "trainer.model"),
+        ("task.dataset=hfds/me/set(1)", "task.dataset"),
+        ("device=größe", "device"),
+        ("trainer.sched=it's", "trainer.sched"),
+    ):
+        with pytest.raises(ConfigError, match="is not an override") as error:
+            load_settings([override])
+        (typed,) = shlex.split(error.value.hint.partition(": ")[2])
+        section, _, name = key.rpartition(".")
+        settings = load_settings([typed])
+        found = getattr(getattr(settings, section) if section else settings, name)
+        assert f"{key}={found}" == override
+
+
+def test_a_number_that_is_not_finite_is_refused_wherever_it_stands():
+    numbers = {name: value for name, value in keys().items() if type(value) is float}
+    for name in numbers:
+        agents = [agent for agent in AGENTS if name[6:] in names_of(settings_class(agent))]
+        chosen = [f"agent.name={agents[0]}"] if name.startswith("agent.") else []
+        for value in ("inf", "-inf", "nan"):
+            with pytest.raises(ConfigError, match=f"{name.split('.')[-1]} is {value}, wanted"):
+                load_settings([*chosen, f"{name}={value}"])
+    for name in ("env.actions.ratios", "task.label_noise"):
+        with pytest.raises(ConfigError, match=f"{name} is inf, wanted a finite number"):
+            load_settings([f"{name}=[0.1,inf]"])
 
 
 # Agents -----------------------------------------------------------------------------------------
