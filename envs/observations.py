@@ -324,6 +324,8 @@ class Observer:
                 "the budget is part of the task, so the policy must see how much is spent",
             )
         entries = [OBSERVATIONS.entry(name) for name in names]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"env.observations names something twice: {list(names)}")
         self._features = [entry.value for entry in entries]
         sizes = [entry.info.size(codec) for entry in entries]
         self.names = tuple(names)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from automix.agents.config.settings import RunSettings
 from automix.agents.config.worlds import present, samples, worlds_of
 from automix.agents.contest.compare import env_of
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.run_controls import check_controls, search_epochs
+from automix.agents.jobs.limits import check_memory
 from automix.agents.learning.algorithms import check_agent, updates_of
 from automix.agents.learning.export import learning_cost
 from automix.agents.learning.warm_start import going_on_from
 from automix.agents.parallel.devices import choose_device, stacked_groups
+from automix.agents.parallel.machine import use_threads
 from automix.core.errors import ConfigError
 from automix.core.extras import require
 from automix.data.tasks import TaskFamily
@@ -25,6 +26,8 @@ from automix.envs.groups import EpisodeGroup
 from automix.envs.vocabulary import expanded as expanded_actions
 from automix.envs.worlds import ImageWorld, Suite, build_world, of_world
 from automix.policy.policy import MixPolicy, load_policy
+
+log = logging.getLogger("automix")
 
 
 def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
@@ -44,6 +47,7 @@ def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
     if settings.backend == "ray":
         require("ray", hint="or use backend=local")
     settings = expanded(present(settings))
+    check_memory(settings, learns)
     if learns:
         settings = going_on(settings)
         _check_learner(settings)
@@ -53,7 +57,8 @@ def check(settings: RunSettings, learns: bool) -> tuple[RunSettings, str]:
         search_epochs(settings, learning_cost(policy)[0])
     device = choose_device(settings.device)
     stacked_groups(settings, device)
-    torch.set_num_threads(settings.threads)
+    if (threads := use_threads(settings.threads)) < settings.threads:
+        log.warning("threads is %d, this machine uses its %d cores", settings.threads, threads)
     _check_training_runs(settings, build_world(worlds_of(settings), device))
     check_controls(settings, device)
     return settings, device

@@ -46,6 +46,18 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def use_threads(wanted: int) -> int:
+    """Let torch use so many threads in this process, at most one a core; return how many.
+
+    More would wait for each other, and starve whoever else is at work here.
+    """
+    import torch
+
+    threads = min(wanted, usable_cores())
+    torch.set_num_threads(threads)
+    return threads
+
+
 def keep_memory() -> None:
     """Tell glibc to keep freed blocks of up to 256 MB for the next operation.
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from automix.agents.parallel.machine import keep_memory
+from automix.agents.parallel.machine import keep_memory, use_threads
 from automix.agents.parallel.worker import (
     RestartableWorker,
     State,
@@ -111,10 +111,8 @@ def _serve(connection: Connection, threads: int, gpu: tuple[str, float] | None) 
     # The parent alone answers Ctrl-C; it then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
     keep_memory()
-    torch.set_num_threads(threads)
+    use_threads(threads)
     share_gpu(gpu)
     state: State = {}
     while True:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from automix.agents.parallel.machine import keep_memory
+from automix.agents.parallel.machine import keep_memory, use_threads
 from automix.agents.parallel.ray_session import capacity_now
 from automix.agents.parallel.worker import Answer, RestartableWorker, State, answer
 from automix.core.errors import ResourceError
@@ -179,7 +179,7 @@ def set_torch_up(state: State, threads: int, device: str, gpus: float) -> None:
     """
     import torch
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     assigned = assigned_device()
     if device.startswith("cuda") and assigned == "cpu":
         raise ResourceError(

@@ -75,6 +75,8 @@ class DatasetInfo(Info):
     """It honours ``image_size``."""
     settings: tuple[str, ...] = ()
     """Settings of a source that this loader honours and others do not."""
+    embedded: bool = False
+    """It comes along, so that a ``root`` would be passed over."""
 
 
 DATASETS: Registry[Loader, DatasetInfo] = Registry("dataset", DatasetInfo, __name__)
@@ -112,6 +114,11 @@ def load(source: DataSource) -> ImageSet:
             raise ConfigError(
                 f"task.{name} is {getattr(source, name)!r}, but {kind} has none", "leave it out"
             )
+    if source.root and entry.info.embedded:
+        raise ConfigError(
+            f"task.root is {source.root!r}, but {kind} images come along and are read from nowhere",
+            "leave task.root empty, or choose task=folder or task=npz for images of your own",
+        )
     return entry.value(source)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from automix.core.extras import require
-from automix.data import DATASETS, DataSource
+from automix.data import DATASETS, DatasetInfo, DataSource
 from automix.data.image_set import ImageSet, InMemory
 
 
-@DATASETS.register("digits")
+@DATASETS.register("digits", DatasetInfo(embedded=True))
 def digits(source: DataSource) -> ImageSet:
     """Hand-written digits, 8x8 grey, no download (Alpaydin and Kaynak 1998, UCI)."""
     require("sklearn")

@@ -88,7 +88,9 @@ DEGREES["mixed"] = replace(
 )
 
 
-@DATASETS.register("letters", DatasetInfo(named=True, names=tuple(DEGREES), resizes=True))
+@DATASETS.register(
+    "letters", DatasetInfo(named=True, names=tuple(DEGREES), resizes=True, embedded=True)
+)
 def letters(source: DataSource) -> ImageSet:
     """Capital letters drawn from matplotlib's fonts, RGB, no download.
 

@@ -67,7 +67,9 @@ DEGREES = {
 }
 
 
-@DATASETS.register("patches", DatasetInfo(named=True, names=tuple(DEGREES), resizes=True))
+@DATASETS.register(
+    "patches", DatasetInfo(named=True, names=tuple(DEGREES), resizes=True, embedded=True)
+)
 def patches(source: DataSource) -> ImageSet:
     """Views of 24 places in two photographs that scikit-learn brings, RGB, no download.
 

@@ -141,7 +141,9 @@ TEXTURES: dict[str, Texture] = {
 }
 
 
-@DATASETS.register("textures", DatasetInfo(named=True, names=tuple(DEGREES), resizes=True))
+@DATASETS.register(
+    "textures", DatasetInfo(named=True, names=tuple(DEGREES), resizes=True, embedded=True)
+)
 def textures(source: DataSource) -> ImageSet:
     """Sixteen textures made from formulas, RGB, no download.
 
