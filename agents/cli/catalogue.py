@@ -18,6 +18,7 @@ from automix.envs import ENV_IDS, OBSERVATIONS, REWARDS
 from automix.labels import LABEL_RULES
 from automix.masks.pairing import PAIRINGS
 from automix.mixes import MIXES
+from automix.mixing.actions import PRESETS
 from automix.nets.create import PROTOCOL_NETS, SMALL_NETS, SMALL_TRANSFORMERS
 from automix.policy.policy import load_policy
 from automix.policy.shipped import shipped
@@ -54,6 +55,9 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
             ]
         }
     everything = {name: _entries(registry) for name, registry in REGISTRIES.items()}
+    everything["published"] = [
+        {"name": name, "summary": form, "facts": {}} for name, form in PRESETS.items()
+    ]
     everything["models"] = [
         {
             "name": name,

@@ -10,10 +10,21 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
+from errno import ENOSPC
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
+
+from automix.agents.cli.options import drop
+
+if TYPE_CHECKING:
+    from automix.core.errors import AutomixError
+
+WRONG_FILES = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""Errors of files that are not what they should be; all others are of the machine."""
 
 COMMANDS = (
     *("train", "compare", "sweep", "evaluate", "resume", "export", "report"),
@@ -60,16 +71,18 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; the exit code says what happened (docs/commands.md)."""
+    _replace_closed_streams()
     signal.signal(signal.SIGTERM, _terminated)
     try:
+        _check_encodings()
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _closed_pipe()
+        code = drop(sys.stdout)
     except SystemExit as end:  # so click and rich end when a pipe is closed
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        code = _closed_pipe()
+        code = drop(sys.stdout)
     except click.exceptions.Abort:
         code = _interrupted()
     except click.ClickException as error:
@@ -78,6 +91,11 @@ def main() -> None:
         code = _interrupted()
     except Exception as error:
         code = _failed(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # at which Python itself would fail at its end, with a code of its own
+            drop(stream)
     sys.exit(code or 0)
 
 
@@ -86,16 +104,44 @@ def _failed(error: Exception) -> int:
 
     # Shown with -v only; a run's log.txt always has it.
     logging.getLogger("automix").debug("traceback", exc_info=error)
-    if isinstance(error, AutomixError):
-        click.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
-        return error.exit_code
-    click.echo(f"error: {type(error).__name__}: {' '.join(str(error).split())}", err=True)
-    click.echo(
-        "hint: this is a defect of automix; run again with -v and report the output", err=True
+    known = error if isinstance(error, AutomixError) else _of_the_machine(error)
+    if known:
+        _say(known.message, known.hint)
+        return known.exit_code
+    _say(
+        f"{type(error).__name__}: {' '.join(str(error).split())}",
+        "this is a defect of automix; run again with -v and report the output",
     )
     return 1
+
+
+def _of_the_machine(error: Exception) -> AutomixError | None:
+    """Return what the user is told of an error that the system raises; None for any other."""
+    from automix.core.errors import DataError, ResourceError
+
+    told = str(getattr(error, "strerror", None) or error)
+    if isinstance(error, OSError) and error.filename is not None:
+        kind = DataError if isinstance(error, WRONG_FILES) else ResourceError
+        return kind(f"{os.fsdecode(error.filename)}: {told}")
+    if isinstance(error, OSError) and error.errno is not None:
+        what = "stdout cannot be written" if error.errno == ENOSPC else "the system refused"
+        return ResourceError(f"{what}: {told}")
+    if isinstance(error, MemoryError):
+        return ResourceError(f"out of memory: {told or 'MemoryError'}", "ask for less at a time")
+    return None
+
+
+def _say(error: str, hint: str) -> None:
+    """Print an error and the next step, if stderr takes them; the exit code is kept anyway."""
+    with suppress(OSError):
+        click.echo(f"error: {error}" + (f"\nhint: {hint}" if hint else ""), err=True)
+
+
+def _check_encodings() -> None:
+    from automix.core.errors import check_encoding
+
+    for word in sys.argv:
+        check_encoding(word)
 
 
 def _misused(error: click.ClickException) -> int:
@@ -103,21 +149,22 @@ def _misused(error: click.ClickException) -> int:
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         return error.exit_code
-    click.echo(f"error: {error.format_message()}", err=True)
     context = getattr(error, "ctx", None)
     command = context.command_path if context else Path(sys.argv[0]).name
-    click.echo(f"hint: {command} --help shows what it takes", err=True)
+    _say(error.format_message(), f"{command} --help shows what it takes")
     return error.exit_code
 
 
-def _closed_pipe() -> int:
-    """Drop what is left to print: the reader, such as ``head``, has seen enough."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+def _replace_closed_streams() -> None:
+    """Open what was closed by who started this process, lest a file of a run gets its number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
 def _interrupted() -> int:
-    click.echo("interrupted", err=True)
+    with suppress(OSError):
+        click.echo("interrupted", err=True)
     return 130
 
 

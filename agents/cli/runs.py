@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from automix.agents.cli.options import print_json
+from automix.agents.cli.options import courtesy, print_json
 from automix.agents.cli.plan import print_plan
 from automix.agents.cli.tables import print_result
 from automix.agents.config.settings import RunSettings
@@ -44,8 +44,9 @@ def carry_out(
 
 def print_outcome(result: dict[str, Any], path: Path, as_json: bool) -> None:
     """Print what a run in ``path`` came to, and where its page is."""
-    if as_json:
-        print_json(result)
-    else:
-        print_result(result)
+    with courtesy(path / "result.json"):
+        if as_json:
+            print_json(result)
+        else:
+            print_result(result)
     announce(path, f"open {path.absolute() / 'report' / 'index.html'}")

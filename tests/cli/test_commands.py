@@ -20,6 +20,7 @@ from automix.agents.config.schema import build
 from automix.agents.config.settings import RunSettings
 from automix.envs import ENV_IDS
 from automix.mixes import MIXES, MixInfo
+from automix.mixing.actions import PRESETS
 from automix.policy.policy import load_policy
 from automix.policy.schedule import load_schedule
 from tests.agents.tiny_run import WORDS, lines
@@ -184,6 +185,7 @@ def test_list_names_everything_registered(cli):
     assert "small_cnn_w8" in {entry["name"] for entry in document["models"]}
     configs = {entry["name"] for entry in document["configs"]}
     assert configs == {f"{group}={option}" for group, some in groups().items() for option in some}
+    assert {entry["name"]: entry["summary"] for entry in document["published"]} == PRESETS
     guided = {entry["name"]: entry["facts"].get("guided") for entry in document["mixes"]}
     assert guided["cutmix"] is True
     assert guided["none"] is False

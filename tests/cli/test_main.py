@@ -14,6 +14,7 @@ import pytest
 import automix
 import automix.agents.jobs.run
 from automix.agents.cli.main import COMMANDS
+from automix.agents.config.compose import groups
 from automix.core.errors import AutomixError, ConfigError, DataError, ResourceError
 from tests.agents import tiny_run
 
@@ -155,12 +156,56 @@ def test_the_real_process_ends_with_the_same_codes(tmp_path):
     assert unknown.stdout == ""
     assert unknown.stderr.splitlines() == [
         "error: 'task=cifr10': there is no task 'cifr10'. Did you mean 'cifar10'?",
-        "hint: task: cifar10, cifar100, digits, digits_vit, folder, imagenet, npz, tiny_imagenet",
+        f"hint: task: {', '.join(groups()['task'])}",
     ]
     missing = python(run, "report", "nowhere", cwd=tmp_path)
     assert missing.returncode == 3
     assert [line.split(":")[0] for line in missing.stderr.splitlines()] == ["error", "hint"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_system_refuses_is_no_defect(cli, monkeypatch):
+    for error, code, told in (
+        (FileNotFoundError(2, "No such file or directory", "a/b"), 3, "a/b: No such file"),
+        (IsADirectoryError(21, "Is a directory", "x.json"), 3, "x.json: Is a directory"),
+        (NotADirectoryError(20, "Not a directory", b"x/y"), 3, "x/y: Not a directory"),
+        (PermissionError(13, "Permission denied", "x"), 4, "x: Permission denied"),
+        (OSError(24, "Too many open files", "x"), 4, "x: Too many open files"),
+        (OSError(12, "Cannot allocate memory"), 4, "the system refused: Cannot allocate memory"),
+        (OSError(28, "No space left on device"), 4, "stdout cannot be written: No space left"),
+        (MemoryError("Unable to allocate 9 TiB"), 4, "out of memory: Unable to allocate 9 TiB"),
+        (MemoryError(), 4, "out of memory"),
+    ):
+
+        def fail(*args, error=error):
+            raise error
+
+        monkeypatch.setattr("automix.agents.cli.catalogue.catalogue", fail)
+        outcome = cli("list")
+        outcome.assert_refused(code, told)
+        assert "defect" not in outcome.err
+
+
+def test_a_word_that_is_not_utf8_is_refused(cli):
+    for words in (["train", "--run-dir", "\udcff"], ["report", "a\udce4"], ["list", "\udc80"]):
+        cli(*words).assert_refused(2, "is not UTF-8", "rename")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_the_empty_word_is_no_path(cli):
+    for words in (
+        *(["train", "--run-dir", ""], ["compare", "--run-dir", ""], ["sweep", "--run-dir", ""]),
+        *(
+            ["resume", ""],
+            ["report", ""],
+            ["export", "", "--out", "x"],
+            ["export", "x", "--out", ""],
+        ),
+        ["gallery", "--out", ""],
+    ):
+        cli(*words).assert_refused(2, "it is empty, wanted a path", hint="")
+    cli("evaluate", "").assert_refused(2, "'' is not a contestant")
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_a_pipe_may_be_closed_early():

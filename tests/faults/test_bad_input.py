@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from automix.agents.jobs.run import train_or_resume
+from automix.agents.parallel.machine import usable_cores
 from automix.agents.runs.checkpoints import MANIFEST
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import mix_batch
@@ -151,6 +152,33 @@ def test_a_small_file_of_a_huge_array_asks_for_its_copies_too(cli, tmp_path, mon
     assert outcome.code == 4, outcome.err
     assert "takes 0.2 GB" in outcome.error
     assert file.stat().st_size < 10**6
+
+
+# The machine --------------------------------------------------------------------------------------
+
+
+@pytest.mark.row(29)
+@each(
+    "word",
+    [
+        *("compare.resamples=1000000000000", "agent.net_arch=[300000,300000]", "workers=1000000"),
+        *("compare.seeds=1000000000", "agent.groups=1000000000", "compare.draws=1000000000"),
+    ],
+)
+def test_more_memory_than_there_is_is_not_asked_for(cli, word):  # noqa: F811
+    for command in ("train", "train --dry-run"):
+        outcome = cli(*command.split(), *WORDS, "agent.total_timesteps=1000000000000", word)
+        outcome.assert_refused(4, f"error: {word.partition('=')[0]} is ", "ask for less")
+    assert everything_below(Path.cwd()) == []
+
+
+@pytest.mark.row(29)
+def test_threads_beyond_the_cores_are_not_used(cli):  # noqa: F811
+    outcome = cli("evaluate", "none", *WORDS, "threads=3000")
+    assert outcome.code == 0
+    assert "threads is 3000, this machine uses its" in outcome.err
+    assert torch.get_num_threads() <= usable_cores()
+    torch.set_num_threads(1)
 
 
 # Batches -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import ast
 import base64
 import hashlib
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -26,6 +27,7 @@ from automix.core.snapshots import FORM, from_bytes
 from automix.policy.policy import load_policy
 from automix.policy.schedule import load_schedule
 from tests.agents import tiny_run
+from tests.cases import each
 from tests.cli.conftest import cli, everything_below, run  # noqa: F401 (fixtures)
 from tests.faults.killing import results_of, run_killed_at
 from tests.faults.runs import WORDS
@@ -322,6 +324,72 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(cli, begun, tmp_pa
     assert outcome.code == 3, outcome.err
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert after - before < 2**20  # kilobytes
+
+
+TENFOLD = "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+BOMB = f"a0: &a0 [x]\n{TENFOLD}"
+
+
+@pytest.mark.row(26)
+def test_anchors_are_counted_before_they_are_expanded(cli, run, begun, tmp_path):  # noqa: F811
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    folder = Path(shutil.copytree(run / "export", tmp_path / "policy"))
+    written = (folder / "schedule.yaml").read_text(encoding="utf-8")
+    for place, bomb in (("mix: {}", "mix: {options: *a11}"), ("by_kind:", "more: *a11\nby_kind:")):
+        assert place in written
+        text = BOMB + written.replace(place, bomb)
+        (folder / "schedule.yaml").write_text(text, encoding="utf-8")
+        outcome = cli("export", folder, "--out", "out")
+        outcome.assert_refused(3, "schedule.yaml is not plain YAML: more than 262144 values")
+    path = Path(shutil.copytree(begun, tmp_path / "run"))
+    written = (path / "config.yaml").read_text(encoding="utf-8")
+    for config in (BOMB + written, written + BOMB, BOMB + written.replace("seed: 0", "seed: *a11")):
+        (path / "config.yaml").write_text(config, encoding="utf-8")
+        outcome = cli("resume", path)
+        outcome.assert_refused(3, "config.yaml is not plain YAML: more than 262144 values")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def zeros(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/zero")
+
+
+def made_a_folder(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+@pytest.mark.row(26)
+@pytest.mark.timeout(60)
+@each("make", [pipe, zeros, made_a_folder])
+def test_what_is_no_file_is_not_taken_for_one(cli, run, begun, tmp_path, make):  # noqa: F811
+    for number, name in enumerate(
+        (
+            *("config.yaml", "status.json", "log.txt", "metrics.jsonl", "checkpoints/begun.json"),
+            *("checkpoints/lock", "checkpoints/finished.jsonl", "checkpoints/learned.json"),
+        )
+    ):
+        path = Path(shutil.copytree(begun, tmp_path / f"run{number}"))
+        make(path / name)
+        cli("resume", path).assert_refused(3, str(path))
+    for name in ("policy.json", "policy.safetensors", "schedule.yaml"):
+        path = Path(shutil.copytree(run / "export", tmp_path / name))
+        make(path / name)
+        cli("export", path, "--out", "out").assert_refused(
+            3, "policy" if "policy" in name else name
+        )
+        if name != "schedule.yaml":
+            cli("evaluate", path, *WORDS).assert_refused(3, name)
+    for name in ("result.json", "trials.jsonl", "config.yaml", "env.json", "command.txt"):
+        path = Path(shutil.copytree(run, tmp_path / f"report of {name}"))
+        make(path / name)
+        cli("report", path).assert_refused(3, name)
 
 
 @pytest.mark.row(21)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROWS = range(1, 25)
+ROWS = range(1, 30)
 
 
 def marked() -> dict[int, set[str]]:

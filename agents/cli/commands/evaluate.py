@@ -26,7 +26,8 @@ def command(contestant: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from automix.agents.jobs.run import evaluate
     from automix.policy.shipped import shipped
 
-    policy = contestant if Path(contestant).is_dir() or contestant in shipped() else ""
+    folder = bool(contestant) and Path(contestant).is_dir()  # the empty word is no folder
+    policy = contestant if folder or contestant in shipped() else ""
     result = evaluate(load_settings(overrides), "agent" if policy else contestant, policy)
     if as_json:
         print_json(result)

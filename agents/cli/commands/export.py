@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from automix.agents.cli.options import as_json, print_json, verbosity
+from automix.agents.cli.options import PathName, as_json, print_json, verbosity
 
 
 @click.command("export")
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN_DIR")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.argument("run", type=PathName(), metavar="RUN_DIR")
+@click.option("--out", type=PathName(), required=True, help="Folder to write.")
 @as_json
 @verbosity
 def command(run: Path, out: Path, as_json: bool) -> None:

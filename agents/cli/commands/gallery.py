@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from automix.agents.cli.options import as_json, print_json, verbosity
+from automix.agents.cli.options import PathName, as_json, print_json, verbosity
 
 NAMED = 3
 """Rows left out for one reason that are named; --json names all."""
@@ -20,7 +20,7 @@ NAMED = 3
 @click.option("--saliency", default="", help="Only by these, and off; default all.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     default=Path("gallery.png"),
     show_default=True,
     help="The PNG file to write.",

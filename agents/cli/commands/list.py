@@ -14,6 +14,8 @@ from automix.agents.cli.options import as_json, print_json, verbosity
 def command(what: str | None, as_json: bool) -> None:
     """List what has a name: mixes, saliency, labels, datasets, models, schedules, policies ...
 
+    `published` are names of papers' methods, beside what they are made of here.
+
     \b
     python run.py list
     python run.py list mixes

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from automix.agents.cli.options import as_json, print_json, verbosity
+from automix.agents.cli.options import PathName, as_json, print_json, verbosity
 
 
 @click.command("report")
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@click.argument("run", type=PathName(), metavar="RUN_DIR")
 @as_json
 @verbosity
 def command(run: Path, as_json: bool) -> None:

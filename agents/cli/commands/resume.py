@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from automix.agents.cli.options import as_json, verbosity
+from automix.agents.cli.options import PathName, as_json, verbosity
 
 
 @click.command("resume")
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@click.argument("path", type=PathName(), metavar="RUN_DIR")
 @as_json
 @verbosity
 def command(path: Path, as_json: bool) -> None:

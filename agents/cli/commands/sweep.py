@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from automix.agents.cli.options import print_json, run_options
+from automix.agents.cli.options import courtesy, print_json, run_options
 
 
 @click.command("sweep")
@@ -45,11 +45,12 @@ def conclude(result: dict[str, Any], as_json: bool) -> None:
     from automix.agents.runs.rundir import announce
     from automix.core.errors import SweepError
 
-    if as_json:
-        print_json(result)
-    else:
-        (print_search if "search" in result else print_sweep)(result)
     path, failed = Path(result["sweep"]), result["failed"]
+    with courtesy(path):
+        if as_json:
+            print_json(result)
+        else:
+            (print_search if "search" in result else print_sweep)(result)
     announce(path, f"open {path / ('best/report' if result.get('best') else 'report')}/index.html")
     if failed:
         first = failed[0]

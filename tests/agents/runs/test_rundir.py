@@ -23,7 +23,7 @@ from automix.agents.config.schema import build
 from automix.agents.config.settings import AgentSettings, RunSettings
 from automix.agents.runs import rundir
 from automix.agents.runs.rundir import RunDirectory, command_line, default_path, describe_machine
-from automix.core import files
+from automix.core import errors, files
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.core.settings import affects
 from automix.data.tasks import FamilySettings
@@ -200,8 +200,11 @@ SHAPE = {
 }
 
 
-def test_what_results_depend_on_may_not_change_and_how_the_work_is_spread_may(tmp_path):
+def test_what_results_depend_on_may_not_change_and_how_the_work_is_spread_may(
+    tmp_path, monkeypatch
+):
     """Every field of every settings class: those of speed, then all others, each of them named."""
+    monkeypatch.setattr(errors, "LONGEST", 10**6)
     path = RunDirectory.create(tmp_path / "run", SETTINGS, False).path
     whole = (path / "checkpoints/begun.json").read_text(encoding="utf-8")
     names = [name for name, default in keys().items() if default is not None]
