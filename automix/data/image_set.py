@@ -101,6 +101,8 @@ class Origin:
     """Where the test part comes from, if the set has its own."""
     left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    name_of: Callable[[int], str] = field(default="image {}".format, compare=False)
+    """What messages call an image, by its position in the set."""
 
     def leave_out(self, count: int, what: str) -> None:
         """Note that some of what lies there is not read."""
@@ -235,7 +237,7 @@ def doubts(images: ImageSet, rest: np.ndarray, test: np.ndarray) -> list[str]:
     if pairs:
         found.append(f"classes that differ in case or blanks only: {pairs[:LISTED]}")
     if isinstance(images.pixels, InMemory):
-        found += _repeated(images.pixels.images, images.labels, rest, test)
+        found += _repeated(images, images.pixels.images.numpy(), rest, test)
     return found
 
 
@@ -255,21 +257,31 @@ def scarce(images: ImageSet, least: int = PARTS) -> str:
     return f"class {shown(images.class_names[few[0]])} has {counts[few[0]]} images{where}{more}"
 
 
-def _repeated(pixels: Tensor, labels: np.ndarray, rest: np.ndarray, test: np.ndarray) -> list[str]:
-    """Say how many images are equal, pixel by pixel, where they should not."""
-    keys = np.array([hash(image.tobytes()) for image in pixels.numpy()])
-    _, of = np.unique(keys, return_inverse=True)
-    classes = np.bincount(np.unique(np.stack([of, labels]), axis=1)[0])
+def _repeated(
+    images: ImageSet, pixels: np.ndarray, rest: np.ndarray, test: np.ndarray
+) -> list[str]:
+    """Say how many images are equal, pixel by pixel, where they should not; name a pair."""
+    _, of = np.unique([hash(image.tobytes()) for image in pixels], return_inverse=True)
+    classes = np.bincount(np.unique(np.stack([of, images.labels]), axis=1)[0])
     several = np.flatnonzero(classes[of] > 1)
-    leaked = np.isin(of[test], of[rest]).sum()
+    leaked = test[np.isin(of[test], of[rest])]
+
+    def pair(one: int, others: np.ndarray) -> str:
+        other = others[of[others] == of[one]][0]
+        return f"such as {images.origin.name_of(one)} and {images.origin.name_of(int(other))}"
+
     found = []
-    if leaked:
+    if len(leaked):
         found.append(
-            f"{leaked} of {len(test)} test images are among the others, too (equal pixels): "
-            "scores on the test part are too high"
+            f"{len(leaked)} of {len(test)} test images are among the others, too (equal pixels), "
+            f"{pair(int(leaked[0]), rest)}: scores on the test part are too high"
         )
     if len(several):
-        found.append(f"{len(several)} images have equal pixels but different classes")
+        first = int(several[0])
+        others = several[images.labels[several] != images.labels[first]]
+        found.append(
+            f"{len(several)} images have equal pixels but different classes, {pair(first, others)}"
+        )
     return found
 
 

@@ -182,6 +182,7 @@ def image_set(
     if not side:
         _check_sizes({number: sizes[number] for number in good}, pictures, name)
     labels = pictures.labels[good]
+    origin.name_of = lambda position: pictures.name(int(good[position]))
     _check_classes(pictures.labels, labels, class_names, name)
     return ImageSet(
         name=name,

@@ -66,7 +66,10 @@ def test_equal_images_in_both_parts_or_in_two_classes_are_told():
         repeated = pixels[[0, 1, 2, 3, 0, 1, 2]]
         (leak, clash) = doubts(image_set(pixels=InMemory(repeated)), np.arange(4), np.arange(4, 7))
         assert leak.startswith("3 of 3 test images are among the others")
-        assert clash == "2 images have equal pixels but different classes"
+        assert "such as image 4 and image 0: scores" in leak
+        assert clash == (
+            "2 images have equal pixels but different classes, such as image 2 and image 6"
+        )
         assert doubts(image_set(pixels=InMemory(pixels)), np.arange(4), np.arange(4, 7)) == []
 
 
