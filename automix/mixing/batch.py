@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,7 +26,7 @@ from automix.mixes import MIXES, MixInputs
 from automix.mixing.actions import OFF, PLAIN, MixAction
 from automix.mixing.blending import blend, blend_layers, blend_moved
 from automix.mixing.checks import check_images, checked_labels
-from automix.mixing.modes import differentiable, exact, uncompiled
+from automix.mixing.modes import autocast_off, differentiable, uncompiled
 from automix.mixing.options import check_values, configured, configured_rule
 from automix.mixing.targets import (
     Revised,
@@ -172,7 +173,7 @@ def mix_batch(
             the label rule does not fit, or ``out`` is not like the images.
     """
     check_images(images)
-    n = len(images)
+    n = images.shape[0]
     labels = checked_labels(labels, n, num_classes)
     _check(images, action, settings, out)
     if not n:
@@ -180,9 +181,13 @@ def mix_batch(
     if action.saliency != OFF and saliency is None:
         saliency = saliency_of(action, images, as_targets(labels, num_classes), classifier)
     maps = saliency.detach() if saliency is not None and action.saliency != OFF else None
-    with exact(images.device):
-        pairs = pair_batches(n, batch_size or n or 1, settings.pairing, rng)
-        return _mixed(images, labels, action, num_classes, pairs, rng, maps, settings, out)
+    pairs = pair_batches(n, batch_size or n or 1, settings.pairing, rng)
+    given = images, labels, action, num_classes, pairs, rng, maps, settings, out
+    outside = autocast_off(images)
+    if outside is None:
+        return _mixed(*given)
+    with outside:
+        return _mixed(*given)
 
 
 def _mixed(
@@ -420,7 +425,7 @@ def saliency_of(
             )
         classifier = torch.nn.Identity()
     if not provider.info.needs_classifier:
-        with exact(images.device):
+        with autocast_off(images) or nullcontext():
             return provider.value(images, targets, classifier)
     with differentiable(images, targets) as (images, targets):
         if not isinstance(classifier, torch.nn.Module):

@@ -50,8 +50,8 @@ def checked_labels(labels: Tensor, count: int, num_classes: int) -> Tensor:
     """Return labels as everything else takes them: classes (b,), or probabilities (b, k).
 
     A column of classes, (b, 1), is taken as (b,). What probabilities add up to is not looked at:
-    a row's sum is its weight in the loss. Where classes lie on a CUDA device, those outside the
-    range are left to its own assertion; to look at them would wait for the device.
+    a row's sum is its weight in the loss. Classes are read once, where targets are made of them,
+    which calls ``check_range``; on a CUDA device its own assertion does, as nothing here waits.
 
     Args:
         labels: As the user has them.
@@ -72,10 +72,7 @@ def checked_labels(labels: Tensor, count: int, num_classes: int) -> Tensor:
         if shape == (count, num_classes):
             return labels
     elif (shape == (count,) or shape == (count, 1)) and not labels.is_complex():
-        labels = labels if len(shape) == 1 else labels[:, 0]
-        if not labels.is_cuda:
-            _check_range(labels.numpy(force=not labels.is_cpu), num_classes)
-        return labels
+        return labels if len(shape) == 1 else labels[:, 0]
     raise ConfigError(
         f"labels are {_name(labels.dtype)} {tuple(shape)} for {count} images, wanted integer "
         f"classes ({count},) or probabilities ({count}, {num_classes})",
@@ -83,12 +80,15 @@ def checked_labels(labels: Tensor, count: int, num_classes: int) -> Tensor:
     )
 
 
-def _check_range(classes: np.ndarray, num_classes: int) -> None:
-    # One look for both ends: read without their sign, classes below 0 are the largest numbers.
-    if classes.astype(np.int64, copy=False).view(np.uint64).max(initial=0) >= num_classes:
+def check_range(least: int, most: int, num_classes: int) -> None:
+    """Refuse classes from ``least`` to ``most`` where they go beyond the number of classes.
+
+    Raises:
+        ConfigError: If they do.
+    """
+    if least < 0 or most >= num_classes:
         raise ConfigError(
-            f"labels are from {classes.min()} to {classes.max()}, "
-            f"wanted classes 0 to {num_classes - 1}",
+            f"labels are from {least} to {most}, wanted classes 0 to {num_classes - 1}",
             "num_classes counts them from 0; leave out images without a class (-1, -100)",
         )
 

@@ -13,8 +13,6 @@ from torch import Tensor
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_AS_IT_IS = nullcontext()
-
 
 def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
     """Return a function that ``torch.compile`` calls as it is, whatever it makes of the caller.
@@ -32,11 +30,10 @@ def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def exact(device: torch.device) -> AbstractContextManager[object]:
-    """Step out of autocast: a mix is arithmetic in the dtype of the images."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return _AS_IT_IS
+def autocast_off(images: Tensor) -> AbstractContextManager[object] | None:
+    """Return what leaves autocast, where it is on: a mix is arithmetic in the images' dtype."""
+    kind = "cpu" if images.is_cpu else images.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else None
 
 
 @contextmanager

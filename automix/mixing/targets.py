@@ -16,6 +16,7 @@ from automix.masks.pairing import Pairs
 from automix.masks.recipes import Layers
 from automix.masks.shapes import Mask, as_tensor
 from automix.mixing.blending import blend_rows
+from automix.mixing.checks import check_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,13 @@ def as_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tens
     if labels.is_floating_point():
         targets = labels.float()
     else:
-        targets = torch.zeros(len(labels), num_classes, device=labels.device)
-        targets.scatter_(1, labels.long()[:, None], 1.0)
+        classes, targets = (
+            labels.long(),
+            torch.zeros(len(labels), num_classes, device=labels.device),
+        )
+        if len(classes) and not classes.is_cuda:
+            check_range(int(classes.min()), int(classes.max()), num_classes)
+        targets.scatter_(1, classes[:, None], 1.0)
     return targets * (1 - smoothing) + smoothing / num_classes if smoothing else targets
 
 
@@ -96,6 +102,8 @@ def _class_targets(
     Straight into zeros: each row gets lam at its own class and the rest at the partner's.
     """
     own = labels.astype(np.int64, copy=False)
+    if len(own):  # where they are costs a third of what they are, in arrays as short as a batch
+        check_range(own.item(own.argmin()), own.item(own.argmax()), num_classes)
     targets = np.zeros((len(own), num_classes), np.float32)
     # Places in the flat array cost half of pairs of row and column.
     flat, rows = targets.reshape(-1), _row_starts(len(own), num_classes)

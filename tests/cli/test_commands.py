@@ -320,3 +320,17 @@ def test_verbose_and_quiet_are_levels_of_one_screen(cli):
         cli("config", *options)
         (screen,) = logging.getLogger("automix").handlers
         assert screen.level == level
+
+
+def test_a_policy_that_comes_along_is_named_wherever_a_policy_is_taken(cli):
+    outcome = cli("export", "digits_full", "--out", "mine")
+    assert outcome.code == 0, outcome.err
+    assert load_policy("mine").about == load_policy("digits_full").about
+    small = ("compare.seeds=1", "compare.contestants=[agent]", "trainer.epochs=3", "workers=1")
+    for words in (
+        ("evaluate", "digits_full"),
+        ("evaluate", "mine"),
+        ("compare", "policy=digits_full", "--run-dir", "run"),
+    ):
+        outcome = cli(*words, *WORDS, *small)
+        assert outcome.code == 0, outcome.err
