@@ -73,11 +73,17 @@ def print_result(result: dict[str, Any]) -> None:
     columns += ["epochs", "published"] if theirs else ["epochs"]
     print_table(_title(result), columns, rows)
     lines = [_legend(result), _footnote(result), _verdict(result), _oracle(result)]
+    lines.append(_on_tuned_recipe(result))
     if result.get("scope") and not result.get("learning"):
         lines += scope_lines(result["scope"])
     for line in lines:
         if line:
             console().print(line, highlight=False, soft_wrap=True)
+
+
+def _on_tuned_recipe(result: dict[str, Any]) -> str:
+    told = result.get("on_tuned_recipe")
+    return f"On the tuned recipe, the agent minus no mixing: {_signed(told)}." if told else ""
 
 
 MOST_SETTINGS = 20

@@ -94,6 +94,11 @@ def summarise(
         "agent_minus": minus,
         "enough": enough,
         "not_beaten": [name for name, one in minus.items() if not (enough and one["above_zero"])],
+        "on_tuned_recipe": (
+            _difference(tables["tuned_agent"], tables["tuned_none"], settings)
+            if {"tuned_agent", "tuned_none"} <= {*tables}
+            else None
+        ),
         "oracle": oracle_of(tables, fixed, best, settings) if len(fixed) > 1 else None,
         "found": {
             name: [str(a) for a in one.schedule] for name, one in searched.items() if one.schedule

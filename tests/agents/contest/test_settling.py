@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import automix.agents.contest.own_training
+from automix.agents.cli.tables import print_result
 from automix.agents.config.settings import HELD_OUT
 from automix.agents.contest.compare import Match, play_group
 from automix.agents.contest.contestants import contestants_of
@@ -200,7 +201,7 @@ def _world_of(settings: WorldSettings) -> ImageWorld:
     return ImageWorld(settings.task, settings.trainer)
 
 
-def test_a_run_charges_settling_and_the_agents_learning(tmp_path):
+def test_a_run_charges_settling_and_the_agents_learning(tmp_path, capsys):
     save_policy(tmp_path / "policy", always("mixup@0.5", 1000))
     settings = replace(
         tiny_run.settings(
@@ -221,6 +222,10 @@ def test_a_run_charges_settling_and_the_agents_learning(tmp_path):
         "by_size": played,
     }
     assert rows["tuned_none"]["kind"] == "settles"
+    tuned_by = rows["tuned_agent"]["mean"] - rows["tuned_none"]["mean"]
+    assert result["on_tuned_recipe"]["mean"] == pytest.approx(tuned_by)
+    print_result(result)
+    assert "On the tuned recipe, the agent minus no mixing: " in capsys.readouterr().out
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert "Successive halving on the task itself" in page
 
