@@ -191,7 +191,8 @@ def changed(path: Path, before: str, after: str) -> None:
 
 SPEED = {
     *("backend", "checkpoint.keep", "checkpoint.share", "max_restarts", "name", "ray.address"),
-    *("ray.cpus_per_worker", "ray.gpus_per_worker", "step_timeout_s", "workers"),
+    *("ray.cpus_per_worker", "ray.gpus_per_worker", "step_timeout_s", "task.min_per_class"),
+    "workers",
 }
 SHAPE = {
     *("agent.name", "agent.groups", "agent.group_size", "agent.stacked_groups", "agent.normalise"),
