@@ -63,7 +63,7 @@ def test_a_comparison_needs_nothing_but_its_directory_from_the_first_file_on(
             else:
                 RunDirectory.create(path, settings, overwrite=False, job="compare")
         write += 1
-    assert write > 20  # the files before the status were killed one by one
+    assert write > 12  # the files before the status were killed one by one
 
 
 @pytest.mark.row(28)
@@ -93,7 +93,7 @@ def test_what_was_killed_leaves_nothing_behind_once_it_is_done_again(
         job()
         assert files(out) == whole, write
         write += 1
-    assert left > 3  # or else there was nothing to remove
+    assert left > 1  # or else there was nothing to remove
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -25,11 +25,19 @@ from tests.faults.killing import (
     sleeps,
 )
 
-SETTINGS = tiny_run.settings("checkpoint.share=1.0")
+SETTINGS = tiny_run.settings(
+    "checkpoint.share=1.0", "compare.contestants=[agent,none,random]", "compare.seeds=1"
+)
 """A checkpoint after every epoch, so that there is most to go wrong."""
 
 KILLS = 100
 """Of each soak test."""
+
+
+@pytest.fixture(autouse=True)
+def plain_report(monkeypatch) -> None:
+    """Draw nothing, which takes longest; ``test_killed_early.py`` kills reports."""
+    monkeypatch.setattr("automix.agents.report.page.render", lambda read: ("<html></html>", []))
 
 
 @pytest.fixture(scope="module")
