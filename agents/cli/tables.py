@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from automix.agents.contest.by_world import harm_line
 from automix.agents.contest.stats import FEWEST_PAIRS
 from automix.agents.learning.scope import scope_lines
 
@@ -57,7 +58,8 @@ def print_result(result: dict[str, Any]) -> None:
     Published figures stand beside the contestants that play the same, where the run names some.
     """
     # On a narrow terminal the kinds of task go; the report has them.
-    tasks = result["tasks"] if console().width >= WIDTH else []
+    worlds = result.get("worlds") or []
+    tasks = result["tasks"] if console().width >= WIDTH and not worlds else []
     differences, published = result["agent_minus"], result.get("published")
     theirs = {figure["contestant"]: figure for figure in published["figures"]} if published else {}
     rows = []
@@ -74,6 +76,9 @@ def print_result(result: dict[str, Any]) -> None:
     print_table(_title(result), columns, rows)
     lines = [_legend(result), _footnote(result), _verdict(result), _oracle(result)]
     lines.append(_on_tuned_recipe(result))
+    if worlds:
+        _print_worlds(result)
+        lines += [_over_worlds(result), harm_line(worlds)]
     if result.get("scope") and not result.get("learning"):
         lines += scope_lines(result["scope"])
     for line in lines:
@@ -84,6 +89,32 @@ def print_result(result: dict[str, Any]) -> None:
 def _on_tuned_recipe(result: dict[str, Any]) -> str:
     told = result.get("on_tuned_recipe")
     return f"On the tuned recipe, the agent minus no mixing: {_signed(told)}." if told else ""
+
+
+def _print_worlds(result: dict[str, Any]) -> None:
+    """Print a row a world: no mixing, the best fixed choice of all, the agent and what it gains."""
+    best = result["best_fixed"]
+    shares = [("none", "none")] if best == "none" else [("none", "none"), ("best_fixed", best)]
+    shares += [("agent", "agent")]
+    shown = [(key, name) for key, name in shares if result["worlds"][0][key] is not None]
+    rows = []
+    for row in result["worlds"]:
+        minus = row["agent_minus_none"]
+        cells = [row["world"], str(row["tasks"]), str(row["n"])]
+        cells += [_percent(row[key]) for key, _ in shown]
+        rows.append([*cells, _signed(minus), "harm" * bool(row["harmed"])] if minus else cells)
+    columns = ["world", "tasks", "n", *(name for _, name in shown)]
+    columns += ["agent minus none", ""] if len(rows[0]) > len(columns) else []
+    console().print()
+    print_table("test accuracy by world", columns, rows)
+
+
+def _over_worlds(result: dict[str, Any]) -> str:
+    minus = result["agent_minus_over_worlds"]
+    if not minus:
+        return ""
+    parts = [f"{name} {_signed(one)}" for name, one in minus.items()]
+    return f"Over worlds, each counted once, agent minus {', '.join(parts)}."
 
 
 MOST_SETTINGS = 20

@@ -156,8 +156,8 @@ class RunSettings:
     name: str = setting("", affects="speed")
     """Run directory under ``runs/``; empty makes one from task, agent, seed and time."""
     policy: str = ""
-    """An exported policy that stands for ``agent`` in ``compare`` and ``evaluate``: a folder, or
-    the name of one that ``list policies`` shows."""
+    """An exported policy that stands for ``agent`` in ``compare`` and ``evaluate``, and that
+    ``train`` goes on from: a folder, or the name of one that ``list policies`` shows."""
     published: str = ""
     """Published figures to print beside ours: a name in ``agents/config/published.yaml``."""
 

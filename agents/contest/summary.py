@@ -19,6 +19,7 @@ import numpy as np
 from automix.agents.config.draws import cells_of
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest import stats
+from automix.agents.contest.by_world import over_worlds, world_rows
 from automix.agents.contest.compare import TrialRecord
 from automix.agents.contest.controls import SearchResult
 from automix.agents.contest.own_training import asks_policy
@@ -81,6 +82,13 @@ def summarise(
         for name in names
         if "agent" in tables and name != "agent"
     }
+    by_world = {
+        world: {
+            name: score_table([t for t in trials if t["task"] == world], name, drawn)
+            for name in names
+        }
+        for world in (tasks if settings.worlds.suite else ())
+    }
     enough = (settings.compare.draws or settings.compare.seeds) >= stats.FEWEST_PAIRS
     return {
         "unit": "test accuracy",
@@ -92,6 +100,8 @@ def summarise(
         "best_fixed": best,
         "best_fixed_picked": asdict(picked) if picked else None,
         "agent_minus": minus,
+        "worlds": world_rows(by_world, best, settings),
+        "agent_minus_over_worlds": over_worlds(by_world, settings) if by_world else {},
         "enough": enough,
         "not_beaten": [name for name, one in minus.items() if not (enough and one["above_zero"])],
         "on_tuned_recipe": (
@@ -123,7 +133,8 @@ def score_table(
     rows: dict[object, list[float]] = {}
     for trial in trials:
         if trial["contestant"] == name:
-            rows.setdefault(trial["seed" if drawn else "task"], []).append(trial[key])
+            kind = [trial.get(part) for part in ("task", "train_size", "label_noise")]
+            rows.setdefault(trial["seed"] if drawn else tuple(kind), []).append(trial[key])
     return np.array(list(rows.values()))
 
 

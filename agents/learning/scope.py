@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,13 @@ def scope_of(
     learned = _spans(policy.worlds)
     asked = _spans([facts_of(world) for world in compared_worlds(settings)])
     ranges = policy.about.get("observed")
-    left = _left(policy, ranges, trials) if isinstance(ranges, dict) else None
+    left = [*_left(policy, ranges, trials)] if isinstance(ranges, dict) else None
     return {
         "policy": policy.summary,
         "learned_on": learned,
         "asked_for": asked,
         "observations": left,
-        "outside": [*_facts_outside(learned, asked), *_observations_outside(left or {})],
+        "outside": [*_facts_outside(learned, asked), *_observations_outside(left or [])],
     }
 
 
@@ -144,23 +144,23 @@ def _facts_outside(learned: Facts, asked: Facts) -> list[str]:
 
 def _left(
     policy: MixPolicy, ranges: Mapping[str, Any], trials: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return the observations of the agent's trials that left the range that was learned on."""
+) -> Iterator[dict[str, Any]]:
+    """Yield the observations of the agent's trials that left the range that was learned on."""
     seen = [trial["observations"] for trial in trials if trial["kind"] == "agent"]
     if not seen:
-        return {}
-    rows, found = np.concatenate(seen), {}
+        return
+    rows = np.concatenate(seen)
     ends = np.cumsum(policy.form.observation_sizes)
     for name, part in zip(policy.form.observations, np.split(rows, ends[:-1], 1), strict=True):
         least, most = _ends(ranges.get(name))
         beyond = ((part < least - TOLERANCE) | (part > most + TOLERANCE)).any(1)
         if beyond.any():
-            found[name] = {
+            yield {
+                "observation": name,
                 "learned": [least, most],
                 "asked": [float(part.min()), float(part.max())],
                 "share": float(beyond.mean()),
             }
-    return found
 
 
 def _ends(value: Any) -> tuple[float, float]:
@@ -171,10 +171,11 @@ def _ends(value: Any) -> tuple[float, float]:
     return numbers[0], numbers[3]
 
 
-def _observations_outside(left: Mapping[str, Any]) -> list[str]:
+def _observations_outside(left: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say which observations lie outside; the budget has been told with the facts."""
     found, rare = [], []
-    for name, one in left.items():
+    for one in left:
+        name = one["observation"]
         if name == "log_epochs":
             continue
         if one["share"] < NOTABLE:

@@ -207,7 +207,7 @@ def forest(
 def played(run: Run, agent: str, painter: Painter) -> list[Panel]:
     """Draw what the agent played in each epoch, one panel per kind of held-out task."""
     panels = []
-    for number, task in enumerate(run.tasks):
+    for number, task in enumerate(_drawn(run, run.tasks)):
         trials = run.trials[agent, task]
         shares = _shares([trial.mixes for trial in trials], painter.palette.mixes)
         partner = np.mean([trial.partner_by_epoch for trial in trials], axis=0)
@@ -239,7 +239,7 @@ def _played_painter(
 def play_while_learning(run: Run, painter: Painter) -> list[Panel]:
     """Draw how play shifted over the updates, one panel per kind of task."""
     panels = []
-    for number, kind in enumerate(_kinds(run)):
+    for number, kind in enumerate(_drawn(run, _kinds(run))):
         shares = _shares_by_bin(run.updates, kind, painter.palette.mixes)
         seen = shares[shares.sum(1) > 0]
         note = (
@@ -288,7 +288,7 @@ def learning_curves(run: Run, painter: Painter) -> list[Panel]:
     """Draw validation accuracy against cost, one panel per kind of task."""
     rivals = [line for line in curves_of(run, painter.palette) if line.colour != INK]
     panels = []
-    for number, kind in enumerate(_kinds(run)):
+    for number, kind in enumerate(_drawn(run, _kinds(run))):
         found = [u for u in run.updates if kind in u.by_kind]
         x = np.array([u.classifier_epochs for u in found])
         y = np.array([u.by_kind[kind].val_accuracy for u in found])
@@ -353,7 +353,7 @@ def _diagnostic_painter(x: np.ndarray, y: np.ndarray) -> Callable[[Axes], None]:
 def training_curves(run: Run, painter: Painter) -> list[Panel]:
     """Draw mean validation accuracy per epoch on held-out tasks, one panel per kind."""
     panels = []
-    for number, task in enumerate(run.tasks):
+    for number, task in enumerate(_drawn(run, run.tasks)):
         curves = [
             (line, np.mean([trial.val_curve for trial in run.trials[line.name, task]], axis=0))
             for line in curves_of(run, painter.palette)
@@ -444,6 +444,15 @@ def _mostly(shares: np.ndarray, mixes: Sequence[str], most: int = 2) -> str:
     """Name the mixes that are played most."""
     order = np.argsort(-shares, kind="stable")[:most]
     return ", ".join(f"{mixes[i]} {100 * shares[i]:.0f} %" for i in order if shares[i] > 0.005)
+
+
+MOST_WORLDS = 12
+"""Panels of a kind; a suite's other worlds stand in the table."""
+
+
+def _drawn(run: Run, tasks: Sequence[str]) -> Sequence[str]:
+    """Return the tasks that have panels: all, or of a suite some from its beginning to its end."""
+    return tasks[:: -(-len(tasks) // MOST_WORLDS) or 1] if run.worlds else tasks
 
 
 def _kinds(run: Run) -> list[str]:

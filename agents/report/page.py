@@ -9,6 +9,7 @@ from typing import Any
 from automix.agents.contest.controls import CONTROLS
 from automix.agents.contest.own_training import OWN_TRAINING, SETTLING
 from automix.agents.contest.schedules import SCHEDULES
+from automix.agents.learning.scope import scope_lines
 from automix.agents.report import figures, text
 from automix.agents.report.drawing import HATCHES, Painter, Palette, Picture, page_style
 from automix.agents.report.figures import CurveStyle, Panel
@@ -112,6 +113,10 @@ def _texts(run: Run, reported: ReportedDifferences) -> dict[str, Any]:
         "resamples": text.resamples(run),
         "cell_size": text.cell_size(run),
         "oracle": text.oracle(run),
+        "worlds": [text.world_row(row) for row in run.worlds],
+        "best_fixed": run.best_fixed and text.short(run.best_fixed),
+        "world_lines": text.world_lines(run),
+        "scope_lines": scope_lines(run.scope) if run.scope and not run.learning else [],
         "found": text.found(run),
         "contestants": [
             summary

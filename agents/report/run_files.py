@@ -136,11 +136,29 @@ class Picked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorldRow:
+    """One world of a suite; accuracies are of the test split, in [0, 1]."""
+
+    world: str
+    tasks: int
+    n: int
+    """Paired training runs."""
+    none: FiniteFloat | None = None
+    best_fixed: FiniteFloat | None = None
+    agent: FiniteFloat | None = None
+    agent_minus_none: Estimate | None = None
+    harmed: bool | None = None
+    """Whether the agent is surely below no mixing; None with too few training runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialRecord:
     """One training run that was scored on the test split."""
 
     contestant: str
     task: str
+    train_size: int = 0
+    label_noise: float = 0.0
     seed: int
     training: int = 0
     """Number among the training runs of one drawn task; 0 where each task has one."""
@@ -209,6 +227,11 @@ class Result:
     """The schedule that each control found."""
     tasks: Some[str]
     seeds: Some[int]
+    worlds: list[WorldRow] = field(default_factory=list)
+    """Of a suite, which are its ``tasks`` then."""
+    agent_minus_over_worlds: dict[str, Estimate] = field(default_factory=dict)
+    scope: dict[str, Any] | None = None
+    """As ``automix.agents.learning.scope`` wrote it."""
     wall_s: FiniteFloat
     images: list[Images] = field(default_factory=list)
     """What was loaded, by set; runs of earlier versions do not tell."""
@@ -248,7 +271,8 @@ class Run(Result):
         rows: dict[object, list[float]] = {}
         for name in self.tasks if task is None else [task]:
             for trial in self.trials[contestant, name]:
-                row = trial.seed if self.draws else name
+                kind = (name, trial.train_size, trial.label_noise)
+                row = trial.seed if self.draws else kind
                 rows.setdefault(row, []).append(trial.test_accuracy)
         return np.array(list(rows.values()))
 
@@ -386,7 +410,9 @@ def _check_fit(run: Run, run_dir: Path) -> None:
             if task not in contestant.by_task:
                 raise DataError(f"{result}: {contestant.name}: by_task lacks {task!r}", AGAIN)
             trials = run.trials.get((contestant.name, task), [])
-            if not run.draws and [t.seed for t in trials] != sorted(run.seeds):
+            kinds = len({(trial.train_size, trial.label_noise) for trial in trials}) or 1
+            wanted = sorted([*run.seeds] * kinds)
+            if not run.draws and [t.seed for t in trials] != wanted:
                 raise DataError(
                     f"{where}: {contestant.name} has {len(trials)} trials on {task!r}, "
                     f"wanted one for each of the {len(run.seeds)} seeds of result.json",

@@ -12,7 +12,14 @@ import numpy as np
 import yaml
 
 from automix.agents.contest import stats
-from automix.agents.report.run_files import ContestantRecord, Difference, Regrets, Run
+from automix.agents.contest.by_world import harm_line
+from automix.agents.report.run_files import (
+    ContestantRecord,
+    Difference,
+    Regrets,
+    Run,
+    WorldRow,
+)
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -159,12 +166,14 @@ def where(run: Run, reported: ReportedDifferences) -> str:
         if verb in relations
     ]
     each = "Cell by cell" if run.draws else "Kind by kind"
+    each = "World by world" if run.worlds else each
     return f"{each} against {short(rivals[0])} it is {_listed(parts)} of {len(run.tasks)}."
 
 
 def scope(run: Run) -> str:
     """Say what the numbers are means of."""
-    kinds, seeds = len(run.tasks), len(run.seeds)
+    seeds = len(run.seeds)
+    kinds = run.contestants[0].n // seeds
     if run.draws:
         trainings = run.contestants[0].n
         return (
@@ -235,6 +244,32 @@ def _share(regrets: Regrets) -> str:
     if ratio is None:
         return ""
     return f"; the one is {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] of the other"
+
+
+def world_row(row: WorldRow) -> dict[str, Any]:
+    """Return the cells of one world."""
+    minus, scores = row.agent_minus_none, (row.none, row.best_fixed, row.agent)
+    return {
+        "world": row.world,
+        "counts": (row.tasks, row.n),
+        "scores": [DASH if score is None else percent(score) for score in scores],
+        "minus": minus and f"{points(minus.mean)} [{points(minus.low)}, {points(minus.high)}]",
+        "harmed": row.harmed,
+    }
+
+
+def world_lines(run: Run) -> list[str]:
+    """Say what a suite's worlds show together."""
+    if not run.worlds:
+        return []
+    lines = [harm_line([vars(row) for row in run.worlds])]
+    minus = [
+        f"{called(name, run)} {points(one.mean)} [{points(one.low)}, {points(one.high)}]"
+        for name, one in run.agent_minus_over_worlds.items()
+    ]
+    if minus:
+        lines.append(f"Over worlds, each counted once, the agent minus {', '.join(minus)} points.")
+    return [line for line in lines if line]
 
 
 def found(run: Run) -> list[tuple[str, str]]:

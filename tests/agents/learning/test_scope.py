@@ -66,10 +66,13 @@ def test_observations_beyond_the_ends_that_were_seen_are_told_in_their_units():
     inside, far = [0.5, 1.2, 0.25], [0.5, 2.0, 0.5]
     trials = [trial(inside, far), trial(inside, inside), trial([9, 9, 9], kind="fixed")]
     scope = scope_of(learned, tiny_run.settings(), trials)
-    assert scope["observations"] == {
-        "val_loss": {"learned": [0.1, 1.2], "asked": [1.2, 2.0], "share": 0.25},
-        "log_steps": {"learned": [0.25, 0.25], "asked": [0.25, 0.5], "share": 0.25},
-    }
+    assert scope["observations"] == [
+        {"observation": n, "learned": learnt, "asked": asked, "share": 0.25}
+        for n, learnt, asked in (
+            ("val_loss", [0.1, 1.2], [1.2, 2.0]),
+            ("log_steps", [0.25, 0.25], [0.25, 0.5]),
+        )
+    ]
     assert scope["outside"] == [
         "val_loss 1.2 to 2 in 25 % of the decisions; learned on 0.1 to 1.2",
         "optimizer steps 100 to 10,000 in 25 % of the decisions; learned on 100",
@@ -100,5 +103,5 @@ def test_what_a_stranger_wrote_about_a_policy_breaks_nothing():
     for origin in ({"worlds": 3}, {"worlds": [1, {"budget": "x"}]}, {"budget": [2]}, {}):
         made = MixPolicy(FORM, [LAYER], origin | {"observed": {"val_loss": [1], "progress": "x"}})
         scope = scope_of(made, tiny_run.settings(), [trial([5, 5, 5])])
-        assert scope["observations"] == scope["outside"] == [] or scope["observations"] == {}
+        assert scope["observations"] == [], origin
         assert "learned on what it does not say" in scope_lines(scope)[0], origin

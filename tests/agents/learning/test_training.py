@@ -248,8 +248,10 @@ def test_a_round_adds_up_what_its_episodes_showed():
         info = {"task": "a", "mix": mix, "passes": 10, "epochs": 3}
         info |= {"val_accuracy": accuracy, "diverged": False}
         done.add(info, over)
-    done.add({"task": "b", "mix": "none", "passes": 5, "val_accuracy": 0.4, "diverged": True}, True)
+    info |= {"task": "b: 40 images", "mix": "none", "passes": 5}
+    done.add(info | {"val_accuracy": 0.4, "diverged": True}, True)
     assert done.episodes == 2
+    assert done.epochs == 9
     assert done.passes == 25
     assert done.summary() == {
         "val_accuracy": pytest.approx(0.5),
