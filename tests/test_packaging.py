@@ -176,8 +176,8 @@ DOORS = (
     ("jinja2", "report {folder}", "report"),
     ("matplotlib", "gallery --out {folder}/mixes.png", "report"),
     ("sklearn", "from automix.data.digits import digits; digits(None)", "learn"),
-    ("sklearn", "from automix.data.patches import patches; patches(None)", "learn"),
-    ("matplotlib", "from automix.data.letters import letters; letters(None)", "report"),
+    ("sklearn", "from automix.data.drawn.patches import patches; patches(None)", "learn"),
+    ("matplotlib", "from automix.data.drawn.letters import letters; letters(None)", "report"),
     ("torchmetrics", "from automix.training.evaluation import _scores as s; s(x, x)", "learn"),
     ("gymnasium", "import automix.envs", "learn"),
 )

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 
 from automix.core.files import write_bytes
 from automix.data import DATASETS, DataSource, ImageSet
-from automix.data.letters import draw_letters
-from automix.data.patches import draw_patches
-from automix.data.textures import draw_textures
+from automix.data.drawn.letters import draw_letters
+from automix.data.drawn.patches import draw_patches
+from automix.data.drawn.textures import draw_textures
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "image_sets"
 

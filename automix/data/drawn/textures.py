@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from automix.data import DATASETS, DatasetInfo, DataSource
-from automix.data.drawing import centres, drawn_set, grainy, noise, two_colours, uniform
+from automix.data.drawn.drawing import centres, drawn_set, grainy, noise, two_colours, uniform
 from automix.data.image_set import ImageSet
 
 IMAGES = 8000

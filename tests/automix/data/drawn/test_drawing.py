@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from automix.core.errors import ConfigError, ResourceError
-from automix.data import DATASETS, DataSource, letters, load, patches, textures
+from automix.data import DATASETS, DataSource, load
+from automix.data.drawn import letters, patches, textures
 from tests.automix.data.checks import refused
 from tests.cases import each, named
 

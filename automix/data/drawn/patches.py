@@ -11,7 +11,7 @@ from torch import Tensor
 
 from automix.core.extras import require
 from automix.data import DATASETS, DatasetInfo, DataSource
-from automix.data.drawing import LUMA, drawn_set, grainy, uniform
+from automix.data.drawn.drawing import LUMA, drawn_set, grainy, uniform
 from automix.data.image_set import ImageSet
 
 IMAGES = 7200

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from automix.core.errors import ResourceError
 from automix.core.extras import require
 from automix.data import DATASETS, DatasetInfo, DataSource
-from automix.data.drawing import centres, drawn_set, grainy, noise, two_colours, uniform
+from automix.data.drawn.drawing import centres, drawn_set, grainy, noise, two_colours, uniform
 from automix.data.image_set import ImageSet
 
 IMAGES = 7800
