@@ -153,7 +153,7 @@ class _BoundedLoader(yaml.SafeLoader):
             ("characters in one value", len(text), LONGEST),
         ):
             if count > most:
-                raise yaml.composer.ComposerError(None, None, f"more than {most} {what}")
+                raise yaml.composer.ComposerError(None, None, f"it holds more than {most} {what}")
         return node
 
 
