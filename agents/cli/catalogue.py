@@ -6,11 +6,13 @@ from typing import Any
 
 import timm
 
-from automix.agents.config.compose import groups
+from automix.agents.config.compose import groups, load_settings
+from automix.agents.config.worlds import worlds_of
 from automix.agents.contest.controls import CONTROLS
 from automix.agents.contest.own_training import OWN_TRAINING, SETTLING
 from automix.agents.contest.schedules import SCHEDULES
 from automix.agents.learning.algorithms import AGENTS
+from automix.agents.learning.export import facts_of
 from automix.core.errors import ConfigError, did_you_mean
 from automix.core.registry import Registry
 from automix.data import DATASETS
@@ -73,6 +75,7 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
         {"name": name, "summary": load_policy(folder).summary, "facts": {}}
         for name, folder in shipped().items()
     ]
+    everything["worlds"] = [entry for suite in groups()["worlds"] for entry in _worlds(suite)]
     everything["configs"] = [
         {"name": f"{group}={option}", "summary": "", "facts": {}}
         for group, options in groups().items()
@@ -86,6 +89,18 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
             f"known: {', '.join(everything)}",
         )
     return {kind: everything[kind]}
+
+
+def _worlds(suite: str) -> list[dict[str, Any]]:
+    """Return the worlds of a suite of the configuration."""
+    found = []
+    for world in worlds_of(load_settings([f"worlds={suite}"])):
+        own = facts_of(world)
+        facts = {"set": own["dataset"], "net": own["model"], "epochs": own["budget"]}
+        facts |= {"sizes": own["train_sizes"], "noise": own["label_noise"]}
+        told = ", ".join(f"{name} {value}" for name, value in facts.items())
+        found.append({"name": f"{suite}: {world.name}", "summary": told, "facts": facts})
+    return found
 
 
 LOOKING = ("mixes", "saliency", "labels")

@@ -39,7 +39,7 @@ def print_plan(settings: RunSettings, path: Path, device: str, as_json: bool, le
         "updates": updates,
         "episodes": episodes,
         "contestants": [contestant.name for contestant in contestants],
-        "held_out_tasks": list(dict.fromkeys(match.spec.kind for match in matches)),
+        "held_out_tasks": list(dict.fromkeys(m.spec.world or m.spec.kind for m in matches)),
         "trials": trials,
         "classifier_epochs": epochs,
         "minutes_about": round(seconds_per_epoch(settings, device) * sum(epochs.values()) / 60, 1),

@@ -43,12 +43,12 @@ def worlds_of(settings: RunSettings) -> list[WorldSettings]:
     combinations.
 
     Raises:
-        ConfigError: If an entry has unknown keys or values; it is named.
+        ConfigError: If an entry has unknown keys or values, or fewer epochs than there are
+            decisions; it is named.
     """
     suite = settings.worlds.suite
-    if not suite:
-        return [WorldSettings(settings.task, settings.trainer)]
     worlds = [world for name in suite for world in _entry(name, suite[name], settings)]
+    worlds = worlds or [WorldSettings(settings.task, settings.trainer)]
     for world in worlds:
         with of_world(world.name):
             settings.env.starts(world.trainer.epochs)
@@ -109,7 +109,8 @@ def present(settings: RunSettings) -> RunSettings:
             build_world([world])
         except DataError as error:
             if not settings.worlds.skip_missing:
-                hint = f"{error.hint}; or go on without it: worlds.skip_missing=true"
+                first = f"{error.hint}; or " if error.hint else ""
+                hint = f"{first}go on without it: worlds.skip_missing=true"
                 raise type(error)(error.message, hint) from None
             log.warning("%s; all of %r is left out", error.message, entry)
             del kept[entry]

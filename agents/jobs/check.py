@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from automix.agents.config.settings import RunSettings
-from automix.agents.config.worlds import present, samples, worlds_of
+from automix.agents.config.worlds import compared_worlds, present, samples, worlds_of
 from automix.agents.contest.compare import env_of
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.run_controls import check_controls, search_epochs
@@ -117,8 +117,11 @@ def with_actions_of(policy: MixPolicy | None, settings: RunSettings) -> RunSetti
     Raises:
         AutomixError: As ``env_of`` does.
     """
-    actions = env_of(policy, settings).actions
-    return replace(settings, env=replace(settings.env, actions=actions))
+    env = env_of(policy, settings)
+    for world in compared_worlds(settings):
+        with of_world(world.name):
+            env.starts(world.trainer.epochs)
+    return replace(settings, env=replace(settings.env, actions=env.actions))
 
 
 def _check_learner(settings: RunSettings) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from statistics import mean
 
+import numpy as np
+
 from automix.agents.config.settings import RunSettings
-from automix.agents.config.worlds import samples, worlds_of
+from automix.agents.config.worlds import samples, validation, worlds_of
 from automix.agents.contest.compare import matches_of
 from automix.agents.contest.contestants import contestants_of
 from automix.agents.contest.own_training import SETTLING
@@ -30,25 +32,28 @@ def classifier_epochs(
         learns: Whether the agent learns in it.
         policy: That is given, if any; what controls may spend depends on its cost.
     """
-    agent, worlds = settings.agent, worlds_of(settings)
-    budget = round(mean(world.trainer.epochs for world in worlds))
+    agent = settings.agent
+    budgets = {world.name: world.trainer.epochs for world in worlds_of(settings)}
     choices = ActionCodec(settings.env.actions).choices
     contestants = contestants_of(settings.compare.contestants, choices)
     matches = matches_of(settings)
-    trials = len(contestants) * sum(match.trainings for match in matches)
+    played = sum(match.trainings * budgets[match.spec.world] for match in matches)
     updates = updates_of(agent, settings.decisions) if learns else 0
     episodes = updates * agent.groups * agent.group_size
     fixed = sum(contestant.kind == "fixed" for contestant in contestants)
-    validating = settings.compare.validation_draws * fixed
-    learning = episodes * budget or learning_cost(policy)[0]
+    validating = fixed * sum(budgets[spec.world] for spec in validation(settings))
+    # Each world is as likely as any other.
+    learned = round(episodes * mean(budgets.values()))
+    learning = learned or learning_cost(policy)[0]
     searches = search_epochs(settings, learning) * len(searching(settings))
-    epochs = {"learning": episodes * budget, "comparing": trials * budget}
-    epochs |= {"validating": validating * budget} if validating else {}
+    epochs = {"learning": learned, "comparing": len(contestants) * played}
+    epochs |= {"validating": validating} if validating else {}
     epochs |= {"searching": searches} if searches else {}
     names = [contestant.name for contestant in contestants if contestant.kind == "settles"]
     done = {SETTLING.info(name).shares or name for name in names}
     settling = sum(SETTLING.info(name).trainings(len(choices)) for name in done)
-    epochs |= {"settling": settling * len(matches) * budget} if settling else {}
+    own = settling * sum(budgets[match.spec.world] for match in matches)
+    epochs |= {"settling": own} if own else {}
     return epochs
 
 
@@ -62,7 +67,9 @@ def seconds_per_epoch(settings: RunSettings, device: str) -> float:
     specs = samples(settings)
     members = settings.agent.group_size * stacked_groups(settings, device)
     times = [_epoch_seconds(world.start([spec] * members), settings) for spec in specs]
-    return mean(times) / members / worker_count(settings, device)
+    # Of a suite, worlds with larger budgets have more of the epochs.
+    second = np.average(times, weights=[world.facts(spec).budget for spec in specs])
+    return float(second) / members / worker_count(settings, device)
 
 
 def _epoch_seconds(population: Population, settings: RunSettings) -> float:

@@ -44,6 +44,24 @@ def test_an_override_that_cannot_be_used(cli):  # noqa: F811
     assert everything_below(Path.cwd()) == []
 
 
+# Suites ------------------------------------------------------------------------------------------
+
+SUITES = [
+    ("{a: {trainer: {epoch: 3}}}", 2, "world 'a': trainer: Key 'epoch'"),
+    ("{a: {trainer: {epochs: [2, 1]}}}", 2, "world 'a epochs=1': a budget of 1 epochs is shorter"),
+    ("{a: {task: {dataset: npz, root: no.npz}}, b: {}}", 3, "world 'a': "),
+    ("{a: {}, b: {trainer: {mix: {label_rule: saliency_mass}}}}", 2, "world 'b': "),
+]
+
+
+@pytest.mark.row(16)
+@pytest.mark.parametrize(("suite", "code", "says"), SUITES)
+def test_a_suite_that_cannot_be_used(cli, suite, code, says):  # noqa: F811
+    outcome = cli("train", *WORDS, f"worlds.suite={suite}", "env.decisions=2")
+    outcome.assert_refused(code, says, hint="")
+    assert everything_below(Path.cwd()) == []
+
+
 # Images ------------------------------------------------------------------------------------------
 
 
