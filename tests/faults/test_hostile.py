@@ -340,13 +340,15 @@ def test_anchors_are_counted_before_they_are_expanded(cli, run, begun, tmp_path)
         text = BOMB + written.replace(place, bomb)
         (folder / "schedule.yaml").write_text(text, encoding="utf-8")
         outcome = cli("export", folder, "--out", "out")
-        outcome.assert_refused(3, "schedule.yaml is not plain YAML: more than 262144 values")
+        outcome.assert_refused(
+            3, "schedule.yaml is not plain YAML: it holds more than 262144 values"
+        )
     path = Path(shutil.copytree(begun, tmp_path / "run"))
     written = (path / "config.yaml").read_text(encoding="utf-8")
     for config in (BOMB + written, written + BOMB, BOMB + written.replace("seed: 0", "seed: *a11")):
         (path / "config.yaml").write_text(config, encoding="utf-8")
         outcome = cli("resume", path)
-        outcome.assert_refused(3, "config.yaml is not plain YAML: more than 262144 values")
+        outcome.assert_refused(3, "config.yaml is not plain YAML: it holds more than 262144 values")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes
 
 
