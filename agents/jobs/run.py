@@ -212,8 +212,11 @@ def _compare(
     for line in scope_of(policy, settings)["outside"] if policy else ():
         log.warning("the policy is asked outside of what it was learned on: %s", line)
     cost, env = learning_cost(policy), env_of(policy, settings)
-    # As the agent has it, but for the reward, which no policy holds.
-    asked = replace(settings, env=replace(env, reward=settings.env.reward))
+    # As the agent has it, but for the reward, which no policy holds, and decisions at shares of
+    # the budget, which a suite needs whatever the agent does.
+    own = env if env.decisions or not settings.worlds.suite else settings.env
+    times: dict[str, Any] = {"decisions": own.decisions, "epochs_per_action": own.epochs_per_action}
+    asked = replace(settings, env=replace(env, reward=settings.env.reward, **times))
     searched = search(asked, workers, device, cost[0], cache)
     picked = pick_fixed(settings, env, workers, device, cache)
     trials = compare(settings, workers, device, policy, searched, cache)

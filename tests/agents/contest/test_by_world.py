@@ -94,6 +94,12 @@ def learned(tmp_path_factory):
     return path
 
 
+def test_a_policy_that_chooses_every_epoch_can_be_asked_about_a_suite(run, tmp_path):
+    result = run_compare(tiny_run.settings(*SUITE, f"policy={run}"), tmp_path / "run")
+    assert [row["n"] for row in result["worlds"]] == [6, 4, 4]
+    assert "budget 2 to 4 epochs; learned on 2" in result["scope"]["outside"]
+
+
 def test_a_suite_is_learned_compared_and_reported_world_by_world(learned, tmp_path, capsys):
     """With kinds, of which the worlds have three and two; with draws, dealt out in turn."""
     names = ["short", "long epochs=3", "long epochs=4"]
