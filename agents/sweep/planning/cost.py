@@ -16,6 +16,7 @@ from automix.agents.sweep.planning.plan import (
     check_trials,
     checked_here,
     default_path,
+    hash_of,
     plan_of,
 )
 
@@ -46,15 +47,16 @@ def described_plan(overrides: Sequence[str], path: Path | None) -> dict[str, Any
 
 def _of_grid(plan: SweepPlan, at_once: int | None) -> dict[str, Any]:
     """Return what trials cost that all learn to the end and are all compared."""
-    seconds: dict[RunSettings, float] = {}
+    seconds: dict[str, float] = {}
     epochs, minutes = 0, 0.0
     for trial in plan.trials:
         # Which agent chooses, and by which seed, does not change what an epoch costs.
         alike = replace(trial.settings, seed=0, agent=plan.trials[0].settings.agent)
-        if alike not in seconds:
-            seconds[alike] = _seconds(alike)
+        key = hash_of(alike)
+        if key not in seconds:
+            seconds[key] = _seconds(alike)
         own = sum(classifier_epochs(trial.settings, learns=True).values())
-        epochs, minutes = epochs + own, minutes + own * seconds[alike] / 60
+        epochs, minutes = epochs + own, minutes + own * seconds[key] / 60
     each, trials = minutes / len(plan.trials), len(plan.trials)
     return {
         "classifier_epochs": epochs,

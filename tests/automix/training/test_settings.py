@@ -57,7 +57,9 @@ def test_what_means_nothing_is_refused_by_name(kind, name, values, wanted):
     for value in values:
         with pytest.raises(ConfigError) as error:
             kind(**{name.rpartition(".")[2]: value})
-        assert error.value.message == f"trainer.{name} is {value!r}, wanted {wanted}"
+        # Of what is a number all the same, it is said that a finite one is wanted.
+        end = f"{wanted}, finite" if value == INF else wanted
+        assert error.value.message == f"trainer.{name} is {value!r}, wanted {end}"
 
 
 @each(
