@@ -29,14 +29,16 @@ torch.set_num_threads(1)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Use every core for the whole default run, and this process alone for anything less.
+    """Use every core for the whole default run, two for all faults, and one for anything less.
 
-    A few tests are done before workers have started; what has a mark of its own (``slow``,
-    ``ray``, ``fault``) wants the machine to itself. ``-n 4`` on the command line is obeyed.
+    A few tests are done before workers have started; what is ``slow`` or on ``ray`` wants the
+    machine to itself. Faults wait more than they work. ``-n 4`` on the command line is obeyed.
     """
-    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    default = config.option.markexpr in config.getini("addopts") and not config.option.keyword
-    return None if everything and default else 0
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword:
+        return 0
+    if config.option.markexpr == "fault":
+        return 2
+    return None if config.option.markexpr in config.getini("addopts") else 0
 
 
 @pytest.fixture(scope="session")
