@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -177,15 +177,9 @@ class ImageWorld:
             pixels=self.family.images.shape[1] * self.family.images.shape[2],
             batch_size=self.trainer.batch_size,
             peak_lr=self.trainer.lr,
-            parameters=self._parameters,
+            parameters=_parameters(self.trainer.model, self.num_classes, self.family.images.shape),
             augmented=self.trainer.augment.active,
         )
-
-    @cached_property
-    def _parameters(self) -> int:
-        shape, classes = self.family.images.shape, self.num_classes
-        net = create_classifier(self.trainer.model, num_classes=classes, shape=shape, seed=0)
-        return sum(weight.numel() for weight in net.parameters())
 
     def check(self, actions: Sequence[MixAction]) -> None:
         """Refuse actions that do not fit the trainer's settings."""
@@ -197,6 +191,13 @@ class ImageWorld:
         """Set up a training run of each task."""
         tasks = {spec: self.family.task(spec) for spec in dict.fromkeys(specs)}
         return Population([tasks[spec] for spec in specs], self.trainer, self.device)
+
+
+@lru_cache(maxsize=64)
+def _parameters(model: str, num_classes: int, shape: tuple[int, int, int]) -> int:
+    """Count a net's weights; worlds and recipes that share it ask once."""
+    net = create_classifier(model, num_classes=num_classes, shape=shape, seed=0)
+    return sum(weight.numel() for weight in net.parameters())
 
 
 class Suite:

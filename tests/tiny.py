@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from automix.data.image_set import ImageSet, InMemory
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
+from automix.policy.policy import PolicyForm
 from automix.training.settings import TrainerSettings
 
 BATCH_SIZE = 16
@@ -85,3 +86,15 @@ def dropout_vit_for_tests(pretrained: bool = False, **kwargs: Any) -> VisionTran
         attn_drop_rate=0.2,
         drop_path_rate=0.2,
     )
+
+
+ONE_MIX = PolicyForm(
+    observations=["progress"],
+    observation_sizes=[1],
+    methods=["none", "mixup"],
+    ratios=[0.5],
+    saliency=["off"],
+    space="flat",
+    choices=["none", "mixup@0.5"],
+)
+"""Of a policy that sees how far a training is, and chooses between not mixing and one mix."""

@@ -193,7 +193,7 @@ def _play_together(
     choices = ActionCodec(env.actions).choices
     pairs = [(c, training) for training in range(match.trainings) for c in contestants]
     players = [
-        c.player(choices, policy, match.seed("players", training), facts, starts)
+        Player(c, choices, policy, match.seed("players", training), facts, starts)
         for c, training in pairs
     ]
     seeds = [match.seed("trial", training) for training in range(match.trainings)]

@@ -49,28 +49,18 @@ class Contestant:
         kind, _, action = self.name.partition(":")
         return MixAction.parse(action) if kind == FIXED else None
 
-    def player(
-        self,
-        actions: Sequence[MixAction],
-        policy: MixPolicy | None,
-        seed: int,
-        task: TaskFacts | None = None,
-        starts: Sequence[int] = (),
-    ) -> Player:
-        """Return what decides in one training run.
-
-        Args:
-            actions: The agent's choices.
-            policy: Of the contestant ``agent``.
-            seed: Of the player's own draws.
-            task: What a selector knows of the task.
-            starts: The epochs before which the agent decides.
-        """
-        return Player(self, actions, policy, seed, task, starts)
-
 
 class Player:
-    """A contestant in one training run, with its own generator."""
+    """A contestant in one training run, with its own generator.
+
+    Args:
+        contestant: Who decides.
+        actions: The agent's choices.
+        policy: Of the contestant ``agent``.
+        seed: Of the player's own draws.
+        task: What a selector knows of the task.
+        starts: The epochs before which the agent decides.
+    """
 
     def __init__(
         self,

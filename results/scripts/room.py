@@ -22,43 +22,20 @@ import torch
 from automix.agents.config.compose import load_settings
 from automix.agents.config.settings import RunSettings
 from automix.agents.config.worlds import worlds_of
+from automix.core.files import write_text
 from automix.core.seeding import derived_seed, generator
 from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec
 from automix.envs.groups import StackedGroups
+from automix.envs.observations import DEFAULT_OBSERVATIONS
 from automix.envs.worlds import build_world
 from automix.training.evaluation import test_scores
 
 OBSERVATIONS = (
-    "progress",
-    "train_loss",
-    "val_loss",
-    "train_accuracy",
-    "val_accuracy",
-    "accuracy_gap",
-    "loss_gap",
-    "train_loss_change",
-    "val_loss_change",
-    "val_accuracy_change",
-    "val_confidence",
-    "gradient_norm",
-    "log_train_size",
-    "log_steps",
-    "log_epochs",
-    "log_images_per_class",
-    "log_classes",
-    "log_parameters",
-    "lr_share",
-    "augmented",
-    "skill",
-    "train_skill",
-    "mixed_loss",
-    "partner_share",
-    "last_ratio",
-    "last_method",
-    "val_accuracy_history",
-    "train_loss_history",
-    "val_loss_history",
+    *DEFAULT_OBSERVATIONS,
+    *("log_steps", "log_epochs", "log_images_per_class", "log_classes", "log_parameters"),
+    *("lr_share", "augmented", "skill", "train_skill", "mixed_loss"),
+    *("val_accuracy_history", "train_loss_history", "val_loss_history"),
 )
 
 
@@ -121,6 +98,11 @@ def main() -> None:
     world = build_world(worlds_of(settings))
     part, parts = map(int, args.part.split("/"))
     args.out.mkdir(parents=True, exist_ok=True)
+    command = (
+        f"python -m results.scripts.room {' '.join(args.overrides)} --out runs/room "
+        f"--tasks {args.tasks} --members {args.members} --seed {args.seed}"
+    )
+    write_text(args.out / "command.txt", f"{command}\n")
     path = args.out / f"log-{part}.jsonl"
     done = {json.loads(line)["number"] for line in path.open()} if path.exists() else set()
     for number in range(args.first + part, args.first + args.tasks, parts):

@@ -35,19 +35,8 @@ MARGINS = (0.0, 1.0, 2.0)
 
 TREES = 300
 
-SAYS = (
-    "- **Whether a training memorises decides.** Where one without mixing has less than three quarters "
-    "of its training images right (above chance) at 40 % of the budget, every mix costs points. Where it "
-    "has more, mixing gains if labels are wrong, and hardly changes anything if they are right.",
-    "- **No mixing is the best single choice of this suite**, and choosing at random costs three points. "
-    "The room, 1.2 points when all choices are tried on the task, lies in the few tasks that memorise.",
-    "- **From one family of sets to another little of it can be told yet**: regressions on some hundred "
-    "tasks gain nothing that is sure, and with a margin do no harm. In the drawn sets too few training "
-    "runs memorise, so that what mixing is worth is learned from digits alone.",
-    "- So the suite needs longer budgets on the drawn sets, at sizes that small nets can memorise, before "
-    "a policy is learned on it. That comes next, and then this page is made again.",
-)
-"""What a person reads from the tables; to be read again with every new log."""
+READING = "## What it says"
+"""Below this heading of the page stands what a person reads from it: kept, and to be read again."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +174,7 @@ def page(log: Log, command: str) -> str:
             "left out. Signs are of a training without mixing; what is gained is that of the "
             "choice played from the start, so that those at 20 and 40 % say what can be told by "
             "then, not what a policy earns that begins without mixing.",
-            *("", "## What it says", "", *SAYS, ""),
+            "",
         ]
     )
 
@@ -242,12 +231,11 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    log = read(args.log)
-    command = (
-        f"python -m results.scripts.room worlds=embedded --seed 3 --members 12 --out runs/room --tasks {len(log.sets)}\n"
-        "python -m results.scripts.room_page --log runs/room --out results/room.md"
-    )
-    write_text(args.out, page(log, command))
+    log, old = read(args.log), args.out.read_text() if args.out.exists() else ""
+    kept = old[old.index(READING) :] if READING in old else ""
+    command = (args.log / "command.txt").read_text().strip()
+    again = "python -m results.scripts.room_page --log runs/room --out results/room.md"
+    write_text(args.out, page(log, f"{command}\n{again}") + kept)
 
 
 if __name__ == "__main__":

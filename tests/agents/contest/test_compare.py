@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from automix.agents.config.settings import HELD_OUT, CompareSettings, RunSettings
 from automix.agents.contest.compare import Match, compare, env_of, play_group
-from automix.agents.contest.contestants import Contestant, contestants_of
+from automix.agents.contest.contestants import Contestant, Player, contestants_of
 from automix.agents.contest.schedules import SCHEDULES
 from automix.agents.contest.summary import score_table, summarise
 from automix.agents.jobs.check import with_actions_of
@@ -86,7 +86,7 @@ def test_contestants_that_cannot_play_are_refused():
 
 def test_a_player_draws_from_its_own_trial_and_name_only():
     def draws(name: str, seed: int) -> list[MixAction]:
-        player = Contestant(name, "random").player(MENU, None, seed)
+        player = Player(Contestant(name, "random"), MENU, None, seed)
         return [player.act(np.array([0.0])) for _ in range(12)]
 
     assert draws("random", 1) == draws("random", 1)
@@ -94,7 +94,7 @@ def test_a_player_draws_from_its_own_trial_and_name_only():
 
 
 def test_a_fixed_contestant_plays_its_choice_also_off_the_menu():
-    player = Contestant("fixed:mixup@0.33", "fixed").player(MENU, None, 0)
+    player = Player(Contestant("fixed:mixup@0.33", "fixed"), MENU, None, 0)
     assert player.act(np.array([0.9])) == MixAction("mixup", 0.33)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from automix.agents.config.settings import RunSettings, WorldsSettings
 from automix.agents.config.worlds import learned_worlds
-from automix.agents.contest.contestants import contestants_of
+from automix.agents.contest.contestants import Player, contestants_of
 from automix.agents.contest.controls import CONTROLS, SearchResult
 from automix.agents.contest.controls.evaluator import (
     SearchEvaluator,
@@ -190,7 +190,7 @@ def test_it_chooses_once_by_what_it_then_sees_and_plays_that_to_the_end(name):
     assert contestant.kind == "control"
     world = HiddenWorld(BUDGET)
     spec = TaskSpec(train_size=200, label_noise=0.4, seed=1)
-    player = contestant.player(MENU, None, 0, world.facts(spec), ENV.starts(BUDGET))
+    player = Player(contestant, MENU, None, 0, world.facts(spec), ENV.starts(BUDGET))
     ((signs, _),), _ = play_lessons({}, worlds, [Start(spec, 1)], ENV, MENU, name in FORMS[1:])
     seen = np.float32(signs[len(signs_of(world.facts(spec))) :] or [0.0])
     played = []

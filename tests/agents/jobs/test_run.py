@@ -16,7 +16,7 @@ from automix.agents.cli.tables import print_result
 from automix.agents.config.draws import cells_of
 from automix.agents.config.settings import HELD_OUT, VALIDATION, RunSettings
 from automix.agents.contest.compare import Match, compare, matches_of, play_group
-from automix.agents.contest.contestants import Contestant, contestants_of
+from automix.agents.contest.contestants import Contestant, Player, contestants_of
 from automix.agents.contest.controls import CONTROLS, ControlInfo, SearchResult
 from automix.agents.contest.own_training import OWN_TRAINING, Trained
 from automix.agents.contest.run_controls import search
@@ -138,12 +138,12 @@ def test_one_who_plays_as_another_differs_from_it_by_exactly_nothing(found_by):
 
 
 def test_a_control_plays_what_it_found_stretched_over_the_budget():
-    player = Contestant("seeker", "control", (CUTMIX, PLAIN, CUTMIX)).player(MENU, None, 0)
+    player = Player(Contestant("seeker", "control", (CUTMIX, PLAIN, CUTMIX)), MENU, None, 0)
     budget = 30
     played = [player.act(np.float32([epoch / budget])) for epoch in range(budget)]
     assert played == [CUTMIX] * 10 + [PLAIN] * 10 + [CUTMIX] * 10
     long = tuple(MixAction("mixup", ratio / 1000) for ratio in range(1, 301))
-    player = Contestant("seeker", "control", long).player(MENU, None, 0)
+    player = Player(Contestant("seeker", "control", long), MENU, None, 0)
     assert tuple(player.act(np.float32([epoch / 300])) for epoch in range(300)) == long
 
 

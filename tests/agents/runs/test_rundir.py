@@ -27,19 +27,12 @@ from automix.core import errors, files
 from automix.core.errors import ConfigError, DataError, ResourceError
 from automix.core.settings import affects
 from automix.data.tasks import FamilySettings
-from automix.policy.policy import MixPolicy, PolicyForm, load_policy
+from automix.policy.policy import MixPolicy, load_policy
+from tests import tiny
 
 SETTINGS = RunSettings(seed=3)
 POLICY = MixPolicy(
-    PolicyForm(
-        observations=["progress"],
-        observation_sizes=[1],
-        methods=["none", "mixup"],
-        ratios=[0.5],
-        saliency=["off"],
-        space="flat",
-        choices=["none", "mixup@0.5"],
-    ),
+    tiny.ONE_MIX,
     [(np.ones((2, 1), np.float32), np.zeros(2, np.float32))],
     {"from": "here"},
 )

@@ -9,28 +9,20 @@ import pytest
 
 from automix.agents.learning.export import copy_export
 from automix.core.errors import ConfigError, DataError
-from automix.policy.policy import MixPolicy, PolicyForm, load_policy, save_policy
+from automix.policy.policy import MixPolicy, load_policy, save_policy
 from automix.policy.rule import load_rule
 from automix.policy.schedule import load_schedule
 from automix.policy.shipped import POLICIES, policy_folder, shipped
+from tests import tiny
 
 
 @pytest.fixture
 def root(tmp_path):
     """Two policies and a folder that is none."""
-    form = PolicyForm(
-        observations=["progress"],
-        observation_sizes=[1],
-        methods=["none", "mixup"],
-        ratios=[0.5],
-        saliency=["off"],
-        space="flat",
-        choices=["none", "mixup@0.5"],
-    )
     layers = [(np.zeros((2, 1), dtype=np.float32), np.array([0, 1], dtype=np.float32))]
     about = {"agent": "ppo", "dataset": "digits", "model": "small_cnn_w8", "budget": 20}
     for name in ("digits_full", "other"):
-        save_policy(tmp_path / "root" / name, MixPolicy(form, layers, about))
+        save_policy(tmp_path / "root" / name, MixPolicy(tiny.ONE_MIX, layers, about))
     (tmp_path / "root" / "empty").mkdir()
     return tmp_path / "root"
 
