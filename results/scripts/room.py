@@ -2,8 +2,9 @@
 
     python -m results.scripts.room worlds=embedded --out runs/room --tasks 300
 
-On each drawn task a group trains side by side: every fixed choice, and members that draw a choice
-at random for each decision. What all of them saw, chose and reached is a line of ``log.jsonl``.
+On each drawn task a group trains side by side: every fixed choice, members that draw a choice at
+random for each decision, and as many that change once, from one choice to another. What all of
+them saw, chose and reached is a line of ``log.jsonl``.
 Several processes may share the work (``--part 0/2``); tasks that are on record are not done again.
 """
 
@@ -27,7 +28,7 @@ from automix.core.seeding import derived_seed, generator
 from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec
 from automix.envs.groups import StackedGroups
-from automix.envs.observations import DEFAULT_OBSERVATIONS
+from automix.envs.observations import DEFAULT_OBSERVATIONS, Observer
 from automix.envs.worlds import build_world
 from automix.training.evaluation import test_scores
 
@@ -53,16 +54,30 @@ def drawn(settings: RunSettings, world: Any, number: int, seed: int) -> TaskSpec
     )
 
 
+def schedules(choices: int, steps: int, members: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the choice of each decision and member: fixed ones, then drawn ones, then changes."""
+    chosen = rng.integers(choices, size=(steps, members))
+    chosen[:, :choices] = np.arange(choices)
+    for member in range((members + choices + 1) // 2, members):
+        before, after = rng.integers(choices, size=2)
+        if rng.random() < 0.5:  # no mixing, number 0, before or after: what schedules by hand do
+            before, after = (0, after) if rng.random() < 0.5 else (before, 0)
+        change = rng.integers(1, steps)
+        chosen[:change, member], chosen[change:, member] = before, after
+    return chosen
+
+
 def play(settings: RunSettings, world: Any, spec: TaskSpec, members: int) -> dict[str, Any]:
-    """Train a group on a task: the fixed choices first, then members that choose at random."""
+    """Train a group on a task, a member a schedule."""
     env = replace(settings.env, observations=OBSERVATIONS)
     groups = StackedGroups(world, env, members)
-    choices = ActionCodec(env.actions).choices
+    codec = ActionCodec(env.actions)
+    choices, observer = codec.choices, Observer(OBSERVATIONS, codec)
+    places = np.cumsum([0, *observer.sizes[:-1]]).tolist()
     rng = generator(spec.seed, "room choices")
     facts = world.facts(spec)
     starts = env.starts(facts.budget)
-    chosen = rng.integers(len(choices), size=(len(starts), members))
-    chosen[:, : len(choices)] = np.arange(len(choices))
+    chosen = schedules(len(choices), len(starts), members, rng)
     seen = [groups.reset([spec], [derived_seed(spec.seed, "room trial")])]
     for step in range(len(starts)):
         (result,) = groups.step([choices[c] for c in chosen[step]])
@@ -73,7 +88,9 @@ def play(settings: RunSettings, world: Any, spec: TaskSpec, members: int) -> dic
         "spec": asdict(spec),
         "facts": asdict(facts),
         "choices": [str(choice) for choice in choices],
+        "drawn": [len(choices), (members + len(choices) + 1) // 2],
         "chosen": chosen.T.tolist(),
+        "columns": dict(zip(observer.names, places, strict=True)),
         "observations": np.stack(seen, 1).round(5).tolist(),
         "val_accuracy": [m.val_accuracy for m in last],
         "val_calibrated": [float(np.exp(-(m.val_calibrated_loss or 99.0))) for m in last],

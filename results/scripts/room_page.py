@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from automix.agents.contest import stats
 from automix.agents.runs.rundir import describe_machine
 from automix.core.files import write_text
-from results.scripts.room import OBSERVATIONS
 
 SIGNS = (
     *("train_loss", "val_loss", "skill", "train_skill", "accuracy_gap", "loss_gap"),
@@ -30,10 +32,13 @@ SIGNS = (
 )
 """Single numbers of a training that has begun, which mean the same for any set and net."""
 
-MARGINS = (0.0, 1.0, 2.0)
+MARGINS = (0.0, 1.0)
 """Points that a mix must be ahead of ``none`` by prediction to be chosen."""
 
-TREES = 300
+REGRESSIONS: Mapping[str, Callable[[], Any]] = {
+    "trees": lambda: ExtraTreesRegressor(300, min_samples_leaf=3, random_state=0),
+    "a plane": lambda: make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 11))),
+}
 
 READING = "## What it says"
 """Below this heading of the page stands what a person reads from it: kept, and to be read again."""
@@ -79,7 +84,7 @@ def read(folder: Path) -> Log:
     k = len(rows[0]["choices"])
     entries = np.array([row["spec"]["world"].split()[0] for row in rows])
     seen = np.array([row["observations"] for row in rows])[:, 0]  # of the member without mixing
-    columns = [OBSERVATIONS.index(name) for name in SIGNS]
+    columns = [rows[0]["columns"][name] for name in SIGNS]
     steps = seen.shape[1] - 1
     return Log(
         choices=rows[0]["choices"],
@@ -88,7 +93,7 @@ def read(folder: Path) -> Log:
         entries=entries,
         test=100 * np.array([row["test_accuracy"][:k] for row in rows]),
         val=np.array([row["val_calibrated"][:k] for row in rows]),
-        random=100 * np.array([np.mean(row["test_accuracy"][k:]) for row in rows]),
+        random=100 * np.array([np.mean(row["test_accuracy"][slice(*row["drawn"])]) for row in rows]),
         facts=np.array([_facts(row["facts"]) for row in rows]),
         signs={step / steps: seen[:, step, columns] for step in (1, 2)},
     )
@@ -104,19 +109,20 @@ def _facts(facts: Mapping[str, Any]) -> list[float]:
     ]
 
 
-def told_by(log: Log, known: np.ndarray, margin: float) -> np.ndarray:
+def told_by(log: Log, known: np.ndarray, regression: str, margin: float) -> np.ndarray:
     """Choose for each task by a regression on the tasks of all other sets; return the gains (n,).
 
     Args:
         log: The trainings.
         known: (n, f) what the regression sees.
+        regression: A name in ``REGRESSIONS``.
         margin: Points by which a mix must be predicted to beat ``none``.
     """
     gained = np.zeros(len(known))
     for name in np.unique(log.sets):
         here = log.sets == name
-        trees = ExtraTreesRegressor(TREES, min_samples_leaf=3, random_state=0)
-        predicted = trees.fit(known[~here], log.gain[~here]).predict(known[here])
+        fitted = REGRESSIONS[regression]().fit(known[~here], log.gain[~here])
+        predicted = fitted.predict(known[here])
         predicted[:, 0] = margin
         chosen = predicted.argmax(1)
         gained[here] = np.take_along_axis(log.gain[here], chosen[:, None], 1)[:, 0]
@@ -138,7 +144,6 @@ def page(log: Log, command: str) -> str:
         "sizes and steps, known at the start": log.facts,
         "the same, and signs at 20 %": np.hstack([log.facts, log.signs[0.2]]),
         "the same, and signs at 40 %": np.hstack([log.facts, log.signs[0.4]]),
-        "signs at 20 % alone": log.signs[0.2],
         "signs at 40 % alone": log.signs[0.4],
     }
     tried = log.gain[np.arange(len(log.val)), log.val.argmax(1)]
@@ -149,8 +154,12 @@ def page(log: Log, command: str) -> str:
         ("a choice drawn for each decision", log.random - log.test[:, 0]),
     ]
     rows += [
-        (f"told by {name}" + (f", if {margin:g} ahead" if margin else ""), told_by(log, x, margin))
-        for name, x in forms.items()
+        (
+            f"{name}, by {regression}" + (f", if {margin:g} ahead" if margin else ""),
+            told_by(log, known, regression, margin),
+        )
+        for name, known in forms.items()
+        for regression in REGRESSIONS
         for margin in MARGINS
     ]
     lines = [
@@ -169,7 +178,8 @@ def page(log: Log, command: str) -> str:
             *_by_fit(log),
             "",
             *("## What could be had, and what can be told", "", *lines, ""),
-            "Regressions are extra trees, fitted to the gains of all choices on the tasks of the "
+            "Regressions (extra trees; a plane, which is ridge regression on observations scaled to a "
+            "deviation of 1) are fitted to the gains of all choices on the tasks of the "
             "other families of sets (digits, letters, textures, patches) and asked about the one "
             "left out. Signs are of a training without mixing; what is gained is that of the "
             "choice played from the start, so that those at 20 and 40 % say what can be told by "
