@@ -23,7 +23,7 @@ from automix.core.settings import Range
 from automix.mixing.actions import MixAction, nearest_action
 from automix.mixing.boxed import from_numbers, numbers_of
 from automix.policy.policy_net import Layer, Memory, PolicyNet, State, checked_observations
-from automix.policy.shipped import policy_folder
+from automix.policy.shipped import DEFAULT, policy_folder
 
 FORMAT = 1
 SPACES = ("factored", "flat", "box")
@@ -276,11 +276,12 @@ def save_policy(folder: Path, policy: MixPolicy) -> None:
     )
 
 
-def load_policy(folder: str | Path) -> MixPolicy:
+def load_policy(folder: str | Path = DEFAULT) -> MixPolicy:
     """Read a policy.
 
     Args:
-        folder: An export, the directory of a run, or the name of a policy that comes along.
+        folder: An export, the directory of a run, or the name of a policy that comes along;
+            ``worlds``, which knows many image sets, nets and budgets, where none is given.
 
     Raises:
         ConfigError: If there is no policy of that name.

@@ -10,6 +10,9 @@ from automix.core.errors import ConfigError, did_you_mean
 POLICIES = Path(__file__).parent / "policies"
 """One folder a policy: ``policy.json``, ``policy.safetensors``, ``schedule.yaml``."""
 
+DEFAULT = "worlds"
+"""The policy that is meant where none is named: learned on many image sets, nets and budgets."""
+
 
 def shipped(root: Path = POLICIES) -> dict[str, Path]:
     """Return the folders of the policies that come along, by name."""

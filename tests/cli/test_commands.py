@@ -243,6 +243,18 @@ def test_evaluate_scores_an_exported_policy_and_writes_nothing(cli, run):
     assert everything_below(Path.cwd()) == []
 
 
+def test_evaluate_and_compare_take_the_policy_that_comes_along_where_none_is_named(cli):
+    few = ("trainer.epochs=5", "compare.seeds=1", "compare.kinds=[40@0.0]", "--json")
+    words = [word for word in WORDS if not word.startswith(("trainer.epochs", "env."))]
+    named = cli("evaluate", "worlds", *words, *few)
+    assert named.code == 0, named.err
+    assert cli("evaluate", *words, *few).out == named.out
+    compared = cli("compare", *words, *few, "compare.contestants=[agent]", "--run-dir", "run")
+    assert compared.code == 0, compared.err
+    (row,) = json.loads(named.out)["contestants"]
+    assert result_of(Path("run"))["contestants"] == [row]
+
+
 def test_evaluate_scores_a_schedule_by_its_name(cli):
     outcome = cli("evaluate", "fixed:cutmix@0.25", *WORDS)
     assert outcome.err.count(LOADED) == 1

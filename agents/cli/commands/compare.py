@@ -16,16 +16,19 @@ def command(
 ) -> None:
     """Compare policies and schedules on held-out tasks, paired by task and seed.
 
+    Without policy= the one that comes along plays (list policies).
+
     \b
+    python run.py compare task=folder task.root=my_images
     python run.py compare policy=runs/<name>/export
     python run.py compare compare.contestants=[none,random,fixed:cutmix@0.5]
     """  # noqa: D301 (click reads the control character)
     from automix.agents.cli.runs import carry_out
     from automix.agents.config.compose import load_settings, sets
-    from automix.agents.jobs.run import without_agent
+    from automix.agents.jobs.run import with_policy
 
     carry_out(
-        without_agent(load_settings(overrides), named=sets(overrides, "compare.contestants")),
+        with_policy(load_settings(overrides), named=sets(overrides, "compare.contestants")),
         run_dir,
         learns=False,
         overwrite=overwrite,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from safetensors.torch import load_file
 import automix
 import automix.agents.contest.compare
 import automix.agents.jobs.run
+from automix.agents.config.compose import load_settings
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest.summary import schedule_of
-from automix.agents.jobs.run import run_compare, run_train, without_agent
+from automix.agents.jobs.run import run_compare, run_train, with_policy
 from automix.agents.learning.recorder import RoundTotals
 from automix.core.errors import AutomixError
 from automix.envs import MixVectorEnv
 from automix.mixing.actions import MixAction
 from automix.policy.policy import load_policy
 from automix.policy.schedule import load_schedule
+from automix.policy.shipped import DEFAULT
 from tests.agents import tiny_run
 from tests.agents.tiny_run import lines
 from tests.cases import each
@@ -219,14 +222,28 @@ def test_the_test_split_is_read_once_a_trial_after_the_last_epoch(tmp_path, monk
     assert finished == [2] * 4  # once for each of 2 kinds x 2 seeds, after both epochs
 
 
-def test_a_comparison_without_a_policy_leaves_the_agent_out_of_the_default_field():
-    everybody = without_agent(RunSettings(), named=False)
-    assert "agent" not in everybody.compare.contestants
-    assert "none" in everybody.compare.contestants
-    named = tiny_run.settings()
-    assert without_agent(named, named=True) is named
+def test_a_comparison_without_a_policy_takes_the_one_that_comes_along():
+    assert with_policy(RunSettings(), named=False) == RunSettings(policy=DEFAULT)
+    others = tiny_run.settings("compare.contestants=[none,random]")
+    assert with_policy(others, named=True) is others
     given = RunSettings(policy="runs/x/export")
-    assert without_agent(given, named=False) is given
+    assert with_policy(given, named=False) is given
+
+
+def test_where_that_policy_cannot_play_the_agent_is_left_out_and_that_is_said(caplog):
+    for word, why in (
+        ("trainer.epochs=4", "5 decisions"),
+        ("env.actions.methods=[none,fmix]", "other actions"),
+    ):
+        field = load_settings([word])
+        left = with_policy(field, named=False)
+        assert left.policy == ""
+        assert left.compare.contestants == field.compare.contestants[1:]
+        assert "agent is left out: " in caplog.text
+        assert why in caplog.text
+        caplog.clear()
+        named = with_policy(field, named=True)  # what cannot be done is refused later
+        assert named == replace(field, policy=DEFAULT)
 
 
 def test_a_reward_that_is_not_finite_is_told_with_environment_and_step(tmp_path, monkeypatch):
