@@ -88,7 +88,6 @@ def test_misuse_is_one_line_with_the_next_step(cli):
         (["train", "--dryrun"], "--dryrun"),
         (["train", "--run-dir"], "'--run-dir' requires an argument"),
         (["export", "somewhere"], "Missing option '--out'"),
-        (["evaluate"], "Missing argument 'EXPORT_DIR|POLICY|CONTESTANT'"),
         (["list", "mixes", "more"], "unexpected extra argument"),
         (["--nope"], "--nope"),
     ]:
