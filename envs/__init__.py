@@ -13,12 +13,12 @@ from gymnasium.envs.registration import register, registry
 from automix.envs.codec import ActionCodec, ActionSettings
 from automix.envs.groups import EpisodeGroup, StackedGroups
 from automix.envs.mix_env import MixEnv, MixVectorEnv, image_world
-from automix.envs.observations import OBSERVATIONS
 from automix.envs.rewards import REWARDS, RewardSettings
 from automix.envs.settings import EnvSettings
 from automix.envs.surrogate import SurrogateMixEnv, SurrogateVectorEnv, SurrogateWorld
 from automix.envs.worlds import ImageWorld
 from automix.envs.wrappers import BoxActions, FlatActions
+from automix.policy.observations import OBSERVATIONS
 
 ENV_IDS = {
     "automix/Mix-v0": "automix.envs.mix_env:MixEnv",

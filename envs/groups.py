@@ -18,12 +18,12 @@ from automix.core.seeding import generator
 from automix.core.settings import Range
 from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec
-from automix.envs.observations import ObservationInputs, Observer
 from automix.envs.rewards import REWARDS
 from automix.envs.settings import EnvSettings
 from automix.envs.vocabulary import expanded
 from automix.envs.worlds import Training, World, of_world
 from automix.mixing.actions import MixAction
+from automix.policy.observations import ObservationInputs, Observer
 from automix.training.metrics import EpochMetrics
 
 SETUP = "setup"
@@ -103,7 +103,7 @@ class EpisodeGroup:
             )
         self.world, self.settings, self.members = world, settings, members
         self.codec = ActionCodec(settings.actions)
-        self.observer = Observer(settings.observations, self.codec)
+        self.observer = Observer(settings.observations, settings.actions)
         self._reward = REWARDS[settings.reward.name]
         hidden = settings.reward.plays_reference
         self._hidden = [MixAction.parse(settings.reward.reference)] if hidden else []
@@ -123,7 +123,8 @@ class EpisodeGroup:
     @property
     def observation_space(self) -> spaces.Box:
         """Of one member."""
-        return self.observer.space
+        low, high = self.observer.low, self.observer.high
+        return spaces.Box(low, high, dtype=np.float32)
 
     @property
     def trainings(self) -> int:
@@ -228,7 +229,7 @@ class EpisodeGroup:
                     history=self._seen(history),
                     last_action=last,
                     facts=self.facts,
-                    codec=self.codec,
+                    vocabulary=self.settings.actions,
                 )
                 for history, last in zip(self.histories, self._last, strict=True)
             ]

@@ -47,7 +47,7 @@ class MixEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     the others). ``info["mix"]`` names what was really played.
 
     ## Observation space
-    A ``Box`` of named scalars, ``progress`` first (``automix.envs.observations``).
+    A ``Box`` of named scalars, ``progress`` first (``automix.policy.observations``).
 
     ## Rewards
     By name, from the validation split (``automix.envs.rewards``).

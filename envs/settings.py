@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from automix.core.errors import ConfigError
 from automix.core.settings import check_ranges, setting
 from automix.envs.codec import ActionSettings
-from automix.envs.observations import DEFAULT_OBSERVATIONS
 from automix.envs.rewards import RewardSettings
+from automix.policy.observations import DEFAULT_OBSERVATIONS
 from automix.policy.policy import decision_starts
 
 

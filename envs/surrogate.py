@@ -26,8 +26,8 @@ from automix.core.settings import Range
 from automix.data.tasks import TaskSpec
 from automix.envs.mix_env import MixEnv, MixVectorEnv
 from automix.envs.settings import EnvSettings
-from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import PLAIN, MixAction
+from automix.policy.observations import TaskFacts
 from automix.training.metrics import EpochMetrics
 
 CLASSES = 10

@@ -19,6 +19,7 @@ from automix.core.errors import AutomixError, ConfigError
 from automix.data.tasks import FamilySettings, Task, TaskFamily, TaskSpec
 from automix.mixing.actions import MixAction
 from automix.nets.create import create_classifier
+from automix.policy.observations import TaskFacts
 from automix.training.metrics import EpochMetrics
 from automix.training.population import Population
 from automix.training.requirements import check_playable
@@ -55,36 +56,6 @@ class Training(Protocol):
             ConfigError: If it is of other training runs.
         """
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskFacts:
-    """What is known of a task before its training starts."""
-
-    budget: int
-    """Epochs."""
-    train_size: int
-    """Training images."""
-    num_classes: int
-    pixels: int = 1
-    """Height times width of an image."""
-    batch_size: int = 1
-    peak_lr: float = 0.0
-    """The highest learning rate; 0 where none is known."""
-    parameters: int = 1
-    """Weights of the net."""
-    augmented: bool = False
-    """Whether training images are cropped, flipped or distorted before they are mixed."""
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the whole budget."""
-        return self.budget * -(-self.train_size // self.batch_size)
-
-    @property
-    def work(self) -> int:
-        """Pixels that the training reads, to which its time is about proportional."""
-        return self.budget * self.train_size * self.pixels
 
 
 class World(Protocol):

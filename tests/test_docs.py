@@ -28,13 +28,13 @@ from automix.data import DATASETS
 from automix.data.timm_torch import NAMES
 from automix.envs import ENV_IDS
 from automix.envs.codec import ActionCodec, ActionSettings
-from automix.envs.observations import DEFAULT_OBSERVATIONS, OBSERVATIONS, Observer
 from automix.envs.rewards import REWARDS
 from automix.labels import LABEL_RULES
 from automix.masks import shapes as masks
 from automix.masks.pairing import PAIRINGS
 from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import PRESETS, MixAction
+from automix.policy.observations import DEFAULT_OBSERVATIONS, OBSERVATIONS, Observer
 from automix.policy.policy import MixPolicy, PolicyForm, save_policy
 from automix.policy.schedule import MixSchedule, save_schedule
 from automix.saliency import SALIENCY
@@ -104,7 +104,7 @@ def scratch(tmp_path, monkeypatch):
     monkeypatch.setattr(MIXES, "_entries", dict(MIXES._entries))
     actions = ActionSettings()
     codec = ActionCodec(actions)
-    observer = Observer(DEFAULT_OBSERVATIONS, codec)
+    observer = Observer(DEFAULT_OBSERVATIONS, codec.settings)
     form = PolicyForm(
         observations=observer.names,
         observation_sizes=observer.sizes,

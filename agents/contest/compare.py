@@ -29,11 +29,11 @@ from automix.core.seeding import derived_seed
 from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec, ActionSettings
 from automix.envs.groups import StackedGroups
-from automix.envs.observations import Observer
 from automix.envs.rewards import RewardSettings
 from automix.envs.settings import EnvSettings
 from automix.envs.worlds import ImageWorld, WorldSettings
 from automix.mixing.actions import MixAction
+from automix.policy.observations import Observer
 from automix.policy.policy import MixPolicy
 from automix.training.evaluation import TestScores, test_scores
 from automix.training.metrics import EpochMetrics
@@ -311,8 +311,7 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
             saliency=form.saliency,
             space=form.space,  # type: ignore[arg-type]
         )
-        codec = ActionCodec(actions)
-        sizes = Observer(form.observations, codec).sizes
+        sizes = Observer(form.observations, actions).sizes
     except ConfigError as error:
         raise DataError(f"the policy cannot be asked: {error.message}", error.hint) from None
     if sizes != tuple(form.observation_sizes):

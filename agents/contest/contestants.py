@@ -14,8 +14,8 @@ from automix.agents.contest.own_training import OWN_TRAINING, SETTLING, Settled,
 from automix.agents.contest.schedules import SCHEDULES, progress_of
 from automix.core.errors import ConfigError, did_you_mean
 from automix.core.seeding import generator
-from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import PLAIN, MixAction
+from automix.policy.observations import TaskFacts
 from automix.policy.policy import MixPolicy
 from automix.policy.schedule import MixSchedule
 

@@ -8,8 +8,7 @@ from itertools import pairwise
 from automix.agents.config.settings import RunSettings
 from automix.core.errors import ResourceError
 from automix.data.memory import free_memory
-from automix.envs.codec import ActionCodec
-from automix.envs.observations import Observer
+from automix.policy.observations import Observer
 
 # Bytes, each no more than what is really taken, so that nothing is refused that would do.
 PROCESS = 2**27  # of a worker, torch imported
@@ -57,7 +56,7 @@ def _learned(settings: RunSettings) -> Iterator[Need]:
     agent, env = settings.agent, settings.env
     yield "agent.groups", agent.groups, agent.groups * TRAINING_RUN
     yield "agent.group_size", agent.group_size, agent.groups * agent.group_size * TRAINING_RUN
-    seen = sum(Observer(env.observations, ActionCodec(env.actions)).sizes)
+    seen = sum(Observer(env.observations, env.actions).sizes)
     hidden = getattr(agent, "lstm_hidden_size", 0)
     yield "agent.lstm_hidden_size", hidden, 4 * hidden * (hidden + seen) * WEIGHT
     widths = getattr(agent, "net_arch", ())

@@ -16,10 +16,10 @@ from automix.agents.learning.training import Learned
 from automix.core.errors import ConfigError, DataError
 from automix.core.files import write_atomically
 from automix.envs.codec import ActionCodec
-from automix.envs.observations import Observer
 from automix.envs.worlds import WorldSettings
+from automix.policy.observations import Observer
 from automix.policy.policy import MixPolicy, PolicyForm, load_policy
-from automix.policy.schedule import load_schedule
+from automix.policy.schedule import changed_settings, load_schedule
 from automix.policy.shipped import policy_folder
 
 FILES = ("policy.json", "policy.safetensors", "schedule.yaml")
@@ -33,7 +33,7 @@ RULE_FILES = ("rule.json", "rule.txt")
 def policy_of(learned: Learned, settings: RunSettings) -> MixPolicy:
     """Take the policy out of an agent; what it cost to learn goes with it."""
     codec = ActionCodec(settings.env.actions)
-    observer = Observer(settings.env.observations, codec)
+    observer = Observer(settings.env.observations, codec.settings)
     actions = settings.env.actions
     form = PolicyForm(
         observations=list(observer.names),
@@ -68,6 +68,8 @@ def about(settings: RunSettings) -> dict[str, Any]:
     worlds = [facts_of(world) for world in worlds_of(settings)]
     origin: dict[str, Any] = {"worlds": worlds} if settings.worlds.suite else worlds[0]
     origin |= {"agent": settings.agent.name, "seed": settings.seed}
+    if mix := changed_settings(settings.trainer.mix):
+        origin["mix"] = mix
     if settings.policy:
         origin["started_from"] = load_policy(settings.policy).summary
     return {"automix": automix.__version__} | origin

@@ -21,7 +21,7 @@ from automix.agents.contest.rule_words import (
 )
 from automix.agents.report.drawing import INK, MUTED, Margins, Painter, Picture, parse_mix
 from automix.agents.report.run_files import Interval, Run, TrialRecord, checked
-from automix.envs.observations import OBSERVATIONS
+from automix.policy.observations import OBSERVATIONS
 from automix.policy.rule import rule_of
 
 WIDTH, ROW = 410.0, 20.0

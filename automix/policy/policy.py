@@ -21,8 +21,11 @@ from automix.core.errors import AutomixError, ConfigError, DataError
 from automix.core.files import read_bytes, read_json, short, write_bytes, write_json
 from automix.core.settings import Range
 from automix.mixing.actions import MixAction, nearest_action
+from automix.mixing.batch import MixSettings
 from automix.mixing.boxed import from_numbers, numbers_of
+from automix.policy.live import LiveMixer, live_mixer
 from automix.policy.policy_net import Layer, Memory, PolicyNet, State, checked_observations
+from automix.policy.schedule import settings_from
 from automix.policy.shipped import DEFAULT, policy_folder
 
 FORMAT = 1
@@ -115,6 +118,58 @@ class MixPolicy:
         listed = self.about.get("worlds", [self.about])
         known = listed if isinstance(listed, list) else []
         return [w for w in known if isinstance(w, dict) and isinstance(w.get("budget"), int)]
+
+    @property
+    def sample_size(self) -> int:
+        """Numbers that a sample of its action space consists of."""
+        return len(self._sizes()) if self.form.space != "box" else sum(self._sizes())
+
+    @property
+    def mix(self) -> MixSettings:
+        """How its choices were carried out where it was learned.
+
+        Raises:
+            DataError: If the file says what this version does not know.
+        """
+        return settings_from(self.about.get("mix") or {}, "policy.json: about.mix")
+
+    def mixer(
+        self,
+        num_classes: int,
+        *,
+        epochs: int,
+        train_size: int,
+        batch_size: int | None = None,
+        augmented: bool | None = None,
+        parameters: int | None = None,
+        peak_lr: float | None = None,
+        seed: int = 0,
+        settings: MixSettings | None = None,
+    ) -> LiveMixer:
+        """Return a callable that mixes batches as the policy says when it looks at a training.
+
+        Args:
+            num_classes: Classes of the labels.
+            epochs: Of the training.
+            train_size: Training images.
+            batch_size: Of a step of the optimizer.
+            augmented: Whether images are cropped, flipped or distorted before they are mixed.
+            parameters: Weights of the net.
+            peak_lr: The highest learning rate.
+            seed: Of all draws.
+            settings: How actions are carried out; default as where the policy was learned.
+
+        Raises:
+            ConfigError: If something is missing that the policy sees, or it cannot play here.
+            DataError: If this version does not know the policy's observations.
+        """
+        told = {
+            "batch_size": batch_size,
+            "augmented": augmented,
+            "parameters": parameters,
+            "peak_lr": peak_lr,
+        }
+        return live_mixer(self, num_classes, epochs, train_size, told, seed, settings or self.mix)
 
     @property
     def recurrent(self) -> bool:

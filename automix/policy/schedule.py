@@ -106,7 +106,7 @@ def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -
         {
             "format": FORMAT,
             "about": dict(about),
-            "mix": _changed(schedule.settings),
+            "mix": changed_settings(schedule.settings),
             "schedule": _table(schedule.actions),
             "by_kind": {kind: _table(actions) for kind, actions in schedule.by_kind.items()},
         },
@@ -138,11 +138,11 @@ def load_schedule(path: str | Path) -> MixSchedule:
     return MixSchedule(
         _actions(content.get("schedule"), f"{path}: schedule"),
         {str(k): _actions(rows, f"{path}: by_kind.{k}") for k, rows in by_kind.items()},
-        _settings(content.get("mix") or {}, f"{path}: mix"),
+        settings_from(content.get("mix") or {}, f"{path}: mix"),
     )
 
 
-def _changed(settings: MixSettings) -> dict[str, Any]:
+def changed_settings(settings: MixSettings) -> dict[str, Any]:
     """Return the settings that are not the default, as YAML holds them."""
     values = {one.name: getattr(settings, one.name) for one in fields(settings)}
     return {
@@ -152,7 +152,12 @@ def _changed(settings: MixSettings) -> dict[str, Any]:
     }
 
 
-def _settings(values: Any, where: str) -> MixSettings:
+def settings_from(values: Any, where: str) -> MixSettings:
+    """Read what ``changed_settings`` wrote.
+
+    Raises:
+        DataError: If it holds something else.
+    """
     if not isinstance(values, dict):
         raise DataError(f"{where} is {type(values).__name__}, wanted a table")
     _check_names(values, [one.name for one in fields(MixSettings)], where)

@@ -28,7 +28,7 @@ from automix.core.seeding import derived_seed, generator
 from automix.data.tasks import TaskSpec
 from automix.envs.codec import ActionCodec
 from automix.envs.groups import StackedGroups
-from automix.envs.observations import DEFAULT_OBSERVATIONS, Observer
+from automix.policy.observations import DEFAULT_OBSERVATIONS, Observer
 from automix.envs.worlds import build_world
 from automix.training.evaluation import test_scores
 
@@ -72,7 +72,7 @@ def play(settings: RunSettings, world: Any, spec: TaskSpec, members: int) -> dic
     env = replace(settings.env, observations=OBSERVATIONS)
     groups = StackedGroups(world, env, members)
     codec = ActionCodec(env.actions)
-    choices, observer = codec.choices, Observer(OBSERVATIONS, codec)
+    choices, observer = codec.choices, Observer(OBSERVATIONS, env.actions)
     places = np.cumsum([0, *observer.sizes[:-1]]).tolist()
     rng = generator(spec.seed, "room choices")
     facts = world.facts(spec)

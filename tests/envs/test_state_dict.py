@@ -26,11 +26,11 @@ from automix.envs import (
     SurrogateVectorEnv,
 )
 from automix.envs.groups import StackedGroups, generator_at
-from automix.envs.observations import OBSERVATIONS
 from automix.envs.rewards import REWARDS
 from automix.envs.surrogate import SurrogateWorld
 from automix.labels import LABEL_RULES
 from automix.mixing.actions import MixAction
+from automix.policy.observations import OBSERVATIONS
 from automix.training.settings import SaliencySettings, SelfAdaptiveSettings
 from tests import tiny
 from tests.agents.stand_ins import NoisyWorld

@@ -11,8 +11,8 @@ import numpy as np
 
 from automix.data.tasks import FamilySettings, TaskSpec
 from automix.envs import ActionSettings, EnvSettings, ImageWorld, RewardSettings
-from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import MixAction
+from automix.policy.observations import TaskFacts
 from automix.training.metrics import LOSS_CAP, EpochMetrics
 from tests import tiny
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from automix.core.extras import require
-from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import PLAIN, MixAction
+from automix.policy.observations import TaskFacts
 
 PROBE = 0.2
 """Share of the budget that is played without mixing before a probing selector chooses, about: it

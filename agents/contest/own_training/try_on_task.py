@@ -11,8 +11,9 @@ from automix.agents.contest.controls.successive_halving import rounds, successiv
 from automix.agents.contest.own_training import SETTLING, Settled, SettlingInfo
 from automix.agents.parallel.worker import InlineWorker
 from automix.data.tasks import TaskSpec
-from automix.envs.worlds import ImageWorld, TaskFacts
+from automix.envs.worlds import ImageWorld
 from automix.mixing.actions import MixAction
+from automix.policy.observations import TaskFacts
 from automix.training.population import Population
 
 

@@ -9,16 +9,58 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from gymnasium import spaces
 
 from automix.core.errors import ConfigError
 from automix.core.registry import Info, Registry
-from automix.envs.codec import ActionCodec
-from automix.envs.worlds import TaskFacts
 from automix.mixing.actions import MixAction, index_of
 from automix.training.metrics import EpochMetrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFacts:
+    """What is known of a task before its training starts."""
+
+    budget: int
+    """Epochs."""
+    train_size: int
+    """Training images."""
+    num_classes: int
+    pixels: int = 1
+    """Height times width of an image."""
+    batch_size: int = 1
+    peak_lr: float = 0.0
+    """The highest learning rate; 0 where none is known."""
+    parameters: int = 1
+    """Weights of the net."""
+    augmented: bool = False
+    """Whether training images are cropped, flipped or distorted before they are mixed."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole budget."""
+        return self.budget * -(-self.train_size // self.batch_size)
+
+    @property
+    def work(self) -> int:
+        """Pixels that the training reads, to which its time is about proportional."""
+        return self.budget * self.train_size * self.pixels
+
+
+class Vocabulary(Protocol):
+    """What a policy chooses from: ``ActionSettings`` of an environment, ``PolicyForm``."""
+
+    @property
+    def methods(self) -> Sequence[str]:
+        """In the order of the policy."""
+        ...
+
+    @property
+    def saliency(self) -> Sequence[str]:
+        """The same of providers."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +73,7 @@ class ObservationInputs:
     """None before the first epoch."""
     facts: TaskFacts
     """Of the task."""
-    codec: ActionCodec
+    vocabulary: Vocabulary
 
     @property
     def now(self) -> EpochMetrics:
@@ -51,7 +93,7 @@ class ObservationInputs:
 Feature = Callable[[ObservationInputs], float | Sequence[float]]
 
 
-def _one_number(codec: ActionCodec) -> int:
+def _one_number(vocabulary: Vocabulary) -> int:
     return 1
 
 
@@ -63,7 +105,7 @@ class ObservationInfo(Info):
     """The least value; what is below is clipped to it."""
     high: float
     """The largest."""
-    size: Callable[[ActionCodec], int] = _one_number
+    size: Callable[[Vocabulary], int] = _one_number
     """How many numbers it has."""
 
 
@@ -237,23 +279,23 @@ def last_ratio(view: ObservationInputs) -> float:
 
 @OBSERVATIONS.register(
     "last_method",
-    ObservationInfo(low=0, high=1, size=lambda codec: len(codec.settings.methods)),
+    ObservationInfo(low=0, high=1, size=lambda vocabulary: len(vocabulary.methods)),
 )
 def last_method(view: ObservationInputs) -> list[float]:
     """One-hot of the method played last, in the order of the vocabulary; zeros at the start."""
-    methods = view.codec.settings.methods
+    methods = view.vocabulary.methods
     played = index_of(view.last_action, methods) if view.last_action else None
     return [float(i == played) for i in range(len(methods))]
 
 
 @OBSERVATIONS.register(
     "last_saliency",
-    ObservationInfo(low=0, high=1, size=lambda codec: len(codec.settings.saliency)),
+    ObservationInfo(low=0, high=1, size=lambda vocabulary: len(vocabulary.saliency)),
 )
 def last_saliency(view: ObservationInputs) -> list[float]:
     """One-hot of the saliency used last, in the order of the vocabulary; zeros at the start."""
     used = view.last_action.saliency if view.last_action else ""
-    return [float(provider == used) for provider in view.codec.settings.saliency]
+    return [float(provider == used) for provider in view.vocabulary.saliency]
 
 
 HISTORY = 4
@@ -267,7 +309,7 @@ def _earlier(view: ObservationInputs) -> list[EpochMetrics]:
 
 
 def _history(low: float, high: float) -> ObservationInfo:
-    return ObservationInfo(low=low, high=high, size=lambda codec: HISTORY)
+    return ObservationInfo(low=low, high=high, size=lambda vocabulary: HISTORY)
 
 
 @OBSERVATIONS.register("val_accuracy_history", _history(0, 1))
@@ -313,10 +355,10 @@ class Observer:
 
     Args:
         names: Which observations, ``progress`` first.
-        codec: The action vocabulary, for the observations that name an action.
+        vocabulary: For the observations that name an action.
     """
 
-    def __init__(self, names: Sequence[str], codec: ActionCodec) -> None:
+    def __init__(self, names: Sequence[str], vocabulary: Vocabulary) -> None:
         if not names or names[0] != "progress":
             raise ConfigError(
                 f"env.observations starts with {names[0] if names else 'nothing'!r}, "
@@ -327,12 +369,12 @@ class Observer:
         if len(set(names)) != len(names):
             raise ConfigError(f"env.observations names something twice: {list(names)}")
         self._features = [entry.value for entry in entries]
-        sizes = [entry.info.size(codec) for entry in entries]
+        sizes = [entry.info.size(vocabulary) for entry in entries]
         self.names = tuple(names)
         self.sizes = tuple(sizes)
-        low = np.repeat([float(entry.info.low) for entry in entries], sizes)
-        high = np.repeat([float(entry.info.high) for entry in entries], sizes)
-        self.space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+        low, high = ([float(getattr(e.info, end)) for e in entries] for end in ("low", "high"))
+        self.low = np.repeat(low, sizes).astype(np.float32)
+        self.high = np.repeat(high, sizes).astype(np.float32)
 
     def __call__(self, view: ObservationInputs) -> np.ndarray:
         """Return the observation, (d,) float32, clipped to the declared ranges."""
@@ -350,5 +392,5 @@ class Observer:
                     row.append(value)
                 else:
                     row.extend(value if isinstance(value, Sequence) else (value,))
-        within = np.minimum(np.maximum(rows, self.space.low), self.space.high)
+        within = np.minimum(np.maximum(rows, self.low), self.high)
         return within.astype(np.float32)
