@@ -33,7 +33,6 @@ from automix.envs.rewards import RewardSettings
 from automix.envs.settings import EnvSettings
 from automix.envs.worlds import ImageWorld, WorldSettings
 from automix.mixing.actions import MixAction
-from automix.policy.observations import Observer
 from automix.policy.policy import MixPolicy
 from automix.training.evaluation import TestScores, test_scores
 from automix.training.metrics import EpochMetrics
@@ -311,15 +310,9 @@ def env_of(policy: MixPolicy | None, settings: RunSettings) -> EnvSettings:
             saliency=form.saliency,
             space=form.space,  # type: ignore[arg-type]
         )
-        sizes = Observer(form.observations, actions).sizes
     except ConfigError as error:
         raise DataError(f"the policy cannot be asked: {error.message}", error.hint) from None
-    if sizes != tuple(form.observation_sizes):
-        raise DataError(
-            f"the policy cannot be asked: its observations have sizes "
-            f"{list(form.observation_sizes)}, here they have {list(sizes)}",
-            "use the version of automix that it was exported with; policy.json names it",
-        )
+    policy.observer()  # which refuses what this version cannot show it
     _refuse_other_actions(actions, offered.actions)
     return EnvSettings(
         actions=actions,

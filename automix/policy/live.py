@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from automix.core.errors import ConfigError, DataError
+from automix.core.errors import ConfigError
 from automix.core.settings import Range
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.mixing.checks import check_range, checked_labels
 from automix.policy.mixer import CHOICE, BatchMixer
-from automix.policy.observations import ObservationInputs, Observer, TaskFacts
+from automix.policy.observations import ObservationInputs, TaskFacts
 from automix.policy.policy_net import State
 from automix.training.metrics import LOSS_CAP, EpochMetrics, graded
 
@@ -84,7 +84,7 @@ class LiveMixer(BatchMixer):
     ) -> None:
         self._policy, self._facts = policy, facts
         self._starts = policy.form.starts(facts.budget)
-        self._observer = _observer_of(policy)
+        self._observer = policy.observer()
         choices = [MixAction.parse(choice) for choice in policy.form.choices]
         super().__init__(choices, num_classes, seed, settings, 1 + policy.sample_size)
         self._records: list[EpochMetrics] = []
@@ -301,21 +301,6 @@ def live_mixer(
         Range(least=1, whole=True).check("batch_size", given["batch_size"])
     facts = TaskFacts(budget=epochs, train_size=train_size, num_classes=num_classes, **given)
     return LiveMixer(policy, num_classes, facts, seed, settings)
-
-
-def _observer_of(policy: MixPolicy) -> Observer:
-    form = policy.form
-    try:
-        observer = Observer(form.observations, form)
-    except ConfigError as error:
-        raise DataError(f"the policy cannot be asked: {error.message}", error.hint) from None
-    if observer.sizes != tuple(form.observation_sizes):
-        raise DataError(
-            f"the policy cannot be asked: its observations have sizes "
-            f"{list(form.observation_sizes)}, here they have {list(observer.sizes)}",
-            "use the version of automix that it was exported with; policy.json names it",
-        )
-    return observer
 
 
 def _checked(name: str, answers: Answers, num_classes: int) -> Answers:

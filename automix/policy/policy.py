@@ -24,6 +24,7 @@ from automix.mixing.actions import MixAction, nearest_action
 from automix.mixing.batch import MixSettings
 from automix.mixing.boxed import from_numbers, numbers_of
 from automix.policy.live import LiveMixer, live_mixer
+from automix.policy.observations import Observer
 from automix.policy.policy_net import Layer, Memory, PolicyNet, State, checked_observations
 from automix.policy.schedule import settings_from
 from automix.policy.shipped import DEFAULT, policy_folder
@@ -123,6 +124,25 @@ class MixPolicy:
     def sample_size(self) -> int:
         """Numbers that a sample of its action space consists of."""
         return len(self._sizes()) if self.form.space != "box" else sum(self._sizes())
+
+    def observer(self) -> Observer:
+        """Return what makes its observations.
+
+        Raises:
+            DataError: If this version makes no such observations.
+        """
+        form = self.form
+        try:
+            observer = Observer(form.observations, form)
+        except ConfigError as error:
+            raise DataError(f"the policy cannot be asked: {error.message}", error.hint) from None
+        if observer.sizes != tuple(form.observation_sizes):
+            raise DataError(
+                f"the policy cannot be asked: its observations have sizes "
+                f"{list(form.observation_sizes)}, here they have {list(observer.sizes)}",
+                "use the version of automix that it was exported with; policy.json names it",
+            )
+        return observer
 
     @property
     def mix(self) -> MixSettings:
