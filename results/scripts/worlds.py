@@ -13,7 +13,9 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +31,7 @@ SEEDS = (0, 1, 2)
 """Of the agent. The first is the one that is judged and that comes along."""
 
 TASKS, TRAININGS = 140, 3
-"""Five tasks of each of the 28 worlds, three training runs of each."""
+"""Five tasks of each of the 27 worlds and a few more, three training runs of each."""
 
 COST_FREE = "none,random,mix_then_none,none_then_mix,by_size,fixed"
 
@@ -120,7 +122,7 @@ def read(out: Path) -> Played:
             found.setdefault(own, {}).setdefault(seed, {})[trial["training"]] = (
                 100 * trial["test_accuracy"]
             )
-    seeds = list(worlds)
+    seeds = [seed for seed in worlds if all(seed in of for of in found.values())]
     return Played(
         worlds=np.array([worlds[seed] for seed in seeds]),
         scores={
@@ -131,10 +133,19 @@ def read(out: Path) -> Played:
     )
 
 
-def _trials(path: Path) -> Iterator[dict]:  # type: ignore[type-arg]
-    file = path / "trials.jsonl"
+def _trials(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a play has brought; of the first one also the worlds that it is through with."""
+    file, begun = path / "trials.jsonl", path / "checkpoints" / "finished.jsonl"
     if file.is_file():
         yield from map(json.loads, file.open(encoding="utf-8"))
+    elif begun.is_file() and path.name == "play-0":
+        lines = map(json.loads, begun.open(encoding="utf-8"))
+        pieces = {line["name"]: line["result"] for line in lines}
+        names = map("comparing/{}".format, range(TASKS))  # world by world
+        done = [pieces[name] for name in takewhile(pieces.__contains__, names)]
+        under_way = done[-1][0]["task"] if done else ""
+        for trials in done:
+            yield from (trial for trial in trials if trial["task"] != under_way)
 
 
 def interval(values: np.ndarray) -> str:
@@ -150,8 +161,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def groups_of(played: Played) -> dict[str, np.ndarray]:
-    """Return the columns of most tables: the groups, and all tasks."""
-    return {**{title: played.group(name) for name, title in GROUPS.items()}, "pooled": played.group("")}
+    """Return the columns of most tables: the groups that were played, and all tasks."""
+    groups = {title: played.group(name) for name, title in GROUPS.items()}
+    return {title: own for title, own in groups.items() if own.any()} | {"pooled": played.group("")}
 
 
 def differences(played: Played) -> list[str]:
@@ -214,7 +226,8 @@ def page(played: Played, out: Path) -> str:
     if grid.is_file():
         found = json.loads(grid.read_text(encoding="utf-8"))["found"]["grid"][0]
         best = found if found == "none" else f"fixed:{found}"
-    runs = [step for step in STEPS if (out / step / "result.json").is_file()]
+    ended = [step for step in STEPS if (out / step / "result.json").is_file()]
+    runs = [step for step in STEPS if step in ended or step == "play-0"]
     commands = [f"{step}: {' '.join(settings_of(step, Path('runs/worlds')))}" for step in runs]
     return "\n".join(
         [
