@@ -11,6 +11,7 @@ from automix.agents.config.settings import RunSettings
 from automix.agents.config.worlds import compared_worlds, present, samples, worlds_of
 from automix.agents.contest.compare import env_of
 from automix.agents.contest.contestants import contestants_of
+from automix.agents.contest.own_training import asks_policy
 from automix.agents.contest.run_controls import check_controls, search_epochs
 from automix.agents.jobs.limits import check_memory
 from automix.agents.learning.algorithms import check_agent, updates_of
@@ -26,6 +27,7 @@ from automix.envs.groups import EpisodeGroup
 from automix.envs.vocabulary import expanded as expanded_actions
 from automix.envs.worlds import ImageWorld, Suite, build_world, of_world
 from automix.policy.policy import MixPolicy, load_policy
+from automix.policy.shipped import DEFAULT
 
 log = logging.getLogger("automix")
 
@@ -122,6 +124,32 @@ def with_actions_of(policy: MixPolicy | None, settings: RunSettings) -> RunSetti
         with of_world(world.name):
             env.starts(world.trainer.epochs)
     return replace(settings, env=replace(settings.env, actions=env.actions))
+
+
+def with_policy(settings: RunSettings, named: bool) -> RunSettings:
+    """Let the policy that comes along play ``agent`` where none is given.
+
+    Args:
+        settings: Of a comparison.
+        named: Whether the user named the contestants. If not, and the policy cannot play here,
+            ``agent`` is left out with a warning.
+
+    Raises:
+        AutomixError: If an image set cannot be used.
+    """
+    names = settings.compare.contestants
+    if settings.policy or not any(map(asks_policy, names)):
+        return settings
+    own = replace(settings, policy=DEFAULT)
+    if named:
+        return own
+    try:
+        with_actions_of(given_policy(own), own)
+    except ConfigError as error:
+        log.warning("agent is left out: %s", error.message)
+        rest = tuple(name for name in names if not asks_policy(name))
+        return replace(settings, compare=replace(settings.compare, contestants=rest))
+    return own
 
 
 def _check_learner(settings: RunSettings) -> None:

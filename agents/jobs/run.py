@@ -19,7 +19,6 @@ from automix.agents.config.published import published_figures
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest.compare import TrialRecord, compare, env_of
 from automix.agents.contest.explain import explain, write_rule
-from automix.agents.contest.own_training import asks_policy
 from automix.agents.contest.run_controls import search
 from automix.agents.contest.summary import schedule_of, summarise
 from automix.agents.contest.validation import pick_fixed
@@ -30,7 +29,6 @@ from automix.agents.jobs.check import (
     going_on,
     located,
     tell_images,
-    with_actions_of,
 )
 from automix.agents.learning.export import LONG, learning_cost, policy_of
 from automix.agents.learning.scope import scope_of
@@ -52,7 +50,6 @@ from automix.core.files import (
 from automix.core.settings import differences
 from automix.policy.policy import MixPolicy, load_policy, save_policy
 from automix.policy.schedule import save_schedule
-from automix.policy.shipped import DEFAULT
 
 EXPORT, RESULT = "export", "result.json"
 """In a run directory: the policy that was learned, what came out."""
@@ -283,32 +280,6 @@ def _status_kept(directory: RunDirectory, workers: Sequence[Worker]) -> Iterator
 
 def _restarts(workers: Sequence[Worker]) -> int:
     return sum(worker.restarts for worker in workers)
-
-
-def with_policy(settings: RunSettings, named: bool) -> RunSettings:
-    """Let the policy that comes along play ``agent`` where none is given.
-
-    Args:
-        settings: Of a comparison.
-        named: Whether the user named the contestants. If not, and the policy cannot play here,
-            ``agent`` is left out with a warning.
-
-    Raises:
-        AutomixError: If an image set cannot be used.
-    """
-    names = settings.compare.contestants
-    if settings.policy or not any(map(asks_policy, names)):
-        return settings
-    own = replace(settings, policy=DEFAULT)
-    if named:
-        return own
-    try:
-        with_actions_of(given_policy(own), own)
-    except ConfigError as error:
-        log.warning("agent is left out: %s", error.message)
-        rest = tuple(name for name in names if not asks_policy(name))
-        return replace(settings, compare=replace(settings.compare, contestants=rest))
-    return own
 
 
 def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, Any]:

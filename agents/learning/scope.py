@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,9 +23,6 @@ COUNTS = {
     "log_parameters": ("weights of the net", 9),
 }
 """Observations that are log10 of a count over a number: what they count, and the number."""
-
-TOLERANCE = 1e-5
-"""By which observations are rounded where they are written."""
 
 NOTABLE = 0.05
 """Share of decisions from which a sentence says how far an observation is outside."""
@@ -152,23 +148,14 @@ def _left(
     rows = np.concatenate(seen)
     ends = np.cumsum(policy.form.observation_sizes)
     for name, part in zip(policy.form.observations, np.split(rows, ends[:-1], 1), strict=True):
-        least, most = _ends(ranges.get(name))
-        beyond = ((part < least - TOLERANCE) | (part > most + TOLERANCE)).any(1)
+        beyond = policy.beyond(name, part).any(1)
         if beyond.any():
             yield {
                 "observation": name,
-                "learned": [least, most],
+                "learned": list(policy.learned_range(name)),
                 "asked": [float(part.min()), float(part.max())],
                 "share": float(beyond.mean()),
             }
-
-
-def _ends(value: Any) -> tuple[float, float]:
-    """Return the ends of what has been seen of an observation; all there is where none is told."""
-    numbers = value if isinstance(value, list) else []
-    if len(numbers) != 4 or not all(isinstance(number, int | float) for number in numbers):
-        return -math.inf, math.inf
-    return numbers[0], numbers[3]
 
 
 def _observations_outside(left: Iterable[Mapping[str, Any]]) -> list[str]:

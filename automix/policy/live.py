@@ -2,7 +2,8 @@
 
 It needs neither the agent nor the environment that it was learned with::
 
-    mixer = load_policy().mixer(10, epochs=epochs, train_size=len(train), batch_size=64)
+    known = {"train_size": len(train), "batch_size": 64, "augmented": True}
+    mixer = load_policy().mixer(10, epochs=epochs, **known)
     for epoch in range(epochs):
         if mixer.set_epoch(epoch):
             mixer.observe(probe=(net(probe_images), probe_labels), val=(net(images), labels))
@@ -15,15 +16,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from automix.core.errors import ConfigError
+from automix.core.errors import ConfigError, DataError
 from automix.core.settings import Range
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
@@ -49,11 +51,12 @@ FACTS = {
 }
 """Observations, and the argument that tells what they are made of."""
 
-ASKED = CHOICE
-"""Where in shared memory it stands whether the policy has chosen; its choice follows."""
+NUMBERS = ("learning_rate", "gradient_norm", "mixed_loss", "partner_share")
+"""What ``observe`` takes beside answers."""
 
-TOLERANCE = 1e-5
-"""By which ranges are rounded in ``policy.json``."""
+
+NOTHING = (math.nan, math.nan, math.nan)
+"""What is known of answers that were not given."""
 
 
 class LiveMixer(BatchMixer):
@@ -98,12 +101,12 @@ class LiveMixer(BatchMixer):
         Raises:
             ConfigError: Before the policy has been asked for the first time.
         """
-        if not self._board[ASKED]:
+        if not self._board[CHOICE]:
             raise ConfigError(
                 "the policy has not been asked yet",
                 "call set_epoch(0) and observe(probe=..., val=...) before the first batch",
             )
-        numbers = self._board[ASKED + 1 :]
+        numbers = self._board[CHOICE + 1 :]
         if self._policy.form.space == "box":
             return self._policy.mix_of(numbers)
         return self._policy.mix_of(numbers.astype(int).squeeze())
@@ -165,28 +168,37 @@ class LiveMixer(BatchMixer):
             choice = self._ask(self._measured(probe, val, numbers))
         else:
             choice = np.zeros(self._policy.sample_size)
-            self._records.append(_unseen(self._epoch))
+            self._records.append(_record(self._epoch))
         if group:
             choice = _rank_0s(choice)
-        self._board[ASKED], self._board[ASKED + 1 :] = 1, choice
+        self._board[CHOICE], self._board[CHOICE + 1 :] = 1, choice  # that it has chosen, and what
         return self.action
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the policy was shown, as plain data: to resume, with the epoch, from it."""
         return {
             "records": [asdict(record) for record in self._records],
-            "choice": self._board[ASKED:].tolist(),
+            "choice": self._board[CHOICE:].tolist(),
             "memory": self._memory and [part.tolist() for part in self._memory],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what the policy was shown; the next ``set_epoch`` says where."""
-        self._records = [EpochMetrics(**record) for record in state["records"]]
-        self._board[ASKED:] = state["choice"]
-        self._memory = None
-        if state["memory"]:
-            hidden, cell = (np.array(part, dtype=np.float32) for part in state["memory"])
-            self._memory = hidden, cell
+        """Go on from what the policy was shown; the next ``set_epoch`` says where.
+
+        Raises:
+            DataError: If it is not the state of a mixer of this policy.
+        """
+        try:
+            records = [EpochMetrics(**record) for record in state["records"]]
+            choice = np.array(state["choice"], dtype=np.float64)
+            memory = state["memory"] and [np.array(m, dtype=np.float32) for m in state["memory"]]
+            self._board[CHOICE:] = choice
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"this is not the state of a mixer of this policy: {error!r}",
+                "give load_state_dict what state_dict returned",
+            ) from None
+        self._records, self._memory = records, (memory[0], memory[1]) if memory else None
 
     def _check_ready(self) -> None:
         if self._due:
@@ -212,95 +224,69 @@ class LiveMixer(BatchMixer):
     def _measured(
         self, probe: Answers | None, val: Answers | None, numbers: Mapping[str, float]
     ) -> EpochMetrics:
-        unknown = set(numbers) - {"learning_rate", *_NUMBERS}
+        unknown = set(numbers) - set(NUMBERS)
         if unknown:
             raise ConfigError(
                 f"observe was given {', '.join(sorted(unknown))}",
-                f"it takes probe, val, learning_rate, {', '.join(_NUMBERS)}",
+                f"it takes probe, val, {', '.join(NUMBERS)}",
             )
-        columns = {**self._graded("probe", probe), **self._graded("val", val)}
-        columns |= {name: float(numbers.get(name, math.nan)) for name in _NUMBERS}
-        columns["lr"] = float(numbers.get("learning_rate", math.nan))
-        return _record(
-            self._epoch,
-            {name: min(x, LOSS_CAP) if "loss" in name else x for name, x in columns.items()},
-        )
+        return _record(self._epoch, self._means("probe", probe), self._means("val", val), numbers)
 
-    def _graded(self, name: str, answers: Answers | None) -> dict[str, float]:
-        """Return loss, accuracy and confidence of some answers; nan where there are none."""
-        split = "train" if name == "probe" else name
-        means = [math.nan] * 3
-        if answers is not None:
-            logits, labels = _checked(name, answers, self._num_classes)
-            means = torch.stack(graded(logits[:, None], labels[:, None]))[:, :, 0].mean(1).tolist()
-        found = dict(zip(("loss", "accuracy", "confidence"), means, strict=True))
-        if split == "train":
-            del found["confidence"]
-        return {f"{split}_{key}": value for key, value in found.items()}
+    def _means(self, name: str, answers: Answers | None) -> Sequence[float]:
+        """Return mean loss, accuracy and confidence of some answers; nan where there are none."""
+        if answers is None:
+            return NOTHING
+        logits, labels = _checked(name, answers, self._num_classes)
+        grades = torch.stack(graded(logits[:, None], labels[:, None]))
+        means: list[float] = grades[:, :, 0].mean(1).tolist()
+        return means
 
     def _check_seen(self, seen: np.ndarray) -> None:
         """Refuse what is missing; say once of each observation that it is like nothing learned."""
-        known = self._policy.about.get("observed")
-        names, sizes = self._observer.names, self._observer.sizes
-        for name, part in zip(names, np.split(seen, np.cumsum(sizes)[:-1]), strict=True):
+        names, ends = self._observer.names, np.cumsum(self._observer.sizes)[:-1]
+        for name, part in zip(names, np.split(seen, ends), strict=True):
             if not np.isfinite(part).all():
                 raise ConfigError(
                     f"the policy sees {name}, and what it is made of is missing or not finite",
-                    "give observe probe and val, and " + ", ".join(_NUMBERS) + " or learning_rate "
-                    "where the policy sees them; docs/metrics.md says which",
+                    f"give observe probe and val, and {', '.join(NUMBERS)} where the policy sees "
+                    "them; docs/metrics.md says which",
                 )
-            ends = known.get(name) if isinstance(known, Mapping) else None
-            if ends and name not in self._outside:
-                least, most = ends[0] - TOLERANCE, ends[-1] + TOLERANCE
-                if ((part < least) | (part > most)).any():
-                    self._outside.add(name)
-                    log.warning(
-                        "the policy is asked outside of what it has seen: %s is %.3g, learned on "
-                        "%.3g to %.3g",
-                        *(name, float(part[((part < least) | (part > most)).argmax()])),
-                        *(ends[0], ends[-1]),
-                    )
+            beyond = part[self._policy.beyond(name, part)]
+            if beyond.size and name not in self._outside:
+                self._outside.add(name)
+                log.warning(
+                    "the policy is asked outside of what it has seen: %s is %.3g, learned on "
+                    "%.3g to %.3g",
+                    *(name, float(beyond[0]), *self._policy.learned_range(name)),
+                )
 
 
-_NUMBERS = ("gradient_norm", "mixed_loss", "partner_share")
-
-
-def live_mixer(
-    policy: MixPolicy,
-    num_classes: int,
-    epochs: int,
-    train_size: int,
-    told: Mapping[str, Any],
-    seed: int,
-    settings: MixSettings,
-) -> LiveMixer:
-    """Return a mixer after checking that everything is told that the policy wants to know.
+def checked_facts(
+    observations: Sequence[str], epochs: int, train_size: int, num_classes: int, **told: Any
+) -> TaskFacts:
+    """Return what is known of a training, if it is all that a policy wants to know.
 
     Args:
-        policy: What is asked.
-        num_classes: Classes of the labels.
+        observations: Of the policy.
         epochs: Of the training.
         train_size: Training images.
-        told: Other facts (``TaskFacts``), None where nobody told.
-        seed: Of all draws.
-        settings: How actions are carried out.
+        num_classes: Classes.
+        told: Other fields of ``TaskFacts``, None where nobody told.
 
     Raises:
         ConfigError: If one is missing or out of range.
     """
-    for name, value in (("epochs", epochs), ("train_size", train_size)):
-        Range(least=1, whole=True).check(name, value)
     for observation, argument in FACTS.items():
-        if observation in policy.form.observations and told[argument] is None:
+        if observation in observations and told[argument] is None:
             raise ConfigError(
                 f"the policy sees {observation}, which wants {argument}",
                 f"give it: policy.mixer(..., {argument}=...)",
             )
     given = {name: value for name, value in told.items() if value is not None}
-    if "batch_size" in given:
-        Range(least=1, whole=True).check("batch_size", given["batch_size"])
-    facts = TaskFacts(budget=epochs, train_size=train_size, num_classes=num_classes, **given)
-    return LiveMixer(policy, num_classes, facts, seed, settings)
+    counts = {"epochs": epochs, "train_size": train_size, "batch_size": given.get("batch_size", 1)}
+    for name, value in counts.items():
+        Range(least=1, whole=True).check(name, value)
+    return TaskFacts(budget=epochs, train_size=train_size, num_classes=num_classes, **given)
 
 
 def _checked(name: str, answers: Answers, num_classes: int) -> Answers:
@@ -325,15 +311,29 @@ def _checked(name: str, answers: Answers, num_classes: int) -> Answers:
     return logits, labels.to(logits.device).long()
 
 
-def _record(epoch: int, columns: Mapping[str, float]) -> EpochMetrics:
-    counted = {"epoch": epoch, "forward_passes": 0, "backward_passes": 0, "diverged": False}
-    return EpochMetrics(**dict[str, Any](columns), **dict[str, Any](counted))
-
-
-def _unseen(epoch: int) -> EpochMetrics:
-    """Return the record of a process that rank 0 decides for."""
-    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_confidence", "lr")
-    return _record(epoch, dict.fromkeys((*names, *_NUMBERS), 0.0))
+def _record(
+    epoch: int,
+    train: Sequence[float] = NOTHING,
+    val: Sequence[float] = NOTHING,
+    numbers: Mapping[str, float] = MappingProxyType({}),
+) -> EpochMetrics:
+    """Return a record of means (loss, accuracy, confidence) and ``NUMBERS``, nan if unknown."""
+    rate, norm, mixed, share = (float(numbers.get(name, math.nan)) for name in NUMBERS)
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=min(train[0], LOSS_CAP),
+        train_accuracy=train[1],
+        val_loss=min(val[0], LOSS_CAP),
+        val_accuracy=val[1],
+        val_confidence=val[2],
+        gradient_norm=norm,
+        mixed_loss=min(mixed, LOSS_CAP),
+        partner_share=share,
+        lr=rate,
+        forward_passes=0,
+        backward_passes=0,
+        diverged=False,
+    )
 
 
 def _rank_0s(choice: np.ndarray) -> np.ndarray:

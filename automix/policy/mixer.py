@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ ENOUGH = 100
 """Batches without a word about progress: epochs of a small set, of a large one what shows early."""
 
 
-class BatchMixer:
+class BatchMixer(ABC):
     """Mixes the batches of a training loop; what it plays, a subclass says.
 
     Args:
@@ -88,9 +89,9 @@ class BatchMixer:
         self._place: tuple[float, int, int] | None = None
 
     @property
+    @abstractmethod
     def action(self) -> MixAction:
         """What is played now."""
-        raise NotImplementedError
 
     def _tell(self, progress: float) -> None:
         """Let everybody know the progress."""
@@ -101,6 +102,7 @@ class BatchMixer:
             self._board[PASSES:CHOICE] = 0
         self._board[PROGRESS], self._board[TOLD] = progress, 1
 
+    @abstractmethod
     def _check_ready(self) -> None:
         """See to it that the action is one that somebody has decided on."""
 

@@ -7,6 +7,7 @@ weights. Neither stable-baselines3 nor gymnasium is needed to ask it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -23,7 +24,7 @@ from automix.core.settings import Range
 from automix.mixing.actions import MixAction, nearest_action
 from automix.mixing.batch import MixSettings
 from automix.mixing.boxed import from_numbers, numbers_of
-from automix.policy.live import LiveMixer, live_mixer
+from automix.policy.live import LiveMixer, checked_facts
 from automix.policy.observations import Observer
 from automix.policy.policy_net import Layer, Memory, PolicyNet, State, checked_observations
 from automix.policy.schedule import settings_from
@@ -32,6 +33,9 @@ from automix.policy.shipped import DEFAULT, policy_folder
 FORMAT = 1
 SPACES = ("factored", "flat", "box")
 MOST_CHOICES = 2**16
+
+TOLERANCE = 1e-5
+"""By which observations are rounded where they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +148,24 @@ class MixPolicy:
             )
         return observer
 
+    def learned_range(self, observation: str) -> tuple[float, float]:
+        """Return between what it has seen an observation while it was learned.
+
+        Returns:
+            The least and the largest value; all there is where ``policy.json`` does not tell.
+        """
+        ranges = self.about.get("observed")
+        told = ranges.get(observation) if isinstance(ranges, dict) else None
+        numbers = told if isinstance(told, list) else []
+        if len(numbers) != 4 or not all(isinstance(number, int | float) for number in numbers):
+            return -math.inf, math.inf
+        return numbers[0], numbers[3]
+
+    def beyond(self, observation: str, values: np.ndarray) -> np.ndarray:
+        """Return which values of an observation lie outside of what it has seen, as bools."""
+        least, most = self.learned_range(observation)
+        return (values < least - TOLERANCE) | (values > most + TOLERANCE)
+
     @property
     def mix(self) -> MixSettings:
         """How its choices were carried out where it was learned.
@@ -183,13 +205,17 @@ class MixPolicy:
             ConfigError: If something is missing that the policy sees, or it cannot play here.
             DataError: If this version does not know the policy's observations.
         """
-        told = {
-            "batch_size": batch_size,
-            "augmented": augmented,
-            "parameters": parameters,
-            "peak_lr": peak_lr,
-        }
-        return live_mixer(self, num_classes, epochs, train_size, told, seed, settings or self.mix)
+        facts = checked_facts(
+            self.form.observations,
+            epochs,
+            train_size,
+            num_classes,
+            batch_size=batch_size,
+            augmented=augmented,
+            parameters=parameters,
+            peak_lr=peak_lr,
+        )
+        return LiveMixer(self, num_classes, facts, seed, settings or self.mix)
 
     @property
     def recurrent(self) -> bool:

@@ -22,9 +22,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from automix.agents.contest import stats
-from automix.agents.runs.rundir import describe_machine
-from automix.core.files import write_text
+from results.scripts.pages import interval, machine, write_page
 
 SIGNS = (
     *("train_loss", "val_loss", "skill", "train_skill", "accuracy_gap", "loss_gap"),
@@ -39,9 +37,6 @@ REGRESSIONS: Mapping[str, Callable[[], Any]] = {
     "trees": lambda: ExtraTreesRegressor(300, min_samples_leaf=3, random_state=0),
     "a plane": lambda: make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 11))),
 }
-
-READING = "## What it says"
-"""Below this heading of the page stands what a person reads from it: kept, and to be read again."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +159,14 @@ def page(log: Log, command: str) -> str:
     ]
     lines = [
         *("| chosen by | minus none | worst entry |", "|---|---|---|"),
-        *(f"| {name} | {_interval(gained)} | {_worst(log, gained)} |" for name, gained in rows),
+        *(f"| {name} | {interval(gained)} | {_worst(log, gained)} |" for name, gained in rows),
     ]
     return "\n".join(
         [
             *("# Room: what a choice is worth over the embedded worlds", ""),
             f"{len(log.sets)} drawn tasks, one training of each choice, paired in weights, batches "
             f"and mixing draws. Test accuracy in points; intervals over tasks (95 %, bootstrap). "
-            f"{_machine()}.",
+            f"{machine()}.",
             *("", "```", command, "```", ""),
             *("## By entry of the suite", "", *_by_entry(log), ""),
             *("## By what a training without mixing shows at 40 % of its budget", ""),
@@ -219,16 +214,6 @@ def _by_fit(log: Log) -> list[str]:
     return _table(log, "accuracy above chance on training images", parts)
 
 
-def _interval(gained: np.ndarray) -> str:
-    found = stats.cluster_bootstrap(gained[:, None], stats.mean, resamples=4000, seed=0)
-    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-
-
-def _machine() -> str:
-    about = describe_machine()
-    return f"{about['cpu']}, {about['cores']} shared cores, commit {about['git'][:7]}"
-
-
 def _worst(log: Log, gained: np.ndarray) -> str:
     entries = {entry: gained[log.entries == entry].mean() for entry in np.unique(log.entries)}
     worst = min(entries, key=lambda entry: entries[entry])
@@ -241,11 +226,9 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    log, old = read(args.log), args.out.read_text() if args.out.exists() else ""
-    kept = old[old.index(READING) :] if READING in old else ""
     command = (args.log / "command.txt").read_text().strip()
     again = "python -m results.scripts.room_page --log runs/room --out results/room.md"
-    write_text(args.out, page(log, f"{command}\n{again}") + kept)
+    write_page(args.out, page(read(args.log), f"{command}\n{again}"))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from automix.agents.config.compose import load_settings
-from automix.agents.contest import stats
-from automix.agents.contest.by_world import FEWEST, HARM
+from automix.agents.config.settings import RunSettings
+from automix.agents.contest.by_world import world_rows
 from automix.agents.contest.summary import cross_fitted
 from automix.agents.jobs.run import EXPORT, resume, run_compare, run_train
-from automix.agents.runs.rundir import STATUS, describe_machine
-from automix.core.files import write_text
+from automix.agents.runs.rundir import STATUS
+from results.scripts.pages import interval, machine, write_page
 
 SEEDS = (0, 1, 2)
 """Of the agent. The first is the one that is judged and that comes along."""
@@ -52,9 +52,6 @@ GROUPS = {
     "all": "(d) all three at once",
 }
 """By the first part of an entry's name in ``configs/worlds/away.yaml``."""
-
-READING = "## What it says"
-"""Below this heading of the page stands what a person reads from it: kept, and to be read again."""
 
 
 def settings_of(step: str, out: Path) -> list[str]:
@@ -148,12 +145,6 @@ def _trials(path: Path) -> Iterator[dict[str, Any]]:
             yield from (trial for trial in trials if trial["task"] != under_way)
 
 
-def interval(values: np.ndarray) -> str:
-    """Write a mean (tasks, trainings) with its 95 % interval over tasks."""
-    found = stats.cluster_bootstrap(values, stats.mean, resamples=4000, seed=0)
-    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Return the lines of a table."""
     lines = [f"| {' | '.join(map(str, row))} |" for row in (head, *rows)]
@@ -203,29 +194,43 @@ def regrets(played: Played, best: str) -> list[str]:
     return table(["regret", *groups], rows)
 
 
-def cells(played: Played) -> list[str]:
+def cells(played: Played, settings: RunSettings) -> list[str]:
     """Show each world: levels, the agent minus none, what it chose, and whether it does harm."""
-    rows, scores = [], played.scores
-    for world in dict.fromkeys(played.worlds):
-        here = played.worlds == world
-        gains = (scores["agent"] - scores["none"])[here]
-        found = stats.cluster_bootstrap(gains, stats.mean, resamples=4000, seed=0)
-        harmed = gains.size >= FEWEST and found.value < -100 * HARM and found.high < 0
-        best = max(scores[name][here].mean() for name in scores if name.startswith("fixed:"))
-        mixes = " ".join(f"{share:.1f}" for share in played.mixing[0][here].mean(0))
-        levels = [f"{scores['none'][here].mean():.1f}", f"{best:.1f}"]
-        rows.append([world, gains.size, *levels, interval(gains), mixes, "**yes**" if harmed else ""])
+    tables = {
+        world: {name: own[played.worlds == world] / 100 for name, own in played.scores.items()}
+        for world in dict.fromkeys(played.worlds)
+    }
+    rows = []
+    for row in world_rows(tables, None, settings):
+        world = row["world"]
+        mixed = [own.mean() for name, own in tables[world].items() if name.startswith("fixed:")]
+        shares = played.mixing[0][played.worlds == world].mean(0)
+        mean, (low, high) = row["agent_minus_none"]["mean"], row["agent_minus_none"]["ci95"]
+        rows.append(
+            [
+                *(world, row["n"], f"{100 * row['none']:.1f}", f"{100 * max(mixed):.1f}"),
+                f"{100 * mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]",
+                " ".join(f"{share:.1f}" for share in shares),
+                "**yes**" if row["harmed"] else "",
+            ]
+        )
     head = ["world", "n", "none", "best mix here", "agent minus none", "share that mixes", "harm"]
     return table(head, rows)
 
 
+def best_of_suite(out: Path) -> tuple[str, str]:
+    """Return the suite's best fixed choice, and where that is known from."""
+    grid = out / "searched" / "result.json"
+    if not grid.is_file():
+        return "none", "by room.md; `grid` has not been searched yet"
+    (found, *_) = json.loads(grid.read_text(encoding="utf-8"))["found"]["grid"]
+    return (found if found == "none" else f"fixed:{found}"), "by `grid`"
+
+
 def page(played: Played, out: Path) -> str:
     """Return the page, without what a person reads from it."""
-    about, best = describe_machine(), "none"
-    grid = out / "searched" / "result.json"
-    if grid.is_file():
-        found = json.loads(grid.read_text(encoding="utf-8"))["found"]["grid"][0]
-        best = found if found == "none" else f"fixed:{found}"
+    best, source = best_of_suite(out)
+    settings = load_settings(settings_of("play-0", out))
     ended = [step for step in STEPS if (out / step / "result.json").is_file()]
     runs = [step for step in STEPS if step in ended or step == "play-0"]
     commands = [f"{step}: {' '.join(settings_of(step, Path('runs/worlds')))}" for step in runs]
@@ -235,8 +240,7 @@ def page(played: Played, out: Path) -> str:
             f"{len(played.worlds)} drawn tasks x {played.scores['none'].shape[1]} training runs in "
             f"{len(set(played.worlds))} worlds of which none was learned on, paired in images, "
             "weights and batches. Test accuracy in points, 95 % intervals over tasks (bootstrap). "
-            f"{about['cpu']}, {about['cores']} shared cores, commit {about['git'][:7]}. The "
-            f"suite's best fixed choice is `{best}` (`grid`).",
+            f"{machine()}. The suite's best fixed choice is `{best}` ({source}).",
             "",
             *("```", "python -m results.scripts.worlds --out runs/worlds --page results/worlds.md"),
             *(*commands, "```", ""),
@@ -244,7 +248,7 @@ def page(played: Played, out: Path) -> str:
             *("## Seeds of the agent", "", *seeds_table(played)),
             *("## Regret to each task's own best fixed choice, cross-fitted", ""),
             *regrets(played, best),
-            *("## World by world", "", *cells(played)),
+            *("## World by world", "", *cells(played, settings)),
             "",
         ]
     )
@@ -260,9 +264,7 @@ def main() -> None:
     for step in args.only:
         do(step, args.out)
     if args.page:
-        old = args.page.read_text(encoding="utf-8") if args.page.exists() else ""
-        kept = old[old.index(READING) :] if READING in old else ""
-        write_text(args.page, page(read(args.out), args.out) + kept)
+        write_page(args.page, page(read(args.out), args.out))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def command(
     """  # noqa: D301 (click reads the control character)
     from automix.agents.cli.runs import carry_out
     from automix.agents.config.compose import load_settings, sets
-    from automix.agents.jobs.run import with_policy
+    from automix.agents.jobs.check import with_policy
 
     carry_out(
         with_policy(load_settings(overrides), named=sets(overrides, "compare.contestants")),

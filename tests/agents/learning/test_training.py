@@ -20,7 +20,8 @@ import automix.agents.jobs.run
 from automix.agents.config.compose import load_settings
 from automix.agents.config.settings import RunSettings
 from automix.agents.contest.summary import schedule_of
-from automix.agents.jobs.run import run_compare, run_train, with_policy
+from automix.agents.jobs.check import with_policy
+from automix.agents.jobs.run import run_compare, run_train
 from automix.agents.learning.recorder import RoundTotals
 from automix.core.errors import AutomixError
 from automix.envs import MixVectorEnv

@@ -16,11 +16,12 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, distributed
 
 import automix
-from automix.core.errors import ConfigError
+from automix.core.errors import ConfigError, DataError
 from automix.envs.codec import ActionCodec, ActionSettings
 from automix.envs.groups import StackedGroups
 from automix.envs.settings import EnvSettings
 from automix.envs.worlds import ImageWorld
+from automix.mixing.boxed import numbers_of
 from automix.policy.live import LiveMixer
 from automix.policy.observations import Observer
 from automix.policy.policy import MixPolicy, PolicyForm
@@ -60,7 +61,7 @@ def policy_for(env: EnvSettings, remembers: bool = False, seed: int = 0) -> MixP
     outputs = {
         "flat": len(codec.choices),
         "factored": sum(map(len, (form.methods, form.ratios, form.saliency))),
-        "box": len(form.methods) + 1 + (len(form.saliency) > 1) * len(form.saliency),
+        "box": numbers_of(form.methods, form.saliency),
     }[form.space]
 
     def weights(rows: int, columns: int) -> np.ndarray:
@@ -232,6 +233,16 @@ WRONG = [
         "wanted classes 0 to 9",
     ),
 ]
+
+
+@each("state", [{}, {"records": [{}]}, {"records": [], "choice": [1.0, 0.0, 0.0], "memory": None}])
+def test_a_state_of_something_else_is_refused_and_changes_nothing(state):
+    mixer = WORLDS.mixer(10, **FACTS)
+    shown(mixer, 0, 4)
+    before = mixer.state_dict()
+    with pytest.raises(DataError, match="not the state of a mixer of this policy"):
+        mixer.load_state_dict(state)
+    assert mixer.state_dict() == before
 
 
 @each("call, says", WRONG)
