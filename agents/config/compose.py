@@ -299,7 +299,8 @@ def _check_override(override: Override, text: str) -> None:
     if _is_file(text):
         return
     if key in options:
-        if value not in options[key]:  # nor is null one: a group is left out by not naming it
+        # A suite that an experiment brings is left out again by worlds=[].
+        if value not in options[key] and (key, value) != ("worlds", []):
             raise ConfigError(
                 f"{text!r}: there is no {key} {str(value)!r}."
                 f"{did_you_mean(str(value), options[key])}",

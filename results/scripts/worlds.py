@@ -13,7 +13,6 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -30,43 +29,73 @@ from results.scripts.pages import interval, machine, write_page
 SEEDS = (0, 1, 2)
 """Of the agent. The first is the one that is judged and that comes along."""
 
-TASKS, TRAININGS = 140, 3
-"""Five tasks of each of the 27 worlds and a few more, three training runs of each."""
+OTHERS = "random,mix_then_none,none_then_mix,by_size,fixed"
+"""Opponents that cost nothing to learn. They play once for all seeds of the agent; ``none`` plays in
+every run, which shows that the training runs are the same."""
 
-COST_FREE = "none,random,mix_then_none,none_then_mix,by_size,fixed"
+AWAY = ("worlds=away", "compare.draws=125", "compare.seeds=3", "compare.learned_on=embedded")
+"""Five tasks of each of the 24 worlds and a few more, three training runs of each."""
+
+FEW = (*AWAY, "compare.draws=48", "compare.seeds=1")
+"""The first two tasks of each world, for opponents that train many classifiers a task."""
+
+FAR = ("worlds=far", "compare.draws=20", "compare.seeds=2", "compare.learned_on=embedded")
+
+HOME = {
+    "fashion": ["task=fashion_mnist", "task.train_sizes=[60,120]", "task.val_size=300"],
+    "digits": ["task=digits", "task.train_sizes=[50,100,200]"],
+}
+"""Somebody's own set, on which learning goes on from the policy, or begins."""
+
+OWN = (
+    "experiment=worlds",
+    *("worlds=[]", "env.decisions=5", "task.test_size=2000"),
+    "task.label_noise=[0.0,0.2,0.4]",
+    "trainer.model=small_cnn_w8",
+    *("trainer.batch_size=25", "trainer.lr=0.1", "trainer.epochs=30", "trainer.probe_size=100"),
+    *("compare.draws=40", "compare.seeds=2", "compare.contestants=[agent,none,fixed]"),
+)
 
 STEPS: Mapping[str, Sequence[str]] = {
     **{f"learn-{seed}": ["experiment=worlds", f"seed={seed}"] for seed in SEEDS},
-    "play-0": [f"compare.contestants=[agent,{COST_FREE}]"],
-    **{f"play-{seed}": ["compare.contestants=[agent,none]"] for seed in SEEDS[1:]},
-    "searched": ["compare.contestants=[none,grid,selector,selector_probe]"],
-    "settled": ["compare.contestants=[agent,none,try_on_task,tuned_none,tuned_agent]"],
-    "optuna": ["compare.contestants=[none,optuna]"],
+    "others": [*AWAY, f"compare.contestants=[none,{OTHERS}]"],
+    **{f"play-{seed}": [*AWAY, "compare.contestants=[agent,none]"] for seed in SEEDS},
+    "far": [*FAR, "compare.contestants=[agent,none,none_then_mix,random,fixed]"],
+    "searched": [*AWAY, "compare.contestants=[none,grid,selector,selector_probe]"],
+    "settled": [*FEW, "compare.contestants=[none,try_on_task,tuned_none,tuned_agent]"],
+    "optuna": [*AWAY, "compare.contestants=[none,optuna]"],
+    **{f"own-{name}": [*OWN, *own, "agent.total_timesteps=5120"] for name, own in HOME.items()},
+    **{f"warm-{name}": [*OWN, *own, "agent.total_timesteps=1280"] for name, own in HOME.items()},
 }
-"""What each run is told beyond what all plays have in common."""
+"""What each run is told beyond the policy; ``warm`` has a quarter of the trainings of ``own``."""
+
+POLICY = {"play": None, "far": 0, "settled": 0, "searched": 0, "optuna": 0, "warm": 0}
+"""The seed of the policy that a step is given; of ``play`` its own."""
 
 GROUPS = {
     "set": "(a) another set: Fashion-MNIST",
     "net": "(b) other nets: a timm ResNet, a small ViT",
-    "budget": "(c) budgets of 150 epochs; learned on 5 to 50",
+    "budget": "(c) budgets of 300 epochs; learned on 5 to 100",
     "all": "(d) all three at once",
 }
-"""By the first part of an entry's name in ``configs/worlds/away.yaml``."""
+"""By the first part of an entry's name in ``configs/worlds/away.yaml`` and ``far.yaml``."""
+
+POOLED = ("set", "net", "budget")
+"""Groups with equally many tasks; (d) has half, and stands by itself."""
 
 
 def settings_of(step: str, out: Path) -> list[str]:
     """Return the overrides of a step."""
-    if step.startswith("learn"):
+    kind, _, number = step.partition("-")
+    if kind not in POLICY:
         return list(STEPS[step])
-    learned = out / f"learn-{step[-1] if step.startswith('play') else SEEDS[0]}" / EXPORT
-    return [
-        "worlds=away",
-        f"policy={learned}",
-        f"compare.draws={TASKS}",
-        f"compare.seeds={TRAININGS}",
-        "compare.learned_on=embedded",
-        *STEPS[step],
-    ]
+    seed = POLICY[kind] if POLICY[kind] is not None else int(number)
+    return [*STEPS[step], f"policy={out / f'learn-{seed}' / EXPORT}"]
+
+
+def learns(step: str) -> bool:
+    """Tell whether a step learns; the others only play."""
+    return step.startswith(("learn-", "own-", "warm-"))
 
 
 def do(step: str, out: Path) -> None:
@@ -76,7 +105,14 @@ def do(step: str, out: Path) -> None:
         resume(path)
         return
     settings = load_settings(settings_of(step, out))
-    (run_train if step.startswith("learn") else run_compare)(settings, path)
+    (run_train if learns(step) else run_compare)(settings, path)
+
+
+Task = tuple[str, int]
+"""Its suite and its seed."""
+
+Scores = Mapping[Task, np.ndarray]
+"""Task -> (trainings,) test accuracy in points."""
 
 
 @dataclass(frozen=True)
@@ -84,65 +120,68 @@ class Played:
     """All that was played, paired.
 
     Attributes:
-        worlds: (tasks,) the world of each task.
-        scores: Contestant -> (tasks, trainings) test accuracy in points; of the later seeds of the
-            agent as ``agent 1`` and so on.
-        mixing: Seed of the agent -> (tasks, decisions) the share of its decisions that mix.
+        worlds: Task -> its world.
+        scores: Contestant -> its scores, of the tasks that it played; the later seeds of the agent
+            are ``agent 1`` and so on.
+        mixing: Task -> (decisions,) the share of the first agent's decisions that mix.
     """
 
-    worlds: np.ndarray
-    scores: Mapping[str, np.ndarray]
-    mixing: Mapping[int, np.ndarray]
+    worlds: Mapping[Task, str]
+    scores: Mapping[str, Scores]
+    mixing: Mapping[Task, np.ndarray]
 
-    def group(self, name: str) -> np.ndarray:
-        """Return which tasks are of a group, (tasks,) bool; all of them for ``""``."""
-        return np.array([world.split("_")[0] == name or not name for world in self.worlds])
+    def of(self, group: str, names: Sequence[str]) -> list[Task]:
+        """Return the tasks of a group that all of these have played; ``""`` is what is pooled."""
+        parts = (group,) if group else POOLED
+        own = [task for task, world in self.worlds.items() if world.split("_")[0] in parts]
+        return [task for task in own if all(task in self.scores[name] for name in names)]
+
+    def minus(self, first: str, second: str, tasks: Sequence[Task]) -> str:
+        """Write by how much one contestant is above another on some tasks."""
+        pairs = [(self.scores[first][task], self.scores[second][task]) for task in tasks]
+        runs = min((len(one) for pair in pairs for one in pair), default=0)
+        return interval(np.array([a[:runs] - b[:runs] for a, b in pairs])) if pairs else ""
 
 
 def read(out: Path) -> Played:
-    """Read the plays that are finished; tasks are paired by their seeds."""
-    worlds: dict[int, str] = {}
-    found: dict[str, dict[int, dict[int, float]]] = {}
-    mixing: dict[int, dict[int, list[list[bool]]]] = {}
+    """Read the plays that are finished; tasks are paired by their seeds.
+
+    Raises:
+        ValueError: If a contestant came out otherwise in two plays of one training run.
+    """
+    worlds: dict[Task, str] = {}
+    found: dict[str, dict[Task, dict[int, float]]] = {}
+    mixing: dict[Task, list[list[bool]]] = {}
     for step in STEPS:
-        for trial in _trials(out / step) if not step.startswith("learn") else ():
-            seed, own = trial["seed"], trial["contestant"]
-            worlds[seed] = trial["task"]
-            if own == "agent" and step.startswith("play-"):
-                number = int(step[-1])
-                own = f"agent {number}" if number else own
+        for trial in () if learns(step) else _trials(out / step):
+            task, own = (STEPS[step][0], trial["seed"]), trial["contestant"]
+            score = 100 * trial["test_accuracy"]
+            if own == "agent" and step in ("play-0", "far"):
                 starts = [epoch for epoch in trial["measured"] if epoch < len(trial["mixes"])]
                 mixes = [trial["mixes"][epoch] != "none" for epoch in starts]
-                mixing.setdefault(number, {}).setdefault(seed, []).append(mixes)
-            elif own in found and seed in found[own] and trial["training"] in found[own][seed]:
-                continue  # played by an earlier step already
-            found.setdefault(own, {}).setdefault(seed, {})[trial["training"]] = (
-                100 * trial["test_accuracy"]
-            )
-    seeds = [seed for seed in worlds if all(seed in of for of in found.values())]
+                mixing.setdefault(task, []).append(mixes)
+            elif own == "agent":
+                own = f"agent {step[-1]}"
+            worlds[task] = trial["task"]
+            runs = found.setdefault(own, {}).setdefault(task, {})
+            before = runs.setdefault(trial["training"], score)
+            if not np.isclose(before, score):
+                raise ValueError(f"{step}: {own} has {score} on task {task}, and had {before}")
     return Played(
-        worlds=np.array([worlds[seed] for seed in seeds]),
+        worlds=worlds,
         scores={
-            name: np.array([[of[seed][k] for k in sorted(of[seed])] for seed in seeds])
+            name: {task: np.array([runs[k] for k in sorted(runs)]) for task, runs in of.items()}
             for name, of in found.items()
         },
-        mixing={n: np.array([np.mean(of[seed], 0) for seed in seeds]) for n, of in mixing.items()},
+        mixing={task: np.mean(mixes, 0) for task, mixes in mixing.items()},
     )
 
 
 def _trials(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what a play has brought; of the first one also the worlds that it is through with."""
-    file, begun = path / "trials.jsonl", path / "checkpoints" / "finished.jsonl"
+    """Yield what a finished play has brought."""
+    file = path / "trials.jsonl"
     if file.is_file():
         yield from map(json.loads, file.open(encoding="utf-8"))
-    elif begun.is_file() and path.name == "play-0":
-        lines = map(json.loads, begun.open(encoding="utf-8"))
-        pieces = {line["name"]: line["result"] for line in lines}
-        names = map("comparing/{}".format, range(TASKS))  # world by world
-        done = [pieces[name] for name in takewhile(pieces.__contains__, names)]
-        under_way = done[-1][0]["task"] if done else ""
-        for trials in done:
-            yield from (trial for trial in trials if trial["task"] != under_way)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
@@ -151,60 +190,74 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     return [lines[0], "|---" * len(head) + "|", *lines[1:], ""]
 
 
-def groups_of(played: Played) -> dict[str, np.ndarray]:
-    """Return the columns of most tables: the groups that were played, and all tasks."""
-    groups = {title: played.group(name) for name, title in GROUPS.items()}
-    return {title: own for title, own in groups.items() if own.any()} | {"pooled": played.group("")}
+def groups_of(played: Played) -> dict[str, str]:
+    """Return the columns of most tables, title -> group: those that were played, and the pool."""
+    titles = {title: name for name, title in GROUPS.items() if played.of(name, ["agent"])}
+    return titles | {"pooled, (a) to (c)": ""}
 
 
 def differences(played: Played) -> list[str]:
     """Compare the agent with everybody, group by group."""
-    groups, scores = groups_of(played), played.scores
-    pairs = [("agent", name) for name in scores if not name.startswith(("agent", "tuned_agent"))]
-    if "tuned_agent" in scores:
-        pairs[pairs.index(("agent", "tuned_none"))] = ("tuned_agent", "tuned_none")
-    rows = [
-        [f"{a} minus {b}", *(interval((scores[a] - scores[b])[of]) for of in groups.values())]
-        for a, b in pairs
-    ]
-    return table(["", *groups], rows)
+    groups, rows = groups_of(played), []
+    for name in played.scores:
+        if name.startswith(("agent", "tuned_agent")):
+            continue
+        own = "tuned_agent" if name == "tuned_none" else "agent"
+        tasks = {title: played.of(group, [own, name]) for title, group in groups.items()}
+        cells = [played.minus(own, name, of) for of in tasks.values()]
+        rows.append([f"{own} minus {name}", len(played.of("", [own, name])), *cells])
+    return table(["", "tasks pooled", *groups], rows)
 
 
 def seeds_table(played: Played) -> list[str]:
-    """Compare the seeds of the agent."""
+    """Compare the seeds of the agent with the opponents that cost nothing."""
     groups, rows = groups_of(played), []
-    for seed in SEEDS:
-        own = played.scores.get(f"agent {seed}" if seed else "agent")
-        if own is not None:
-            gains = own - played.scores["none"]
-            rows.append([f"seed {seed}", *(interval(gains[of]) for of in groups.values())])
-    return table(["agent minus none", *groups], rows)
+    for against in ("none", "none_then_mix", "random"):
+        for seed in SEEDS:
+            own = f"agent {seed}" if seed else "agent"
+            if own in played.scores:
+                tasks = [played.of(group, [own, against]) for group in groups.values()]
+                cells = [played.minus(own, against, of) for of in tasks]
+                rows.append([f"seed {seed} minus {against}", *cells])
+    return table(["", *groups], rows)
 
 
 def regrets(played: Played, best: str) -> list[str]:
     """Compare with each task's own best fixed choice, picked on its other training runs."""
     groups, scores = groups_of(played), played.scores
     fixed = [name for name in scores if name == "none" or name.startswith("fixed:")]
-    oracle = cross_fitted(np.stack([scores[name] for name in fixed]))
-    rows = [
-        [name, *(interval((oracle - scores[name])[of]) for of in groups.values())]
-        for name in dict.fromkeys(["agent", best, "none", "none_then_mix", "selector_probe"])
-        if name in scores
-    ]
+    rows = []
+    for name in dict.fromkeys(["agent", best, "none", "none_then_mix", "selector_probe"]):
+        if name not in scores:
+            continue
+        cells = []
+        for group in groups.values():
+            tasks = played.of(group, [name, *fixed])
+            oracle = cross_fitted(np.array([[scores[one][t] for t in tasks] for one in fixed]))
+            cells.append(interval(oracle - np.array([scores[name][t] for t in tasks])))
+        rows.append([name, *cells])
     return table(["regret", *groups], rows)
 
 
 def cells(played: Played, settings: RunSettings) -> list[str]:
     """Show each world: levels, the agent minus none, what it chose, and whether it does harm."""
+    fixed = [name for name in played.scores if name.startswith("fixed:")]
+    names = ["agent", "none", *fixed]
+    tasks = [task for group in GROUPS for task in played.of(group, names)]
+    worlds = {
+        world: [task for task in tasks if played.worlds[task] == world]
+        for world in played.worlds.values()
+    }
     tables = {
-        world: {name: own[played.worlds == world] / 100 for name, own in played.scores.items()}
-        for world in dict.fromkeys(played.worlds)
+        world: {name: np.array([played.scores[name][t] for t in own]) / 100 for name in names}
+        for world, own in worlds.items()
+        if own
     }
     rows = []
     for row in world_rows(tables, None, settings):
         world = row["world"]
-        mixed = [own.mean() for name, own in tables[world].items() if name.startswith("fixed:")]
-        shares = played.mixing[0][played.worlds == world].mean(0)
+        mixed = [tables[world][name].mean() for name in fixed]
+        shares = np.mean([played.mixing[task] for task in worlds[world]], 0)
         mean, (low, high) = row["agent_minus_none"]["mean"], row["agent_minus_none"]["ci95"]
         rows.append(
             [
@@ -216,6 +269,28 @@ def cells(played: Played, settings: RunSettings) -> list[str]:
         )
     head = ["world", "n", "none", "best mix here", "agent minus none", "share that mixes", "harm"]
     return table(head, rows)
+
+
+def at_home(out: Path) -> list[str]:
+    """Compare going on from the policy with beginning, on sets of somebody's own."""
+    rows = []
+    for name in HOME:
+        found = {kind: _home_scores(out / f"{kind}-{name}") for kind in ("own", "warm")}
+        if all(found.values()):
+            own, warm = found["own"], found["warm"]
+            gains = {kind: interval(of["agent"] - of["none"]) for kind, of in found.items()}
+            rows.append([name, *gains.values(), interval(warm["agent"] - own["agent"])])
+    head = ["set", "from scratch minus none", "from the policy minus none", "second minus first"]
+    return ["## Learning on from the policy", "", *table(head, rows)] if rows else []
+
+
+def _home_scores(path: Path) -> dict[str, np.ndarray]:
+    """Return (tasks, trainings) test accuracy in points, by contestant; {} if it is not there."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for trial in _trials(path):
+        own = found.setdefault(trial["contestant"], {})
+        own.setdefault(trial["seed"], []).append(100 * trial["test_accuracy"])
+    return {name: np.array([*own.values()]) for name, own in found.items()}
 
 
 def best_of_suite(out: Path) -> tuple[str, str]:
@@ -231,15 +306,17 @@ def page(played: Played, out: Path) -> str:
     """Return the page, without what a person reads from it."""
     best, source = best_of_suite(out)
     settings = load_settings(settings_of("play-0", out))
-    ended = [step for step in STEPS if (out / step / "result.json").is_file()]
-    runs = [step for step in STEPS if step in ended or step == "play-0"]
-    commands = [f"{step}: {' '.join(settings_of(step, Path('runs/worlds')))}" for step in runs]
+    ended = [step for step in STEPS if (out / step / "trials.jsonl").is_file()]
+    commands = [f"{step}: {' '.join(settings_of(step, Path('runs/worlds')))}" for step in ended]
+    tasks = played.of("", ["agent", "none"])
+    runs = len(played.scores["none"][tasks[0]])
     return "\n".join(
         [
             *("# Worlds: what was learned on the embedded sets, played elsewhere", ""),
-            f"{len(played.worlds)} drawn tasks x {played.scores['none'].shape[1]} training runs in "
-            f"{len(set(played.worlds))} worlds of which none was learned on, paired in images, "
-            "weights and batches. Test accuracy in points, 95 % intervals over tasks (bootstrap). "
+            f"{len(tasks)} drawn tasks x {runs} training runs in "
+            f"{len({played.worlds[task] for task in tasks})} worlds of which none was learned on, "
+            "paired in images, weights and batches. Test accuracy in points, 95 % intervals over "
+            "tasks (bootstrap). "
             f"{machine()}. The suite's best fixed choice is `{best}` ({source}).",
             "",
             *("```", "python -m results.scripts.worlds --out runs/worlds --page results/worlds.md"),
@@ -248,6 +325,7 @@ def page(played: Played, out: Path) -> str:
             *("## Seeds of the agent", "", *seeds_table(played)),
             *("## Regret to each task's own best fixed choice, cross-fitted", ""),
             *regrets(played, best),
+            *at_home(out),
             *("## World by world", "", *cells(played, settings)),
             "",
         ]

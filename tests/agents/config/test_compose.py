@@ -76,6 +76,12 @@ def test_an_experiment_stands_on_its_task_and_overrides_have_the_last_word():
     assert load_settings(["experiment=cifar100_rmix", "task=npz"]).task.dataset == "npz"
 
 
+def test_an_experiment_is_asked_without_its_suite():
+    settings = load_settings(["experiment=worlds", "worlds=[]", "task=digits", "env.decisions=4"])
+    assert (settings.worlds.suite, settings.task.dataset) == ({}, "digits")
+    assert (settings.env.decisions, settings.env.reward.harm) == (4, 1.0)
+
+
 def test_it_is_known_which_keys_the_overrides_themselves_set():
     overrides = ["experiment=cifar100_rmix", "compare.contestants=[none]"]
     assert sets(overrides, "compare.contestants")
