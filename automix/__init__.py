@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from automix.mixing.actions import MixAction
     from automix.mixing.batch import mix_batch
     from automix.mixing.loss import loss_of
+    from automix.policy.modules import MixedLoss, MixTransform
     from automix.policy.policy import load_policy
     from automix.policy.schedule import MixSchedule, load_schedule
     from automix.training.population import Trainer
@@ -22,6 +23,8 @@ __version__ = "0.1.0"
 __all__ = [
     "MixAction",
     "MixSchedule",
+    "MixTransform",
+    "MixedLoss",
     "Trainer",
     "load_policy",
     "load_schedule",
@@ -35,6 +38,8 @@ if not TYPE_CHECKING:  # mypy sees the imports above, and no other name
         {
             "MixAction": "automix.mixing.actions",
             "MixSchedule": "automix.policy.schedule",
+            "MixTransform": "automix.policy.modules",
+            "MixedLoss": "automix.policy.modules",
             "Trainer": "automix.training.population",
             "load_policy": "automix.policy.policy",
             "load_schedule": "automix.policy.schedule",

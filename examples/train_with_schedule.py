@@ -28,10 +28,10 @@ def main(path=None):
     labels = torch.from_numpy(digits.target)
     model = create_classifier("small_cnn_w8", num_classes=10, shape=(1, 8, 8), seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-    mixer = schedule.mixer(num_classes=10, seed=0)
+    mixer = schedule.mixer(num_classes=10, epochs=EPOCHS)
     order = torch.Generator().manual_seed(0)
     for epoch in range(EPOCHS):
-        mixer.set_progress(epoch / EPOCHS)
+        mixer.set_epoch(epoch)
         model.train()
         for index in torch.randperm(600, generator=order).split(BATCH_SIZE):
             mixed, targets = mixer(images[index], labels[index], classifier=model)

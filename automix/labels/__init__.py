@@ -147,7 +147,9 @@ def watched_weights(record: MixRecord, watch: Watch, strength: float = 1.0) -> W
         both = (area > 0) & (area < 1)
         return 1 - torch.where(both, torch.lerp(area, seen.watched.clamp(0, 1), strength), area)
 
-    return Weights(1 - areas, areas, revision=revision, watch=watch if strength else None)
+    if not strength:
+        return Weights(1 - areas, areas)
+    return Weights(1 - areas, areas, revision=revision, watch=watch)
 
 
 def check_label_rule(rule: str, action: object, method: str, has_maps: bool) -> None:

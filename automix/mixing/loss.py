@@ -23,7 +23,7 @@ from automix.masks.method_steps import (
 from automix.masks.pairing import pair_batches
 from automix.mixes import MIXES
 from automix.mixing.actions import OFF, MixAction
-from automix.mixing.batch import DEFAULTS, MixSettings, draw_share, mix_batch, saliency_of
+from automix.mixing.batch import DEFAULTS, Mixed, MixSettings, draw_share, mix_batch, saliency_of
 from automix.mixing.checks import check_images, checked_labels
 from automix.mixing.modes import uncompiled
 from automix.mixing.options import configured, options_of, parameters_of
@@ -105,6 +105,13 @@ def new_state(
     return make(Setup(net, shape, classes, own, steps, device, given))
 
 
+def answered(net: nn.Module, mixed: Mixed) -> tuple[Tensor, Tensor]:
+    """Return the logits (b, k) of a mixed batch, and its targets (b, k), with the net's say."""
+    if mixed.revised is None:
+        return net(mixed.images), mixed.targets
+    return mixed.revised.asked(net, mixed.images, slice(None))
+
+
 @uncompiled
 def loss_of(
     net: nn.Module,
@@ -156,10 +163,7 @@ def loss_of(
             classifier=net,
             settings=settings,
         )
-        if mixed.revised is None:
-            return StepLoss(soft_losses(net(mixed.images), mixed.targets), mixed.own_share)
-        logits, targets = mixed.revised.asked(net, mixed.images, slice(None))
-        return StepLoss(soft_losses(logits, targets), mixed.own_share)
+        return StepLoss(soft_losses(*answered(net, mixed)), mixed.own_share)
     check_images(images)
     targets = as_targets(checked_labels(labels, len(images), num_classes), num_classes)
     if action.saliency != OFF and saliency is None:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -121,12 +121,18 @@ def configured_rule(rule: str, options: tuple[str, ...]) -> LabelRule:
     return partial(LABEL_RULES[rule], **chosen) if chosen else LABEL_RULES[rule]
 
 
-def looks_inside(rule: str, options: Sequence[str]) -> bool:
-    """Return whether a label rule, with the settings that options give it, watches the net."""
-    if not LABEL_RULES.info(rule).requires:
-        return False
-    weights = configured_rule(rule, tuple(options))(_two_images())
-    return isinstance(weights, Weights) and weights.watch is not None
+@lru_cache
+def asks_net(rule: str, options: tuple[str, ...]) -> Literal["", "logits", "attention"]:
+    """Return what a label rule, with the settings that options give it, wants of the net.
+
+    Returns:
+        ``logits`` of the mixed images, or ``attention``, which is seen inside the net only, where
+        the net has a say in the targets; else nothing.
+    """
+    weights = configured_rule(rule, options)(_two_images())
+    if not isinstance(weights, Weights) or weights.revision is None:
+        return ""
+    return "logits" if weights.watch is None else "attention"
 
 
 def check_values(options: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from automix.core.errors import ConfigError, DataError
+from automix.core.errors import ConfigError
 from automix.core.settings import Range
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
@@ -68,6 +68,7 @@ class LiveMixer(BatchMixer):
         facts: Of the training that begins.
         seed: Of all draws.
         settings: How actions are carried out.
+        label_smoothing: Share of each label that goes to all classes alike, in [0, 1).
 
     Raises:
         ConfigError: If one of the policy's choices cannot be carried out so, or the training has
@@ -84,23 +85,20 @@ class LiveMixer(BatchMixer):
         facts: TaskFacts,
         seed: int,
         settings: MixSettings,
+        label_smoothing: float = 0.0,
     ) -> None:
         self._policy, self._facts = policy, facts
         self._starts = policy.form.starts(facts.budget)
         self._observer = policy.observer()
         choices = [MixAction.parse(choice) for choice in policy.form.choices]
-        super().__init__(choices, num_classes, seed, settings, 1 + policy.sample_size)
+        choice = 1 + policy.sample_size
+        super().__init__(choices, num_classes, seed, settings, label_smoothing, choice)
         self._records: list[EpochMetrics] = []
         self._memory: State | None = None
         self._epoch, self._outside = -1, set[str]()
 
     @property
-    def action(self) -> MixAction:
-        """What is played now.
-
-        Raises:
-            ConfigError: Before the policy has been asked for the first time.
-        """
+    def _decided(self) -> MixAction:
         if not self._board[CHOICE]:
             raise ConfigError(
                 "the policy has not been asked yet",
@@ -135,7 +133,7 @@ class LiveMixer(BatchMixer):
                 *(epoch, self._facts.budget, self.action),
             )
         self._epoch = epoch
-        self._tell(epoch / self._facts.budget)
+        self._tell(epoch / self._facts.budget, epoch)
         return self._due
 
     @property
@@ -176,7 +174,7 @@ class LiveMixer(BatchMixer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the policy was shown, as plain data: to resume, with the epoch, from it."""
-        return {
+        return super().state_dict() | {
             "records": [asdict(record) for record in self._records],
             "choice": self._board[CHOICE:].tolist(),
             "memory": self._memory and [part.tolist() for part in self._memory],
@@ -186,18 +184,16 @@ class LiveMixer(BatchMixer):
         """Go on from what the policy was shown; the next ``set_epoch`` says where.
 
         Raises:
-            DataError: If it is not the state of a mixer of this policy.
+            DataError: If it is not the state of a mixer of this policy; then nothing has changed.
         """
         try:
             records = [EpochMetrics(**record) for record in state["records"]]
-            choice = np.array(state["choice"], dtype=np.float64)
+            choice = np.broadcast_to(np.array(state["choice"], float), self._board[CHOICE:].shape)
             memory = state["memory"] and [np.array(m, dtype=np.float32) for m in state["memory"]]
-            self._board[CHOICE:] = choice
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"this is not the state of a mixer of this policy: {error!r}",
-                "give load_state_dict what state_dict returned",
-            ) from None
+            raise self._foreign(error) from None
+        super().load_state_dict(state)
+        self._board[CHOICE:] = choice
         self._records, self._memory = records, (memory[0], memory[1]) if memory else None
 
     def _check_ready(self) -> None:
@@ -236,7 +232,7 @@ class LiveMixer(BatchMixer):
         """Return mean loss, accuracy and confidence of some answers; nan where there are none."""
         if answers is None:
             return NOTHING
-        logits, labels = _checked(name, answers, self._num_classes)
+        logits, labels = _checked(name, answers, self.num_classes)
         grades = torch.stack(graded(logits[:, None], labels[:, None]))
         means: list[float] = grades[:, :, 0].mean(1).tolist()
         return means

@@ -186,6 +186,7 @@ class MixPolicy:
         parameters: int | None = None,
         peak_lr: float | None = None,
         seed: int = 0,
+        label_smoothing: float = 0.0,
         settings: MixSettings | None = None,
     ) -> LiveMixer:
         """Return a callable that mixes batches as the policy says when it looks at a training.
@@ -199,6 +200,7 @@ class MixPolicy:
             parameters: Weights of the net.
             peak_lr: The highest learning rate.
             seed: Of all draws.
+            label_smoothing: Share of each label that goes to all classes alike, in [0, 1).
             settings: How actions are carried out; default as where the policy was learned.
 
         Raises:
@@ -215,7 +217,7 @@ class MixPolicy:
             parameters=parameters,
             peak_lr=peak_lr,
         )
-        return LiveMixer(self, num_classes, facts, seed, settings or self.mix)
+        return LiveMixer(self, num_classes, facts, seed, settings or self.mix, label_smoothing)
 
     @property
     def recurrent(self) -> bool:

@@ -2,16 +2,15 @@
 
 A schedule needs neither the agent nor the environment that it was learned in::
 
-    mixer = load_schedule("runs/x/export").mixer(num_classes=10)
+    mixer = load_schedule("runs/x/export").mixer(num_classes=10, epochs=epochs)
     for epoch in range(epochs):
-        mixer.set_progress(epoch / epochs)
+        mixer.set_epoch(epoch)
         for images, labels in loader:
             images, targets = mixer(images, labels)
             loss = torch.nn.functional.cross_entropy(model(images), targets)
 
-Methods that make training steps of their own (``masks.method_steps``) mix no batches: a schedule
-that plays some is asked for its actions, ``schedule.at(epoch / epochs)``, and
-``automix.mixing.loss.loss_of`` for the loss.
+Where the net has a say in the targets, or a method makes training steps of its own
+(``masks.method_steps``), ``automix.MixedLoss(net, mixer)`` returns the loss.
 """
 
 from __future__ import annotations
@@ -83,20 +82,35 @@ class MixSchedule:
         return MixSchedule(self.by_kind[kind], settings=self.settings)
 
     def mixer(
-        self, num_classes: int, seed: int = 0, settings: MixSettings | None = None
+        self,
+        num_classes: int,
+        *,
+        epochs: int | None = None,
+        seed: int = 0,
+        label_smoothing: float = 0.0,
+        settings: MixSettings | None = None,
     ) -> ScheduleMixer:
         """Return a callable that mixes batches as the schedule says.
 
         Args:
             num_classes: Classes of the labels.
+            epochs: Of the training, for ``set_epoch``; without, call ``set_progress``.
             seed: Of all draws.
+            label_smoothing: Share of each label that goes to all classes alike, in [0, 1).
             settings: How actions are carried out; default as where the schedule was found.
 
         Raises:
-            ConfigError: If a label rule of the settings does not fit an action, its saliency is to
-                be had in this project's trainer only, or its method is a training step of its own.
+            ConfigError: If a label rule of the settings does not fit an action, or its saliency is
+                to be had in this project's trainer only.
         """
-        return ScheduleMixer(self, num_classes, seed, settings or self.settings)
+        return ScheduleMixer(
+            self,
+            num_classes,
+            epochs=epochs,
+            seed=seed,
+            label_smoothing=label_smoothing,
+            settings=settings or self.settings,
+        )
 
 
 def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -> None:

@@ -136,14 +136,14 @@ def test_where_nobody_watches_the_area_stands_for_what_is_seen(rule):
 
 def test_attention_with_no_say_is_the_area_and_with_all_of_it_what_is_attended():
     net, area = transformer(), mix("area").targets
-    none, half, full = (
-        targets_of(mix("attention", options=[f"attention.strength={s}"]), net) for s in (0, 0.5, 1)
+    silent = mix("attention", options=["attention.strength=0"])
+    half, full = (
+        targets_of(mix("attention", options=[f"attention.strength={s}"]), net) for s in (0.5, 1)
     )
-    assert_close(none, area)
+    assert_close(silent.targets, area)
     assert_close(half, (area + full) / 2)
     assert_different(full, area)
-    silent = mix("attention", options=["attention.strength=0"]).revised
-    assert silent.watch is None, "a net is not watched for nothing"
+    assert silent.revised is None, "a net is not watched for nothing"
 
 
 def assert_different(got: Tensor, other: Tensor) -> None:

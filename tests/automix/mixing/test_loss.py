@@ -62,15 +62,6 @@ def schedule() -> MixSchedule:
     )
 
 
-def test_a_mixer_of_batches_refuses_the_schedule_at_once_and_says_how_to_play_it():
-    with pytest.raises(ConfigError) as error:
-        schedule().mixer(num_classes=4)
-    assert error.value.message.startswith(
-        "the schedule plays own_shift@0.5, and own_shift is a training step of its own"
-    )
-    assert "automix.mixing.loss.loss_of(net, images, labels, schedule.at(" in error.value.hint
-
-
 def test_what_the_hint_says_plays_every_epoch_of_the_schedule(tmp_path):
     save_schedule(tmp_path / "schedule.yaml", schedule(), {})
     loaded, model, rng = load_schedule(tmp_path), net(), generator(0, "mix")

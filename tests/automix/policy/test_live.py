@@ -240,7 +240,7 @@ def test_a_state_of_something_else_is_refused_and_changes_nothing(state):
     mixer = WORLDS.mixer(10, **FACTS)
     shown(mixer, 0, 4)
     before = mixer.state_dict()
-    with pytest.raises(DataError, match="not the state of a mixer of this policy"):
+    with pytest.raises(DataError, match="not the state of a mixer that the policy"):
         mixer.load_state_dict(state)
     assert mixer.state_dict() == before
 
@@ -254,8 +254,8 @@ def test_what_it_lacks_or_cannot_use_is_said(call, says):
 def test_a_question_at_another_time_changes_nothing():
     mixer = WORLDS.mixer(10, **FACTS)
     shown(mixer, 0, 1)
-    before = mixer.state_dict()
     assert not mixer.set_epoch(1)
+    before = mixer.state_dict()
     assert mixer.observe(probe=answers(5), val=answers(6)) == mixer.action
     assert mixer.state_dict() == before
 
@@ -273,4 +273,4 @@ def test_a_plan_that_is_over_and_unlike_trainings_are_warned_of_once(caplog):
 
 def test_it_carries_out_its_choices_as_where_they_were_learned():
     policy = MixPolicy(WORLDS.form, WORLDS.net, {"mix": {"pairing": "derange"}})
-    assert policy.mixer(10, **FACTS)._settings == replace(WORLDS.mix, pairing="derange")
+    assert policy.mixer(10, **FACTS).settings == replace(WORLDS.mix, pairing="derange")

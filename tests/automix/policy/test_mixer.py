@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
 import pickle
 
 import numpy as np
 import pytest
 import torch
+from timm.data.mixup import mixup_target
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
-from automix.core.errors import ConfigError
+from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import generator
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings, mix_batch
@@ -54,17 +57,21 @@ def test_the_mixer_plays_what_the_schedule_says():
     assert mixer.action == ACTIONS[-1]
 
 
-def test_a_training_that_is_resumed_draws_as_if_it_had_not_stopped():
-    def epochs(first: int) -> list[tuple[float, ...]]:
-        mixer = mixer_of("mixup", "cutmix", seed=3)
-        found = []
+@each("by_epoch", [True, False])
+def test_a_training_that_is_resumed_or_longer_draws_as_if_it_had_not_stopped(by_epoch):
+    def epochs(first: int, planned: int = 4) -> list[tuple[float, ...]]:
+        mixer, found = mixer_of("mixup", seed=3, epochs=planned), []
         for epoch in range(first, 4):
-            mixer.set_progress(epoch / 4)
+            if by_epoch:
+                mixer.set_epoch(epoch)
+            else:
+                mixer.set_progress(epoch / 4)
             found += [drawn(mixer) for _ in range(3)]
         return found
 
     whole = epochs(0)
     assert epochs(2) == whole[6:]
+    assert epochs(0, planned=9) == whole
     assert len(set(whole)) == 12
 
 
@@ -115,6 +122,33 @@ def check_epochs(found: list[list[tuple[float, ...]]]) -> None:
     assert {share for batch in found[0] for share in batch} == {1.0}
     assert len({*found[1], *found[2]}) == 8
     assert all(min(batch) < 1 for batch in found[1] + found[2])
+
+
+def test_workers_that_run_hear_of_everything_that_is_set():
+    mixer = mixer_of("mixup", epochs=9)
+    data = TensorDataset(IMAGES, LABELS)
+    loader = DataLoader(
+        data,
+        6,
+        collate_fn=mixer.collate,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context="fork",
+    )
+
+    def diagonal() -> Tensor:
+        ((_, targets),) = loader
+        return targets.diagonal()
+
+    assert diagonal().min() < 1
+    mixer.mixup_enabled = False
+    assert diagonal().min() == 1
+    mixer.label_smoothing = 0.6
+    assert_close(diagonal(), torch.full((6,), 0.5))
+    mixer.label_smoothing, mixer.mixup_enabled, mixer.action = 0, True, "none"
+    assert diagonal().min() == 1
+    mixer.set_epoch(1)
+    assert diagonal().min() < 1
 
 
 WORKERS = ({}, {"persistent_workers": True}, {"persistent_workers": True, "prefetch_factor": 1})
@@ -190,7 +224,7 @@ def test_a_progress_that_nobody_tells_is_missed_once(caplog):
     for _ in range(2 * module.ENOUGH):
         mixer(IMAGES, LABELS)
     (line,) = lines_of(caplog)
-    assert "set_progress was never called: the schedule stays on its first action, none" in line
+    assert "set_progress was ever called: the schedule stays on its first action, none" in line
 
 
 @each("actions, told", [(("mixup", "mixup"), False), (("none",), False), (("none", "mixup"), True)])
@@ -201,6 +235,80 @@ def test_a_progress_that_does_not_matter_or_was_told_is_not_missed(caplog, actio
     for _ in range(2 * module.ENOUGH):
         mixer(IMAGES, LABELS)
     assert lines_of(caplog) == []
+
+
+def test_an_epoch_is_its_share_of_the_budget_and_a_plan_that_is_over_is_told_once(caplog):
+    by_epoch, by_progress = mixer_of("none", "mixup", epochs=6), mixer_of("none", "mixup")
+    for epoch in range(9):
+        assert by_epoch.set_epoch(epoch) is False
+        by_progress.set_progress(epoch / 6)
+        assert by_epoch.action == by_progress.action
+    assert lines_of(caplog) == ["epoch 6 of 6: the schedule is over and stays on mixup@0.5"]
+    with pytest.raises(ConfigError, match="how many epochs") as error:
+        by_progress.set_epoch(0)
+    assert "epochs=" in error.value.hint
+
+
+def test_an_action_that_is_set_holds_until_progress_is_told_and_is_checked():
+    mixer = mixer_of("none", "mixup", epochs=2)
+    for action in ("rmix@0.25p0.5+spectral:requested", MixAction("cutmix", 0.125)):
+        mixer.action = action
+        assert mixer.action == (MixAction.parse(action) if isinstance(action, str) else action)
+    with pytest.raises(ConfigError, match="saliency 'ema' is part of a training"):
+        mixer.action = "cutmix+ema"
+    assert str(mixer.action) == "cutmix@0.125"
+    mixer.action = "lumix"
+    with pytest.raises(ConfigError, match="want the logits"):
+        mixer(IMAGES, LABELS)
+    mixer.set_epoch(0)
+    assert (str(mixer.action), mixer.needs) == ("none", frozenset())
+
+
+def test_without_mixing_images_pass_and_labels_are_smoothed_as_timm_does():
+    mixer = mixer_of("mixup", label_smoothing=0.2)
+    mixer.mixup_enabled = False
+    images, targets = mixer(IMAGES, LABELS)
+    assert torch.equal(images, IMAGES)
+    assert_close(targets, mixup_target(LABELS, 6, smoothing=0.2))
+    mixer.mixup_enabled = True
+    lam = mixer_of("mixup").mixed(IMAGES, LABELS).lam[:, None]
+    wanted = lam * targets + (1 - lam) * targets.roll(1, 0)
+    assert_close(mixer(IMAGES, LABELS)[1], wanted)
+    mixer.label_smoothing = 0
+    assert torch.equal(mixer(IMAGES, LABELS)[1].sum(1), torch.ones(6))
+    for wrong in (-0.1, 1.0, math.nan):
+        with pytest.raises(ConfigError, match="label_smoothing is"):
+            mixer.label_smoothing = wrong
+        with pytest.raises(ConfigError, match="label_smoothing is"):
+            mixer_of("mixup", label_smoothing=wrong)
+
+
+def test_a_state_is_plain_and_a_mixer_goes_on_from_it():
+    mixer = mixer_of("none", "mixup", epochs=4, seed=1)
+    mixer.set_epoch(2)
+    mixer.action, mixer.label_smoothing, mixer.mixup_enabled = "cutmix@0.25", 0.1, False
+    state = json.loads(json.dumps(mixer.state_dict()))
+    other = mixer_of("none", "mixup", epochs=4, seed=1)
+    fresh = other.state_dict()
+    for wrong in ({}, state | {"told": [-1, 0]}, state | {"action": "x"}, [state]):
+        with pytest.raises(DataError, match="not the state of a mixer"):
+            other.load_state_dict(wrong)
+        assert other.state_dict() == fresh
+    other.load_state_dict(state)
+    assert other.state_dict() == state
+    for one in (mixer, other):
+        one.mixup_enabled = True
+    assert drawn(other) == drawn(mixer)
+
+
+def test_collated_samples_are_a_batch_and_ask_no_classifier():
+    samples = list(zip(IMAGES, LABELS.tolist(), strict=True))
+    images, targets = mixer_of("mixup", seed=4).collate(samples)
+    wanted = mixer_of("mixup", seed=4)(IMAGES, LABELS)
+    assert torch.equal(images, wanted[0])
+    assert torch.equal(targets, wanted[1])
+    with pytest.raises(ConfigError, match="wants a classifier, and collate has none"):
+        mixer_of("none", "cutmix+gradient").collate(samples)
 
 
 def test_an_epoch_in_the_place_of_progress_is_told_once(caplog):
@@ -243,20 +351,31 @@ def test_a_mixer_that_needs_a_classifier_asks_for_one():
     assert mixer(IMAGES, LABELS, classifier=net)[0].shape == IMAGES.shape
 
 
-@each("late", ["transmix", "tlalign", "cutmix:perturbed_attention", "mixup:attention"])
-def test_a_label_rule_that_looks_inside_the_net_refuses_a_plain_call_from_the_start(late):
+@each(
+    "late, need",
+    [
+        *((rule, "attention") for rule in ("transmix", "cutmix:perturbed_token_aligned")),
+        ("lumix", "logits"),
+        ("manifold_mixup", "step"),
+    ],
+)
+def test_what_only_a_loss_can_give_is_asked_for_from_the_first_batch_on(late, need):
     mixer = mixer_of("none", late)
-    with pytest.raises(ConfigError, match="whose label rule looks inside the net") as error:
+    assert mixer.needs == {need}
+    with pytest.raises(ConfigError, match="the schedule plays") as error:
         mixer(IMAGES, LABELS)
-    assert "mixed.revised.asked(model" in error.value.hint
-    assert mixer.mixed(IMAGES, LABELS).revised is None
-    mixer.set_progress(0.5)
-    assert mixer.mixed(IMAGES, LABELS).revised is not None
+    assert "automix.MixedLoss(net, mixer)" in error.value.hint
+    if need != "step":
+        assert mixer.mixed(IMAGES, LABELS).revised is None
+        mixer.set_progress(0.5)
+        assert mixer.mixed(IMAGES, LABELS).revised is not None
 
 
 def test_a_rule_that_is_set_not_to_look_takes_a_plain_call():
     settings = MixSettings(label_rule="attention", options=["attention.strength=0.0"])
-    assert mixer_of("none", "cutmix", settings=settings)(IMAGES, LABELS)
+    mixer = mixer_of("none", "cutmix", settings=settings)
+    assert not mixer.needs
+    assert mixer(IMAGES, LABELS)
 
 
 @each(
@@ -283,10 +402,8 @@ def test_the_classifier_has_its_say_where_the_rule_lets_it():
     settings = MixSettings(options=["perturbed.strength=0.6", "perturbed.noise=0"])
     images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
     schedule = MixSchedule([MixAction.parse("mixup@0.5:perturbed")])
-    first, second = (schedule.mixer(4, seed=1, settings=settings) for _ in range(2))
-    mixed = first.mixed(images, labels)
+    mixed = schedule.mixer(4, seed=1, settings=settings).mixed(images, labels)
     assert mixed.revised is not None
-    assert torch.equal(second(images, labels)[1], mixed.targets)
     sure = 50.0 * torch.eye(4)  # of the own class
     revised = mixed.revised(sure, slice(None))
     assert_close(revised.diagonal(), 0.4 * mixed.lam + 0.6)
