@@ -25,7 +25,7 @@ PACKAGED = ("automix", "envs", "agents", "configs", "pyproject.toml", "README.md
 
 PUBLIC = {
     "automix": {
-        *("MixAction", "MixSchedule", "Trainer"),
+        *("MixAction", "MixSchedule", "MixTransform", "MixedLoss", "Trainer"),
         *("load_policy", "load_schedule", "loss_of", "mix_batch"),
     },
     "automix.envs": {
