@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from automix.mixing.batch import mix_batch
     from automix.mixing.loss import loss_of
     from automix.policy.modules import MixedLoss, MixTransform
-    from automix.policy.policy import load_policy
+    from automix.policy.policy import list_policies, load_policy
     from automix.policy.schedule import MixSchedule, load_schedule
     from automix.training.population import Trainer
 
@@ -26,6 +26,7 @@ __all__ = [
     "MixTransform",
     "MixedLoss",
     "Trainer",
+    "list_policies",
     "load_policy",
     "load_schedule",
     "loss_of",
@@ -41,6 +42,7 @@ if not TYPE_CHECKING:  # mypy sees the imports above, and no other name
             "MixTransform": "automix.policy.modules",
             "MixedLoss": "automix.policy.modules",
             "Trainer": "automix.training.population",
+            "list_policies": "automix.policy.policy",
             "load_policy": "automix.policy.policy",
             "load_schedule": "automix.policy.schedule",
             "loss_of": "automix.mixing.loss",

@@ -22,8 +22,7 @@ from automix.masks.pairing import PAIRINGS
 from automix.mixes import MIXES
 from automix.mixing.actions import PRESETS
 from automix.nets.create import PROTOCOL_NETS, SMALL_NETS, SMALL_TRANSFORMERS
-from automix.policy.policy import load_policy
-from automix.policy.shipped import shipped
+from automix.policy.policy import list_policies
 from automix.saliency import SALIENCY
 from automix.training.requirements import supports
 
@@ -72,8 +71,7 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
         {"name": name, "summary": entry, "facts": {}} for name, entry in ENV_IDS.items()
     ]
     everything["policies"] = [
-        {"name": name, "summary": load_policy(folder).summary, "facts": {}}
-        for name, folder in shipped().items()
+        {"name": name, "summary": summary, "facts": {}} for name, summary in list_policies().items()
     ]
     everything["worlds"] = [entry for suite in groups()["worlds"] for entry in _worlds(suite)]
     everything["configs"] = [

@@ -18,6 +18,7 @@ from automix.mixing.actions import PLAIN, MixAction
 from automix.policy.observations import TaskFacts
 from automix.policy.policy import MixPolicy
 from automix.policy.schedule import MixSchedule
+from automix.policy.shipped import shipped
 
 Kind = Literal["agent", "fixed", "random", "schedule", "control", "own", "settles"]
 
@@ -173,6 +174,7 @@ def _contestant(name: str) -> Contestant:
         known = ["agent", FIXED, *SCHEDULES, *CONTROLS, *OWN_TRAINING, *SETTLING]
         raise ConfigError(
             f"{name!r} is not a contestant.{did_you_mean(name, known)}",
-            f"known: {', '.join(known)}, fixed:<method>@<ratio>[+<saliency>]",
+            f"known: {', '.join(known)}, fixed:<method>@<ratio>[+<saliency>]; as policies: "
+            f"{', '.join(shipped())}",
         )
     return Contestant(name, SCHEDULES.info(name).kind)

@@ -29,6 +29,7 @@ from automix.agents.jobs.check import (
     going_on,
     located,
     tell_images,
+    with_policy,
 )
 from automix.agents.learning.export import LONG, learning_cost, policy_of
 from automix.agents.learning.scope import scope_of
@@ -288,10 +289,12 @@ def evaluate(settings: RunSettings, contestant: str, policy: str) -> dict[str, A
     Args:
         settings: Tasks, trainer and seeds.
         contestant: A name; ``agent`` stands for the policy.
-        policy: An export folder, the name of a policy that comes along, or empty.
+        policy: An export folder, the name of a policy that comes along, or empty: that of the
+            settings, else the one that is meant where none is named.
     """
     compared = replace(settings.compare, contestants=(contestant,), validation_draws=0)
-    settings, device = check(replace(settings, compare=compared, policy=policy), learns=False)
+    settings = replace(settings, compare=compared, policy=policy or settings.policy)
+    settings, device = check(with_policy(settings, named=True), learns=False)
     learned, images = given_policy(settings), tell_images(settings)
     with workers_of(settings, device) as workers:
         return {"images": images} | _compare(settings, workers, device, learned)[1]

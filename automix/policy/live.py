@@ -226,6 +226,9 @@ class LiveMixer(BatchMixer):
                 f"observe was given {', '.join(sorted(unknown))}",
                 f"it takes probe, val, {', '.join(NUMBERS)}",
             )
+        if "partner_share" in numbers:
+            share = Range(least=0, most=1, hint="it is a share, not percent")
+            share.check("partner_share", numbers["partner_share"])
         return _record(self._epoch, self._means("probe", probe), self._means("val", val), numbers)
 
     def _means(self, name: str, answers: Answers | None) -> Sequence[float]:

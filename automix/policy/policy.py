@@ -26,16 +26,20 @@ from automix.mixing.batch import MixSettings
 from automix.mixing.boxed import from_numbers, numbers_of
 from automix.policy.live import LiveMixer, checked_facts
 from automix.policy.observations import Observer
-from automix.policy.policy_net import Layer, Memory, PolicyNet, State, checked_observations
+from automix.policy.policy_net import (
+    TOLERANCE,
+    Layer,
+    Memory,
+    PolicyNet,
+    State,
+    checked_observations,
+)
 from automix.policy.schedule import settings_from
-from automix.policy.shipped import DEFAULT, policy_folder
+from automix.policy.shipped import AGAIN, DEFAULT, policy_folder, shipped
 
 FORMAT = 1
 SPACES = ("factored", "flat", "box")
 MOST_CHOICES = 2**16
-
-TOLERANCE = 1e-5
-"""By which observations are rounded where they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,7 @@ class MixPolicy:
         self.form, self.about = form, dict(about)
         self.net = net if isinstance(net, PolicyNet) else PolicyNet(layers=list(net))
         self._check_form()
-        self.net.check(sum(form.observation_sizes), sum(self._sizes()))
+        self.net.check(sum(form.observation_sizes), sum(self.sizes))
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -127,7 +131,7 @@ class MixPolicy:
     @property
     def sample_size(self) -> int:
         """Numbers that a sample of its action space consists of."""
-        return len(self._sizes()) if self.form.space != "box" else sum(self._sizes())
+        return len(self.sizes) if self.form.space != "box" else sum(self.sizes)
 
     def observer(self) -> Observer:
         """Return what makes its observations.
@@ -254,7 +258,7 @@ class MixPolicy:
         if self.form.space == "box":
             actions = scores
         else:
-            ends = np.cumsum(self._sizes())[:-1]
+            ends = np.cumsum(self.sizes)[:-1]
             picked = np.stack([part.argmax(1) for part in np.split(scores, ends, axis=1)], 1)
             actions = picked[:, 0] if self.form.space == "flat" else picked
         state = kept if self.recurrent else state
@@ -297,7 +301,9 @@ class MixPolicy:
         # The largest of scores with Gumbel noise is a draw from their softmax.
         return rng.gumbel(size=scores.shape)
 
-    def _sizes(self) -> list[int]:
+    @property
+    def sizes(self) -> list[int]:
+        """Outputs of the net behind each part of a sample, first to last."""
         form = self.form
         if form.space == "flat":
             return [len(form.choices)]
@@ -395,7 +401,7 @@ def load_policy(folder: str | Path = DEFAULT) -> MixPolicy:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = short(content.get("format") if isinstance(content, dict) else content)
-        raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
+        raise DataError(f"{path}: format is {got}, wanted {FORMAT}", AGAIN)
     weights = _read_weights(folder / "policy.safetensors", str(content.get("sha256")))
     try:
         form = PolicyForm(**content["form"])
@@ -404,6 +410,17 @@ def load_policy(folder: str | Path = DEFAULT) -> MixPolicy:
         raise DataError(f"{path} does not describe a policy: {error}") from None
     except AutomixError as error:
         raise DataError(f"{path}: {error.message}", error.hint) from None
+
+
+def list_policies() -> dict[str, str]:
+    """Return the policies that come along: by name, what each was learned on, in one line."""
+    return {name: _learned_on(load_policy(folder)) for name, folder in shipped().items()}
+
+
+def _learned_on(policy: MixPolicy) -> str:
+    sets = sorted({world["dataset"].partition("/")[0] for world in policy.worlds})
+    sizes = [size for world in policy.worlds for size in world["train_sizes"]]
+    return f"{policy.summary}; {min(sizes)} to {max(sizes)} images of {', '.join(sets)}"
 
 
 def _net(content: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> PolicyNet:

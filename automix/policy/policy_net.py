@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from automix.core.errors import ConfigError, DataError
+from automix.policy.observations import OBSERVATIONS
 
 Layer = tuple[np.ndarray, np.ndarray]
 """Weights (out, in) and biases (out,), float32."""
@@ -23,6 +24,9 @@ ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 OUTPUTS = ("logits", "values", "clip", "tanh")
 """What the last layer's numbers are: ``logits`` of choices, from whose softmax actions can be
 drawn; ``values`` of choices; or the action itself, cut to [-1, 1] or squashed into it."""
+
+TOLERANCE = 1e-5
+"""By which observations are rounded where they are written."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def checked_observations(
         axes: How many are taken at most.
 
     Raises:
-        ConfigError: If they are of another form, or hold what is not a finite number; it is named.
+        ConfigError: If they are of another form, or hold a number that is not finite or that the
+            observation cannot have, such as percent; it is named.
     """
     wanted = f"wanted {sum(sizes)} numbers"
     try:
@@ -144,14 +149,31 @@ def checked_observations(
     if not 1 <= found.ndim <= axes or found.shape[-1] != sum(sizes):
         parts = ", ".join(f"{name} ({size})" for name, size in zip(names, sizes, strict=True))
         raise ConfigError(f"the observation has shape {found.shape}, {wanted}", f"these: {parts}")
-    if not np.isfinite(found).all():
-        column = int(np.argwhere(~np.isfinite(found))[0, -1])
+    low, high = bounds_of(names, sizes)
+    fits = (found >= low - TOLERANCE) & (found <= high + TOLERANCE)  # of nan neither is true
+    if not fits.all():
+        where = tuple(np.argwhere(~fits)[0])
+        column = int(where[-1])
         name = np.repeat(list(names), list(sizes))[column]
+        ends = f" from {low[column]:g} to {high[column]:g}" * (name in OBSERVATIONS)
         raise ConfigError(
-            f"the observation holds {found[..., column].min()} for {name}, wanted a finite number",
-            "environments cap losses and replace what is missing; a loop of your own must, too",
+            f"the observation holds {found[where]:g} for {name}, wanted a finite number{ends}",
+            "accuracies are shares, not percent; environments cap what is larger and replace what "
+            "is missing, and a loop of your own must, too",
         )
     return found
+
+
+def bounds_of(names: Sequence[str], sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest number, each (d,) float32, that observations can be.
+
+    What this version does not make itself may be any finite number.
+    """
+    most = float(np.finfo(np.float32).max)
+    own = [OBSERVATIONS.info(name) if name in OBSERVATIONS else None for name in names]
+    ends = [(info.low, info.high) if info else (-most, most) for info in own]
+    low, high = np.repeat(np.array(ends, dtype=np.float32), list(sizes), axis=0).T
+    return low, high
 
 
 def _checked_memory(memory: Memory, inputs: int) -> int:

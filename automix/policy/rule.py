@@ -20,7 +20,7 @@ from automix.core.errors import AutomixError, DataError
 from automix.core.files import read_json, short
 from automix.mixing.actions import MixAction
 from automix.policy.policy_net import checked_observations
-from automix.policy.shipped import policy_folder
+from automix.policy.shipped import AGAIN, policy_folder
 
 FORMAT = 1
 
@@ -143,7 +143,7 @@ def load_rule(folder: str | Path) -> Rule:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = short(content.get("format") if isinstance(content, dict) else content)
-        raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
+        raise DataError(f"{path}: format is {got}, wanted {FORMAT}", AGAIN)
     return rule_of(content, str(path))
 
 

@@ -16,6 +16,7 @@ Where the net has a say in the targets, or a method makes training steps of its 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,16 +24,22 @@ from typing import Any
 
 from automix.core.errors import ConfigError, DataError, did_you_mean
 from automix.core.files import read_yaml, short, write_yaml
+from automix.core.settings import Range
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import DEFAULTS, MixSettings
 from automix.policy.mixer import ScheduleMixer
-from automix.policy.shipped import policy_folder
+from automix.policy.shipped import AGAIN, policy_folder
 
 FORMAT = 1
 
 SECTIONS = ("format", "about", "mix", "schedule", "by_kind")
 COLUMNS = ("epoch", "method", "ratio", "saliency", "mix_probability", "label_rule")
 """Of a file, and of each row of its tables; whatever else somebody writes there is refused."""
+
+_STATED = re.compile(
+    r"([1-9]\d{0,11}(?:-[1-9]\d{0,11})?) images, (\d+(?:\.\d+)?(?:-\d+(?:\.\d+)?)?)% noise"
+)
+"""Kinds and cells of tasks that tell size and noise, as ``TaskSpec.kind`` and ``cell_of`` do."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,13 @@ class MixSchedule:
         actions: One per epoch of the budget it was made for; stretched to any other.
         by_kind: The same for single kinds of task, where the policy treats them differently.
         settings: How its actions were carried out where it was found.
+        kind: The kind of task that it is for; empty if for all.
     """
 
     actions: Sequence[MixAction]
     by_kind: Mapping[str, Sequence[MixAction]] = field(default_factory=dict)
     settings: MixSettings = DEFAULTS
+    kind: str = ""
 
     def at(self, progress: float) -> MixAction:
         """Return the action for finished epochs / budget; from 1 on it is the last.
@@ -79,7 +88,39 @@ class MixSchedule:
                 f"the schedule has no kind {kind!r}.{did_you_mean(kind, self.by_kind)}",
                 f"known: {', '.join(self.by_kind) or 'none'}",
             )
-        return MixSchedule(self.by_kind[kind], settings=self.settings)
+        return MixSchedule(self.by_kind[kind], settings=self.settings, kind=kind)
+
+    def nearest(self, *, train_size: int, label_noise: float = 0.0) -> MixSchedule:
+        """Return the schedule of the kind of task that is most like one; its ``kind`` says which.
+
+        Twice the images are as far as 10 % more wrong labels: the distance is ``|log2(size /
+        train_size)| + 10 |noise - label_noise|``, to the nearer end where a kind spans a range, 0
+        within it. The first in the file wins a tie. Kinds that are worlds, or of all images, state
+        no size, and are not among the candidates.
+
+        Args:
+            train_size: Training images.
+            label_noise: Share of wrong training labels, in [0, 1).
+
+        Raises:
+            ConfigError: If no kind states size and noise, or a number is out of range.
+        """
+        Range(least=1, whole=True).check("train_size", train_size)
+        Range(least=0, below=1, hint="a share, not percent").check("label_noise", label_noise)
+        stated = {kind: found for kind in self.by_kind if (found := _STATED.fullmatch(kind))}
+        if not stated:
+            raise ConfigError(
+                "the schedule has no kinds of task of a stated size and noise",
+                "take it as it is, which is for all kinds, or one of by_kind with for_kind",
+            )
+
+        def distance(kind: str) -> float:
+            sizes, noises = (part.split("-") for part in stated[kind].groups())
+            size = _beyond(math.log2(train_size), [math.log2(int(end)) for end in sizes])
+            noise = _beyond(10 * label_noise, [float(end) / 10 for end in noises])
+            return round(size + noise, 9)
+
+        return self.for_kind(min(stated, key=distance))
 
     def mixer(
         self,
@@ -113,6 +154,11 @@ class MixSchedule:
         )
 
 
+def _beyond(value: float, ends: Sequence[float]) -> float:
+    """Return how far a number is outside of a range, 0 within it."""
+    return max(min(ends) - value, value - max(ends), 0.0)
+
+
 def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -> None:
     """Write ``schedule.yaml``; ``about`` says where it comes from."""
     write_yaml(
@@ -144,7 +190,7 @@ def load_schedule(path: str | Path) -> MixSchedule:
     content = read_yaml(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = short(content.get("format") if isinstance(content, dict) else content)
-        raise DataError(f"{path}: format is {got}, wanted {FORMAT}", "export the policy again")
+        raise DataError(f"{path}: format is {got}, wanted {FORMAT}", AGAIN)
     _check_names(content, SECTIONS, str(path))
     by_kind = content.get("by_kind") or {}
     if not isinstance(by_kind, dict):

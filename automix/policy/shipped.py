@@ -13,6 +13,9 @@ POLICIES = Path(__file__).parent / "policies"
 DEFAULT = "worlds"
 """The policy that is meant where none is named: learned on many image sets, nets and budgets."""
 
+AGAIN = "another version of automix wrote it: update automix, or export the policy again"
+"""The next step where a file of an export is of another format."""
+
 
 def shipped(root: Path = POLICIES) -> dict[str, Path]:
     """Return the folders of the policies that come along, by name."""

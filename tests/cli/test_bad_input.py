@@ -63,7 +63,7 @@ def test_other_commands_refuse_as_train_does(cli):
     for words, says in [
         (["list", "mixs"], "Did you mean 'mixes'"),
         (["evaluate", "randm"], "Did you mean 'random'"),
-        (["evaluate", "agent"], "'agent' has no policy"),
+        (["evaluate", "agent", "policy=nowhere"], "neither a folder nor a policy that comes along"),
         (["compare", "compare.contestants=[agent,none]", "trainer.epochs=4"], "5 decisions"),
         (["compare", "policy=nowhere"], "neither a folder nor a policy that comes along"),
         (["compare", "compare.draws=3", "task.train_sizes=[9]", "task.label_noise=[0.1]"], "range"),

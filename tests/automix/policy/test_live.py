@@ -218,6 +218,7 @@ WRONG = [
     (lambda: begun().observe(val=answers()), "sees train_skill, and what it is made of is missing"),
     (lambda: begun().observe(probe=answers()), "sees skill"),
     (lambda: begun().observe(probe=answers(), val=answers(), accuracy=0.9), "was given accuracy"),
+    (lambda: begun().observe(partner_share=25), "partner_share is 25, wanted a number from 0 to 1"),
     (lambda: begun().observe(probe=answers()[0], val=answers()), "probe is not a pair"),
     (lambda: begun().observe(probe=answers(), val=(NAN, LABELS)), "labels are .* for 40 images"),
     (

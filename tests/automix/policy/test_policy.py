@@ -53,11 +53,13 @@ def policy(space: str = "factored", seed: int = 0) -> MixPolicy:
         (rng.normal(size=(o, i)).astype(np.float32), rng.normal(size=o).astype(np.float32))
         for i, o in pairwise(widths)
     ]
+    # Of the middle of all observations nothing is left, so that it plays many choices.
+    layers[0] = layers[0][0] * 4, layers[0][0] @ np.full(5, -2, np.float32)
     return MixPolicy(form, layers, {"dataset": "digits", "seed": 3})
 
 
 def observations(n: int = 50) -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(n, 5)).astype(np.float32)
+    return np.random.default_rng(1).random((n, 5), dtype=np.float32)
 
 
 every_space = each("space", ["factored", "flat"])
@@ -139,6 +141,8 @@ def with_number(at: int, value: float) -> np.ndarray:
         (with_number(1, np.nan), "holds nan for val_loss"),
         (with_number(0, np.inf), "holds inf for progress"),
         (with_number(4, -np.inf), "holds -inf for last_method"),
+        (with_number(0, 50), "holds 50 for progress, wanted a finite number from 0 to 1"),
+        (with_number(1, -0.001), "holds -0.001 for val_loss, wanted .* from 0 to 3"),
         (["a"] * 5, "is no array"),
         (None, "wanted"),
         ([[1.0], [1.0, 2.0]], "is no array"),
@@ -424,8 +428,8 @@ def test_a_policy_of_published_names_survives_its_files(tmp_path, space):
     save_policy(tmp_path, saved)
     loaded = load_policy(tmp_path)
     assert list(loaded.form.methods) == methods
-    seen = [saved.action(np.array([x], np.float32)) for x in (-1.0, 0.0, 1.0)]
-    assert seen == [loaded.action(np.array([x], np.float32)) for x in (-1.0, 0.0, 1.0)]
+    seen = [saved.action(np.array([x], np.float32)) for x in (0.0, 0.5, 1.0)]
+    assert seen == [loaded.action(np.array([x], np.float32)) for x in (0.0, 0.5, 1.0)]
     if space == "flat":
         played = [str(loaded.mix_of(np.array(i))) for i in range(outputs)]
         assert played == [str(action) for action in every]

@@ -13,7 +13,7 @@ from automix.core.errors import ConfigError, DataError
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.policy.schedule import MixSchedule, load_schedule, save_schedule
-from tests.cases import each
+from tests.cases import each, named
 
 ACTIONS = [MixAction.parse(text) for text in ("none", "mixup@0.25", "rmix@0.5+spectral", "none")]
 KINDS = {"100 images, 0% noise": ACTIONS[:2], "a: b #c": ACTIONS[2:]}
@@ -136,6 +136,44 @@ def test_a_kind_of_task_has_its_own_schedule(path):
         ConfigError, match=r"no kind '100 image, 0% noise'.* Did you mean '100 images"
     ):
         load_schedule(path).for_kind("100 image, 0% noise")
+
+
+def test_the_nearest_kind_is_so_in_doublings_of_images_and_in_tens_of_percent_of_noise():
+    ranges = ["40-155 images, 20-40% noise", "155-600 images, 20-40% noise"]
+    names = ["100 images, 0% noise", "400 images, 0% noise", "400 images, 12.5% noise", *ranges]
+    kinds = {name: [MixAction("mixup", n / 10)] for n, name in enumerate(names)}
+    others = {"all images, 0% noise": ACTIONS, "letters epochs=12": ACTIONS}
+    schedule = MixSchedule(ACTIONS, others | kinds)
+    for size, noise, wanted in [
+        (100, 0.0, 0),
+        (199, 0.0, 0),
+        (200, 0.0, 0),  # a tie
+        (201, 0.0, 1),
+        (1, 0.0, 0),
+        (10**6, 0.0, 1),
+        (400, 0.06, 1),
+        (400, 0.07, 2),
+        (155, 0.3, 3),  # of both
+        (156, 0.3, 4),
+        (10, 0.99, 3),
+        (800, 0.2, 4),  # one doubling; the other is 0.75 of 10 % further
+    ]:
+        with named(size, noise):
+            found = schedule.nearest(train_size=size, label_noise=noise)
+            assert found.kind == names[wanted]
+            assert found.actions == kinds[found.kind]
+    assert schedule.kind == ""
+    for given, told in [
+        ({"train_size": 0}, "train_size is 0, wanted a whole number"),
+        ({"train_size": 1.5}, "train_size is 1.5"),
+        ({"train_size": 9, "label_noise": 20}, "label_noise is 20, wanted 0 to below 1"),
+        ({"train_size": 9, "label_noise": float("nan")}, "label_noise is nan"),
+    ]:
+        with pytest.raises(ConfigError, match=told):
+            schedule.nearest(**given)
+    for nothing in ({}, others):
+        with pytest.raises(ConfigError, match="no kinds of task of a stated size and noise"):
+            MixSchedule(ACTIONS, nothing).nearest(train_size=100)
 
 
 ROW = "{method: cutmix, ratio: 0.5, saliency: 'off'}"

@@ -9,7 +9,7 @@ import pytest
 
 from automix.agents.learning.export import copy_export
 from automix.core.errors import ConfigError, DataError
-from automix.policy.policy import MixPolicy, load_policy, save_policy
+from automix.policy.policy import MixPolicy, list_policies, load_policy, save_policy
 from automix.policy.rule import load_rule
 from automix.policy.schedule import load_schedule
 from automix.policy.shipped import POLICIES, policy_folder, shipped
@@ -61,7 +61,10 @@ def test_a_name_will_do_wherever_a_policy_is_read(tmp_path, monkeypatch):
             read(name)
 
 
-def test_all_that_come_with_this_package_can_be_read():
-    for folder in shipped(POLICIES).values():
-        assert load_policy(folder).summary
-        assert (folder / "schedule.yaml").is_file()
+def test_all_that_come_with_this_package_can_be_read_and_say_what_they_were_learned_on():
+    told = list_policies()
+    assert list(told) == list(shipped(POLICIES))
+    for name in told:
+        assert load_policy(name).summary in told[name]
+        assert load_schedule(name).actions
+    assert told["digits_full"].endswith("20 epochs; 40 to 600 images of digits")
