@@ -22,6 +22,7 @@ import torch
 
 from automix.agents.cli.main import COMMANDS
 from automix.agents.config.compose import choices_of, groups, keys, load_settings
+from automix.agents.learning.export import copy_export
 from automix.agents.sweep.planning.plan import plan_of
 from automix.core import errors
 from automix.data import DATASETS
@@ -141,6 +142,8 @@ def test_every_python_block_runs(text, scratch):
         "loader": [(torch.rand(8, 1, 8, 8), torch.arange(8))] * 2,
         "epochs": 2,
     }
+    if "policy.pt2" in text:
+        copy_export(scratch / "my_policy", scratch / "my_policy", ["pt2"])
     blocks = [code for language, code in FENCE.findall(text) if language == "python"]
     for number, code in enumerate(blocks, start=1):
         exec(compile(code, f"python block {number}", "exec"), reader_has)

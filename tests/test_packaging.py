@@ -26,7 +26,7 @@ PACKAGED = ("automix", "envs", "agents", "configs", "pyproject.toml", "README.md
 PUBLIC = {
     "automix": {
         *("MixAction", "MixSchedule", "MixTransform", "MixedLoss", "Trainer"),
-        *("load_policy", "load_schedule", "loss_of", "mix_batch"),
+        *("list_policies", "load_policy", "load_schedule", "loss_of", "mix_batch"),
     },
     "automix.envs": {
         *("ENV_IDS", "OBSERVATIONS", "REWARDS", "ActionCodec", "ActionSettings", "BoxActions"),
@@ -180,6 +180,7 @@ DOORS = (
     ("matplotlib", "from automix.data.drawn.letters import letters; letters(None)", "report"),
     ("torchmetrics", "from automix.training.evaluation import _scores as s; s(x, x)", "learn"),
     ("gymnasium", "import automix.envs", "learn"),
+    ("onnx", "export digits_full --out {folder}/out --format onnx", "onnx"),
 )
 
 AT_THE_DOORS = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from automix.agents.learning.algorithms import AGENTS
 from automix.agents.learning.policy_nets import of_plain_observations
 from automix.agents.learning.training import Learned
 from automix.core.errors import ConfigError, DataError
-from automix.core.files import write_atomically
+from automix.core.files import read_text, write_atomically, write_bytes
 from automix.envs.codec import ActionCodec
 from automix.envs.worlds import WorldSettings
+from automix.policy.formats import FORMATS
 from automix.policy.observations import Observer
 from automix.policy.policy import MixPolicy, PolicyForm, load_policy
 from automix.policy.schedule import changed_settings, load_schedule
@@ -89,15 +91,20 @@ def facts_of(world: WorldSettings) -> dict[str, Any]:
     }
 
 
-def copy_export(run: Path, out: Path) -> list[Path]:
+def copy_export(run: Path, out: Path, formats: Sequence[str] = ()) -> list[Path]:
     """Check a run's export and copy it.
 
     Args:
         run: A run directory, its ``export`` folder, or the name of a policy that comes along.
         out: The folder to write.
+        formats: In which to write the policy as well: names in ``automix.policy.formats.FORMATS``.
+
+    Returns:
+        The files written.
 
     Raises:
         DataError: If there is no export, or it is damaged.
+        MissingExtraError: If a format needs a package that is not installed.
     """
     try:
         source = policy_folder(run)
@@ -108,9 +115,13 @@ def copy_export(run: Path, out: Path) -> list[Path]:
             f"{run} holds no exported policy ({FILES[0]})",
             "give the directory of a finished `python run.py train`",
         )
-    load_policy(source)
+    policy = load_policy(source)
     load_schedule(source)
+    about = read_text(source / FILES[0])
+    made = {f"policy.{name}": FORMATS[name](policy, about) for name in formats}
     names = [*FILES, *(name for name in RULE_FILES if (source / name).is_file())]
     for name in names:
         write_atomically(out / name, partial(shutil.copyfile, source / name))
-    return [out / name for name in names]
+    for name, content in made.items():
+        write_bytes(out / name, content)
+    return [out / name for name in (*names, *made)]

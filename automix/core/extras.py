@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ray": ("ray",),
     "report": ("matplotlib", "jinja2", "pydantic"),
     "controls": ("optuna",),
+    "onnx": ("onnx", "onnxscript"),
 }
 """Extra -> the packages that it installs, as they are imported."""
 

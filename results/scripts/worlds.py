@@ -57,11 +57,7 @@ OWN = (
 )
 
 STEPS: Mapping[str, Sequence[str]] = {
-    "learn-0": ["experiment=worlds"],
-    **{
-        f"learn-{seed}": ["experiment=worlds", f"seed={seed}", "compare.contestants=[agent,none]"]
-        for seed in SEEDS[1:]
-    },
+    **{f"learn-{seed}": ["experiment=worlds", f"seed={seed}"] for seed in SEEDS},
     "others": [*AWAY, f"compare.contestants=[none,{OTHERS}]"],
     **{f"play-{seed}": [*AWAY, "compare.contestants=[agent,none]"] for seed in SEEDS},
     "far": [*FAR, "compare.contestants=[agent,none,none_then_mix,random,fixed]"],

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from automix.agents.cli import tables
 from automix.agents.cli.catalogue import REGISTRIES
+from automix.agents.cli.commands.export import command as export
 from automix.agents.config.agent import AGENTS, names_of, settings_class
 from automix.agents.config.compose import groups, keys, load_settings
 from automix.agents.config.schema import build
@@ -21,6 +23,7 @@ from automix.agents.config.settings import RunSettings
 from automix.envs import ENV_IDS
 from automix.mixes import MIXES, MixInfo
 from automix.mixing.actions import PRESETS
+from automix.policy.formats import FORMATS
 from automix.policy.policy import load_policy
 from automix.policy.schedule import load_schedule
 from tests.agents.tiny_run import WORDS, lines
@@ -249,6 +252,7 @@ def test_evaluate_and_compare_take_the_policy_that_comes_along_where_none_is_nam
     named = cli("evaluate", "worlds", *words, *few)
     assert named.code == 0, named.err
     assert cli("evaluate", *words, *few).out == named.out
+    assert cli("evaluate", "agent", *words, *few).out == named.out
     compared = cli("compare", *words, *few, "compare.contestants=[agent]", "--run-dir", "run")
     assert compared.code == 0, compared.err
     (row,) = json.loads(named.out)["contestants"]
@@ -275,6 +279,13 @@ def test_export_copies_what_a_training_script_needs(cli, run):
     load_schedule("taken home").mixer(num_classes=10)
     told = json.loads(cli("export", run, "--out", "again", "--json").out)["files"]
     assert sorted(told) == [str(Path("again", file).absolute()) for file in files]
+    assert cli("export", run, "--out", "again", "--format", "pt2").code == 0
+    assert everything_below(Path("again")) == sorted([*files, "policy.pt2"])
+    carried = {"policy.json": ""}
+    torch.export.load(Path("again", "policy.pt2"), extra_files=carried)
+    assert carried["policy.json"] == Path("again", "policy.json").read_text(encoding="utf-8")
+    offered = next(param for param in export.params if param.name == "formats").type.choices
+    assert list(offered) == list(FORMATS)
 
 
 def test_report_draws_a_runs_page_again(cli, run):

@@ -26,9 +26,10 @@ from automix.agents.parallel.worker import InlineWorker
 from automix.agents.runs.rundir import RunDirectory
 from automix.core.errors import ConfigError
 from automix.core.seeding import borrowed_global_rng
+from automix.policy.formats import TorchPolicy
 from automix.policy.policy import MixPolicy, load_policy, save_policy
 from tests.agents import surrogate_runs, tiny_run
-from tests.cases import each
+from tests.cases import each, named
 from tests.envs import worlds
 
 every_agent = each("name", list(AGENTS))
@@ -214,7 +215,8 @@ def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
     space_of.seed(0)
     observations = np.stack([space_of.sample() for _ in range(3 * 60)]).reshape(3, 60, -1)
     wanted_state = state = None
-    player, seen = policy.player(), []
+    player, seen, in_torch = policy.player(), [], TorchPolicy(policy)
+    numbers = [torch.zeros(1, 60, in_torch.width)] * 2 * policy.recurrent
     for step, rows in enumerate(observations):
         starts = np.full(60, step == 0)
         wanted, wanted_state = agent.predict(rows, wanted_state, starts, deterministic=True)
@@ -223,10 +225,28 @@ def test_an_exported_policy_answers_as_the_agent_does(tmp_path, name, space):
             assert_allclose(got, wanted, atol=1e-5)
         else:
             assert_array_equal(got, wanted)
+        actions, _, *numbers = in_torch(torch.from_numpy(rows), *numbers)
+        assert_allclose(actions.numpy(), wanted, atol=1e-5 * (space == "box"))
         assert player.action(rows[0]) == policy.mix_of(wanted[0])
         seen += [tuple(np.ravel(sample)) for sample in wanted]
     assert len(set(seen)) > 5, "an agent that always plays the same shows nothing"
     assert isinstance(agent.action_space, spaces.Box) == (space == "box")
+
+
+def test_in_torch_what_an_agent_computes_without_memory_or_scaling_is_the_same_to_the_bit():
+    for name in ("ppo", "a2c", "dqn", "ars"):
+        agent, policy = exported(name, "flat", std=1.0)
+        net = agent.policy
+        width = sum(policy.form.observation_sizes)
+        seen = 0.5 * torch.rand(60, width, generator=torch.manual_seed(0))
+        with torch.no_grad(), named(name):
+            if name == "dqn":
+                wanted = net.q_net(seen)
+            elif name == "ars":
+                wanted = net.action_net(seen)
+            else:
+                wanted = net.action_net(net.mlp_extractor.policy_net(seen))
+            assert torch.equal(TorchPolicy(policy)(seen)[1], wanted)
 
 
 @every_agent
@@ -248,7 +268,7 @@ def test_an_export_takes_the_scaling_of_observations_in(tmp_path, name):
 
 def test_what_a_recurrent_policy_has_seen_changes_what_it_answers():
     _, policy = exported("recurrent_ppo", std=1.0)
-    rows = np.random.default_rng(0).random((50, sum(policy.form.observation_sizes)))
+    rows = 0.5 * np.random.default_rng(0).random((50, sum(policy.form.observation_sizes)))
     fresh, state = policy.predict(rows)
     later, _ = policy.predict(rows, state)
     again, _ = policy.predict(rows, state, np.ones(50, dtype=bool))
