@@ -229,7 +229,8 @@ def test_every_folder_has_its_place_in_the_contracts_and_in_the_picture():
 
 REGISTRIES = {"automix/mixes", "agents/learning/algorithms"}
 """Folders of one thing a file, which may be long."""
-UNLISTED = ("__init__.py", "__pycache__")
+UNLISTED = ("__init__.py", "__pycache__", *PACKAGES)
+"""Packages are listed on their own, not where a link puts them into automix."""
 
 
 def test_a_listing_reads_like_a_table_of_contents():

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from automix.agents.cli.main import COMMANDS
 from automix.agents.config.compose import choices_of, groups, keys, load_settings
@@ -127,15 +129,44 @@ def scratch(tmp_path, monkeypatch):
 # What runs ---------------------------------------------------------------------------------------
 
 
+OTHERS = ("accelerate", "lightning", "transformers", "ultralytics")
+"""Trainers outside of constraints.txt; the page of each has its name."""
+
+
+def marks(page: Path) -> tuple[Any, ...]:
+    if page.parent.name != "trainers" or page.stem not in OTHERS:
+        return ()
+    missing = find_spec(page.stem) is None
+    return (
+        pytest.mark.integrations,
+        pytest.mark.skipif(missing, reason=f"{page.stem} is not installed"),
+        pytest.mark.filterwarnings("ignore"),
+    )
+
+
 def pages_with_python() -> list[Any]:
     return [
-        pytest.param(text, id=page.name) for page, text in PAGES.items() if "```python\n" in text
+        pytest.param(text, id=page.name, marks=marks(page))
+        for page, text in PAGES.items()
+        if "```python\n" in text
     ]
 
 
+def save_images(folder: Path) -> None:
+    """Write a folder of images as a reader has it: two splits of two classes."""
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (32, 32)).save(folder / split / name / f"{number}.png")
+
+
 @pytest.mark.parametrize("text", pages_with_python())
-def test_every_python_block_runs(text, scratch):
+def test_every_python_block_runs(text, scratch, monkeypatch):
     """Blocks of a page run in order, with what a reader has: a net, its data, an export."""
+    monkeypatch.setenv("YOLO_OFFLINE", "true")
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(scratch))
+    save_images(scratch / "my_images")
     reader_has = {
         "torch": torch,
         "model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)),
@@ -147,6 +178,17 @@ def test_every_python_block_runs(text, scratch):
     blocks = [code for language, code in FENCE.findall(text) if language == "python"]
     for number, code in enumerate(blocks, start=1):
         exec(compile(code, f"python block {number}", "exec"), reader_has)
+
+
+def test_the_pages_of_trainers_show_as_many_lines_as_the_table_says():
+    """Of a diff, those that are new; else those of the first block that speak of mixing."""
+    ways = [row for row in rows(read("docs/trainers/README.md")) if len(row) == 3]
+    pages = {LINK.findall(way)[0]: int(lines) for _, way, lines in ways if "(../" not in way}
+    assert set(pages) == {p.name for p in (ROOT / "docs/trainers").iterdir()} - {"README.md"}
+    for page, lines in pages.items():
+        language, code = FENCE.findall(read(f"docs/trainers/{page}"))[0]
+        mark = r"^\+" if language == "diff" else r"^.*(?i:mix)"
+        assert len(re.findall(mark, code, re.MULTILINE)) == lines, page
 
 
 EXAMPLES = {path.stem: str(path) for path in sorted((ROOT / "examples").glob("*.py"))}
