@@ -96,10 +96,10 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_yaml(path: Path, value: Any, comment: str = "") -> None:
-    """Write YAML atomically, with a comment on top."""
+def write_yaml(path: Path, value: Any, comment: str = "", end: str = "") -> None:
+    """Write YAML atomically, with a comment on top, and something at the end."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    write_text(path, head + yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    write_text(path, head + yaml.safe_dump(value, sort_keys=False, allow_unicode=True) + end)
 
 
 def read_json(path: Path) -> Any:

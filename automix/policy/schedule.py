@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from automix.core.errors import ConfigError, DataError, did_you_mean
-from automix.core.files import read_yaml, short, write_yaml
+from automix.core.files import read_text, read_yaml, short, write_yaml
 from automix.core.settings import Range
 from automix.mixing.actions import OFF, MixAction
 from automix.mixing.batch import DEFAULTS, MixSettings
@@ -31,6 +31,9 @@ from automix.policy.mixer import ScheduleMixer
 from automix.policy.shipped import AGAIN, policy_folder
 
 FORMAT = 1
+
+TOP, END = "Which mix at which epoch, to the line of three dots.", "..."
+"""How a file begins that has an end, and the end: YAML's own mark."""
 
 SECTIONS = ("format", "about", "mix", "schedule", "by_kind")
 COLUMNS = ("epoch", "method", "ratio", "saliency", "mix_probability", "label_rule")
@@ -170,7 +173,8 @@ def save_schedule(path: Path, schedule: MixSchedule, about: Mapping[str, Any]) -
             "schedule": _table(schedule.actions),
             "by_kind": {kind: _table(actions) for kind, actions in schedule.by_kind.items()},
         },
-        comment="Which mix at which epoch. Read it with automix.load_schedule.",
+        comment=f"{TOP} Read it with automix.load_schedule.",
+        end=f"{END}\n",
     )
 
 
@@ -187,6 +191,7 @@ def load_schedule(path: str | Path) -> MixSchedule:
     """
     path = policy_folder(path)
     path = path / "schedule.yaml" if path.is_dir() else path
+    _check_end(path)
     content = read_yaml(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = short(content.get("format") if isinstance(content, dict) else content)
@@ -210,6 +215,16 @@ def changed_settings(settings: MixSettings) -> dict[str, Any]:
         for name, value in values.items()
         if value != getattr(DEFAULTS, name)
     }
+
+
+def _check_end(path: Path) -> None:
+    """Refuse a file that was cut off, which can still be a shorter schedule."""
+    text = read_text(path)
+    if text.startswith(f"# {TOP}") and not text.rstrip().endswith(f"\n{END}"):
+        raise DataError(
+            f"{path} is cut off: the line of three dots is missing that ends it",
+            "export the schedule again; if you have shortened it by hand, write the line",
+        )
 
 
 def settings_from(values: Any, where: str) -> MixSettings:

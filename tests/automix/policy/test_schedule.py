@@ -289,3 +289,14 @@ def test_label_rules_survive_the_file_and_say_nothing_where_there_is_none(tmp_pa
     loaded = load_schedule(tmp_path)
     assert (loaded.actions, loaded.by_kind) == (actions, {"a": actions[:2]})
     assert (tmp_path / "schedule.yaml").read_text().count("label_rule") == 4
+
+
+def test_a_file_that_is_cut_anywhere_is_refused(tmp_path):
+    actions, path = [MixAction.parse("mixup"), MixAction.parse("none")], tmp_path / "schedule.yaml"
+    save_schedule(path, MixSchedule(actions, {"a": actions}), {"task": "x"})
+    whole = path.read_text()
+    load_schedule(path)
+    for end in range(len(whole) - 1):
+        path.write_text(whole[:end])
+        with pytest.raises(DataError):
+            load_schedule(path)
