@@ -199,7 +199,7 @@ def by_lightning(task: Task, mixer: ScheduleMixer) -> float:
 
 
 def by_transformers(task: Task, mixer: ScheduleMixer) -> float:
-    """Train with ``MixTrainer``, two micro-batches to a step."""
+    """Train with ``MixTrainer``."""
     from transformers import TrainingArguments
 
     from automix.integrations.transformers import MixTrainer
@@ -219,8 +219,7 @@ def by_transformers(task: Task, mixer: ScheduleMixer) -> float:
         arguments = TrainingArguments(
             folder,
             num_train_epochs=EPOCHS,
-            per_device_train_batch_size=BATCH // 2,
-            gradient_accumulation_steps=2,
+            per_device_train_batch_size=BATCH,
             max_grad_norm=0.0,
             seed=task.spec.seed,
             report_to=[],
@@ -251,7 +250,7 @@ DOORS: dict[str, Callable[[Task, ScheduleMixer], float]] = {
     "timm `FastCollateMixup`, bytes": timm_collate,
     "torchvision `v2.Compose`": torchvision_transform,
     "Lightning callback": by_lightning,
-    "transformers `MixTrainer`, 2 x 25 a step": by_transformers,
+    "transformers `MixTrainer`": by_transformers,
 }
 
 
