@@ -8,10 +8,12 @@ so that workers which run already hear of it.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from torch.utils.data import default_collate, get_worker_info
 from automix.core.errors import ConfigError, DataError
 from automix.core.seeding import generator
 from automix.core.settings import Range
+from automix.labels import LABEL_RULES
+from automix.mixes import MIXES
 from automix.mixing.actions import OFF, PLAIN, MixAction
 from automix.mixing.batch import Mixed, MixSettings, check_action, mix_batch
 from automix.mixing.checks import check_classes, checked_labels
@@ -42,8 +46,8 @@ anybody told them; the batches mixed; whether any are to be; the label smoothing
 action that somebody has set, 0 where nobody has. Then come that action's letters; worker by worker,
 how often one began at this progress; and what decides the action, if it is not the progress."""
 
-LETTERS = 128
-"""Of an action; the longest that the registries can say has fewer."""
+LETTERS = 512
+"""Of an action, as JSON, which keeps every digit."""
 
 PASSES = LENGTH + 1 + LETTERS
 
@@ -103,6 +107,7 @@ class BatchMixer(ABC):
         self._owner = os.getpid()
         self.mixup_enabled, self.label_smoothing = True, label_smoothing
         self._place: tuple[float, int, int] | None = None
+        self._rng = generator(seed, "schedule mixer")
 
     def _check(self, action: MixAction) -> None:
         check_action(action, self.settings)
@@ -135,13 +140,13 @@ class BatchMixer(ABC):
         if not length:
             return self._decided
         letters = self._board[LENGTH + 1 : LENGTH + 1 + length].astype(np.uint8)
-        return MixAction.parse(letters.tobytes().decode("ascii"))
+        return MixAction(**json.loads(letters.tobytes()))
 
     @action.setter
     def action(self, action: MixAction | str) -> None:
         action = action if isinstance(action, MixAction) else MixAction.parse(action)
         self._check(action)
-        letters = np.frombuffer(str(action).encode("ascii"), np.uint8)
+        letters = np.frombuffer(json.dumps(asdict(action)).encode("ascii"), np.uint8)
         self._own_board()
         self._board[LENGTH + 1 : LENGTH + 1 + len(letters)] = letters
         self._board[LENGTH] = len(letters)
@@ -213,8 +218,10 @@ class BatchMixer(ABC):
 
         Raises:
             ConfigError: As ``mix_batch``; or if something will be wanted, now or in a later epoch,
-                that only ``MixedLoss`` can give.
+                that is not given, or that only ``MixedLoss`` can give.
         """
+        if classifier is None:
+            self._refuse_without_classifier()
         for need in ("logits", "attention"):
             if action := self._wanting(need):
                 raise ConfigError(
@@ -233,13 +240,22 @@ class BatchMixer(ABC):
         Raises:
             ConfigError: As a call; or if a classifier will be wanted.
         """
+        self._refuse_without_classifier()
+        try:
+            images, labels = default_collate(list(samples))
+        except ValueError:
+            raise ConfigError(
+                f"a sample is a {type(samples[0]).__name__}, wanted an image and its label",
+                "collate as you do, and mix then: mixer(images, labels)",
+            ) from None
+        return self(images, labels)
+
+    def _refuse_without_classifier(self) -> None:
         if action := self._wanting("classifier"):
             raise ConfigError(
-                f"{self.decides} plays {action}, which wants a classifier, and collate has none",
-                "mix where the net is trained: mixer(images, labels, classifier=net)",
+                f"{self.decides} plays {action}, now or in a later epoch, which needs a classifier",
+                "mix where the net is trained, and pass it: mixer(images, labels, classifier=net)",
             )
-        images, labels = default_collate(list(samples))
-        return self(images, labels)
 
     @uncompiled
     def mixed(self, images: Tensor, labels: Tensor, classifier: Classifier | None = None) -> Mixed:
@@ -285,7 +301,7 @@ class BatchMixer(ABC):
         return self.action if self.mixup_enabled else PLAIN, labels, self._draws()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return progress and switches, as plain data.
+        """Return progress, switches and draws, as plain data.
 
         A training that is resumed at the start of an epoch needs no state of a schedule's mixer:
         ``set_epoch`` is enough.
@@ -293,24 +309,31 @@ class BatchMixer(ABC):
         told, is_set = self._board[TOLD], self._board[LENGTH]
         return {
             "told": self._board[[PROGRESS, KEY]].tolist() if told else None,
-            "action": str(self.action) if is_set else None,
+            "action": asdict(self.action) if is_set else None,
             "mixup_enabled": self.mixup_enabled,
             "label_smoothing": self.label_smoothing,
+            "place": self._place,
+            "draws": self._rng.bit_generator.state if self._place else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned.
+        """Go on from what ``state_dict`` returned, also within an epoch.
 
         Raises:
             DataError: If it is not the state of such a mixer; then nothing has changed.
         """
-        names = ("told", "action", "mixup_enabled", "label_smoothing")
+        names = ("told", "action", "mixup_enabled", "label_smoothing", "place", "draws")
         try:
-            told, action, enabled, smoothing = (state[name] for name in names)
+            told, action, enabled, smoothing, place, draws = (state[name] for name in names)
             SMOOTHINGS.check("label_smoothing", smoothing)
             progress, key = told or (0.0, 0.0)
             Range(least=0).check("progress", progress)
-            chosen = None if action is None else MixAction.parse(action)
+            chosen = MixAction(**action) if action else None
+            if chosen:
+                self._check(chosen)
+            rng = generator(0)
+            if place:
+                rng.bit_generator.state = draws
         except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise self._foreign(error) from None
         if told:
@@ -318,6 +341,7 @@ class BatchMixer(ABC):
         self.mixup_enabled, self.label_smoothing = enabled, smoothing
         if chosen:
             self.action = chosen
+        self._place, self._rng = tuple(place) if place else None, rng
 
     def _foreign(self, error: Exception) -> DataError:
         return DataError(
@@ -327,14 +351,14 @@ class BatchMixer(ABC):
 
     def _draws(self) -> np.random.Generator:
         """Return the draws of this epoch, rank and worker; those that have begun go on."""
-        worker, key = get_worker_info(), self._board[KEY]
+        worker, key = get_worker_info(), float(self._board[KEY])
         place = key, self._own_rank(), worker.id + 1 if worker else 0
         if place != self._place:
             passes = 0
             if worker:  # begun anew for each epoch, unless it persists
                 slot = PASSES + worker.id % WORKERS
                 passes, self._board[slot] = int(self._board[slot]), self._board[slot] + 1
-            bits = int(key.view(np.uint64))
+            bits = int(np.float64(key).view(np.uint64))
             self._rng = generator(self.seed, "schedule mixer", bits, *place[1:], passes)
             self._place = place
         return self._rng
@@ -393,7 +417,6 @@ class ScheduleMixer(BatchMixer):
             Range(least=1, whole=True).check("epochs", epochs)
         super().__init__(schedule.actions, num_classes, seed, settings, label_smoothing)
         self._schedule, self._epochs = schedule, epochs
-        self._tell_of_classifier()
 
     @property
     def _decided(self) -> MixAction:
@@ -456,17 +479,6 @@ class ScheduleMixer(BatchMixer):
                 *(ENOUGH, self._schedule.actions[0]),
             )
 
-    def _tell_of_classifier(self) -> None:
-        """Say at once what only a later epoch would ask for."""
-        asks = ["classifier" in needs_of(a, self.settings) for a in self._schedule.actions]
-        if any(asks) and not asks[0]:
-            first = asks.index(True)
-            log.warning(
-                "the schedule plays %s from %d of %d epochs on, which needs a classifier: pass "
-                "classifier=... to the mixer then.",
-                *(self._schedule.actions[first], first, len(asks)),
-            )
-
 
 def needs_of(action: MixAction, settings: MixSettings) -> Iterator[str]:
     """Yield what an action wants beside the batch: see ``BatchMixer.needs``."""
@@ -475,6 +487,8 @@ def needs_of(action: MixAction, settings: MixSettings) -> Iterator[str]:
     if makes_steps(action):
         yield "step"
     elif action.mixes:
-        asked = asks_net(action.label_rule or settings.label_rule, tuple(settings.options))
+        rule = action.label_rule or settings.label_rule
+        fixed = MIXES.info(action.method).keeps_label and not LABEL_RULES.info(rule).erasures
+        asked = "" if fixed else asks_net(rule, tuple(settings.options))
         if asked:
             yield asked

@@ -52,8 +52,8 @@ class MixedLoss(nn.Module):
         super().__init__()
         self.net, self.mixer, self._steps = _unwrapped(net), mixer, steps
         self._states: dict[str, MethodState] = {}
-        self._saved: Mapping[str, Any] = {}
-        self._seen, self._told = 0, False
+        self._saved: Mapping[str, Any] = {}  # of states that are made when images are seen
+        self._seen, self._due, self._told = 0, False, False
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean cross-entropy of a batch, and logits.
@@ -85,6 +85,7 @@ class MixedLoss(nn.Module):
     def _begin(self, images: Tensor, labels: Tensor) -> Mixed | tuple[Tensor, Tensor]:
         """Mix a batch, or let a method make its own step."""
         self._tell_if_alone()
+        self._restore(images)
         self._follow()
         action, labels, rng = self.mixer.batch(labels, len(images))
         given: dict[str, Any] = {"num_classes": self.mixer.num_classes, "rng": rng}
@@ -102,28 +103,38 @@ class MixedLoss(nn.Module):
         return loss.losses.mean(), answers[-1]
 
     def _state_of(self, action: MixAction, images: Tensor) -> MethodState | None:
-        """Return what the action's method keeps; it begins where the net is now."""
+        """Return what the action's method keeps, if it keeps anything."""
         method = action.method
         if keeps_state(action) and method not in self._states:
-            if self._steps is None:
-                raise ConfigError(
-                    f"{method} keeps something from step to step, and is not told how many "
-                    "steps there are",
-                    "make it MixedLoss(net, mixer, steps=epochs * len(loader))",
-                )
-            state = new_state(
-                copy.deepcopy(self.net),
-                method,
-                classes=self.mixer.num_classes,
-                shape=(images.shape[1], images.shape[2], images.shape[3]),
-                steps=self._steps,
-                seed=self.mixer.seed,
-                settings=self.mixer.settings,
-            )
-            if method in self._saved:
-                state.load_state_dict(self._saved[method])
-            self._states[method], self._seen = state, self._written()
+            self._states[method] = self._new_state(method, images)
+            self._seen = self._written()
         return self._states.get(method)
+
+    def _new_state(self, method: str, images: Tensor) -> MethodState:
+        """Make what a method keeps; it begins where the net is now."""
+        if self._steps is None:
+            raise ConfigError(
+                f"{method} keeps something from step to step, and is not told how many steps "
+                "there are",
+                "make it MixedLoss(net, mixer, steps=epochs * len(loader))",
+            )
+        return new_state(
+            copy.deepcopy(self.net),
+            method,
+            classes=self.mixer.num_classes,
+            shape=(images.shape[1], images.shape[2], images.shape[3]),
+            steps=self._steps,
+            seed=self.mixer.seed,
+            settings=self.mixer.settings,
+        )
+
+    def _restore(self, images: Tensor) -> None:
+        """Make the states that were saved, now that the shape of the images is known."""
+        for method, kept in self._saved.items():
+            self._states[method] = self._new_state(method, images)
+            self._states[method].load_state_dict(kept)
+            self._seen = -1 if self._due else self._written()
+        self._saved = {}
 
     def _follow(self) -> None:
         """Let states see the weights, if an optimizer has changed them."""
@@ -153,7 +164,8 @@ class MixedLoss(nn.Module):
     def get_extra_state(self) -> dict[str, Any]:
         """Return what ``state_dict`` has beside weights: plain data and tensors."""
         kept = {name: state.state_dict() for name, state in self._states.items()}
-        return {"mixer": self.mixer.state_dict(), "methods": {**self._saved, **kept}}
+        due = self._due if self._saved else self._seen != self._written()
+        return {"mixer": self.mixer.state_dict(), "methods": {**self._saved, **kept}, "due": due}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take over what ``get_extra_state`` returned.
@@ -162,8 +174,7 @@ class MixedLoss(nn.Module):
             DataError: If it is the state of another mixer.
         """
         self.mixer.load_state_dict(state["mixer"])
-        # States are made when they are first wanted, and read then.
-        self._saved, self._states = state["methods"], {}
+        self._saved, self._states, self._due = state["methods"], {}, state["due"]
 
 
 def _unwrapped(net: nn.Module) -> nn.Module:
@@ -235,19 +246,21 @@ class MixTransform(nn.Module):
 
 
 def default_labels(batch: Any) -> Tensor:
-    """Return the second of a pair, or what a mapping has under the one key that says label.
+    """Return the second of a pair, or what a mapping has as ``labels``, else under a key like it.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If there is none, or several that could be meant.
     """
-    if isinstance(batch, tuple | list) and len(batch) > 1 and isinstance(batch[1], Tensor):
-        return batch[1]
-    if isinstance(batch, Mapping):
-        found = [key for key in batch if "label" in str(key).lower()]
-        if len(found) == 1 and isinstance(batch[found[0]], Tensor):
-            labels: Tensor = batch[found[0]]
-            return labels
+    found = [batch[1]] if isinstance(batch, tuple | list) and len(batch) > 1 else []
+    mappings = [one for one in [batch, *found] if isinstance(one, Mapping)]
+    if mappings:
+        (given, *_) = mappings
+        names = ["labels"] if "labels" in given else [k for k in given if "label" in str(k).lower()]
+        found = [given[name] for name in names]
+    if len(found) == 1 and isinstance(found[0], Tensor):
+        return found[0]
     raise ConfigError(
-        f"no labels were found in a batch that is a {type(batch).__name__}",
+        f"{len(found)} tensors of labels were found in a batch that is a {type(batch).__name__}, "
+        "wanted one",
         "say where they are: MixTransform(mixer, labels_getter=lambda batch: batch[...])",
     )

@@ -57,7 +57,11 @@ OWN = (
 )
 
 STEPS: Mapping[str, Sequence[str]] = {
-    **{f"learn-{seed}": ["experiment=worlds", f"seed={seed}"] for seed in SEEDS},
+    "learn-0": ["experiment=worlds"],
+    **{
+        f"learn-{seed}": ["experiment=worlds", f"seed={seed}", "compare.contestants=[agent,none]"]
+        for seed in SEEDS[1:]
+    },
     "others": [*AWAY, f"compare.contestants=[none,{OTHERS}]"],
     **{f"play-{seed}": [*AWAY, "compare.contestants=[agent,none]"] for seed in SEEDS},
     "far": [*FAR, "compare.contestants=[agent,none,none_then_mix,random,fixed]"],

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -286,19 +287,19 @@ def test_without_mixing_images_pass_and_labels_are_smoothed_as_timm_does():
 def test_a_state_is_plain_and_a_mixer_goes_on_from_it():
     mixer = mixer_of("none", "mixup", epochs=4, seed=1)
     mixer.set_epoch(2)
-    mixer.action, mixer.label_smoothing, mixer.mixup_enabled = "cutmix@0.25", 0.1, False
+    mixer.action, mixer.label_smoothing = MixAction("mixup", 1 / 3), 0.1
+    drawn(mixer)
     state = json.loads(json.dumps(mixer.state_dict()))
     other = mixer_of("none", "mixup", epochs=4, seed=1)
-    fresh = other.state_dict()
-    for wrong in ({}, state | {"told": [-1, 0]}, state | {"action": "x"}, [state]):
+    fresh, ema = other.state_dict(), asdict(MixAction.parse("cutmix+ema"))
+    for wrong in ({}, [state], state | {"told": [-1, 0]}, state | {"action": ema}):
         with pytest.raises(DataError, match="not the state of a mixer"):
             other.load_state_dict(wrong)
         assert other.state_dict() == fresh
     other.load_state_dict(state)
-    assert other.state_dict() == state
-    for one in (mixer, other):
-        one.mixup_enabled = True
+    assert other.action == MixAction("mixup", 1 / 3)
     assert drawn(other) == drawn(mixer)
+    assert other.state_dict() == mixer.state_dict()
 
 
 def test_collated_samples_are_a_batch_and_ask_no_classifier():
@@ -307,8 +308,10 @@ def test_collated_samples_are_a_batch_and_ask_no_classifier():
     wanted = mixer_of("mixup", seed=4)(IMAGES, LABELS)
     assert torch.equal(images, wanted[0])
     assert torch.equal(targets, wanted[1])
-    with pytest.raises(ConfigError, match="wants a classifier, and collate has none"):
+    with pytest.raises(ConfigError, match="needs a classifier"):
         mixer_of("none", "cutmix+gradient").collate(samples)
+    with pytest.raises(ConfigError, match="a sample is a dict, wanted an image and its label"):
+        mixer_of("mixup").collate([{"image": IMAGES[0], "label": 1, "name": "x"}])
 
 
 def test_an_epoch_in_the_place_of_progress_is_told_once(caplog):
@@ -322,33 +325,14 @@ def test_an_epoch_in_the_place_of_progress_is_told_once(caplog):
     assert "the progress of the schedule is 2: it is over and stays on mixup@0.5" in line
 
 
-@each(
-    "actions, first",
-    [
-        (("none", "none", "rmix@0.5+gradient"), "rmix@0.5+gradient from 2 of 3 epochs on"),
-        (("cutmix+spectral", "snapmix"), "asymmetric_cutmix@0.5+cam:cam_mass from 1 of 2"),
-        (("none", "mixup+attention_cls", "mixup"), "mixup@0.5+attention_cls from 1 of 3"),
-    ],
-)
-def test_a_classifier_that_is_needed_later_is_told_of_at_once(caplog, actions, first):
-    mixer_of(*actions)
-    (line,) = lines_of(caplog)
-    assert f"the schedule plays {first}" in line
-    assert "needs a classifier" in line
-
-
-@each("actions", [("mixup+gradient", "none"), ("none", "cutmix+spectral"), ("none", "mixup")])
-def test_a_classifier_that_is_needed_now_or_never_is_not_told_of(caplog, actions):
-    mixer_of(*actions)
-    assert lines_of(caplog) == []
-
-
-def test_a_mixer_that_needs_a_classifier_asks_for_one():
-    mixer = mixer_of("cutmix@0.5+gradient")
-    with pytest.raises(ConfigError, match="needs a classifier"):
+@each("actions", [("rmix+gradient",), ("none", "snapmix"), ("none", "mixup+attention_cls")])
+def test_a_classifier_that_is_needed_now_or_later_is_asked_for_from_the_first_batch_on(actions):
+    mixer = mixer_of(*actions)
+    assert mixer.needs == {"classifier"}
+    with pytest.raises(ConfigError, match="now or in a later epoch, which needs a classifier"):
         mixer(IMAGES, LABELS)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 6))
-    assert mixer(IMAGES, LABELS, classifier=net)[0].shape == IMAGES.shape
+    assert mixer_of("none", "cutmix+gradient")(IMAGES, LABELS, classifier=net)[0] is IMAGES
 
 
 @each(
@@ -376,6 +360,9 @@ def test_a_rule_that_is_set_not_to_look_takes_a_plain_call():
     mixer = mixer_of("none", "cutmix", settings=settings)
     assert not mixer.needs
     assert mixer(IMAGES, LABELS)
+    erasing = mixer_of("cutout", settings=MixSettings(label_rule="perturbed"))  # keeps its label
+    assert not erasing.needs
+    assert erasing(IMAGES, LABELS)
 
 
 @each(

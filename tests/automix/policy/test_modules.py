@@ -26,6 +26,7 @@ from automix.nets.create import create_classifier
 from automix.policy.modules import MixedLoss, MixTransform
 from automix.policy.schedule import MixSchedule
 from tests.cases import each
+from tests.same import assert_same
 from tests.step_contract import CNN, VIT
 
 K, SHAPE = 5, (1, 8, 8)
@@ -105,21 +106,28 @@ def test_a_state_follows_each_step_of_the_optimizer_and_wants_to_know_how_many()
     assert seen[0] != seen[1]
 
 
-@each("method", [m for m in MIXES if keeps_state(MixAction(m, 0.5))][:2])
-def test_a_training_that_is_resumed_is_one_that_was_left_alone(method):
-    def module() -> MixedLoss:
-        return mixed_loss(method, "cutmix", steps=6)
+@each("stop", [1, 2, 3])
+def test_a_training_that_is_resumed_is_one_that_was_left_alone(stop):
+    """Wherever it stops: a state sees every step, also those of other actions."""
+    actions = ["automix", "none", "automix", "cutmix"]
 
-    whole = train(module(), 4)
-    first, second, file = module(), module(), io.BytesIO()
-    train(first, 2)
-    first(*batch())  # the state looks at the last step
+    def trained(module: MixedLoss, first: int, last: int) -> Tensor:
+        for epoch in range(first, last):
+            module.mixer.set_epoch(epoch)
+            weights = train(module, 2, first=2 * epoch)
+        return weights
+
+    def module() -> MixedLoss:
+        return mixed_loss(*actions, steps=8)
+
+    whole, first, second, file = module(), module(), module(), io.BytesIO()
+    wanted = trained(whole, 0, 4)
+    trained(first, 0, stop)
     torch.save(first.state_dict(), file)
     file.seek(0)
     second.load_state_dict(torch.load(file, weights_only=True))
-    assert whole.shape == train(second, 2, first=2).shape
-    assert set(second.get_extra_state()["methods"]) == {method}
-    assert second.mixer.state_dict() == first.mixer.state_dict()
+    assert torch.equal(trained(second, stop, 4), wanted)
+    assert_same(second.get_extra_state(), whole.get_extra_state())
 
 
 def test_wrappers_of_the_net_are_gone_around_and_that_is_said(caplog):
@@ -210,6 +218,8 @@ def test_it_mixes_as_its_mixer_wherever_torchvisions_own_finds_images_and_labels
         v2.Compose([v2.Identity(), transform()])(PHOTOS, CLASSES),
         torch.nn.Sequential(torch.nn.Identity(), transform())((PHOTOS, CLASSES)),
         tuple(transform()(noted).values())[:2],
+        tuple(transform()({"i": PHOTOS, "labels": CLASSES, "label_names": "x"}).values())[:2],
+        (lambda pair: (pair[0], pair[1]["labels"]))(transform()([PHOTOS, {"labels": CLASSES}])),
         transform(labels_getter=lambda given: given["y"][0])(
             {"x": PHOTOS, "y": [CLASSES]}
         ).values(),
