@@ -267,7 +267,7 @@ def test_a_plan_that_is_over_and_unlike_trainings_are_warned_of_once(caplog):
         if mixer.set_epoch(epoch):
             mixer.observe(probe=answers(0), val=answers(1))
     told = [record.getMessage() for record in caplog.records]
-    assert sum("log_epochs is 0.619, learned on 0.175 to 0.425" in line for line in told) == 1
+    assert sum("log_epochs is 0.619, learned on 0.175 to 0.5" in line for line in told) == 1
     assert sum("epoch 300 of 300: the policy's plan is over" in line for line in told) == 1
     assert len(told) == len(set(told))
 
