@@ -6,7 +6,7 @@ import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal, get_type_hints
 
 from automix.core.errors import ConfigError
@@ -30,6 +30,8 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         """Return whether a number is one of them; not a number is none."""
+        if not isinstance(value, Real):
+            return False
         low = value > self.above if self.above is not None else value >= (self.least or 0)
         high = value < self.below if self.most is None else value <= self.most
         return low and high and (isinstance(value, Integral) or not self.whole)
@@ -42,7 +44,7 @@ class Range:
         """
         if value not in self:
             finite = ", finite" * (value in (math.inf, -math.inf))
-            raise ConfigError(f"{name} is {value}, wanted {self}{finite}", self.hint)
+            raise ConfigError(f"{name} is {value!r}, wanted {self}{finite}", self.hint)
 
     def __str__(self) -> str:
         if self.above is not None:

@@ -35,7 +35,7 @@ class MixCallback(Callback):
             ConfigError: If the batch cannot be written to, or the trainer has no end.
         """
         _check_writable(batch)
-        self.mixer.set_progress(_progress(trainer))
+        _tell(self.mixer, trainer)
         images, labels = batch[self.images], batch[self.labels]
         batch[self.images], batch[self.labels] = self.mixer(images, labels, pl_module)
 
@@ -56,13 +56,16 @@ def _check_writable(batch: Any) -> None:
         )
 
 
-def _progress(trainer: Trainer) -> float:
-    """Return the share of the budget that is spent, by the end that is nearer."""
-    ends = (trainer.current_epoch, trainer.max_epochs), (trainer.global_step, trainer.max_steps)
-    shares = [done / end for done, end in ends if end and end > 0]  # -1 says that there is none
-    if not shares:
+def _tell(mixer: ScheduleMixer, trainer: Trainer) -> None:
+    """Tell the epoch, or the share of steps where that end is nearer."""
+    epochs, steps = trainer.max_epochs or -1, trainer.max_steps  # -1 says that there is none
+    by_step = trainer.global_step / steps if steps > 0 else -1.0
+    if epochs > 0 and trainer.current_epoch / epochs >= by_step:
+        mixer.set_epoch(trainer.current_epoch, epochs)
+    elif steps > 0:
+        mixer.set_progress(by_step)
+    else:
         raise ConfigError(
             "the trainer has neither max_epochs nor max_steps, so nobody knows the progress",
             "give Trainer one of them",
         )
-    return max(shares)

@@ -30,7 +30,8 @@ class MixTrainer(Trainer):
 
     def __init__(self, *args: Any, mixer: ScheduleMixer, **kwargs: Any) -> None:
         # Of its own accord a model takes targets that are floats for several labels an image.
-        super().__init__(*args, **{"compute_loss_func": soft_cross_entropy} | kwargs)
+        kwargs["compute_loss_func"] = kwargs.get("compute_loss_func") or soft_cross_entropy
+        super().__init__(*args, **kwargs)
         self.mixer = mixer
         if self.args.label_smoothing_factor:
             raise ConfigError(
@@ -42,20 +43,32 @@ class MixTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
-        """Make a step on mixed ``pixel_values`` and ``labels``."""
-        self.mixer.set_progress(self._progress())
+        """Make a step on mixed ``pixel_values`` and ``labels``.
+
+        Raises:
+            ConfigError: If the model has made a loss of its own of the targets, and taken them for
+                several labels an image: a ``compute_loss`` has handed them to it.
+        """
+        self._tell()
         inputs = self._prepare_inputs(inputs)
         images, targets = self.mixer(
             inputs["pixel_values"], inputs["labels"], lambda images: _logits(model(images))
         )
         mixed = {**inputs, "pixel_values": images, "labels": targets}
-        return super().training_step(model, mixed, num_items_in_batch)
+        loss = super().training_step(model, mixed, num_items_in_batch)
+        if getattr(self.model.config, "problem_type", None) == "multi_label_classification":
+            raise ConfigError(
+                "the model has taken the targets of mixed images for several labels an image",
+                "let compute_loss take labels out of the inputs before it asks the model, as "
+                "Trainer's own does, or leave it out and give MixTrainer a compute_loss_func",
+            )
+        return loss
 
-    def _progress(self) -> float:
+    def _tell(self) -> None:
         if self.args.max_steps > 0:
-            return self.state.global_step / self.args.max_steps
-        # Epochs are counted in fractions, step by step; a schedule changes from epoch to epoch.
-        return math.floor(self.state.epoch + 1e-6) / self.args.num_train_epochs
+            self.mixer.set_progress(self.state.global_step / self.args.max_steps)
+        else:  # epochs are counted in fractions, step by step
+            self.mixer.set_epoch(math.floor(self.state.epoch + 1e-6), self.args.num_train_epochs)
 
 
 def soft_cross_entropy(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:

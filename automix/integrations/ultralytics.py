@@ -35,7 +35,7 @@ def add_mixing(model: Any, mixer: ScheduleMixer) -> None:
         trainer.preprocess_batch, trainer.plot_training_samples = mixed, drawn
 
     def on_train_epoch_start(trainer: Any) -> None:
-        mixer.set_progress(trainer.epoch / trainer.epochs)
+        mixer.set_epoch(trainer.epoch, trainer.epochs)
 
     model.add_callback("on_train_start", on_train_start)
     model.add_callback("on_train_epoch_start", on_train_epoch_start)

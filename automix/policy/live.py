@@ -30,7 +30,7 @@ from automix.core.settings import Range
 from automix.mixing.actions import MixAction
 from automix.mixing.batch import MixSettings
 from automix.mixing.checks import check_range, checked_labels
-from automix.policy.mixer import CHOICE, BatchMixer
+from automix.policy.mixer import CHOICE, NEVER, PROGRESS, BatchMixer
 from automix.policy.observations import ObservationInputs, TaskFacts
 from automix.policy.policy_net import State
 from automix.training.metrics import LOSS_CAP, EpochMetrics, graded
@@ -54,6 +54,12 @@ FACTS = {
 NUMBERS = ("learning_rate", "gradient_norm", "mixed_loss", "partner_share")
 """What ``observe`` takes beside answers."""
 
+
+NEARLY = 1e-2
+"""Of a sum of 1, in half precision."""
+
+UNASKED, ASKED = 0, 1
+"""What shared memory says of the policy's choice, before the choice itself."""
 
 NOTHING = (math.nan, math.nan, math.nan)
 """What is known of answers that were not given."""
@@ -95,11 +101,11 @@ class LiveMixer(BatchMixer):
         super().__init__(choices, num_classes, seed, settings, label_smoothing, choice)
         self._records: list[EpochMetrics] = []
         self._memory: State | None = None
-        self._epoch, self._outside = -1, set[str]()
+        self._epoch, self._due, self._outside = -1, NEVER, set[str]()
 
     @property
     def _decided(self) -> MixAction:
-        if not self._board[CHOICE]:
+        if not self._records and self._board[CHOICE] == UNASKED:
             raise ConfigError(
                 "the policy has not been asked yet",
                 "call set_epoch(0) and observe(probe=..., val=...) before the first batch",
@@ -109,22 +115,38 @@ class LiveMixer(BatchMixer):
             return self._policy.mix_of(numbers)
         return self._policy.mix_of(numbers.astype(int).squeeze())
 
-    def set_epoch(self, epoch: int) -> bool:
+    def set_epoch(self, epoch: int, epochs: float | None = None) -> bool:
         """Tell how many epochs are done, from 0 on, at the start of each.
+
+        From 0 again, a training begins that the policy knows nothing of.
+
+        Args:
+            epoch: Whole, 0 or more.
+            epochs: Of the training, if the mixer is to check it; a policy has planned for them.
 
         Returns:
             Whether the policy is to be asked now: measure, then call ``observe``.
 
         Raises:
-            ConfigError: If it is no whole number of 0 or more, or if the policy was to be asked in
-                between and has not been.
+            ConfigError: If it is no whole number of 0 or more, goes back, or the policy was to be
+                asked in between and has not been.
         """
         Range(least=0, whole=True).check("epoch", epoch)
-        due = sum(start < epoch for start in self._starts)
-        if len(self._records) < due:
-            missed = self._starts[len(self._records)]
+        if epochs is not None and epochs != self._facts.budget:
             raise ConfigError(
-                f"epoch {epoch} begins, and the policy was to be asked before epoch {missed}",
+                f"the training has {epochs} epochs, and the policy has planned for "
+                f"{self._facts.budget}",
+                "make the mixer with policy.mixer(..., epochs=...)",
+            )
+        if epoch == 0 < self._epoch:
+            self._records, self._memory = [], None
+            self._board[CHOICE] = UNASKED
+        elif epoch < self._epoch:
+            raise ConfigError(f"epoch {epoch} begins after epoch {self._epoch}")
+        elif self._due < epoch or (epoch and not self._records):
+            raise ConfigError(
+                f"epoch {epoch} begins, and the policy was to be asked before epoch "
+                f"{self._due if self._due < epoch else 0}",
                 "call observe where set_epoch returns True; to resume, load_state_dict first",
             )
         if epoch >= self._facts.budget > self._epoch:
@@ -134,11 +156,12 @@ class LiveMixer(BatchMixer):
             )
         self._epoch = epoch
         self._tell(epoch / self._facts.budget, epoch)
-        return self._due
-
-    @property
-    def _due(self) -> bool:
-        return self._starts[len(self._records) :][:1] == [self._epoch]
+        asked = self._records[-1].epoch if self._records else -1
+        due = any(asked < start <= epoch for start in self._starts)
+        self._due = epoch if due else NEVER
+        if due:
+            self._board[CHOICE] = UNASKED
+        return due
 
     def observe(
         self, *, probe: Answers | None = None, val: Answers | None = None, **numbers: float
@@ -159,7 +182,7 @@ class LiveMixer(BatchMixer):
             ConfigError: If something that the policy sees is left out, or not finite, or no such
                 thing.
         """
-        if not self._due:
+        if self._due != self._epoch:
             return self.action
         group = distributed.is_available() and distributed.is_initialized()
         if not group or distributed.get_rank() == 0:
@@ -169,7 +192,8 @@ class LiveMixer(BatchMixer):
             self._records.append(_record(self._epoch))
         if group:
             choice = _rank_0s(choice)
-        self._board[CHOICE], self._board[CHOICE + 1 :] = 1, choice  # that it has chosen, and what
+        self._board[CHOICE], self._board[CHOICE + 1 :] = ASKED, choice
+        self._due = NEVER
         return self.action
 
     def state_dict(self) -> dict[str, Any]:
@@ -193,13 +217,14 @@ class LiveMixer(BatchMixer):
         except (KeyError, TypeError, ValueError) as error:
             raise self._foreign(error) from None
         super().load_state_dict(state)
-        self._board[CHOICE:] = choice
+        self._board[CHOICE:], self._due = choice, NEVER
         self._records, self._memory = records, (memory[0], memory[1]) if memory else None
 
     def _check_ready(self) -> None:
-        if self._due:
+        if self._board[CHOICE] == UNASKED:  # which workers see, too
+            epoch = round(self._board[PROGRESS] * self._facts.budget)
             raise ConfigError(
-                f"the policy is to be asked before epoch {self._epoch}, and has not been",
+                f"the policy is to be asked before epoch {epoch}, and has not been",
                 "where set_epoch returns True, call observe(probe=..., val=...) first",
             )
 
@@ -300,6 +325,8 @@ def _checked(name: str, answers: Answers, num_classes: int) -> Answers:
             f"{name}: logits are {shape or type(logits).__name__}, wanted (n, {num_classes})",
             "they are what the net returns, before any softmax",
         )
+    if not len(logits):
+        raise ConfigError(f"{name} is empty, wanted some answers of the net")
     labels = checked_labels(labels, len(logits), num_classes)
     if labels.is_floating_point():
         labels = labels.argmax(1)
@@ -307,6 +334,11 @@ def _checked(name: str, answers: Answers, num_classes: int) -> Answers:
     logits = logits.detach()
     if not logits.isfinite().all():
         raise ConfigError(f"{name}: logits are not finite: the training has diverged")
+    if num_classes > 1 and logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < NEARLY:
+        raise ConfigError(
+            f"{name}: logits look like probabilities: each row sums to 1",
+            "give what the net returns before any softmax",
+        )
     return logits, labels.to(logits.device).long()
 
 

@@ -60,6 +60,9 @@ CHOICE = PASSES + WORKERS
 ENOUGH = 100
 """Batches without a word about progress: epochs of a small set, of a large one what shows early."""
 
+NEVER = 2**62
+"""No epoch."""
+
 NEEDS = ("classifier", "logits", "attention", "step")
 
 SMOOTHINGS = Range(least=0, below=1)
@@ -103,7 +106,7 @@ class BatchMixer(ABC):
             for need in needs_of(action, settings):
                 self._wants.setdefault(need, action)
         self.seed, self._rank = seed, 0
-        self._share(torch.zeros(CHOICE + choice, dtype=torch.float64))
+        self._share(torch.zeros(CHOICE + choice, dtype=torch.float64, device="cpu"))
         self._owner = os.getpid()
         self.mixup_enabled, self.label_smoothing = True, label_smoothing
         self._place: tuple[float, int, int] | None = None
@@ -133,8 +136,8 @@ class BatchMixer(ABC):
     def action(self) -> MixAction:
         """What is played now.
 
-        Setting it, to an action or its name, overrules what decides until the progress is told
-        anew; workers that run already hear of it.
+        Setting it, to an action or its name, overrules what decides until another progress is
+        told; workers that run already hear of it.
         """
         length = int(self._board[LENGTH])
         if not length:
@@ -181,10 +184,14 @@ class BatchMixer(ABC):
         self._board[SMOOTHING] = smoothing
 
     @abstractmethod
-    def set_epoch(self, epoch: int) -> bool:
+    def set_epoch(self, epoch: int, epochs: float | None = None) -> bool:
         """Tell how many epochs are done, from 0 on, at the start of each.
 
         With workers, before the loop over their loader: they fetch ahead.
+
+        Args:
+            epoch: Whole, 0 or more.
+            epochs: Of the training, where the mixer was not told when it was made.
 
         Returns:
             Whether a policy is to be asked now.
@@ -195,8 +202,8 @@ class BatchMixer(ABC):
         key = progress if epoch is None else -1.0 - epoch  # no epoch draws as a progress does
         self._own_board()
         if key != self._board[KEY]:
-            self._board[PASSES:CHOICE] = 0
-        self._board[[PROGRESS, KEY, TOLD, LENGTH]] = progress, key, 1, 0
+            self._board[LENGTH] = self._board[PASSES:CHOICE] = 0
+        self._board[[PROGRESS, KEY, TOLD]] = progress, key, 1
 
     @abstractmethod
     def _check_ready(self) -> None:
@@ -241,13 +248,12 @@ class BatchMixer(ABC):
             ConfigError: As a call; or if a classifier will be wanted.
         """
         self._refuse_without_classifier()
-        try:
-            images, labels = default_collate(list(samples))
-        except ValueError:
+        if not (isinstance(samples[0], tuple | list) and len(samples[0]) == 2):
             raise ConfigError(
                 f"a sample is a {type(samples[0]).__name__}, wanted an image and its label",
                 "collate as you do, and mix then: mixer(images, labels)",
-            ) from None
+            )
+        images, labels = default_collate(list(samples))
         return self(images, labels)
 
     def _refuse_without_classifier(self) -> None:
@@ -328,6 +334,9 @@ class BatchMixer(ABC):
             SMOOTHINGS.check("label_smoothing", smoothing)
             progress, key = told or (0.0, 0.0)
             Range(least=0).check("progress", progress)
+            Range(least=-NEVER, below=NEVER).check("key", key)
+            if not isinstance(enabled, bool):
+                raise TypeError(f"mixup_enabled is {enabled!r}")
             chosen = MixAction(**action) if action else None
             if chosen:
                 self._check(chosen)
@@ -422,31 +431,36 @@ class ScheduleMixer(BatchMixer):
     def _decided(self) -> MixAction:
         return self._schedule.at(self._board[PROGRESS])
 
-    def set_epoch(self, epoch: int) -> bool:
+    def set_epoch(self, epoch: int, epochs: float | None = None) -> bool:
         """Tell how many epochs are done, from 0 on, at the start of each.
 
         With workers, before the loop over their loader: they fetch ahead. A schedule stays on its
         last action after the last epoch, for trainers that cool down, and says so.
 
+        Args:
+            epoch: Whole, 0 or more.
+            epochs: Of the training; those that the mixer was made with, if not given.
+
         Returns:
             False: a schedule asks nobody.
 
         Raises:
-            ConfigError: If it is no whole number of 0 or more, or the mixer was not told how many
-                there are.
+            ConfigError: If it is no whole number of 0 or more, or nobody told how many there are.
         """
         Range(least=0, whole=True).check("epoch", epoch)
-        if self._epochs is None:
+        epochs = self._epochs if epochs is None else epochs
+        if epochs is None:
             raise ConfigError(
                 "nobody has told the mixer how many epochs there are",
                 "make it with schedule.mixer(num_classes, epochs=...), or call set_progress",
             )
-        if epoch >= self._epochs > self._board[PROGRESS] * self._epochs:
+        Range(above=0).check("epochs", epochs)
+        if epoch >= epochs > self._board[PROGRESS] * epochs:
             log.warning(
-                "epoch %d of %d: the schedule is over and stays on %s",
-                *(epoch, self._epochs, self._schedule.actions[-1]),
+                "epoch %d of %g: the schedule is over and stays on %s",
+                *(epoch, epochs, self._schedule.actions[-1]),
             )
-        self._tell(epoch / self._epochs, epoch)
+        self._tell(epoch / epochs, epoch)
         return False
 
     def set_progress(self, progress: float) -> None:
@@ -466,8 +480,14 @@ class ScheduleMixer(BatchMixer):
         self._tell(progress)
 
     def _check_ready(self) -> None:
-        if not self._board[TOLD] and not self._board[LENGTH]:
-            self._remind()
+        if self._board[TOLD] or self._board[LENGTH]:
+            return
+        if self._epochs is not None:
+            raise ConfigError(
+                "the mixer was made for epochs, and nobody has told it which begins",
+                "call set_epoch(epoch) at the start of each, before the loop over the loader",
+            )
+        self._remind()
 
     def _remind(self) -> None:
         """Say once that nobody tells the progress, if it matters."""

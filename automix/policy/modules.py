@@ -40,7 +40,7 @@ class MixedLoss(nn.Module):
         loss, logits = mixed_loss(images, labels)
 
     In evaluation mode nothing is mixed or smoothed. ``state_dict`` has the weights of the net under
-    ``net.``, the state of the mixer, and what methods keep from step to step.
+    ``net.``; what methods keep from step to step is in ``method_state_dict``.
 
     Args:
         net: Images (b, c, h, w) to logits (b, k). If it is wrapped already, what it wraps is used.
@@ -161,19 +161,17 @@ class MixedLoss(nn.Module):
             )
         self._told = True
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return what ``state_dict`` has beside weights: plain data and tensors."""
+    def method_state_dict(self) -> dict[str, Any]:
+        """Return what methods keep from step to step, plain data and tensors.
+
+        It is no part of ``state_dict``, which averages and shards of weights are made of.
+        """
         kept = {name: state.state_dict() for name, state in self._states.items()}
         due = self._due if self._saved else self._seen != self._written()
-        return {"mixer": self.mixer.state_dict(), "methods": {**self._saved, **kept}, "due": due}
+        return {"methods": {**self._saved, **kept}, "due": due}
 
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``get_extra_state`` returned.
-
-        Raises:
-            DataError: If it is the state of another mixer.
-        """
-        self.mixer.load_state_dict(state["mixer"])
+    def load_method_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``method_state_dict`` returned; load the weights, too."""
         self._saved, self._states, self._due = state["methods"], {}, state["due"]
 
 

@@ -35,7 +35,7 @@ from automix.policy.policy_net import (
     checked_observations,
 )
 from automix.policy.schedule import settings_from
-from automix.policy.shipped import AGAIN, DEFAULT, policy_folder, shipped
+from automix.policy.shipped import AGAIN, DEFAULT, POLICIES, policy_folder, shipped
 
 FORMAT = 1
 SPACES = ("factored", "flat", "box")
@@ -325,6 +325,7 @@ class MixPolicy:
             )
         whole = Range(least=1, whole=True)
         whole.check("policy: epochs_per_action", form.epochs_per_action)
+        Range(least=0, whole=True).check("policy: decisions", form.decisions)
         for size in form.observation_sizes:
             whole.check("policy: an observation's size", size)
         for name in form.choices:
@@ -385,7 +386,7 @@ def save_policy(folder: Path, policy: MixPolicy) -> None:
     )
 
 
-def load_policy(folder: str | Path = DEFAULT) -> MixPolicy:
+def load_policy(folder: str | Path | None = None) -> MixPolicy:
     """Read a policy.
 
     Args:
@@ -396,7 +397,8 @@ def load_policy(folder: str | Path = DEFAULT) -> MixPolicy:
         ConfigError: If there is no policy of that name.
         DataError: If a file is missing, damaged, of another format, or does not fit the other.
     """
-    folder = policy_folder(folder)
+    # The one that comes along is meant where none is given, whatever lies in the current folder.
+    folder = POLICIES / DEFAULT if folder is None else policy_folder(folder)
     path = folder / "policy.json"
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -220,7 +220,7 @@ def changed_settings(settings: MixSettings) -> dict[str, Any]:
 def _check_end(path: Path) -> None:
     """Refuse a file that was cut off, which can still be a shorter schedule."""
     text = read_text(path)
-    if text.startswith(f"# {TOP}") and not text.rstrip().endswith(f"\n{END}"):
+    if text.lstrip("\ufeff \n").startswith(f"# {TOP}") and not text.rstrip().endswith(f"\n{END}"):
         raise DataError(
             f"{path} is cut off: the line of three dots is missing that ends it",
             "export the schedule again; if you have shortened it by hand, write the line",

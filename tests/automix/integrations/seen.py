@@ -48,16 +48,13 @@ def by_epoch(targets: Sequence[Tensor], epochs: int = 2) -> Shares:
     return [shares(targets[at * each : (at + 1) * each]) for at in range(epochs)]
 
 
-def wanted(
-    mixer: ScheduleMixer, size: int = SIZE, epochs: int = 2, by_progress: bool = False, **workers
-) -> Shares:
+def wanted(mixer: ScheduleMixer, size: int = SIZE, epochs: int = 2, **workers) -> Shares:
     """Return what a net is to see, from a loader of one's own that the mixer collates for.
 
     Args:
         mixer: A fresh one.
         size: Of a batch.
         epochs: Of the training.
-        by_progress: As trainers tell it that know the epochs, where the mixer does not.
         workers: Of the loader.
     """
     data = TensorDataset(IMAGES, LABELS)
@@ -71,9 +68,6 @@ def wanted(
     )
     found = []
     for epoch in range(epochs):
-        if by_progress:
-            mixer.set_progress(epoch / epochs)
-        else:
-            mixer.set_epoch(epoch)
+        mixer.set_epoch(epoch, epochs)
         found.append(shares(targets for _, targets in loader))
     return found

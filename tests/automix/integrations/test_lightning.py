@@ -79,7 +79,7 @@ def seen(folder, net=None, data=None, **given) -> list[Tensor]:
 def test_the_net_sees_what_the_schedule_says(given, tmp_path):
     epochs = given.get("max_epochs", 2)
     found = by_epoch(seen(tmp_path, **given), epochs)
-    assert found == wanted(mixer_of(), epochs=epochs, by_progress=True)
+    assert found == wanted(mixer_of(), epochs=epochs)
     assert set(found[0]) == {1.0}
     assert min(found[-1]) < 0.9
 

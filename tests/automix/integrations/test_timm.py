@@ -124,6 +124,7 @@ def test_timm_turns_it_off_by_its_own_names(persistent):
 
     mixup = Mixup(mixer_of("mixup@0.25"))
     assert isinstance(mixup, timm.data.Mixup)
+    mixup.set_epoch(0)
     mixup.mixup_enabled = False
     assert mixup(IMAGES, LABELS)[0] is IMAGES
 
@@ -132,6 +133,8 @@ def test_collated_pixels_are_those_that_the_mixer_makes_of_them():
     pixels = (IMAGES[:4] * 255).byte()
     for form in (lambda image: image, lambda image: image.numpy()):
         collate, mixer = FastCollateMixup(mixer_of("mixup@0.25")), mixer_of("mixup@0.25")
+        collate.set_epoch(0)
+        mixer.set_epoch(0)
         got, targets = collate([(form(image), at) for at, image in enumerate(pixels)])
         mixed, wanted_targets = mixer(pixels, LABELS[:4])
         assert torch.equal(got, mixed)

@@ -125,11 +125,24 @@ def trained(folder, mixer=None, model=None, data=None, resume=None, kind=Watched
 def test_the_net_sees_what_the_schedule_says(given, tmp_path):
     epochs = given.get("num_train_epochs", 2)
     trainer = trained(tmp_path, **given)
+    assert trainer.compute_loss_func is not None
     found = by_epoch(trainer.seen, epochs)
-    assert found == wanted(mixer_of(), epochs=epochs, by_progress=True)
+    assert found == wanted(mixer_of(), epochs=epochs)
     assert set(found[0]) == {1.0}
     assert min(found[-1]) < 0.9
     assert trainer.model.config.problem_type is None, "taken for several labels an image"
+
+
+def test_a_loss_that_the_model_makes_itself_is_refused(tmp_path):
+    class Own(transformers.Trainer):
+        def compute_loss(self, model, inputs, *args, **kwargs):
+            return model(**inputs).loss
+
+    class Mine(MixTrainer, Own):
+        pass
+
+    with pytest.raises(ConfigError, match="for several labels an image"):
+        trained(tmp_path, kind=Mine)
 
 
 def test_a_saliency_that_asks_the_net_gets_it(tmp_path):

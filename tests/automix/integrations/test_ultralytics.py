@@ -62,7 +62,7 @@ def watch(trainer, targets):
 def test_the_net_sees_what_the_schedule_says(model, given, tmp_path):
     add_mixing(model, mixer_of())
     found = by_epoch(seen(model, tmp_path, **given))
-    assert found == wanted(mixer_of(), by_progress=True)
+    assert found == wanted(mixer_of())
     assert set(found[0]) == {1.0}
     assert min(found[1]) < 0.9
 

@@ -220,6 +220,11 @@ WRONG = [
     (lambda: begun().observe(probe=answers(), val=answers(), accuracy=0.9), "was given accuracy"),
     (lambda: begun().observe(partner_share=25), "partner_share is 25, wanted a number from 0 to 1"),
     (lambda: begun().observe(probe=answers()[0], val=answers()), "probe is not a pair"),
+    (lambda: begun().observe(probe=answers(), val=(IMAGES[:0, 0, 0], LABELS[:0])), "val"),
+    (
+        lambda: begun().observe(probe=answers(), val=(answers()[0].softmax(1), answers()[1])),
+        "val: logits look like probabilities",
+    ),
     (lambda: begun().observe(probe=answers(), val=(NAN, LABELS)), "labels are .* for 40 images"),
     (
         lambda: begun().observe(probe=answers(), val=(NAN, answers()[1])),
@@ -250,6 +255,40 @@ def test_a_state_of_something_else_is_refused_and_changes_nothing(state):
 def test_what_it_lacks_or_cannot_use_is_said(call, says):
     with pytest.raises(ConfigError, match=says):
         call()
+
+
+def asked(mixer: LiveMixer, first: int, last: int) -> list[int]:
+    """Go through epochs; return those before which the policy was asked."""
+    found = []
+    for epoch in range(first, last):
+        if mixer.set_epoch(epoch):
+            mixer.observe(probe=answers(epoch), val=answers(epoch + 1))
+            found.append(epoch)
+    return found
+
+
+def test_a_mixer_that_begins_again_knows_nothing_of_the_first_training():
+    mixer, fresh = (WORLDS.mixer(10, **FACTS) for _ in range(2))
+    assert asked(mixer, 0, 10) == asked(mixer, 0, 10) == asked(fresh, 0, 10) == [0, 2, 4, 6, 8]
+    assert mixer.state_dict()["records"] == fresh.state_dict()["records"]
+    with pytest.raises(ConfigError, match="epoch 3 begins after epoch 9"):
+        mixer.set_epoch(3)
+
+
+def test_a_training_that_goes_on_for_longer_or_shorter_is_asked_at_the_new_plans_times():
+    for budget, stop, longer, then in (
+        (10, 10, 20, [12, 16]),
+        (10, 5, 40, [8, 16, 24, 32]),
+        (20, 5, 10, [6, 8]),
+        (20, 7, 10, [7, 8]),  # one is overdue
+    ):
+        mixer = WORLDS.mixer(10, **(FACTS | {"epochs": budget}))
+        asked(mixer, 0, stop)
+        other = WORLDS.mixer(10, **(FACTS | {"epochs": longer}))
+        other.load_state_dict(mixer.state_dict())
+        assert asked(other, stop, longer) == then, (budget, stop, longer)
+        with pytest.raises(ConfigError, match="has planned for"):
+            other.set_epoch(longer - 1, epochs=7)
 
 
 def test_a_question_at_another_time_changes_nothing():

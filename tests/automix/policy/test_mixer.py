@@ -127,6 +127,7 @@ def check_epochs(found: list[list[tuple[float, ...]]]) -> None:
 
 def test_workers_that_run_hear_of_everything_that_is_set():
     mixer = mixer_of("mixup", epochs=9)
+    mixer.set_epoch(0)
     data = TensorDataset(IMAGES, LABELS)
     loader = DataLoader(
         data,
@@ -248,6 +249,11 @@ def test_an_epoch_is_its_share_of_the_budget_and_a_plan_that_is_over_is_told_onc
     with pytest.raises(ConfigError, match="how many epochs") as error:
         by_progress.set_epoch(0)
     assert "epochs=" in error.value.hint
+    by_progress.set_epoch(3, epochs=6)
+    by_epoch.set_epoch(3)
+    assert drawn(by_progress) == drawn(by_epoch)
+    with pytest.raises(ConfigError, match="nobody has told it which begins"):
+        drawn(mixer_of("none", "mixup", epochs=6))
 
 
 def test_an_action_that_is_set_holds_until_progress_is_told_and_is_checked():
@@ -263,6 +269,11 @@ def test_an_action_that_is_set_holds_until_progress_is_told_and_is_checked():
         mixer(IMAGES, LABELS)
     mixer.set_epoch(0)
     assert (str(mixer.action), mixer.needs) == ("none", frozenset())
+    mixer.action = "cutmix"
+    mixer.set_epoch(0)  # as trainers do that tell it at every batch
+    assert str(mixer.action) == "cutmix@0.5"
+    mixer.set_epoch(1)
+    assert str(mixer.action) == "mixup@0.5"
 
 
 def test_without_mixing_images_pass_and_labels_are_smoothed_as_timm_does():
@@ -292,7 +303,14 @@ def test_a_state_is_plain_and_a_mixer_goes_on_from_it():
     state = json.loads(json.dumps(mixer.state_dict()))
     other = mixer_of("none", "mixup", epochs=4, seed=1)
     fresh, ema = other.state_dict(), asdict(MixAction.parse("cutmix+ema"))
-    for wrong in ({}, [state], state | {"told": [-1, 0]}, state | {"action": ema}):
+    for wrong in (
+        {},
+        [state],
+        state | {"told": [-1, 0]},
+        state | {"told": [0.5, math.nan]},
+        state | {"mixup_enabled": 1},
+        state | {"action": ema},
+    ):
         with pytest.raises(DataError, match="not the state of a mixer"):
             other.load_state_dict(wrong)
         assert other.state_dict() == fresh

@@ -43,7 +43,9 @@ def net_of(name: str = CNN, seed: int = 0) -> torch.nn.Module:
 
 def mixed_loss(*actions: str, net: str = CNN, **given) -> MixedLoss:
     schedule = MixSchedule([MixAction.parse(action) for action in actions])
-    return MixedLoss(net_of(net), schedule.mixer(K, epochs=len(actions), seed=3), **given)
+    mixer = schedule.mixer(K, epochs=len(actions), seed=3)
+    mixer.set_progress(0)
+    return MixedLoss(net_of(net), mixer, **given)
 
 
 def train(module: torch.nn.Module, steps: int, first: int = 0) -> Tensor:
@@ -123,11 +125,14 @@ def test_a_training_that_is_resumed_is_one_that_was_left_alone(stop):
     whole, first, second, file = module(), module(), module(), io.BytesIO()
     wanted = trained(whole, 0, 4)
     trained(first, 0, stop)
-    torch.save(first.state_dict(), file)
+    torch.save([first.state_dict(), first.method_state_dict()], file)
     file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=True))
+    weights, kept = torch.load(file, weights_only=True)
+    assert set(weights) == {f"net.{name}" for name in second.net.state_dict()}
+    second.load_state_dict(weights)
+    second.load_method_state_dict(kept)
     assert torch.equal(trained(second, stop, 4), wanted)
-    assert_same(second.get_extra_state(), whole.get_extra_state())
+    assert_same(second.method_state_dict(), whole.method_state_dict())
 
 
 def test_wrappers_of_the_net_are_gone_around_and_that_is_said(caplog):

@@ -357,7 +357,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "epochs per action of none": (form(epochs_per_action=0), "epochs_per_action is 0, wanted"),
     "a part of an epoch": (form(epochs_per_action=1.5), "epochs_per_action is 1.5, wanted"),
-    "epochs per action in words": (form(epochs_per_action="four"), "policy.json does not"),
+    "epochs per action in words": (form(epochs_per_action="four"), "epochs_per_action is 'four'"),
+    "decisions below none": (form(decisions=-3), "decisions is -3"),
     "epochs without end": (form(epochs_per_action=float("inf")), "epochs_per_action is inf"),
     "an observation of no numbers": (form(observation_sizes=[0, 2, 3]), "size is 0, wanted"),
     "half a number": (form(observation_sizes=[0.5, 1.5, 3]), "size is 0.5, wanted"),
@@ -378,7 +379,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         form(lambda c: c["observation_sizes"].pop()),
         "policy.json: policy: 3 observations, but 2 sizes",
     ),
-    "sizes in words": (form(observation_sizes=["a", "b", "c"]), "policy.json does not"),
+    "sizes in words": (form(observation_sizes=["a", "b", "c"]), "size is 'a'"),
     "sizes that do not fit the weights": (
         form(observation_sizes=[1, 1, 4]),
         r"policy.json: policy: layer 0 is \(6, 5\), wanted 6 inputs",

@@ -69,7 +69,7 @@ def test_how_actions_were_carried_out_goes_along(tmp_path):
         ("[1]", "mix is list, wanted a table"),
         ("{concentraton: 2}", "mix holds 'concentraton'. Did you mean 'concentration'?"),
         ("{concentration: -1}", "mix: concentration is -1, wanted a number above 0"),
-        ("{concentration: much}", "mix holds a value of the wrong kind"),
+        ("{concentration: much}", "concentration is 'much', wanted a number above 0"),
     ],
 )
 def test_settings_that_are_damaged_are_told_by_their_place(tmp_path, mix, reason):
