@@ -227,7 +227,7 @@ class BatchMixer(ABC):
             ConfigError: As ``mix_batch``; or if something will be wanted, now or in a later epoch,
                 that is not given, or that only ``MixedLoss`` can give.
         """
-        if classifier is None:
+        if classifier is None and len(images):
             self._refuse_without_classifier()
         for need in ("logits", "attention"):
             if action := self._wanting(need):
