@@ -77,10 +77,11 @@ def looped(
     task: Task,
     mixer: ScheduleMixer,
     mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda *batch: batch,  # type: ignore
+    data: Any = None,
     **loading: Any,
 ) -> float:
-    """Train in a loop of one's own; batches pass through ``mix``."""
-    net, loader = net_of(task), DataLoader(data_of(task), BATCH, shuffle=True, **loading)
+    """Train in a loop of one's own; batches of the data, or of ``data_of``, go through ``mix``."""
+    net, loader = net_of(task), DataLoader(data or data_of(task), BATCH, shuffle=True, **loading)
     optimizer = optimizer_of(net)
     for epoch in range(EPOCHS):
         mixer.set_epoch(epoch)
@@ -149,16 +150,7 @@ def timm_collate(task: Task, mixer: ScheduleMixer) -> float:
     def mix(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return (images.float() / 255 - task.mean) / task.std, targets
 
-    net, loader = net_of(task), DataLoader(samples, BATCH, shuffle=True, collate_fn=collate)  # type: ignore
-    optimizer = optimizer_of(net)
-    for epoch in range(EPOCHS):
-        mixer.set_epoch(epoch)
-        for batch in loader:
-            images, targets = mix(*batch)
-            optimizer.zero_grad()
-            F.cross_entropy(net(images), targets).backward()
-            optimizer.step()
-    return accuracy(task, net)
+    return looped(task, mixer, mix, samples, collate_fn=collate)
 
 
 def torchvision_transform(task: Task, mixer: ScheduleMixer) -> float:
