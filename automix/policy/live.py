@@ -217,7 +217,8 @@ class LiveMixer(BatchMixer):
         except (KeyError, TypeError, ValueError) as error:
             raise self._foreign(error) from None
         super().load_state_dict(state)
-        self._board[CHOICE:], self._due = choice, NEVER
+        self._board[CHOICE:] = choice
+        self._epoch, self._due = -1, NEVER  # a mixer that has gone further may go back
         self._records, self._memory = records, (memory[0], memory[1]) if memory else None
 
     def _check_ready(self) -> None:

@@ -260,9 +260,10 @@ def main() -> None:
     for seed in range(args.seeds):
         task = family.task(TaskSpec(train_size=400, label_noise=0.3, seed=seed))
         for name, train in DOORS.items():
-            torch.manual_seed(seed)  # shuffling, which is the loaders' own
             mixer = SCHEDULE.mixer(10, epochs=EPOCHS, seed=seed)
-            found[name].append(train(task, mixer))
+            with torch.random.fork_rng():  # loaders of other people shuffle by the global generator
+                torch.manual_seed(seed)
+                found[name].append(train(task, mixer))
         print(seed, {name: round(scores[-1], 1) for name, scores in found.items()}, flush=True)  # noqa: T201
     reference = np.array(found["our trainer"])
     rows = [

@@ -275,6 +275,18 @@ def test_a_mixer_that_begins_again_knows_nothing_of_the_first_training():
         mixer.set_epoch(3)
 
 
+def test_a_mixer_that_has_gone_further_goes_back_to_a_state():
+    mixer, other = (WORLDS.mixer(10, **FACTS) for _ in range(2))
+    asked(mixer, 0, 5)
+    state = mixer.state_dict()
+    assert asked(mixer, 5, 10) == [6, 8]
+    wanted = mixer.state_dict()["records"]
+    for one in (mixer, other):
+        one.load_state_dict(state)
+        assert asked(one, 5, 10) == [6, 8]
+        assert one.state_dict()["records"] == wanted
+
+
 def test_a_training_that_goes_on_for_longer_or_shorter_is_asked_at_the_new_plans_times():
     for budget, stop, longer, then in (
         (10, 10, 20, [12, 16]),
